@@ -1,0 +1,1 @@
+"""The h2sim command."""

@@ -1,0 +1,32 @@
+"""The errors that h2sim raises on purpose; the command line turns each into one line and exit status 2."""
+
+from __future__ import annotations
+
+
+class H2SimError(Exception):
+    """A wrong input or a wrong use; its text is one line (or one line per fault) for the user."""
+
+
+class ArchError(H2SimError):
+    """An arch file is missing, unreadable or describes no machine that can be built."""
+
+
+class TraceError(H2SimError):
+    """A workload trace is missing, damaged, or does not fit the format or itself."""
+
+
+class EnergyTableError(H2SimError):
+    """An energy table is missing, unreadable or lacks an entry that the machine needs."""
+
+
+class NetworkError(H2SimError):
+    """A network description cannot be parsed or its layers do not chain."""
+
+
+class OutputError(H2SimError):
+    """A result cannot be written where the user asked."""
+
+
+def at(where: str, field: str, expected: str, got: object) -> str:
+    """One line that names file, field, what was expected and what was found."""
+    return f"{where}: {field}: expected {expected}; got {got}"
