@@ -1,0 +1,45 @@
+"""Turns pydantic's findings into lines a user can act on: file, field, expected, got, nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+
+def describe(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
+    """One line per fault found in data that `where` holds; `model` knows the right field names."""
+    return [_line(fault, model, where) for fault in error.errors(include_url=False)]
+
+
+def _line(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
+    loc = fault["loc"]
+    field = ".".join(str(part) for part in loc) or "top level"
+    kind, got = fault["type"], fault.get("input")
+    if kind == "extra_forbidden":
+        return f"{where}: {field}: unknown field{_suggestion(model, loc)}"
+    if kind == "missing":
+        return f"{where}: {field}: missing field"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        shown = "" if "got" in message else f"; got {_show(got)}"
+        return f"{where}: {field}: {message}{shown}"
+    return f"{where}: {field}: expected {message}; got {_show(got)}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The nearest right name beside a misspelt one, looked up in the model that holds it."""
+    holder: Any = model
+    for part in loc[:-1]:
+        field = holder.model_fields.get(part) if hasattr(holder, "model_fields") else None
+        holder = field.annotation if field else None
+    known = list(getattr(holder, "model_fields", {}))
+    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -1,0 +1,86 @@
+"""One training step: jobs of all layers, scheduled alone (first sub-batch) and overlapped (steady state, figure 3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from h2sim.activity import Activity, LayerActivity
+from h2sim.arch.schema import Arch
+from h2sim.memory.traffic import VALUE_BYTES
+from h2sim.pipeline.backward_jobs import backward_job
+from h2sim.pipeline.forward_jobs import forward_job
+from h2sim.pipeline.graph import Graph
+from h2sim.pipeline.job import Job
+from h2sim.pipeline.maps import Maps
+from h2sim.pipeline.schedule import Slot, schedule, transfer_cycles
+from h2sim.pipeline.update_jobs import update_job
+from h2sim.trace import Layer, Trace, TraceMeta
+
+Progress = Callable[[str, int, int], None]
+
+
+def simulate_step(
+    arch: Arch, trace: Trace, *, ideal_memory: bool = False, progress: Progress | None = None
+) -> Activity:
+    """Counts one sub-batch of `trace` on `arch`: cycles, stalls, events, bytes.
+
+    progress(layer, done, total) is called after every layer.
+    """
+    forward, backward, update = build_jobs(arch, trace, progress)
+    alone = schedule(arch, forward, ideal_memory)
+    behind = schedule(arch, backward + update, ideal_memory)
+    steady = schedule(arch, forward + backward + update, ideal_memory)
+    sub_batches = arch.pipeline.sub_batches_per_batch
+    update_cycles = _weight_update_cycles(arch, trace.meta, ideal_memory) if update else 0
+    first = alone.makespan_cycles + behind.makespan_cycles
+    whole = first + (sub_batches - 1) * steady.makespan_cycles + update_cycles
+    layers = tuple(_activity(job, steady.slots[job.key]) for job in forward + backward + update)
+    return Activity(
+        layers, steady.memory, first, steady.makespan_cycles, whole, update_cycles, sub_batches, trace.meta.batch
+    )
+
+
+def build_jobs(
+    arch: Arch, trace: Trace, progress: Progress | None = None
+) -> tuple[list[Job], list[Job], list[Job]]:
+    """Forward jobs in layer order, then backward and weight-update jobs from the last layer to the first."""
+    meta = trace.meta
+    graph, maps = Graph(meta, trace.analog_steps), Maps(trace, arch.tile)
+    forward: list[Job] = []
+    backward: list[Job | None] = []
+    update: list[Job | None] = []
+    for number, layer in enumerate(meta.layers, start=1):
+        forward.append(forward_job(arch, graph, maps, layer))
+        if "backward" in meta.phases:
+            backward.append(backward_job(arch, graph, maps, layer))
+        if "weight_update" in meta.phases:
+            update.append(update_job(arch, graph, maps, layer))
+        if progress:
+            progress(layer.name, number, len(meta.layers))
+    return forward, [j for j in reversed(backward) if j], [j for j in reversed(update) if j]
+
+
+def _activity(job: Job, slot: Slot) -> LayerActivity:
+    t = job.traffic
+    return LayerActivity(
+        job.layer, job.phase, job.engine, slot.start_cycle, slot.end_cycle, int(job.cycles.sum()), job.fill_cycles,
+        slot.stalls, job.pe_array, job.acc, job.neuron, t.buffers, int(t.reads.sum() + t.gradient_reads.sum()),
+        int(t.writes.sum() + t.gradient_writes.sum()), job.useful_operations, job.peak_operations,
+    )
+
+
+def parameters(layer: Layer) -> int:
+    """Weights and biases of a layer."""
+    if layer.kind == "fc":
+        return (layer.in_features + 1) * layer.out_features
+    if layer.kind in ("conv", "encode"):
+        return (layer.in_shape[0] * layer.kernel[0] * layer.kernel[1] + 1) * layer.out_shape[0]
+    return 0
+
+
+def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:
+    """The update that ends a batch group: dw from Mem 2, w read from Mem 0 and written to Mem 0 and 1 [A]."""
+    n_bytes = VALUE_BYTES * sum(parameters(layer) for layer in meta.layers)
+    return int(transfer_cycles(arch, np.array([2 * n_bytes]), ideal_memory)[0])
