@@ -98,7 +98,7 @@ def tile_cost(grad, tile, geometry, empty_cycles, cost, counts):
             for c in range(row.shape[0]):
                 feeds += row[c]
                 empty += row[c] == 0
-            if empty and empty_cycles:
+            if empty_cycles > 1 or (empty and empty_cycles):
                 for c in range(row.shape[0]):
                     if row[c] < empty_cycles:
                         row[c] = empty_cycles

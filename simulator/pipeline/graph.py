@@ -27,6 +27,10 @@ class Graph:
     def chw(self, name: str) -> tuple[int, int, int]:
         return self._layers[name].out_chw
 
+    def consumers(self, name: str) -> list[Layer]:
+        """Layers that read `name`, in execution order."""
+        return self._consumers[name]
+
     def producers(self, layer: Layer) -> tuple[JobKey, ...]:
         """Forward jobs whose results this layer reads."""
         return tuple((name, "forward") for name in layer.inputs if name in self._layers)

@@ -1,0 +1,316 @@
+"""The engines' arithmetic, compiled: the same partial sums in the same order as the stepped reference, in float32.
+
+Masks and spikes are bytes (0 or 1); S stands for the T*N samples of a sub-batch, timestep-major.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True)
+def tree_sum(values, n):
+    """Pairwise sum of values[:n] as the Acc tree adds them; values is overwritten. An odd one passes through."""
+    if n == 0:
+        return np.float32(0.0)
+    while n > 1:
+        half = n // 2
+        for i in range(half):
+            values[i] = values[2 * i] + values[2 * i + 1]
+        if n & 1:
+            values[half] = values[n - 1]
+            half += 1
+        n = half
+    return values[0]
+
+
+@njit(cache=True)
+def program_lut(weights, n_inputs, entries):
+    """entries[e] = sum of the weights whose bit is set in e, lowest bit first: one add per new entry."""
+    entries[0] = np.float32(0.0)
+    for e in range(1, 1 << n_inputs):
+        top = 0
+        while e >> (top + 1):
+            top += 1
+        rest = e ^ (1 << top)
+        entries[e] = weights[top] if rest == 0 else entries[rest] + weights[top]
+
+
+@njit(cache=True, inline="always")
+def pe_add(value, operands, n_inputs, entries, address, lut, first):
+    """A PE's running sum with one more segment: an entry of its sub-LUT, or (no LUT) operand by operand."""
+    if lut:
+        return entries[address] if first else value + entries[address]
+    for i in range(n_inputs):
+        if address >> i & 1:
+            value += operands[i]
+    return value
+
+
+@njit(cache=True)
+def conv_luts(weight, v):
+    """float32 (C_out, C_in, kh, segments, 2^v): every sub-LUT of a convolution's kernel rows."""
+    n_out, n_in, kh, kw = weight.shape
+    across = -(-kw // v)
+    luts = np.zeros((n_out, n_in, kh, across, 1 << v), np.float32)
+    for o in range(n_out):
+        for c in range(n_in):
+            for y in range(kh):
+                for j in range(across):
+                    part = weight[o, c, y, j * v : min(kw, (j + 1) * v)]
+                    program_lut(part, part.shape[0], luts[o, c, y, j])
+    return luts
+
+
+@njit(parallel=True, cache=True)
+def forward_conv(spikes, weight, bias, geometry, lut, lut_inputs, sub_luts, rows, out):
+    """Current of a convolution through sub-LUTs, Acc tree and partial sums (figure 3.3).
+
+    spikes: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); bias: float32 (C_out,);
+    geometry: (sh, sw, ph, pw); out: float32 (S, C_out, H_out, W_out).
+    """
+    n_in, height, width = spikes.shape[1:]
+    n_out, kh, kw = weight.shape[0], weight.shape[2], weight.shape[3]
+    sh, sw, ph, pw = geometry
+    v, across = lut_inputs, -(-kw // lut_inputs)
+    down = -(-kh // sub_luts)
+    luts = conv_luts(weight, v)
+    for s in prange(spikes.shape[0]):
+        address = np.empty((n_in, kh, across), np.int64)
+        values = np.empty(rows, np.float32)
+        for oy in range(out.shape[2]):
+            for ox in range(out.shape[3]):
+                for c in range(n_in):
+                    for y in range(kh):
+                        iy = oy * sh - ph + y
+                        for j in range(across):
+                            a = 0
+                            for x in range(j * v, min(kw, (j + 1) * v)):
+                                ix = ox * sw - pw + x
+                                if 0 <= iy < height and 0 <= ix < width and spikes[s, c, iy, ix]:
+                                    a |= 1 << (x - j * v)
+                            address[c, y, j] = a
+                for o in range(n_out):
+                    psum, n = bias[o], 0
+                    for c in range(n_in):
+                        for block in range(down):
+                            for j in range(across):
+                                first, value = block * sub_luts, np.float32(0.0)
+                                for y in range(first, min(kh, first + sub_luts)):
+                                    part = weight[o, c, y, j * v : min(kw, (j + 1) * v)]
+                                    a = address[c, y, j]
+                                    value = pe_add(value, part, len(part), luts[o, c, y, j], a, lut, y == first)
+                                values[n] = value
+                                n += 1
+                                if n == rows:
+                                    psum += tree_sum(values, n)
+                                    n = 0
+                    if n:
+                        psum += tree_sum(values, n)
+                    out[s, o, oy, ox] = psum
+
+
+@njit(parallel=True, cache=True)
+def forward_fc(spikes, weight, bias, slots, rows, out):
+    """Current of a fully connected layer: `slots` weights per PE and cycle, row after row.
+
+    spikes: uint8 (S, in); weight: float32 (out, in); out: float32 (S, out).
+    """
+    n_in, per_cycle = weight.shape[1], rows * slots
+    for s in prange(spikes.shape[0]):
+        values = np.empty(rows, np.float32)
+        for o in range(weight.shape[0]):
+            psum = bias[o]
+            for first in range(0, n_in, per_cycle):
+                n = 0
+                for row in range(first, min(n_in, first + per_cycle), slots):
+                    value = np.float32(0.0)
+                    for i in range(row, min(n_in, row + slots)):
+                        sent = weight[o, i] if spikes[s, i] else np.float32(0.0)
+                        value = sent if i == row else value + sent
+                    values[n] = value
+                    n += 1
+                psum += tree_sum(values, n)
+            out[s, o] = psum
+
+
+@njit(parallel=True, cache=True)
+def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts, rows, batch, dw):
+    """Weight gradient through LUTs of 1 x (n*v) gradient segments, Acc tree over the timesteps (figure 3.4).
+
+    spikes: uint8 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out); geometry: (sh, sw, ph, pw);
+    tile: (height, width); dw: float32 (C_out, C_in, kh, kw), added to.
+    """
+    n_in, height, width = spikes.shape[1:]
+    n_out, out_height, out_width = grad.shape[1:]
+    kh, kw = dw.shape[2], dw.shape[3]
+    sh, sw, ph, pw = geometry
+    steps, v = spikes.shape[0] // batch, lut_inputs
+    for o in prange(n_out):
+        luts = np.zeros((rows, sub_luts, 1 << v), np.float32)
+        values = np.empty(rows, np.float32)
+        for ty in range(0, out_height, tile[0]):
+            for tx in range(0, out_width, tile[1]):
+                x_end = min(tx + tile[1], out_width)
+                for sample in range(batch):
+                    for t0 in range(0, steps, rows):
+                        t1 = min(t0 + rows, steps)
+                        for oy in range(ty, min(ty + tile[0], out_height)):
+                            for x0 in range(tx, x_end, sub_luts * v):
+                                x1 = min(x0 + sub_luts * v, x_end)
+                                used = -(-(x1 - x0) // v)
+                                for t in range(t0, t1):
+                                    line = grad[t * batch + sample, o, oy]
+                                    for j in range(used):
+                                        part = line[x0 + j * v : min(x1, x0 + (j + 1) * v)]
+                                        program_lut(part, part.shape[0], luts[t - t0, j])
+                                for c in range(n_in):
+                                    for y in range(kh):
+                                        iy = oy * sh - ph + y
+                                        for x in range(kw):
+                                            for t in range(t0, t1):
+                                                s, value = t * batch + sample, np.float32(0.0)
+                                                for j in range(used):
+                                                    a, first = 0, x0 + j * v
+                                                    for ox in range(first, min(x1, first + v)):
+                                                        ix = ox * sw - pw + x
+                                                        if 0 <= iy < height and 0 <= ix < width and spikes[s, c, iy, ix]:
+                                                            a |= 1 << (ox - first)
+                                                    part = grad[s, o, oy, first : min(x1, first + v)]
+                                                    table = luts[t - t0, j]
+                                                    value = pe_add(value, part, len(part), table, a, lut, j == 0)
+                                                values[t - t0] = value
+                                            dw[o, c, y, x] += tree_sum(values, t1 - t0)
+
+
+@njit(parallel=True, cache=True)
+def weight_gradient_fc(spikes, grad, rows, batch, dw):
+    """Weight gradient of a fully connected layer: dm or 0 by the spike, Acc tree over the timesteps.
+
+    spikes: uint8 (S, in); grad: float32 (S, out); dw: float32 (out, in), added to.
+    """
+    steps = spikes.shape[0] // batch
+    for o in prange(grad.shape[1]):
+        values = np.empty(rows, np.float32)
+        for sample in range(batch):
+            for t0 in range(0, steps, rows):
+                t1 = min(t0 + rows, steps)
+                for i in range(spikes.shape[1]):
+                    for t in range(t0, t1):
+                        s = t * batch + sample
+                        values[t - t0] = grad[s, o] if spikes[s, i] else np.float32(0.0)
+                    dw[o, i] += tree_sum(values, t1 - t0)
+
+
+@njit(parallel=True, cache=True)
+def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
+    """Spatial part of ds: only the pairs that the finders emit, lowest tag bit first, rows added by the Acc tree (figure 3.6).
+
+    grad: float32 and grad_mask: uint8 (S, C_out, H_out, W_out); window: uint8 and out: float32 (S, C_in, H, W);
+    weight: float32 (C_out, C_in, kh, kw); geometry: (sh, sw, ph, pw). out is 0 where the window bit is 0.
+    """
+    n_out, out_height, out_width = grad.shape[1:]
+    n_in, height, width = window.shape[1:]
+    kh, kw = weight.shape[2], weight.shape[3]
+    sh, sw, ph, pw = geometry
+    for s in prange(grad.shape[0]):
+        values = np.empty(rows, np.float32)
+        for c in range(n_in):
+            for y in range(height):
+                for x in range(width):
+                    out[s, c, y, x] = np.float32(0.0)
+                    if not window[s, c, y, x]:
+                        continue
+                    oy0, oy1 = max(0, -((-(y + ph - kh + 1)) // sh)), min(out_height - 1, (y + ph) // sh)
+                    ox0, ox1 = max(0, -((-(x + pw - kw + 1)) // sw)), min(out_width - 1, (x + pw) // sw)
+                    psum, n = np.float32(0.0), 0
+                    for r in range(n_out):
+                        value = np.float32(0.0)
+                        for oy in range(oy1, oy0 - 1, -1):  # tag bits rise with the tap, so outputs fall
+                            for ox in range(ox1, ox0 - 1, -1):
+                                if grad_mask[s, r, oy, ox]:
+                                    w = weight[r, c, y + ph - oy * sh, x + pw - ox * sw]
+                                    value += w * grad[s, r, oy, ox]
+                        values[n] = value
+                        n += 1
+                        if n == rows:
+                            psum += tree_sum(values, n)
+                            n = 0
+                    if n:
+                        psum += tree_sum(values, n)
+                    out[s, c, y, x] = psum
+
+
+@njit(parallel=True, cache=True)
+def backward_fc(grad, weight, rows, out):
+    """Spatial part of ds of a fully connected layer, dense. grad: (S, out), weight: (out, in), out: (S, in)."""
+    n_out = weight.shape[0]
+    for s in prange(grad.shape[0]):
+        values = np.empty(rows, np.float32)
+        for i in range(weight.shape[1]):
+            psum = np.float32(0.0)
+            for r0 in range(0, n_out, rows):
+                r1 = min(r0 + rows, n_out)
+                for r in range(r0, r1):
+                    values[r - r0] = grad[s, r] * weight[r, i]
+                psum += tree_sum(values, r1 - r0)
+            out[s, i] = psum
+
+
+@njit(parallel=True, cache=True)
+def encode_forward(analog, weight, bias, geometry, rows, out):
+    """Current of the encoding layer: MACs over the kernel per input channel, Acc tree over the channels.
+
+    analog: float32 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); out: float32 (S, C_out, H_out, W_out).
+    """
+    n_in, height, width = analog.shape[1:]
+    kh, kw = weight.shape[2], weight.shape[3]
+    sh, sw, ph, pw = geometry
+    for s in prange(analog.shape[0]):
+        values = np.empty(rows, np.float32)
+        for o in range(weight.shape[0]):
+            for oy in range(out.shape[2]):
+                for ox in range(out.shape[3]):
+                    psum, n = bias[o], 0
+                    for c in range(n_in):
+                        value = np.float32(0.0)
+                        for y in range(kh):
+                            for x in range(kw):
+                                iy, ix = oy * sh - ph + y, ox * sw - pw + x
+                                if 0 <= iy < height and 0 <= ix < width:
+                                    value += analog[s, c, iy, ix] * weight[o, c, y, x]
+                        values[n] = value
+                        n += 1
+                        if n == rows:
+                            psum += tree_sum(values, n)
+                            n = 0
+                    if n:
+                        psum += tree_sum(values, n)
+                    out[s, o, oy, ox] = psum
+
+
+@njit(parallel=True, cache=True)
+def encode_weight_gradient(analog, grad, geometry, tile, dw):
+    """Weight gradient of the encoding layer: per sample, tile and tap one chain of products, then into dw.
+
+    analog: float32 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out); dw: (C_out, C_in, kh, kw), added to.
+    """
+    height, width = analog.shape[2:]
+    out_height, out_width = grad.shape[2:]
+    kh, kw = dw.shape[2], dw.shape[3]
+    sh, sw, ph, pw = geometry
+    for o in prange(grad.shape[1]):
+        for ty in range(0, out_height, tile[0]):
+            for tx in range(0, out_width, tile[1]):
+                for s in range(analog.shape[0]):
+                    for c in range(analog.shape[1]):
+                        for y in range(kh):
+                            for x in range(kw):
+                                chain = np.float32(0.0)
+                                for oy in range(ty, min(ty + tile[0], out_height)):
+                                    for ox in range(tx, min(tx + tile[1], out_width)):
+                                        iy, ix = oy * sh - ph + y, ox * sw - pw + x
+                                        if 0 <= iy < height and 0 <= ix < width:
+                                            chain += analog[s, c, iy, ix] * grad[s, o, oy, ox]
+                                dw[o, c, y, x] += chain

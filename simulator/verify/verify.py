@@ -1,0 +1,305 @@
+"""Recomputes every layer of a trace with values through the engines' data paths and compares with PyTorch's tensors.
+
+Each layer starts from what the trace recorded of its neighbours, so an error shows where it happens. The tolerance
+of a value is what the order of a float32 sum can change: 8 sqrt(k) 2^-24 sum|terms| for k terms (the probabilistic
+bound of Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, with lambda = 4 for each of the two orders).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from h2sim.arch.schema import Arch
+from h2sim.engines.neuron import average_pool, grad, soma, spread_pool
+from h2sim.errors import TraceError
+from h2sim.pipeline.graph import Graph
+from h2sim.trace import Layer, Trace
+from h2sim.trace.bits import unpack
+from h2sim.verify import datapath
+from h2sim.verify.report import VerifyReport, VerifyRow, compare_bits, compare_values
+
+UNIT = 2.0**-24  # float32 rounding
+Progress = Callable[[str, int, int], None]
+
+
+def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> VerifyReport:
+    """Checks forward, backward and weight update of every layer; raises TraceError if the trace carries no values."""
+    if not trace.has_values:
+        raise TraceError(f"{trace.path}: carries no values to verify: expected members such as 'conv1.weight'; got masks only")
+    checker = _Checker(arch, trace)
+    for number, layer in enumerate(trace.meta.layers, start=1):
+        checker.layer(layer)
+        if progress:
+            progress(layer.name, number, len(trace.meta.layers))
+    return VerifyReport(tuple(checker.rows), tuple(checker.notes))
+
+
+def summation_tolerance(terms: int | np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+    """How far two orders of adding `terms` float32 values with sum of absolute values `magnitude` can differ."""
+    return 8.0 * np.sqrt(np.maximum(terms, 1)) * UNIT * magnitude.astype(np.float64)
+
+
+class _Checker:
+    def __init__(self, arch: Arch, trace: Trace) -> None:
+        self.arch, self.trace, self.meta = arch, trace, trace.meta
+        self.graph = Graph(trace.meta)
+        self.rows: list[VerifyRow] = []
+        self.notes: list[str] = []
+
+    def layer(self, layer: Layer) -> None:
+        """All checks of one layer that its recorded values allow."""
+        self._forward(layer)
+        if "backward" in self.meta.phases:
+            self._backward(layer)
+        if "weight_update" in self.meta.phases and layer.kind in ("conv", "fc", "encode"):
+            self._weight_gradient(layer)
+
+    # what the trace recorded
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        chw = self.meta.layer(name).out_chw
+        fc = self.meta.layer(name).kind == "fc"
+        return (self.meta.timesteps, self.meta.batch, *(chw[:1] if fc else chw))
+
+    def _mask(self, name: str, kind: str) -> np.ndarray:
+        """uint8 (T, N, C, H, W) or (T, N, F)."""
+        neurons = self.meta.layer(name).neurons
+        return unpack(self.trace.mask(name, kind), neurons).reshape(self._shape(name))
+
+    def _input(self, layer: Layer) -> np.ndarray:
+        """The binary input of a conv or fc layer, (T, N, C, H, W) or (T, N, in)."""
+        name = layer.inputs[0]
+        if name == "input":
+            size = layer.in_features if layer.kind == "fc" else int(np.prod(layer.in_shape))
+            spikes = unpack(self.trace.input_spikes(), size)
+        else:
+            spikes = self._mask(name, "spikes")
+        tail = (layer.in_features,) if layer.kind == "fc" else layer.in_shape
+        return spikes.reshape(self.meta.timesteps, self.meta.batch, *tail)
+
+    def _analog(self) -> np.ndarray:
+        analog = self.trace.input_analog().astype(np.float32)
+        return np.broadcast_to(analog, (self.meta.timesteps, *analog.shape[1:]))
+
+    def _value(self, name: str, kind: str) -> np.ndarray | None:
+        """A recorded value as stored, or None where the trace does not carry it."""
+        return self.trace.values(name, kind) if self.trace.has(f"{name}.{kind}") else None
+
+    # forward
+
+    def _current(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+        """x of a layer through its engine, and the tolerance of each element; None if weights are not recorded."""
+        if layer.kind in ("pool", "add"):
+            return self._soma_sum(layer)
+        weight = self._value(layer.name, "weight")
+        if weight is None:
+            return None
+        weight = weight.astype(np.float32)
+        recorded_bias = self._value(layer.name, "bias")
+        bias = np.zeros(weight.shape[0], np.float32) if recorded_bias is None else recorded_bias.astype(np.float32)
+        run, terms = self._engine_current(layer, weight)
+        return run(weight, bias, False), summation_tolerance(terms, run(np.abs(weight), np.abs(bias), True))
+
+    def _engine_current(self, layer: Layer, weight: np.ndarray) -> tuple[Callable[..., np.ndarray], int]:
+        terms = int(np.prod(weight.shape[1:])) + 1
+        if layer.kind == "fc":
+            spikes, fc = self._input(layer), self.meta.fc_shape(layer)
+            return lambda w, b, _: datapath.fc_current(self.arch, fc, spikes, w, b), terms
+        conv = self.meta.conv_shape(layer)
+        if layer.kind == "encode":
+            analog = self._analog()
+            return lambda w, b, size: datapath.encode_current(self.arch, conv, np.abs(analog) if size else analog, w, b), terms
+        spikes = self._input(layer)
+        return lambda w, b, _: datapath.conv_current(self.arch, conv, spikes, w, b), terms
+
+    def _soma_sum(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+        """A pool's average or an add's sum of what its inputs send: spikes, or the current of a non-spiking layer."""
+        total, tolerance = np.float32(0), 0.0
+        for name in layer.inputs:
+            if name == "input" or self.graph.spiking(name):
+                sent, slack = self._input(layer) if name == "input" else self._mask(name, "spikes"), 0.0
+            else:
+                current = self._current(self.meta.layer(name))
+                if current is None:
+                    return None
+                sent, slack = current
+            if layer.kind == "pool":
+                pool = (layer.kernel, layer.stride, layer.padding)
+                size = layer.kernel[0] * layer.kernel[1]
+                rounding = summation_tolerance(size, average_pool(np.abs(sent), *pool))
+                return average_pool(sent, *pool), rounding + (average_pool(slack, *pool) if np.ndim(slack) else 0.0)
+            total = total + sent.astype(np.float32)
+            tolerance = tolerance + slack + summation_tolerance(len(layer.inputs), np.abs(sent))
+        return total, tolerance
+
+    def _forward(self, layer: Layer) -> None:
+        current = self._current(layer)
+        if current is None:
+            self.notes.append(f"{layer.name}: no weight recorded: forward pass not checked")
+            return
+        x, tolerance = current
+        x = x.reshape(self._shape(layer.name))
+        tolerance = np.broadcast_to(np.asarray(tolerance, np.float64), current[0].shape).reshape(x.shape)
+        recorded = self._value(layer.name, "membrane")
+        if not layer.spiking:
+            if recorded is not None:
+                self.rows.append(compare_values(layer.name, "current", x, recorded, tolerance))
+            return
+        neuron = layer.neuron
+        spikes, membrane, window = soma(x, neuron)
+        slack = self._carried(tolerance, np.abs(membrane), neuron.decay)
+        theirs = self._mask(layer.name, "spikes")
+        margin = np.abs(membrane - np.float32(neuron.threshold))
+        after = self._after_flip(spikes != theirs, margin <= slack)
+        row, _ = compare_bits(layer.name, "spikes", spikes, theirs, margin, slack, after)
+        self.rows.append(row)
+        low, high = neuron.window
+        margin = np.minimum(np.abs(membrane - np.float32(low)), np.abs(membrane - np.float32(high)))
+        row, _ = compare_bits(layer.name, "window", window, self._mask(layer.name, "window"), margin, slack, after)
+        self.rows.append(row)
+        if recorded is not None:
+            self.rows.append(compare_values(layer.name, "membrane", membrane, recorded, slack, after))
+
+    @staticmethod
+    def _carried(tolerance: np.ndarray, magnitude: np.ndarray, decay: float) -> np.ndarray:
+        """Tolerance of m[t]: its own sum's, plus what the decay carries over, plus its own rounding."""
+        slack = np.empty(tolerance.shape, np.float64)
+        before = np.zeros(tolerance.shape[1:])
+        for t in range(tolerance.shape[0]):
+            slack[t] = tolerance[t] + abs(decay) * before + 4 * UNIT * magnitude[t]
+            before = slack[t]
+        return slack
+
+    @staticmethod
+    def _after_flip(differ: np.ndarray, close: np.ndarray) -> np.ndarray:
+        """Neurons and timesteps that follow a spike which rounding could decide either way."""
+        flipped = np.cumsum(differ & close, axis=0) > 0
+        later = np.zeros_like(flipped)
+        later[1:] = flipped[:-1]
+        return later
+
+    # backward
+
+    def _backward(self, layer: Layer) -> None:
+        recorded = self._value(layer.name, "grad_membrane")
+        if recorded is None:
+            return
+        mask = self._mask(layer.name, "grad")
+        stored = (recorded != 0).astype(np.uint8)
+        underflow = np.where(recorded == 0, 0.0 if recorded.dtype == np.float16 else np.inf, np.inf)
+        row, _ = compare_bits(layer.name, "grad is dm != 0", stored, mask, underflow, np.zeros(recorded.shape))
+        self.rows.append(row)
+        spatial = self._spatial(layer)
+        if spatial is None:
+            return
+        ds, tolerance = spatial
+        if not layer.spiking:
+            self.rows.append(compare_values(layer.name, "grad_membrane", ds, recorded, tolerance))
+            return
+        membrane = self._value(layer.name, "membrane")
+        if layer.neuron.surrogate_scale is None or membrane is None:
+            self.notes.append(f"{layer.name}: gradient not checked: no membrane recorded or another surrogate shape")
+            return
+        self._gradient(layer, ds, tolerance, membrane, recorded, mask)
+
+    def _gradient(
+        self, layer: Layer, ds: np.ndarray, tolerance: np.ndarray, membrane: np.ndarray, recorded: np.ndarray,
+        mask: np.ndarray,
+    ) -> None:
+        spikes, window = self._mask(layer.name, "spikes"), self._mask(layer.name, "window")
+        state, neuron = membrane.astype(np.float32), layer.neuron
+        dm = grad(ds, state, spikes, window, neuron)
+        rounding = 0.0 if membrane.dtype == np.float32 else np.abs(state) * 2.0**-11
+        slack = self._carried_back(layer, tolerance, rounding, dm, state, spikes, window)
+        self.rows.append(compare_values(layer.name, "grad_membrane", dm, recorded, slack))
+        row, _ = compare_bits(layer.name, "grad", (dm != 0).astype(np.uint8), mask, np.abs(dm), slack)
+        self.rows.append(row)
+
+    @staticmethod
+    def _carried_back(layer, tolerance, rounding, dm, membrane, spikes, window) -> np.ndarray:
+        """Tolerance of dm[t] (eq. 2.5): of its ds through the window, of the later dm, of the recorded m."""
+        neuron = layer.neuron
+        scale, decay = abs(neuron.surrogate_scale), abs(neuron.decay)
+        slack = np.empty(dm.shape, np.float64)
+        rounding = np.broadcast_to(rounding, dm.shape)
+        size = np.abs(dm).astype(np.float64)
+        later, later_size = np.zeros(dm.shape[1:]), np.zeros(dm.shape[1:])
+        for t in reversed(range(dm.shape[0])):
+            through = tolerance[t] + decay * (np.abs(membrane[t]) * later + rounding[t] * later_size)
+            through = through + 4 * UNIT * decay * np.abs(membrane[t]) * later_size
+            slack[t] = scale * window[t] * through + decay * later + 4 * UNIT * (size[t] + decay * later_size)
+            later, later_size = slack[t], size[t]
+        return slack
+
+    def _spatial(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+        """Spatial part of ds (of dx for a non-spiking layer) from all consumers; None for an output layer."""
+        consumers = self.graph.consumers(layer.name)
+        if not consumers:
+            return None
+        parts = [self._from_consumer(layer, consumer) for consumer in consumers]
+        if any(part is None for part in parts):
+            self.notes.append(f"{layer.name}: gradient not checked: a consumer's weight or gradient is not recorded")
+            return None
+        ds = sum(part[0] for part in parts)
+        tolerance = sum(part[1] for part in parts) + summation_tolerance(len(parts), sum(np.abs(p[0]) for p in parts))
+        return ds, tolerance
+
+    def _from_consumer(self, layer: Layer, consumer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+        recorded = self._value(consumer.name, "grad_membrane")
+        if recorded is None:
+            return None
+        dm, shape = recorded.astype(np.float32), self._shape(layer.name)
+        stored = np.abs(dm) * 2.0**-11 if recorded.dtype == np.float16 else np.zeros(dm.shape)
+        if consumer.kind == "add":
+            return dm.reshape(shape), stored.reshape(shape)
+        if consumer.kind == "pool":
+            pool = (shape, consumer.kernel, consumer.stride, consumer.padding)
+            slack = spread_pool(stored, *pool) + 4 * UNIT * spread_pool(np.abs(dm), *pool)
+            return spread_pool(dm, *pool), slack
+        weight = self._value(consumer.name, "weight")
+        if weight is None:
+            return None
+        weight = weight.astype(np.float32)
+        if consumer.kind == "fc":
+            fc = self.meta.fc_shape(consumer)
+            ds = datapath.fc_spatial(self.arch, fc, dm, weight).reshape(shape)
+            size = datapath.fc_spatial(self.arch, fc, np.abs(dm), np.abs(weight)).reshape(shape)
+            kept = datapath.fc_spatial(self.arch, fc, stored, np.abs(weight)).reshape(shape)
+            return ds, summation_tolerance(2 * fc.out_features, size) + kept
+        conv, masks = self.meta.conv_shape(consumer), (self._mask(consumer.name, "grad"), self._mask(layer.name, "window"))
+        ds = datapath.conv_spatial(self.arch, conv, dm, *masks, weight)
+        size = datapath.conv_spatial(self.arch, conv, np.abs(dm), *masks, np.abs(weight))
+        kept = datapath.conv_spatial(self.arch, conv, stored, *masks, np.abs(weight))
+        return ds, summation_tolerance(2 * conv.out_channels * conv.kernel[0] * conv.kernel[1], size) + kept
+
+    # weight update
+
+    def _weight_gradient(self, layer: Layer) -> None:
+        recorded, dm = self._value(layer.name, "weight_grad"), self._value(layer.name, "grad_membrane")
+        if recorded is None or dm is None:
+            self.notes.append(f"{layer.name}: no weight_grad or grad_membrane recorded: weight update not checked")
+            return
+        stored = 2.0**-11 if dm.dtype == np.float16 else 0.0
+        dm = dm.astype(np.float32)
+        dw, size, terms = self._engine_weight_gradient(layer, dm)
+        self.rows.append(
+            compare_values(layer.name, "weight_grad", dw, recorded, summation_tolerance(terms, size) + stored * size)
+        )
+
+    def _engine_weight_gradient(self, layer: Layer, dm: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        samples = self.meta.timesteps * self.meta.batch
+        if layer.kind == "fc":
+            fc, spikes = self.meta.fc_shape(layer), self._input(layer)
+            dw, size = (datapath.fc_weight_gradient(self.arch, fc, spikes, d) for d in (dm, np.abs(dm)))
+            return dw, size, samples
+        conv = self.meta.conv_shape(layer)
+        terms = samples * conv.out_height * conv.out_width
+        if layer.kind == "encode":
+            analog = self._analog()
+            dw = datapath.encode_weight_gradient(self.arch, conv, analog, dm)
+            return dw, datapath.encode_weight_gradient(self.arch, conv, np.abs(analog), np.abs(dm)), 2 * terms
+        spikes = self._input(layer)
+        dw, size = (datapath.conv_weight_gradient(self.arch, conv, spikes, d) for d in (dm, np.abs(dm)))
+        return dw, size, terms
