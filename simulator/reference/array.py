@@ -1,0 +1,103 @@
+"""The PE array of the LUT engines (figures 3.2 b and 3.4 b) and the control that programs and drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2sim.arch.schema import ForwardEngine, WeightUpdateEngine
+from h2sim.reference.acc import AccTree
+from h2sim.reference.lut import AdderPe, LutPe
+from h2sim.reference.result import Bench
+
+Segments = list[np.ndarray]  # the operands of one PE, one array of at most v per used sub-LUT
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the array does between two programmings of its LUTs.
+
+    operands[row][column] go into the PEs that are present; work() does one cycle per value it yields.
+    """
+
+    iteration: int
+    operands: list[list[Segments]]
+    work: Callable[[], Iterator[None]]
+
+
+class LutArray:
+    """R x C PEs, of which a job uses the first rows and columns, and the Acc below each column.
+
+    The PEs of a row share the spikes, so the addresses; every lane has its own read port.
+    """
+
+    def __init__(self, engine: ForwardEngine | WeightUpdateEngine, bench: Bench) -> None:
+        self.engine = engine
+        self.bench = bench
+        self.acc = AccTree(engine.rows, bench.acc)
+        self.pes = [[self._new_pe() for _ in range(engine.columns)] for _ in range(engine.rows)]
+        self.loading: list[list[LutPe | AdderPe]] = []  # PEs that the next job uses
+        self.present: list[list[LutPe | AdderPe]] = []  # PEs that this job uses
+
+    def _new_pe(self) -> LutPe | AdderPe:
+        if self.engine.lut:
+            return LutPe(self.engine.sub_luts, self.engine.sub_lut_inputs, self.bench)
+        return AdderPe(self.bench)
+
+    def load(self, operands: list[list[Segments]]) -> None:
+        """Begin to program the shadow banks with operands[row][column]."""
+        self.loading = [pes[: len(row)] for pes, row in zip(self.pes, operands, strict=False)]
+        for pes, row in zip(self.loading, operands, strict=True):
+            for pe, segments in zip(pes, row, strict=True):
+                pe.load(segments)
+
+    def program_entry(self) -> bool:
+        """One cycle of programming in every PE at once; False when all were full already."""
+        return any([pe.program_entry() for row in self.loading for pe in row])
+
+    def swap(self) -> None:
+        """The programmed banks become the ones that are read."""
+        self.present, self.loading = self.loading, []
+        for row in self.present:
+            for pe in row:
+                pe.swap()
+
+    def accumulate(self, addresses: Sequence[Sequence[int]], column: int, psum: np.float32) -> np.float32:
+        """One window on one lane: a column's PEs read addresses[row], Acc adds their sum to psum."""
+        outputs = [pes[column].read(row) for pes, row in zip(self.present, addresses, strict=True)]
+        return self.acc.accumulate(psum, outputs)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do the jobs in order, each after the LUTs hold its operands.
+
+        Double buffered, the next job's operands are programmed while this one works, and the array moves
+        on when both are done; else it waits for programming before every job.
+        """
+        double = self.engine.lut_double_buffered
+        for i, job in enumerate(jobs):
+            if i == 0 or job.iteration != jobs[i - 1].iteration:
+                self.bench.clock.begin_iteration()
+            if i == 0 or not double:
+                self.load(job.operands)
+                self._cycle_through(iter(()))
+            self.swap()
+            if double and i + 1 < len(jobs):
+                self.load(jobs[i + 1].operands)
+            self._cycle_through(job.work())
+
+    def _cycle_through(self, work: Iterator[None]) -> None:
+        """Tick until the work is done and nothing is left to program."""
+        working = True
+        while True:
+            working = working and next(work, StopIteration) is not StopIteration
+            programming = self.program_entry()
+            if not (working or programming):
+                return
+            self.bench.clock.tick()
+
+
+def address_of(spikes: np.ndarray) -> int:
+    """The sub-LUT address of up to v spikes: spike i is bit i."""
+    return sum(int(spike) << i for i, spike in enumerate(spikes))

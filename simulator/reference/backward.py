@@ -1,0 +1,176 @@
+"""Backward Engine (section 3.2.3): the spatial part of ds, w^T * dm, on MAC PEs behind the Effectual finders.
+
+Rows are channels of dm^{l+1} (the layer's outputs), columns channels of ds^l (its inputs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from h2sim.arch.schema import BackwardEngine, TileSize
+from h2sim.reference.acc import AccTree
+from h2sim.reference.finder import OutputFinder, PairFinder, Position, TagReader
+from h2sim.reference.mac import MacPe
+from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What the array works on, batch and timestep flattened.
+
+    gradient_mask, gradient: (samples, Cout, Ho, Wo); window: (samples, Cin, H, W); weight: (Cout, Cin, kh, kw).
+    """
+
+    gradient_mask: np.ndarray
+    window: np.ndarray
+    gradient: np.ndarray
+    weight: np.ndarray
+
+
+class GroupPe:
+    """One PE of a PE group: its finder works off an output ID buffer and feeds its MAC."""
+
+    def __init__(
+        self, finder: PairFinder, reader: TagReader, gradient: np.ndarray, weight: np.ndarray, bench: Bench
+    ) -> None:
+        self.finder = finder
+        self.reader = reader
+        self.gradient = gradient  # (Ho, Wo) of the row's channel
+        self.weight = weight  # (kh, kw)
+        self.mac = MacPe(bench.pe_array)
+
+    def step(self) -> None:
+        """One cycle: at most one valid pair is found and multiplied."""
+        found = self.finder.step()
+        if found is not None:
+            pair = self.reader.decode(*found)
+            self.mac.mac(pair.position, self.gradient[pair.output], self.weight[pair.tap])
+
+
+class BackwardArray:
+    """R x C groups of P PEs, an O finder and an Acc per column; all groups wait for the last at a tile's end."""
+
+    def __init__(self, engine: BackwardEngine, shape: ConvShape, operands: Operands, bench: Bench) -> None:
+        self.engine = engine
+        self.operands = operands
+        self.bench = bench
+        self.output_finder = OutputFinder(engine.parallelism)
+        self.reader = TagReader(shape)
+        self.acc = AccTree(engine.rows, bench.acc)
+
+    def run_tile(self, bt: int, tile: Tile, rows: range, columns: range, psum: np.ndarray) -> None:
+        """One tile of sample bt against one weight block; its sums go into psum (samples, Cin, H, W)."""
+        buffers = {c: self.output_finder.deal(self.operands.window[bt, c], tile) for c in columns}
+        groups = {(r, c): [self._pe(bt, r, c, ids) for ids in buffers[c]] for r in rows for c in columns}
+        busy = [pe for group in groups.values() for pe in group if not pe.finder.done]
+        while busy:
+            self.bench.clock.tick()
+            for pe in busy:
+                pe.step()
+            busy = [pe for pe in busy if not pe.finder.done]
+        for _ in range(self.engine.tile_sync_cycles):
+            self.bench.clock.tick()
+        for c in columns:  # overlaps with the next tile: takes no cycle of the array
+            for lane, positions in enumerate(buffers[c]):
+                for y, x in positions:
+                    outputs = [groups[r, c][lane].mac.output((y, x)) for r in rows]
+                    psum[bt, c, y, x] = self.acc.accumulate(psum[bt, c, y, x], outputs)
+
+    def _pe(self, bt: int, row: int, column: int, positions: list[Position]) -> GroupPe:
+        tag_of = partial(self.reader.tag, self.operands.gradient_mask[bt, row])
+        finder = PairFinder(
+            positions,
+            tag_of,
+            self.engine.empty_window_cycles,
+            self.engine.mode != "dense",
+            self.bench.pe_array,
+        )
+        gradient, weight = self.operands.gradient[bt, row], self.operands.weight[row, column]
+        return GroupPe(finder, self.reader, gradient, weight, self.bench)
+
+
+def backward_conv(
+    engine: BackwardEngine,
+    tile: TileSize,
+    shape: ConvShape,
+    grad_mask: np.ndarray,
+    window_mask: np.ndarray,
+    grad: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> EngineRun:
+    """The spatial part of ds (T, N, Cin, H, W), 0 where the mode skips an output; zeros without grad and weight.
+
+    grad_mask dm~ and grad dm^{l+1} are (T, N, Cout, Ho, Wo), window_mask ds~ (T, N, Cin, H, W), weight (Cout,
+    Cin, kh, kw). A grid iteration is one (column group, input tile, row group), in that order; samples pass
+    inside. A mode without input sparsity takes grad_mask as all ones, one without output sparsity window_mask.
+    """
+    operands = _operands(engine, shape, grad_mask, window_mask, grad, weight)
+    psum = np.zeros(operands.window.shape, dtype=np.float32)
+    bench = Bench()
+    array = BackwardArray(engine, shape, operands, bench)
+    for columns in groups_of(shape.in_channels, engine.columns):
+        for at in tiles_of(shape.in_height, shape.in_width, tile.height, tile.width):
+            for rows in groups_of(shape.out_channels, engine.rows):
+                bench.clock.begin_iteration()
+                for bt in range(shape.samples):
+                    array.run_tile(bt, at, rows, columns, psum)
+    return bench.finish(psum.reshape(window_mask.shape))
+
+
+def _operands(
+    engine: BackwardEngine,
+    shape: ConvShape,
+    grad_mask: np.ndarray,
+    window_mask: np.ndarray,
+    grad: np.ndarray | None,
+    weight: np.ndarray | None,
+) -> Operands:
+    """The operands checked, batch and timestep flattened, masks replaced as the mode wants."""
+    s = shape
+    out_map = (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width)
+    in_map = (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width)
+    kernels = (s.out_channels, s.in_channels, *s.kernel)
+    gradient_bits = checked_bits("grad_mask", grad_mask, out_map)
+    window_bits = checked_bits("window_mask", window_mask, in_map)
+    if (grad is None) != (weight is None):
+        raise ValueError("grad, weight: expected both or neither; got one")
+    gradient = np.zeros(out_map, np.float32) if grad is None else checked_values("grad", grad, out_map)
+    weights = np.zeros(kernels, np.float32) if weight is None else checked_values("weight", weight, kernels)
+    if engine.mode in ("dense", "output_only"):
+        gradient_bits = np.ones_like(gradient_bits)
+    if engine.mode in ("dense", "input_only"):
+        window_bits = np.ones_like(window_bits)
+    return Operands(
+        gradient_bits.reshape(s.samples, *out_map[2:]),
+        window_bits.reshape(s.samples, *in_map[2:]),
+        gradient.reshape(s.samples, *out_map[2:]),
+        weights,
+    )
+
+
+def backward_fc(engine: BackwardEngine, shape: FcShape, grad: np.ndarray, weight: np.ndarray) -> EngineRun:
+    """The spatial part of ds (T, N, in) from dm grad (T, N, out) and weight (out, in); dense, finders off.
+
+    A grid iteration is one (column group, row group), in that order; P samples per cycle, one per PE of a group.
+    """
+    s = shape
+    gradient = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features)).reshape(s.samples, s.out_features)
+    weight = checked_values("weight", weight, (s.out_features, s.in_features))
+    psum = np.zeros((s.samples, s.in_features), dtype=np.float32)
+    bench = Bench()
+    acc = AccTree(engine.rows, bench.acc)
+    pe = MacPe(bench.pe_array)  # its multiplier keeps no state: one stands for all
+    for columns in groups_of(s.in_features, engine.columns):
+        for rows in groups_of(s.out_features, engine.rows):
+            bench.clock.begin_iteration()
+            for lanes in groups_of(s.samples, engine.parallelism):
+                bench.clock.tick()
+                for bt in lanes:
+                    for c in columns:
+                        products = [pe.multiply(gradient[bt, r], weight[r, c]) for r in rows]
+                        psum[bt, c] = acc.accumulate(psum[bt, c], products)
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.in_features))

@@ -1,0 +1,134 @@
+"""The Effectual finders of the Backward Engine (figure 3.6 a and b)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2sim.reference.result import Tally
+from h2sim.shapes import ConvShape, Tile
+
+Position = tuple[int, int]  # (y, x) of an input neuron of the layer: a `ds` ID
+
+
+class OutputFinder:
+    """Effectual O finder of one column: scans the window mask, fills the P output ID buffers in turn.
+
+    The PE groups of all rows share the buffers; PE i of a group works off buffer i.
+    """
+
+    def __init__(self, parallelism: int) -> None:
+        self.parallelism = parallelism
+
+    def deal(self, window: np.ndarray, tile: Tile) -> list[list[Position]]:
+        """The valid positions of `tile` in raster order, dealt out; window is (H, W) of one channel."""
+        buffers: list[list[Position]] = [[] for _ in range(self.parallelism)]
+        n_valid = 0
+        for y in range(tile.y0, tile.y1):
+            for x in range(tile.x0, tile.x1):
+                if window[y, x]:
+                    buffers[n_valid % self.parallelism].append((y, x))
+                    n_valid += 1
+        return buffers
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A valid Conv ID, decoded: ds[position] gets dm[output] * w[tap]."""
+
+    position: Position
+    output: Position
+    tap: Position
+
+
+class TagReader:
+    """Reads the gradient bits of the outputs that a position feeds as one tag; decodes its bits.
+
+    Bit ky*kw + kx is the output that reaches the position through tap (ky, kx). Taps that fall between
+    strides or outside the map have no output and stay 0.
+    """
+
+    def __init__(self, shape: ConvShape) -> None:
+        self.shape = shape
+
+    def tag(self, gradient: np.ndarray, position: Position) -> int:
+        """The tag of one position from the gradient mask (Ho, Wo) of one channel."""
+        tag = 0
+        for bit in range(self.shape.kernel[0] * self.shape.kernel[1]):
+            output = self._output(position, bit)
+            if output is not None and gradient[output]:
+                tag |= 1 << bit
+        return tag
+
+    def decode(self, position: Position, bit: int) -> Pair:
+        """The operands that a set bit stands for (wID and dmID decoders)."""
+        output = self._output(position, bit)
+        if output is None:
+            raise ValueError(f"bit {bit}: expected one that stands for an output fed by {position}; got none")
+        return Pair(position, output, divmod(bit, self.shape.kernel[1]))
+
+    def _output(self, position: Position, bit: int) -> Position | None:
+        s = self.shape
+        ky, kx = divmod(bit, s.kernel[1])
+        y, y_between = divmod(position[0] + s.padding[0] - ky, s.stride[0])
+        x, x_between = divmod(position[1] + s.padding[1] - kx, s.stride[1])
+        if y_between or x_between or not (0 <= y < s.out_height and 0 <= x < s.out_width):
+            return None
+        return y, x
+
+
+class PairFinder:
+    """Effectual I-and-O finder of one PE: one valid pair per cycle, lowest set tag bit first.
+
+    A position holds the finder for at least empty_window_cycles, so an empty tag for just these; where they
+    are 0 it passes in no time. `enabled` False stands for a machine without finders: nothing is counted.
+    """
+
+    def __init__(
+        self,
+        positions: list[Position],
+        tag_of: Callable[[Position], int],
+        empty_window_cycles: int,
+        enabled: bool,
+        tally: Tally,
+    ) -> None:
+        self.buffer = deque(positions)
+        self.tag_of = tag_of
+        self.empty_window_cycles = empty_window_cycles
+        self.enabled = enabled
+        self.tally = tally
+        self.position: Position | None = None
+        self.tag = 0
+        self.cycles_here = 0
+        self._next_position()
+
+    @property
+    def done(self) -> bool:
+        return self.position is None
+
+    def step(self) -> tuple[Position, int] | None:
+        """One cycle: the position and lowest set bit of its tag, or None where the tag is empty."""
+        found = None
+        self.cycles_here += 1
+        if self.position is not None and self.tag:
+            lowest = self.tag & -self.tag
+            self.tag ^= lowest
+            found = (self.position, lowest.bit_length() - 1)
+            self.tally.priority_encode += self.enabled
+        if not self.tag and self.cycles_here >= self.empty_window_cycles:
+            self._next_position()
+        return found
+
+    def _next_position(self) -> None:
+        self.position = None
+        while self.buffer:
+            position = self.buffer.popleft()
+            self.tag, self.cycles_here = self.tag_of(position), 0
+            if not self.tag:
+                self.tally.priority_encode += self.enabled
+            if self.tag or self.empty_window_cycles:
+                self.position = position
+                return

@@ -1,0 +1,169 @@
+"""Forward Engine (section 3.2.1): the current x = w * s + b, on LUT PEs, cycle by cycle.
+
+Rows are input channels (for kernels larger than the LUTs: sub-kernels of them), columns output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from h2sim.arch.schema import ForwardEngine, TileSize
+from h2sim.reference.acc import AccTree
+from h2sim.reference.array import Job, LutArray, Segments, address_of
+from h2sim.reference.lut import WeightBufferPe
+from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+
+
+@dataclass(frozen=True)
+class ArrayRow:
+    """What one row of the PE array works on: a sub-kernel of at most n x v weights of one input channel."""
+
+    channel: int
+    kernel_rows: range
+    kernel_columns: range
+
+    def segments(self, kernels: np.ndarray) -> Segments:
+        """The operands of this row's PE for the kernels (Cin, kh, kw) of one output channel."""
+        return [kernels[self.channel, ky, list(self.kernel_columns)] for ky in self.kernel_rows]
+
+    def addresses(self, padded: np.ndarray, y: int, x: int) -> list[int]:
+        """One address per used sub-LUT, for the window at (y, x) of padded spikes (Cin, H, W)."""
+        return [
+            address_of(padded[self.channel, y + ky, [x + kx for kx in self.kernel_columns]]) for ky in self.kernel_rows
+        ]
+
+
+def array_rows(engine: ForwardEngine, shape: ConvShape) -> list[ArrayRow]:
+    """The rows that a convolution needs: channel after channel, a channel's sub-kernels in raster order."""
+    return [
+        ArrayRow(channel, kernel_rows, kernel_columns)
+        for channel in range(shape.in_channels)
+        for kernel_rows in groups_of(shape.kernel[0], engine.sub_luts)
+        for kernel_columns in groups_of(shape.kernel[1], engine.sub_lut_inputs)
+    ]
+
+
+def forward_conv(
+    engine: ForwardEngine,
+    tile: TileSize,
+    shape: ConvShape,
+    spikes: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+) -> EngineRun:
+    """The current x (T, N, Cout, Ho, Wo) of a convolution of spikes (T, N, Cin, H, W).
+
+    weight is (Cout, Cin, kh, kw), bias (Cout,) or None. A grid iteration is one (column group, output
+    tile, row group), in that order; batch x timestep passes inside, P samples at a time.
+    """
+    s = shape
+    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
+    weight = checked_values("weight", weight, (s.out_channels, s.in_channels, *s.kernel))
+    (ph, pw), flat = s.padding, spikes.reshape(s.samples, s.in_channels, s.in_height, s.in_width)
+    padded = np.pad(flat, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    psum = _psum_buffer((s.samples, s.out_channels, s.out_height, s.out_width), bias)
+    bench = Bench()
+    array = LutArray(engine, bench)
+
+    def windows(columns: range, at: Tile, rows: list[ArrayRow]) -> Iterator[None]:
+        """Every cycle, one window per lane and PE: lanes are samples, windows pass in raster order."""
+        for lanes in groups_of(s.samples, engine.parallelism):
+            for y in range(at.y0, at.y1):
+                for x in range(at.x0, at.x1):
+                    for bt in lanes:
+                        addresses = [row.addresses(padded[bt], y * s.stride[0], x * s.stride[1]) for row in rows]
+                        for i, c in enumerate(columns):
+                            psum[bt, c, y, x] = array.accumulate(addresses, i, psum[bt, c, y, x])
+                    yield
+
+    jobs: list[Job] = []
+    all_rows = array_rows(engine, s)
+    for columns in groups_of(s.out_channels, engine.columns):
+        for at in tiles_of(s.out_height, s.out_width, tile.height, tile.width):
+            for group in groups_of(len(all_rows), engine.rows):
+                rows = [all_rows[r] for r in group]
+                operands = [[row.segments(weight[c]) for c in columns] for row in rows]
+                jobs.append(Job(len(jobs), operands, partial(windows, columns, at, rows)))
+    array.run(jobs)
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width))
+
+
+def forward_fc(
+    engine: ForwardEngine, shape: FcShape, spikes: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
+) -> EngineRun:
+    """The current x (T, N, out) of a fully connected layer of spikes (T, N, in); weight (out, in), bias (out,).
+
+    Sub-LUTs are weight buffers. A grid iteration is one (column group, group of R*n*z features): its weights
+    load, one entry of every sub-LUT per cycle, then every P samples pass all entries. `lut: false` has n*v
+    weight registers per PE instead. `lut_double_buffered` changes nothing here.
+    """
+    s = shape
+    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
+    weight = checked_values("weight", weight, (s.out_features, s.in_features))
+    psum = _psum_buffer((s.samples, s.out_features), bias)
+    bench = Bench()
+    words = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    entries = engine.sub_lut_size if engine.lut else 1
+    for columns in groups_of(s.out_features, engine.columns):
+        for features in groups_of(s.in_features, engine.rows * words * entries):
+            bench.clock.begin_iteration()
+            array = FcArray(engine, words, entries, len(columns), bench)
+            array.load(weight[columns.start : columns.stop, features.start : features.stop])
+            for lanes in groups_of(s.samples, engine.parallelism):
+                array.pass_entries(spikes[:, features.start : features.stop], lanes, columns, psum)
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features))
+
+
+class FcArray:
+    """The PE array as weight buffers: a group's feature i is at entry i // (R*words) of word i mod (R*words).
+
+    Words count along the rows: word w of PE row r is word r*words + w of its column.
+    """
+
+    def __init__(self, engine: ForwardEngine, words: int, entries: int, n_columns: int, bench: Bench) -> None:
+        self.words = words
+        self.row_words = engine.rows * words
+        self.pes = [
+            [WeightBufferPe(entries, engine.lut, bench.pe_array) for _ in range(n_columns)] for _ in range(engine.rows)
+        ]
+        self.acc = AccTree(engine.rows, bench.acc)
+        self.clock = bench.clock
+        self.entries_used = 0
+
+    def load(self, weight: np.ndarray) -> None:
+        """Store weight (columns, features): every cycle one entry of every word of every PE."""
+        for chunk in groups_of(weight.shape[1], self.row_words):
+            self.clock.tick()
+            for feature in chunk:
+                row = (feature - chunk.start) // self.words
+                for column, pe in enumerate(self.pes[row]):
+                    pe.store(self.entries_used, weight[column, feature])
+            self.entries_used += 1
+
+    def pass_entries(self, spikes: np.ndarray, lanes: range, columns: range, psum: np.ndarray) -> None:
+        """The lanes' samples of spikes (samples, features) pass all entries, one per cycle; psum is (samples, out)."""
+        for entry in range(self.entries_used):
+            self.clock.tick()
+            at_entry = spikes[:, entry * self.row_words : (entry + 1) * self.row_words]
+            for bt in lanes:
+                by_row = [at_entry[bt, r.start : r.stop] for r in groups_of(at_entry.shape[1], self.words)]
+                for i, c in enumerate(columns):
+                    outputs = self._column_outputs(i, entry, by_row)
+                    psum[bt, c] = self.acc.accumulate(psum[bt, c], outputs)
+
+    def _column_outputs(self, column: int, entry: int, by_row: Sequence[np.ndarray]) -> list[np.float32]:
+        present = [row[column] for row in self.pes if row[column].holds(entry)]
+        return [pe.send(entry, spikes) for pe, spikes in zip(present, by_row, strict=True)]
+
+
+def _psum_buffer(shape: tuple[int, ...], bias: np.ndarray | None) -> np.ndarray:
+    """Partial sums (samples, channels, ...) that start at their channel's bias, or at 0."""
+    psum = np.zeros(shape, dtype=np.float32)
+    if bias is not None:
+        psum += checked_values("bias", bias, (shape[1],)).reshape(-1, *[1] * (len(shape) - 2))
+    return psum

@@ -1,0 +1,152 @@
+"""Soma unit (figure 3.3 c, eq. 2.1-2.3, 3.1) and Grad unit (eq. 2.4-2.6, 3.2), and the pooling in both."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from h2sim.reference.acc import ZERO
+from h2sim.reference.result import checked_bits, checked_values
+
+Reset = Literal["zero", "subtract", "none"]
+Size2 = tuple[int, int]  # (vertical, horizontal)
+
+
+class Soma:
+    """The LIF neurons of a layer: membrane potentials and last spikes, updated once per timestep."""
+
+    def __init__(
+        self, shape: tuple[int, ...], threshold: float, decay: float, window: tuple[float, float], reset: Reset
+    ):
+        self.threshold = np.float32(threshold)
+        self.decay = np.float32(decay)
+        self.window = (np.float32(window[0]), np.float32(window[1]))
+        self.reset = reset
+        self.membrane = np.zeros(shape, dtype=np.float32)
+        self.spikes = np.zeros(shape, dtype=np.uint8)
+
+    def step(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One timestep of current x: spikes s, membrane potentials m, window mask ds~."""
+        self.membrane = self.decay * self._kept() + x
+        self.spikes = (self.membrane >= self.threshold).astype(np.uint8)
+        low, high = self.window
+        inside = (low < self.membrane) & (self.membrane < high)
+        return self.spikes, self.membrane, inside.astype(np.uint8)
+
+    def _kept(self) -> np.ndarray:
+        """What of m[t-1] the reset leaves, before the decay."""
+        if self.reset == "zero":
+            return np.where(self.spikes, ZERO, self.membrane)
+        if self.reset == "subtract":
+            return self.membrane - self.threshold * self.spikes
+        return self.membrane
+
+
+def soma(
+    x: np.ndarray, threshold: float, decay: float, window: tuple[float, float], reset: Reset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spikes s (uint8), membrane potentials m (float32) and window mask ds~ (uint8) of currents x, all (T, N, ...).
+
+    reset after a spike: "zero" forgets m (eq. 2.2), "subtract" takes the threshold off it, "none" keeps it.
+    """
+    x = checked_values("x", x, np.shape(x))
+    unit = Soma(x.shape[1:], threshold, decay, window, _checked_reset(reset))
+    steps = [unit.step(x_t) for x_t in x]
+    spikes, membrane, inside = (np.stack(maps) for maps in zip(*steps, strict=True))
+    return spikes, membrane, inside
+
+
+class Grad:
+    """The gradients of a layer's neurons, updated once per timestep from the last one back."""
+
+    def __init__(
+        self, shape: tuple[int, ...], decay: float, surrogate_scale: float, reset: Reset, reset_height: float | None
+    ):
+        self.decay = np.float32(decay)
+        self.surrogate_scale = np.float32(surrogate_scale)
+        self.reset = reset
+        self.reset_height = reset_height  # None: m itself ("zero"); else what a spike takes off m
+        self.dm_next = np.zeros(shape, dtype=np.float32)
+
+    def step(self, ds_spatial: np.ndarray, membrane: np.ndarray, spikes: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """dm[t] from dm[t+1] and this timestep's maps; phase 1 gives ds, phase 2 dm (section 3.2.3)."""
+        dropped = membrane if self.reset_height is None else np.float32(self.reset_height)
+        ds = self.dm_next * (-self.decay * dropped) + ds_spatial
+        kept = (1 - spikes).astype(np.float32) if self.reset == "zero" else np.float32(1.0)
+        fire = self.surrogate_scale * inside.astype(np.float32)
+        self.dm_next = self.dm_next * self.decay * kept + ds * fire
+        return self.dm_next
+
+
+def grad(
+    ds_spatial: np.ndarray,
+    membrane: np.ndarray,
+    spikes: np.ndarray,
+    window_mask: np.ndarray,
+    decay: float,
+    surrogate_scale: float,
+    reset: Reset,
+    detach_reset: bool,
+    threshold: float | None = None,
+) -> np.ndarray:
+    """Membrane gradients dm (float32); everything is (T, N, ...), ds_spatial the Backward Engine's part of ds.
+
+    detach_reset leaves the reset's own term out of ds (eq. 2.4: -alpha*m). `threshold` is needed only for
+    reset "subtract" without it: raises ValueError where it is missing.
+    """
+    shape = np.shape(ds_spatial)
+    ds_spatial = checked_values("ds_spatial", ds_spatial, shape)
+    membrane = checked_values("membrane", membrane, shape)
+    spikes = checked_bits("spikes", spikes, shape)
+    window_mask = checked_bits("window_mask", window_mask, shape)
+    height = _reset_height(_checked_reset(reset), detach_reset, threshold)
+    unit = Grad(shape[1:], decay, surrogate_scale, reset, height)
+    dm = np.zeros(shape, dtype=np.float32)
+    for t in reversed(range(shape[0])):
+        dm[t] = unit.step(ds_spatial[t], membrane[t], spikes[t], window_mask[t])
+    return dm
+
+
+def _reset_height(reset: Reset, detach_reset: bool, threshold: float | None) -> float | None:
+    """How much one more spike would lower m, as far as the gradient sees it; None means m itself."""
+    if detach_reset or reset == "none":
+        return 0.0
+    if reset == "zero":
+        return None
+    if threshold is None:
+        raise ValueError("threshold: expected a value for reset 'subtract' without detach_reset; got None")
+    return threshold
+
+
+def _checked_reset(reset: Reset) -> Reset:
+    if reset not in ("zero", "subtract", "none"):
+        raise ValueError(f"reset: expected 'zero', 'subtract' or 'none'; got {reset!r}")
+    return reset
+
+
+def average_pool(spikes: np.ndarray, kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
+    """Current (T, N, C, Ho, Wo) of a pool layer: sums of spikes (T, N, C, H, W) over kh*kw, padding included."""
+    *lead, height, width = np.shape(spikes)
+    padded = np.pad(checked_bits("spikes", spikes, np.shape(spikes)), [(0, 0)] * len(lead) + [(p, p) for p in padding])
+    out = [(size + 2 * p - k) // s + 1 for size, p, k, s in zip((height, width), padding, kernel, stride, strict=True)]
+    current = np.zeros((*lead, *out), dtype=np.float32)
+    share = np.float32(kernel[0] * kernel[1])
+    for y, x in np.ndindex(*out):
+        y0, x0 = y * stride[0], x * stride[1]
+        n_spikes = padded[..., y0 : y0 + kernel[0], x0 : x0 + kernel[1]].sum(axis=(-2, -1))
+        current[..., y, x] = n_spikes.astype(np.float32) / share
+    return current
+
+
+def average_pool_transpose(
+    grad: np.ndarray, kernel: Size2, stride: Size2, padding: Size2, in_size: Size2
+) -> np.ndarray:
+    """The neurons' gradient (T, N, C, H, W) below a pool layer of dm (T, N, C, Ho, Wo); in_size is (H, W)."""
+    grad = checked_values("grad", grad, np.shape(grad))
+    below = np.zeros((*grad.shape[:-2], in_size[0] + 2 * padding[0], in_size[1] + 2 * padding[1]), dtype=np.float32)
+    share = np.float32(kernel[0] * kernel[1])
+    for y, x in np.ndindex(*grad.shape[-2:]):
+        y0, x0 = y * stride[0], x * stride[1]
+        below[..., y0 : y0 + kernel[0], x0 : x0 + kernel[1]] += (grad[..., y, x] / share)[..., None, None]
+    return below[..., padding[0] : padding[0] + in_size[0], padding[1] : padding[1] + in_size[1]]

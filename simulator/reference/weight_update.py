@@ -1,0 +1,112 @@
+"""Weight Update Engine (section 3.2.2): dw = sum over t of dm (x) s, on LUT PEs, cycle by cycle.
+
+Rows are timesteps, columns channels of dm. The LUTs hold sums of gradients, the spikes address them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from h2sim.arch.schema import TileSize, WeightUpdateEngine
+from h2sim.reference.acc import AccTree
+from h2sim.reference.array import Job, LutArray, Segments, address_of
+from h2sim.reference.lut import WeightBufferPe
+from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+
+
+def weight_update_conv(
+    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: np.ndarray, grad: np.ndarray
+) -> EngineRun:
+    """dw (Cout, Cin, kh, kw) of spikes (T, N, Cin, H, W) and dm grad (T, N, Cout, Ho, Wo).
+
+    A grid iteration is one (column group, output tile). In it, for every sample, pass of R timesteps, tile
+    row and segment of n*v gradients: program the LUTs, then address them with the spikes of every (channel,
+    kernel offset), P of those per cycle.
+    """
+    s = shape
+    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
+    grad = checked_values("grad", grad, (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width))
+    (kh, kw), (ph, pw) = s.kernel, s.padding
+    padded = np.pad(spikes, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    pairs = [(ci, ky, kx) for ci in range(s.in_channels) for ky in range(kh) for kx in range(kw)]
+    dw = np.zeros((s.out_channels, s.in_channels, kh, kw), dtype=np.float32)
+    bench = Bench()
+    array = LutArray(engine, bench)
+
+    def addresses(n: int, rows: range, y: int, subs: list[range], pair: tuple[int, int, int]) -> list[list[int]]:
+        """For every timestep the addresses of its sub-LUTs: the spikes that meet the segment's gradients."""
+        ci, ky, kx = pair
+        y_in = y * s.stride[0] + ky
+        at = [[x * s.stride[1] + kx for x in sub] for sub in subs]
+        return [[address_of(padded[t, n, ci, y_in, xs]) for xs in at] for t in rows]
+
+    def offsets(columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
+        """Every cycle, P (channel, offset) pairs."""
+        for lanes in groups_of(len(pairs), engine.parallelism):
+            for pair in (pairs[lane] for lane in lanes):
+                spike_addresses = addresses(n, rows, y, subs, pair)
+                for i, c in enumerate(columns):
+                    dw[(c, *pair)] = array.accumulate(spike_addresses, i, dw[(c, *pair)])
+            yield
+
+    jobs: list[Job] = []
+    iteration = 0
+    for columns in groups_of(s.out_channels, engine.columns):
+        for at in tiles_of(s.out_height, s.out_width, tile.height, tile.width):
+            for n, rows, y, subs in _segments(engine, s, at):
+                operands = [[_split(grad[t, n, c, y], subs) for c in columns] for t in rows]
+                jobs.append(Job(iteration, operands, partial(offsets, columns, n, rows, y, subs)))
+            iteration += 1
+    array.run(jobs)
+    return bench.finish(dw)
+
+
+def _segments(engine: WeightUpdateEngine, shape: ConvShape, at: Tile) -> Iterator[tuple[int, range, int, list[range]]]:
+    """(sample, timesteps on the rows, tile row, columns of each used sub-LUT) in the order of a grid iteration."""
+    v = engine.sub_lut_inputs
+    for n in range(shape.batch):
+        for rows in groups_of(shape.timesteps, engine.rows):
+            for y in range(at.y0, at.y1):
+                for segment in groups_of(at.width, engine.sub_luts * v):
+                    xs = range(at.x0 + segment.start, at.x0 + segment.stop)
+                    yield n, rows, y, [xs[sub.start : sub.stop] for sub in groups_of(len(xs), v)]
+
+
+def _split(grad_row: np.ndarray, sub_segments: list[range]) -> Segments:
+    """The gradients (Wo,) of one row of positions, cut to the used sub-LUTs."""
+    return [grad_row[sub.start : sub.stop] for sub in sub_segments]
+
+
+def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: np.ndarray, grad: np.ndarray) -> EngineRun:
+    """dw (out, in) of spikes (T, N, in) and dm grad (T, N, out).
+
+    A grid iteration is one column group. In it, for every sample and pass of R timesteps: one cycle loads one
+    gradient per PE, then P input features per cycle send it, or 0 where no spike. `lut: false` keeps the
+    gradient in a register.
+    """
+    s = shape
+    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features))
+    grad = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features))
+    dw = np.zeros((s.out_features, s.in_features), dtype=np.float32)
+    bench = Bench()
+    acc = AccTree(engine.rows, bench.acc)
+    for columns in groups_of(s.out_features, engine.columns):
+        bench.clock.begin_iteration()
+        for n in range(s.batch):
+            for rows in groups_of(s.timesteps, engine.rows):
+                pes = [[WeightBufferPe(1, engine.lut, bench.pe_array) for _ in columns] for _ in rows]
+                bench.clock.tick()
+                for pe_row, t in zip(pes, rows, strict=True):
+                    for pe, c in zip(pe_row, columns, strict=True):
+                        pe.store(0, grad[t, n, c])
+                for lanes in groups_of(s.in_features, engine.parallelism):
+                    bench.clock.tick()
+                    for i in lanes:
+                        for j, c in enumerate(columns):
+                            sent = [row[j].send(0, spikes[t, n, i : i + 1]) for row, t in zip(pes, rows, strict=True)]
+                            dw[c, i] = acc.accumulate(dw[c, i], sent)
+    return bench.finish(dw)
