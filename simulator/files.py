@@ -1,0 +1,54 @@
+"""Output files: written aside in the same folder, then renamed, so that nothing is ever half-written or lost."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from h2sim.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; it takes the name `path` when the block ends well.
+
+    On any exception the temporary file goes and what stood at `path` stays. Raises OutputError where the folder
+    is missing or cannot be written, or `path` is a folder.
+    """
+    check_writable(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError if a file could not be written at `path`; leaves nothing behind."""
+    if path.is_dir():
+        raise OutputError(f"{path}: cannot be written: is a folder")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: cannot be written: no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: cannot be written: folder {path.parent} is not writable")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
