@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner  # noqa: E402
 
-from h2sim.errors import NetworkError, OutputError  # noqa: E402
+from h2sim.errors import NetworkError, OutputError, TraceError  # noqa: E402
+from h2sim.trace import load_trace  # noqa: E402
 from h2sim.train import bptt, data, export, make_traces, presets  # noqa: E402
 from h2sim.train.lif import LayerRecord, Neuron, lif  # noqa: E402
 from h2sim.train.network import SpikingNetwork  # noqa: E402
@@ -203,15 +204,15 @@ def test_weights_that_float16_would_change_are_not_exported():
     [
         ({"kind": "attention"}, "attention"),
         ({"inputs": ["nowhere"]}, "nowhere"),
-        ({"in_shape": [9, 6, 6]}, "expected shape"),
-        ({"name": "encode"}, "no earlier layer"),
-        ({"name": "unread"}, "got 'join'"),
+        ({"in_shape": [9, 6, 6]}, "the output of"),
+        ({"name": "encode"}, "encode"),
+        ({"name": "unread"}, "join"),
     ],
 )
 def test_layers_that_do_not_chain_are_refused(change, message):
     layers = tiny_layers()
     layers[2] = {**layers[2], **change}
-    with pytest.raises(NetworkError, match=message):
+    with pytest.raises(TraceError, match=message):
         SpikingNetwork(layers, Neuron(), torch.Generator())
 
 
@@ -333,6 +334,7 @@ def test_committed_traces_are_of_trained_networks_and_small(committed):
     assert committed.meta["source"]["kind"] == "training"
     assert committed.meta["source"]["accuracy"] >= TRACES[name]
     assert committed.meta["layers"] == presets.presets()[name].layers
+    load_trace(ROOT / presets.presets()[name].file).check()
     limit_bytes = {"mnist-digits": 6_500_000, "encode-residual": 400_000}[name]
     assert (ROOT / presets.presets()[name].file).stat().st_size <= limit_bytes
 
