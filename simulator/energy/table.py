@@ -1,0 +1,162 @@
+"""Energy tables: prices per event, areas and leakage per unit, SRAM macros; each with its method and source."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from h2sim import library
+from h2sim.errors import EnergyTableError
+from h2sim.faults import describe
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Sourced(_Strict):
+    method: Text
+    source: Text
+
+
+class ActionPrice(_Sourced):
+    """One event on one unit; low and high span what other sources give."""
+
+    energy_pj: Amount
+    area_um2: Amount
+    leakage_uw: Amount
+    low_pj: Amount | None = None
+    high_pj: Amount | None = None
+
+
+class ActionPrices(_Strict):
+    """The units that every machine needs."""
+
+    fp16_add: ActionPrice
+    fp16_multiply: ActionPrice
+    register_access: ActionPrice
+    priority_encode: ActionPrice
+    soma_element: ActionPrice
+    grad_element: ActionPrice
+
+
+class LutPrice(_Sourced):
+    """A register LUT of 16-bit words; one write port."""
+
+    entries: Annotated[int, Field(strict=True, ge=2)]
+    read_pj: Positive
+    write_pj: Positive
+    area_1_port_um2: Positive
+    area_4_ports_um2: Positive
+    leakage_uw: Positive
+
+
+class Offchip(_Sourced):
+    """External memory."""
+
+    energy_pj_per_bit: Amount
+    low_pj_per_bit: Amount | None = None
+    high_pj_per_bit: Amount | None = None
+
+
+MACRO_COLUMNS = ("bytes", "word_bits", "read_pj", "write_pj", "leakage_mw", "area_um2", "cycle_ns")
+
+
+class Sram(_Sourced):
+    """SRAM macros, rows of MACRO_COLUMNS; energies per word."""
+
+    flavour: Text
+    temperature_k: Positive
+    columns: tuple[str, ...]
+    macros: Annotated[
+        tuple[tuple[Positive, Positive, Positive, Positive, Amount, Positive, Positive], ...], Field(min_length=1)
+    ]
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != MACRO_COLUMNS:
+            raise ValueError(f"expected {list(MACRO_COLUMNS)}; got {list(value)}")
+        return value
+
+
+class EnergyTable(_Strict):
+    """A whole table. kind: first-principles (published, measured, scaled by a published rule) or calibrated (fitted)."""
+
+    name: Text
+    kind: Literal["first-principles", "calibrated"]
+    node_nm: Positive
+    voltage_v: Positive
+    description: str = ""
+    actions: ActionPrices
+    luts: Annotated[tuple[LutPrice, ...], Field(min_length=1)]
+    offchip: Offchip
+    sram: Sram
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the table as priced, not of the file's spelling."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def lut_read_pj(self, entries: int) -> float:
+        """One word of a LUT of `entries` words."""
+        return self._between(entries, "read_pj")
+
+    def lut_write_pj(self, entries: int) -> float:
+        """One word into a LUT of `entries` words."""
+        return self._between(entries, "write_pj")
+
+    def lut_leakage_uw(self, entries: int) -> float:
+        """One LUT of `entries` words."""
+        return self._between(entries, "leakage_uw")
+
+    def lut_area_um2(self, entries: int, read_ports: int) -> float:
+        """One LUT of `entries` words with `read_ports` ports: a straight line through 1 and 4 ports [A]."""
+        one, four = self._between(entries, "area_1_port_um2"), self._between(entries, "area_4_ports_um2")
+        return one + (four - one) * (read_ports - 1) / 3
+
+    def _between(self, entries: int, field: str) -> float:
+        """A measured LUT's value, or a straight line in logarithms through the two nearest sizes [A]."""
+        points = sorted((lut.entries, float(getattr(lut, field))) for lut in self.luts)
+        for size, value in points:
+            if size == entries:
+                return value
+        if len(points) == 1:
+            return points[0][1] * entries / points[0][0]
+        above = next((i for i, (size, _) in enumerate(points) if size > entries), len(points) - 1)
+        (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
+        slope = math.log(y1 / y0) / math.log(x1 / x0)
+        return y0 * (entries / x0) ** slope
+
+
+def load_energy_table(name_or_path: str | Path) -> EnergyTable:
+    """A shipped table (`28nm`, `45nm`) or a table file; EnergyTableError with one line per fault."""
+    path = library.find("energy table", str(name_or_path))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(library.names("energy table"))
+        raise EnergyTableError(f"{name_or_path}: no such energy table; shipped tables: {known}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise EnergyTableError(f"{path}: expected a YAML text file; got {' '.join(str(error).split())[:120]}") from None
+    return parse_energy_table(data, str(path))
+
+
+def parse_energy_table(data: object, where: str) -> EnergyTable:
+    """A checked table from plain data; `where` names the source in error lines."""
+    if not isinstance(data, dict):
+        raise EnergyTableError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
+    try:
+        return EnergyTable.model_validate(data)
+    except ValidationError as error:
+        raise EnergyTableError("\n".join(describe(error, EnergyTable, where))) from None
