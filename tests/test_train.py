@@ -287,11 +287,9 @@ class Committed:
     def sent(self, name):
         """What a layer, or the input, sends on: spikes, the analog input, or a current (T, N, ...)."""
         if name == "input" and "input.analog" in self.arrays:
-            static = self.value("input.analog")
-            return static.expand(self.timesteps, *static.shape[1:])
+            return self.value("input.analog").expand(self.timesteps, -1, -1, -1, -1)
         if name == "input":
-            first = next(iter(self.layers.values()))
-            packed = unpacked(self.arrays["input.spikes"], tuple(first["in_shape"]))
+            packed = unpacked(self.arrays["input.spikes"], tuple(self.meta["layers"][0]["in_shape"]))
             return torch.from_numpy(packed.astype(np.float64))
         return self.mask(name, "spikes") if self.layers[name].get("spiking", True) else self.current(name)
 
@@ -315,12 +313,9 @@ def apply(layer, inputs, weight, bias):
         return x.reshape(*x.shape[:2], -1) @ weight.T + bias
     stacked = x.reshape(-1, *x.shape[2:])
     if layer["kind"] == "pool":
-        (kh, kw) = layer["kernel"]
-        weight, bias = torch.full((x.shape[2], 1, kh, kw), 1 / (kh * kw), dtype=x.dtype), None
+        weight = torch.full((x.shape[2], 1, *layer["kernel"]), 1 / np.prod(layer["kernel"]), dtype=x.dtype)
     groups = x.shape[2] if layer["kind"] == "pool" else 1
-    y = torch.nn.functional.conv2d(
-        stacked, weight, bias, stride=layer["stride"], padding=layer["padding"], groups=groups
-    )
+    y = torch.nn.functional.conv2d(stacked, weight, bias, layer["stride"], layer["padding"], groups=groups)
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 

@@ -1,28 +1,57 @@
-"""The metadata of a trace: the network, its neurons, where the masks came from. Checked whole, all faults at once."""
+"""The metadata of a trace as frozen types: neuron, layer, network. `parse.py` builds them from checked data."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from h2sim.errors import TraceError
-from h2sim.faults import describe
 from h2sim.shapes import ConvShape, FcShape
 
 FORMAT, VERSION = "h2sim-trace", 1
-MOST_NEURONS = 1 << 28
-MOST_BITS = 1 << 36
+PHASES = ("forward", "backward", "weight_update")
+MOST_LAYERS = 4096
+MOST_NEURONS = 1 << 28  # of one layer or of the network input
+MOST_BITS = 1 << 36  # of one mask over all timesteps and samples
+MOST_WEIGHTS = 1 << 36  # of one layer
 
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"expected one line of printable characters; got {text[:50]!r}")
+    return text
+
+
+def _layer_name(text: str) -> str:
+    if not text or len(text) > 200 or "/" in text or "\\" in text or not text.isprintable():
+        raise ValueError(f"expected 1 to 200 printable characters without '/' and '\\'; got {text[:50]!r}")
+    if text in ("input", "meta"):
+        raise ValueError(f"expected a name other than 'input' and 'meta', which the format uses; got {text!r}")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[str, AfterValidator(_layer_name)]
 Dim = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Chw = tuple[Dim, Dim, Dim]
 Pair = tuple[Dim, Dim]
 Padding = Annotated[int, Field(strict=True, ge=0, le=65536)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Feature = Annotated[int, Field(strict=True, ge=1, le=MOST_NEURONS)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
 Kind = Literal["encode", "conv", "fc", "pool", "add"]
 Phase = Literal["forward", "backward", "weight_update"]
-Feature = Annotated[int, Field(strict=True, ge=1, le=MOST_NEURONS)]
+
+_WINDOW_FIELDS = ("in_shape", "out_shape", "kernel", "stride", "padding")
+_NEEDED_FIELDS: dict[str, tuple[str, ...]] = {
+    "encode": _WINDOW_FIELDS,
+    "conv": _WINDOW_FIELDS,
+    "pool": _WINDOW_FIELDS,
+    "fc": ("in_features", "out_features"),
+    "add": ("in_shape", "out_shape"),
+}
 
 
 class _Frozen(BaseModel):
@@ -39,7 +68,7 @@ class Neuron(_Frozen):
     window: tuple[Finite, Finite]
     surrogate_scale: Finite | None = None
     reset: Literal["zero", "subtract", "none"] = "zero"
-    detach_reset: bool = False
+    detach_reset: Flag = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Neuron:
@@ -49,9 +78,13 @@ class Neuron(_Frozen):
 
 
 class Layer(_Frozen):
-    """One layer; conv, encode and pool carry shapes, fc features, add shapes. Layers stand in execution order."""
+    """One layer; conv, encode and pool carry shapes, fc features, add shapes. Layers stand in execution order.
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00-\x1f]+$")]
+    Shapes are (C, H, W); kernel, stride and padding (vertical, horizontal). `neuron` is resolved: the
+    network's parameters with the layer's own over them.
+    """
+
+    name: Name
     kind: Kind
     inputs: tuple[str, ...]
     in_shape: Chw | None = None
@@ -61,7 +94,7 @@ class Layer(_Frozen):
     padding: tuple[Padding, Padding] | None = None
     in_features: Feature | None = None
     out_features: Feature | None = None
-    spiking: bool = True
+    spiking: Flag = True
     neuron: Neuron
 
     @property
@@ -70,44 +103,57 @@ class Layer(_Frozen):
         return (self.out_features, 1, 1) if self.kind == "fc" else self.out_shape  # type: ignore[return-value]
 
     @property
+    def in_chw(self) -> tuple[int, int, int]:
+        """What it reads from each input as (C, H, W); (features, 1, 1) for fc."""
+        return (self.in_features, 1, 1) if self.kind == "fc" else self.in_shape  # type: ignore[return-value]
+
+    @property
     def neurons(self) -> int:
         """Output neurons of one sample and timestep."""
         return math.prod(self.out_chw)
 
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """PyTorch's layout: (C_out, C_in, kh, kw) or (F_out, F_in); None for a layer without weights."""
+        if self.kind == "fc":
+            return (self.out_chw[0], self.in_chw[0])
+        if self.kind in ("conv", "encode"):
+            return (self.out_chw[0], self.in_chw[0], *self.kernel)  # type: ignore[misc]
+        return None
+
     @model_validator(mode="after")
     def _complete(self) -> Layer:
-        needed = {
-            "fc": ("in_features", "out_features"),
-            "add": ("in_shape", "out_shape"),
-        }.get(self.kind, ("in_shape", "out_shape", "kernel", "stride", "padding"))
-        missing = [name for name in needed if getattr(self, name) is None]
+        missing = [name for name in _NEEDED_FIELDS[self.kind] if getattr(self, name) is None]
         if missing:
             raise ValueError(f"{', '.join(missing)}: expected for kind {self.kind!r}; got nothing")
-        if self.neurons > MOST_NEURONS:
-            raise ValueError(f"expected at most {MOST_NEURONS} neurons; got {self.neurons}")
+        for what, shape in (("output", self.out_chw), ("input", self.in_chw)):
+            if math.prod(shape) > MOST_NEURONS:
+                raise ValueError(f"{what} neurons: expected at most {MOST_NEURONS}; got {math.prod(shape)}")
+        if math.prod(self.weight_shape or ()) > MOST_WEIGHTS:
+            raise ValueError(f"weights: expected at most {MOST_WEIGHTS}; got {math.prod(self.weight_shape or ())}")
         return self
 
 
 class TraceMeta(_Frozen):
-    """The `meta` member."""
+    """The `meta` member: what was run, over how many timesteps and samples, and where it came from."""
 
     format: Literal["h2sim-trace"]
-    version: Annotated[int, Field(strict=True, ge=1, le=1)]
-    network: str
-    dataset: str
+    version: Annotated[int, Field(strict=True)]
+    network: Line
+    dataset: Line
     timesteps: Dim
     batch: Dim
     phases: tuple[Phase, ...]
     neuron: Neuron
     source: dict[str, Any]
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MOST_LAYERS)]
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name; KeyError if there is none."""
+        """The layer of that name; TraceError if there is none."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
-        raise KeyError(name)
+        raise TraceError(f"layer {name!r}: no such layer; layers: {', '.join(layer.name for layer in self.layers)}")
 
     def conv_shape(self, layer: Layer) -> ConvShape:
         """Geometry of a conv, encode or pool layer over this sub-batch."""
@@ -128,123 +174,7 @@ class TraceMeta(_Frozen):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the network input; (features, 1, 1) under an fc layer."""
-        for layer in self.layers:
-            if "input" in layer.inputs:
-                return layer.in_shape if layer.in_shape else (layer.in_features, 1, 1)  # type: ignore[return-value]
-        raise TraceError("meta: layers: expected one that reads 'input'; got none")
-
-
-def parse_meta(data: object, where: str) -> TraceMeta:
-    """Checked metadata; every fault is one line `where: meta.field: expected ...; got ...` of a TraceError."""
-    if not isinstance(data, dict):
-        raise TraceError(f"{where}: meta: expected a JSON object; got {type(data).__name__}")
-    data = _with_neurons(data)
-    try:
-        meta = TraceMeta.model_validate(data)
-    except ValidationError as error:
-        raise TraceError("\n".join(describe(error, TraceMeta, f"{where}: meta"))) from None
-    faults = _source_faults(meta) + _graph_faults(meta)
-    if faults:
-        raise TraceError("\n".join(f"{where}: meta: {fault}" for fault in faults))
-    return meta
-
-
-def _with_neurons(data: dict[str, Any]) -> dict[str, Any]:
-    """The same data with the network's neuron parameters filled in where a layer does not override them."""
-    shared, layers = data.get("neuron"), data.get("layers")
-    if not isinstance(shared, dict) or not isinstance(layers, list):
-        return data
-    filled = []
-    for layer in layers:
-        own = layer.get("neuron", {}) if isinstance(layer, dict) else None
-        filled.append({**layer, "neuron": {**shared, **own}} if isinstance(own, dict) else layer)
-    return {**data, "layers": filled}
-
-
-def _source_faults(meta: TraceMeta) -> list[str]:
-    faults = []
-    kind = meta.source.get("kind")
-    if kind not in ("training", "inference", "synthetic"):
-        faults.append(f"source.kind: expected 'training', 'inference' or 'synthetic'; got {kind!r}")
-    phases = meta.phases
-    if "forward" not in phases or len(set(phases)) != len(phases):
-        faults.append(f"phases: expected distinct phases with 'forward' among them; got {list(phases)}")
-    if "weight_update" in phases and "backward" not in phases:
-        faults.append(f"phases: expected 'backward' with 'weight_update'; got {list(phases)}")
-    bits = meta.timesteps * meta.batch * max(layer.neurons for layer in meta.layers)
-    if bits > MOST_BITS:
-        faults.append(f"timesteps x batch x neurons: expected at most {MOST_BITS}; got {bits}")
-    return faults
-
-
-def _graph_faults(meta: TraceMeta) -> list[str]:
-    """Names, shapes that chain, binary inputs where an engine needs them."""
-    faults: list[str] = []
-    earlier: dict[str, Layer] = {}
-    inputs: set[tuple[int, ...]] = set()
-    for layer in meta.layers:
-        if layer.name in earlier or layer.name in ("input", "meta"):
-            faults.append(f"layers.{layer.name}: expected a name of its own; got one that is taken")
-        faults += [f"layers.{layer.name}: {fault}" for fault in _layer_faults(layer, earlier, meta)]
-        if "input" in layer.inputs:
-            inputs.add((layer.in_features,) if layer.kind == "fc" else layer.in_shape)  # type: ignore[arg-type]
-        earlier[layer.name] = layer
-    if not inputs:
-        faults.append("layers: expected one that reads 'input'; got none")
-    if len(inputs) > 1:
-        faults.append(f"layers: expected all readers of 'input' to agree on its shape; got {sorted(map(str, inputs))}")
-    return faults
-
-
-def _layer_faults(layer: Layer, earlier: dict[str, Layer], meta: TraceMeta) -> list[str]:
-    unknown = [name for name in layer.inputs if name != "input" and name not in earlier]
-    if unknown:
-        return [f"inputs: expected earlier layers or 'input'; got {unknown}"]
-    wanted = "two or more" if layer.kind == "add" else "one"
-    if (len(layer.inputs) < 2) if layer.kind == "add" else (len(layer.inputs) != 1):
-        return [f"inputs: expected {wanted}; got {len(layer.inputs)}"]
-    faults = _input_kind_faults(layer, earlier, meta)
-    for name in layer.inputs:
-        if name in earlier:
-            faults += _chain_faults(layer, earlier[name])
-    if layer.kind in ("conv", "encode", "pool"):
-        faults += _output_faults(layer)
-    if layer.kind == "add" and layer.in_shape != layer.out_shape:
-        faults.append(f"out_shape: expected {list(layer.in_shape or ())}; got {list(layer.out_shape or ())}")
-    return faults
-
-
-def _input_kind_faults(layer: Layer, earlier: dict[str, Layer], meta: TraceMeta) -> list[str]:
-    if (layer.kind == "encode") != ("input" in layer.inputs and meta.analog):
-        expected = "the analog 'input'" if layer.kind == "encode" else "spikes"
-        got = list(layer.inputs) if layer.kind == "encode" else "the analog network input"
-        return [f"inputs: kind {layer.kind!r} reads {expected}; got {got}"]
-    analog = [name for name in layer.inputs if name in earlier and not earlier[name].spiking]
-    if analog and layer.kind in ("conv", "fc"):
-        return [f"inputs: kind {layer.kind!r} reads spikes; got {analog}, which do not spike (currents are not binary)"]
-    if layer.kind == "pool" and not layer.spiking:
-        return ["spiking: expected true: averaged spikes that go on without LIF are not binary; got false"]
-    return []
-
-
-def _chain_faults(layer: Layer, before: Layer) -> list[str]:
-    if layer.kind == "fc":
-        if layer.in_features != before.neurons:
-            return [f"in_features: expected {before.neurons}, the neurons of {before.name!r}; got {layer.in_features}"]
-    elif tuple(layer.in_shape or ()) != before.out_chw:
-        return [f"in_shape: expected {list(before.out_chw)}, the output of {before.name!r}; got {list(layer.in_shape or ())}"]
-    return []
-
-
-def _output_faults(layer: Layer) -> list[str]:
-    (channels, *size), (out_channels, *out) = layer.in_shape, layer.out_shape  # type: ignore[misc]
-    expected = [
-        (i + 2 * p - k) // s + 1
-        for i, k, s, p in zip(size, layer.kernel, layer.stride, layer.padding, strict=True)  # type: ignore[arg-type]
-    ]
-    if out != expected or min(expected) < 1:
-        return [f"out_shape: expected {[out_channels, *expected]} by kernel, stride and padding; got {[out_channels, *out]}"]
-    if layer.kind == "pool" and out_channels != channels:
-        return [f"out_shape: expected {channels} channels, as many as in_shape; got {out_channels}"]
-    return []
+        """(C, H, W) of the network input; (features, 1, 1) if only fc layers read it."""
+        readers = [layer for layer in self.layers if "input" in layer.inputs]
+        shaped = [layer for layer in readers if layer.kind != "fc"]
+        return (shaped or readers)[0].in_chw

@@ -4,53 +4,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.lib import format as npy
 
 from h2sim import library
 from h2sim.errors import TraceError
-from h2sim.trace.bits import packed_bytes, padding_is_zero
-from h2sim.trace.model import Layer, TraceMeta, parse_meta
+from h2sim.trace.members import MASKS, VALUES, Expected, known_members, presence_faults
+from h2sim.trace.model import Layer, TraceMeta
+from h2sim.trace.parse import parse_meta, refuse
 
 MOST_META_BYTES = 1 << 24
-MASKS = ("spikes", "window", "grad")
-VALUES = ("membrane", "grad_membrane", "weight", "bias", "weight_grad")
-_MASK_TYPES, _VALUE_TYPES = ("uint8",), ("float16", "float32")
-_DAMAGE = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, OSError, ValueError)
+_CHUNK_BYTES = 1 << 20
+_MOST_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more bytes than this for each of its own
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What a member must be: one of the dtypes and one of the shapes; required or optional."""
+class Member:
+    """A member as found: what it must be, its type and shape, and its bytes with the .npy header."""
 
-    dtypes: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    required: bool
+    expected: Expected
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    n_bytes: int
 
 
 class Trace:
-    """An open trace: metadata now, masks and values when asked, nothing kept. Raises TraceError for damage."""
+    """An open trace: metadata now, masks and values when asked, no array kept. Raises TraceError for damage."""
 
-    def __init__(self, path: Path, meta: TraceMeta, members: dict[str, Expected]) -> None:
+    def __init__(self, path: Path, meta: TraceMeta, members: dict[str, Member]) -> None:
         self.path = path
         self.meta = meta
         self._members = members
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the file's bytes."""
         digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
+        with _damage(self.path, "file"), self.path.open("rb") as file:
+            while block := file.read(_CHUNK_BYTES):
                 digest.update(block)
         return digest.hexdigest()
 
@@ -66,64 +89,63 @@ class Trace:
     @property
     def analog_steps(self) -> int:
         """Timesteps of the analog input: T, 1 for a static one or none."""
-        return self._members["input.analog"].shapes[0][0] if self.has("input.analog") else 1
+        return self._members["input.analog"].shape[0] if self.has("input.analog") else 1
 
     def mask(self, layer: str, kind: str) -> np.ndarray:
         """Packed uint8 (T, N, bytes) of a layer: kind 'spikes', 'window' or 'grad'; padding bits are 0."""
-        return self._bits(f"{layer}.{kind}", self.meta.layer(layer).neurons)
+        return self._read(self._member_of(layer, kind, MASKS))
 
     def input_spikes(self) -> np.ndarray:
         """Packed uint8 (T, N, bytes) of the binary network input."""
-        return self._bits("input.spikes", math.prod(self.meta.input_shape))
+        return self._read("input.spikes")
 
     def input_analog(self) -> np.ndarray:
-        """Analog network input (T or 1, N, C, H, W), finite."""
-        return self._numbers("input.analog")
+        """Analog network input, float16 or float32 (T or 1, N, C, H, W), finite."""
+        return self._read("input.analog")
 
     def values(self, layer: str, kind: str) -> np.ndarray:
         """Recorded values of a layer as stored: 'membrane', 'grad_membrane', 'weight', 'bias', 'weight_grad'; finite."""
-        return self._numbers(f"{layer}.{kind}")
+        return self._read(self._member_of(layer, kind, VALUES))
 
     def check(self) -> None:
-        """Reads every known member; raises TraceError with all faults, one line each."""
+        """Reads every known member, one at a time; raises TraceError with all faults, one line each."""
         faults = []
         for name in self._members:
-            layer, _, kind = name.rpartition(".")
             try:
-                if name == "input.spikes":
-                    self.input_spikes()
-                elif kind in MASKS:
-                    self.mask(layer, kind)
-                else:
-                    self._numbers(name)
+                self._read(name)
             except TraceError as error:
                 faults.append(str(error))
         if faults:
-            raise TraceError("\n".join(faults))
+            refuse(faults)
 
-    def _bits(self, name: str, neurons: int) -> np.ndarray:
-        packed = self._array(name)
-        if not padding_is_zero(packed, neurons):
-            raise TraceError(f"{self.path}: {name}: expected padding bits of 0 behind {neurons} neurons; got others")
-        return packed
+    def _member_of(self, layer: str, kind: str, kinds: tuple[str, ...]) -> str:
+        found: Layer = self.meta.layer(layer)
+        if kind not in kinds:
+            raise TraceError(f"{self.path}: {layer}.{kind}: expected one of {', '.join(kinds)}; got {kind!r}")
+        return f"{found.name}.{kind}"
 
-    def _numbers(self, name: str) -> np.ndarray:
-        array = self._array(name)
-        if not np.isfinite(array).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise TraceError(f"{self.path}: {name}: expected finite numbers; got {array[where]} at {list(where)}")
+    def _archive(self) -> zipfile.ZipFile:
+        """The open file, one a process: a forked child would share the file offset with its parent."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = (os.getpid(), zipfile.ZipFile(self.path))
+        return self._opened[1]
+
+    def _read(self, name: str) -> np.ndarray:
+        member = self._members.get(name)
+        if member is None:
+            raise TraceError(f"{self.path}: {name}: expected in this trace; got no such member")
+        with _damage(self.path, name):
+            archive = self._archive()
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as file:
+                shape, fortran, dtype = _header(file)
+                if (shape, dtype, info.file_size) != (member.shape, member.dtype, member.n_bytes):
+                    raise ValueError("the file changed after it was opened")
+                array = _data(file, shape, fortran, dtype)
+        fault = member.expected.content_fault(array)
+        if fault:
+            raise TraceError(f"{self.path}: {name}: {fault}")
         return array
-
-    def _array(self, name: str) -> np.ndarray:
-        if name not in self._members:
-            raise TraceError(f"{self.path}: {name}: missing member")
-        with _damage(self.path, name), zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-            shape, fortran, dtype = _header(file)
-            data = file.read(math.prod(shape) * dtype.itemsize)
-            if len(data) != math.prod(shape) * dtype.itemsize or file.read(1):
-                raise EOFError(f"data of {name} ends early or late")
-        flat = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
-        return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def load_trace(name_or_path: str | Path) -> Trace:
@@ -131,110 +153,118 @@ def load_trace(name_or_path: str | Path) -> Trace:
 
     Raises TraceError: a line per fault that names file, member, what was expected and what was found.
     """
-    path = library.find("trace", str(name_or_path))
-    if not path.is_file():
-        known = ", ".join(library.names("trace"))
-        raise TraceError(f"{path}: no such trace file; shipped traces: {known}")
+    path = _existing(str(name_or_path))
     with _damage(path, "file"), zipfile.ZipFile(path) as archive:
-        present = {info.filename: info for info in archive.infolist()}
-        meta = _meta(path, archive, present)
+        meta = _meta(path, archive)
         members, faults = {}, []
+        names = archive.namelist()
+        present = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
         for name, expected in known_members(meta):
-            info = present.get(f"{name}.npy")
-            if info is None:
-                faults += [f"{path}: {name}: missing member"] if expected.required else []
+            if name not in present:
                 continue
-            with _damage(path, name):
-                found = _checked(path, name, expected, archive, info)
-            if isinstance(found, str):
-                faults.append(found)
-            else:
-                members[name] = found
-        faults += _input_faults(path, meta, members)
+            if len(present) != len(names) and names.count(f"{name}.npy") > 1:
+                faults.append(f"{path}: {name}: expected once; got {names.count(f'{name}.npy')} members of that name")
+            try:
+                members[name] = _checked(path, name, expected, archive)
+            except TraceError as error:
+                faults.append(str(error))
+    faults += [f"{path}: {fault}" for fault in presence_faults(meta, present)]
     if faults:
-        raise TraceError("\n".join(faults))
+        refuse(faults)
     return Trace(path, meta, members)
 
 
-def known_members(meta: TraceMeta) -> Iterator[tuple[str, Expected]]:
-    """Every member that version 1 knows for this network, and what it must be."""
-    lead = (meta.timesteps, meta.batch)
-    chw = meta.input_shape
-    yield "input.spikes", Expected(_MASK_TYPES, ((*lead, packed_bytes(math.prod(chw))),), not meta.analog)
-    yield "input.analog", Expected(_VALUE_TYPES, ((*lead, *chw), (1, meta.batch, *chw)), meta.analog)
-    for layer in meta.layers:
-        bits = Expected(_MASK_TYPES, ((*lead, packed_bytes(layer.neurons)),), layer.spiking)
-        if layer.spiking:
-            yield f"{layer.name}.spikes", bits
-            yield f"{layer.name}.window", bits
-        yield f"{layer.name}.grad", Expected(_MASK_TYPES, bits.shapes, "backward" in meta.phases)
-        neurons = ((*lead, layer.neurons),) if layer.kind == "fc" else ((*lead, *layer.out_chw),)
-        yield f"{layer.name}.membrane", Expected(_VALUE_TYPES, neurons, False)
-        yield f"{layer.name}.grad_membrane", Expected(_VALUE_TYPES, neurons, False)
-        weight = _weight_shape(layer)
-        if weight:
-            yield f"{layer.name}.weight", Expected(_VALUE_TYPES, (weight,), False)
-            yield f"{layer.name}.bias", Expected(_VALUE_TYPES, (weight[:1],), False)
-            yield f"{layer.name}.weight_grad", Expected(_VALUE_TYPES, (weight,), False)
+def _existing(asked: str) -> Path:
+    try:
+        path = library.find("trace", asked)
+        if path.is_dir():
+            raise TraceError(f"{path}: expected a trace file; got a folder")
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise TraceError(f"{asked[:200]}: cannot be read: {error.strerror}") from None
+    raise TraceError(f"{path}: no such trace file; shipped traces: {', '.join(library.names('trace')) or 'none'}")
 
 
-def _weight_shape(layer: Layer) -> tuple[int, ...] | None:
-    if layer.kind == "fc":
-        return (layer.out_features, layer.in_features)  # type: ignore[return-value]
-    if layer.kind in ("conv", "encode"):
-        return (layer.out_chw[0], layer.in_shape[0], *layer.kernel)  # type: ignore[index, misc]
-    return None
-
-
-def _meta(path: Path, archive: zipfile.ZipFile, present: dict[str, zipfile.ZipInfo]) -> TraceMeta:
-    info = present.get("meta.npy")
-    if info is None:
-        raise TraceError(f"{path}: meta: missing member; is this an h2sim trace?")
+def _meta(path: Path, archive: zipfile.ZipFile) -> TraceMeta:
+    if "meta.npy" not in archive.namelist():
+        raise TraceError(f"{path}: meta: expected in an h2sim trace; got no such member")
+    info = archive.getinfo("meta.npy")
     if info.file_size > MOST_META_BYTES:
         raise TraceError(f"{path}: meta: expected at most {MOST_META_BYTES} bytes; got {info.file_size} declared")
-    with archive.open(info) as file:
-        shape, _, dtype = _header(file)
-        if dtype != np.uint8 or len(shape) != 1:
-            raise TraceError(f"{path}: meta: expected uint8 (bytes,); got {dtype} {shape}")
-        text = file.read(MOST_META_BYTES)
+    with _damage(path, "meta"):
+        _check_directory_entry(info)
+        with archive.open(info) as file:
+            shape, fortran, dtype = _header(file)
+            if dtype != np.uint8 or len(shape) != 1:
+                raise TraceError(f"{path}: meta: expected uint8 (bytes,); got {dtype} {shape}")
+            _check_size(info, file.tell() + shape[0])
+            text = _data(file, shape, fortran, dtype).tobytes()
     try:
-        data = json.loads(text.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise TraceError(f"{path}: meta: expected JSON in UTF-8; got {str(error)[:80]}") from None
+        data = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise TraceError(f"{path}: meta: expected JSON in UTF-8; got {_reason(error)}") from None
     return parse_meta(data, str(path))
 
 
-def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name}, which JSON does not have")
+
+
+def _checked(path: Path, name: str, expected: Expected, archive: zipfile.ZipFile) -> Member:
+    """The member as its header says; TraceError unless it is as expected. Reads no data."""
+    info = archive.getinfo(f"{name}.npy")
+    with _damage(path, name):
+        _check_directory_entry(info)
+        with archive.open(info) as file:
+            shape, _, dtype = _header(file)
+            fault = expected.header_fault(dtype, shape)
+            if fault:
+                raise TraceError(f"{path}: {name}: {fault}")
+            _check_size(info, file.tell() + prod(shape) * dtype.itemsize)
+    return Member(expected, dtype, shape, info.file_size)
+
+
+def _check_directory_entry(info: zipfile.ZipInfo) -> None:
+    if info.flag_bits & 0x1:
+        raise ValueError("it is encrypted")
+    if info.compress_type not in _METHODS:
+        raise ValueError(f"compression method {info.compress_type} is neither stored (0) nor deflate (8)")
+
+
+def _check_size(info: zipfile.ZipInfo, n_bytes: int) -> None:
+    """ValueError unless the zip directory's sizes fit an array of that many bytes with its header: no bombs."""
+    if info.file_size != n_bytes:
+        raise ValueError(f"{n_bytes} bytes by its header, {info.file_size} by the zip directory")
+    most = info.compress_size * (_MOST_DEFLATE_RATIO if info.compress_type else 1)
+    if n_bytes > most:
+        raise ValueError(f"{info.compress_size} stored bytes cannot hold {n_bytes}")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, order and dtype of an .npy member; the file then stands at its data. Never unpickles."""
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"npy version {version}")
-    return read(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote, and reads them
+        shape, fortran, dtype = read(file)
+    return tuple(int(n) for n in shape), fortran, dtype
 
 
-def _checked(
-    path: Path, name: str, expected: Expected, archive: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> Expected | str:
-    """The member's actual type and shape, or the line that says what is wrong with it."""
-    with archive.open(info) as file:
-        shape, _, dtype = _header(file)
-        header_bytes = file.tell()
-    if dtype.hasobject:
-        return f"{path}: {name}: expected {' or '.join(expected.dtypes)}; got pickled objects, which are never read"
-    if dtype.name not in expected.dtypes or shape not in expected.shapes:
-        wanted = " or ".join(str(s) for s in expected.shapes)
-        return f"{path}: {name}: expected {' or '.join(expected.dtypes)} {wanted}; got {dtype.name} {shape}"
-    n_bytes = header_bytes + math.prod(shape) * dtype.itemsize
-    if info.file_size != n_bytes:
-        return f"{path}: {name}: expected {n_bytes} bytes; got {info.file_size} declared"
-    return Expected((dtype.name,), (shape,), expected.required)
-
-
-def _input_faults(path: Path, meta: TraceMeta, members: dict[str, Expected]) -> list[str]:
-    if "input.spikes" in members and "input.analog" in members:
-        return [f"{path}: input: expected exactly one of input.spikes and input.analog; got both"]
-    return []
+def _data(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
+    """The array behind a header: native byte order, C order. EOFError if it ends early."""
+    raw = np.empty(prod(shape) * dtype.itemsize, np.uint8)
+    done = 0
+    while done < raw.size:
+        block = file.read(min(_CHUNK_BYTES, raw.size - done))
+        if not block:
+            raise EOFError(f"data ends after {done} of {raw.size} bytes")
+        raw[done : done + len(block)] = np.frombuffer(block, np.uint8)
+        done += len(block)
+    array = raw.view(dtype).astype(dtype.newbyteorder("="), copy=False)
+    return np.ascontiguousarray(array.reshape(shape, order="F" if fortran else "C"))
 
 
 @contextmanager
@@ -242,6 +272,15 @@ def _damage(path: Path, what: str) -> Iterator[None]:
     """Turns what a damaged file makes zipfile, zlib and numpy raise into one TraceError line."""
     try:
         yield
+    except PermissionError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise TraceError(f"{path}: {what}: expected to fit in memory; got too large an array") from None
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise TraceError(f"{path}: {what}: expected an intact .npz; got damage: {reason}") from None
+        raise TraceError(f"{path}: {what}: expected an intact .npz; got damage: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """An exception's text as one short line."""
+    text = " ".join(str(error).split())[:120] or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)

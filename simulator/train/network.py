@@ -10,15 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from h2sim.errors import NetworkError
+from h2sim.trace import parse_meta
 from h2sim.train.lif import LayerRecord, Neuron, lif
 
-KINDS = ("encode", "conv", "fc", "pool", "add")
 Layer = dict[str, Any]
-
-
-def output_shape(layer: Layer) -> tuple[int, ...]:
-    """(C, H, W) or (F,) of what the layer sends on, for one timestep and sample."""
-    return (layer["out_features"],) if layer["kind"] == "fc" else tuple(layer["out_shape"])
 
 
 def weight_shape(layer: Layer) -> tuple[int, ...] | None:
@@ -30,16 +25,27 @@ def weight_shape(layer: Layer) -> tuple[int, ...] | None:
     return None
 
 
-def _check_link(layer: Layer, source: str, sent: tuple[int, ...] | None) -> None:
-    """The layer takes what `source` sends, (C, H, W) or (F,); an fc layer flattens it. None is not known."""
-    expected: tuple[int, ...]
-    got = sent
-    if layer["kind"] == "fc":
-        expected, got = (layer["in_features"],), None if sent is None else (math.prod(sent),)
-    else:
-        expected = tuple(layer["in_shape"])
-    if got not in (None, expected):
-        raise NetworkError(f"layer {layer['name']}: input {source}: expected shape {expected}; got {sent}")
+def check_layers(layers: list[Layer], neuron: Neuron) -> None:
+    """Raises TraceError unless a trace may hold these layers, NetworkError if no later layer reads one."""
+    parse_meta(
+        {
+            "format": "h2sim-trace",
+            "version": 1,
+            "network": "",
+            "dataset": "",
+            "timesteps": 1,
+            "batch": 1,
+            "phases": ["forward"],
+            "neuron": neuron.to_meta(),
+            "source": {"kind": "training"},
+            "layers": layers,
+        },
+        "network",
+    )
+    read = {source for layer in layers for source in layer["inputs"]}
+    for layer in layers[:-1]:
+        if layer["name"] not in read:
+            raise NetworkError(f"layer {layer['name']}: expected a later layer that reads it; got none")
 
 
 class SpikingNetwork(nn.Module):
@@ -47,13 +53,13 @@ class SpikingNetwork(nn.Module):
 
     A layer's current is a convolution, a product, an average pool or (kind add) the sum of its inputs;
     it then goes through LIF, unless the layer says `"spiking": false`. Weights and biases start uniform
-    within 1 / sqrt(fan in), drawn from `generator`. Raises NetworkError for layers that do not chain.
+    within 1 / sqrt(fan in), drawn from `generator`. Raises as check_layers does.
     """
 
     def __init__(self, layers: list[Layer], neuron: Neuron, generator: torch.Generator) -> None:
         super().__init__()
         self.layers, self.neuron = layers, neuron
-        self._check()
+        check_layers(layers, neuron)
         self.neurons = {
             layer["name"]: Neuron.from_meta({**neuron.to_meta(), **layer.get("neuron", {})}) for layer in layers
         }
@@ -64,25 +70,6 @@ class SpikingNetwork(nn.Module):
                 bound = 1 / math.sqrt(math.prod(shape[1:]))
                 for store, size in ((self.weights, shape), (self.biases, shape[:1])):
                     store[layer["name"]] = nn.Parameter(torch.empty(size).uniform_(-bound, bound, generator=generator))
-
-    def _check(self) -> None:
-        """Every layer has a known kind and its own name, reads layers before it at their size, and is read."""
-        shapes: dict[str, tuple[int, ...] | None] = {"input": None}
-        for layer in self.layers:
-            name, kind = layer["name"], layer["kind"]
-            if kind not in KINDS:
-                raise NetworkError(f"layer {name}: kind: expected one of {', '.join(KINDS)}; got {kind!r}")
-            if name in shapes:
-                raise NetworkError(f"layer {name}: name: expected one that no earlier layer has; got {name!r}")
-            for source in layer["inputs"]:
-                if source not in shapes:
-                    raise NetworkError(f"layer {name}: inputs: expected earlier layers; got {source!r}")
-                _check_link(layer, source, shapes[source])
-            shapes[name] = output_shape(layer)
-        read = {source for layer in self.layers for source in layer["inputs"]}
-        for layer in self.layers[:-1]:
-            if layer["name"] not in read:
-                raise NetworkError(f"layer {layer['name']}: expected a later layer that reads it; got none")
 
     @property
     def reads_analog(self) -> bool:

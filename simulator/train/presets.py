@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from h2sim.train.bptt import Recipe
 from h2sim.train.lif import Neuron
-from h2sim.train.network import Layer, output_shape
+from h2sim.train.network import Layer
+
+
+def output_shape(layer: Layer) -> tuple[int, ...]:
+    """(C, H, W) or (F,) of what the layer sends on, for one timestep and sample."""
+    return (layer["out_features"],) if layer["kind"] == "fc" else tuple(layer["out_shape"])
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,11 @@ def add(name: str, *sources: Layer) -> Layer:
 
 def fc(name: str, source: Layer, features: int, **extra: Any) -> Layer:
     """A fully connected layer over the flattened source."""
-    n_in = 1
-    for size in output_shape(source):
-        n_in *= size
     return {
         "name": name,
         "kind": "fc",
         "inputs": [source["name"]],
-        "in_features": n_in,
+        "in_features": math.prod(output_shape(source)),
         "out_features": features,
         **extra,
     }

@@ -12,8 +12,7 @@ import h2sim
 from h2sim.arch import load_arch
 from h2sim.engines import backward
 from h2sim.shapes import ConvShape
-from h2sim.trace import load_network, synthesise, write_trace
-from h2sim.trace.synth import Sparsity
+from h2sim.trace import Sparsity, load_network, synthesise, write_trace
 
 ARCH = load_arch("h2learn")
 LAYER = ConvShape(10, 4, 256, 56, 56, 256, 56, 56, (3, 3), (1, 1), (1, 1))  # section 3.3.2
