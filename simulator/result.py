@@ -128,7 +128,9 @@ class Result:
             "compute_cycles": s.compute_cycles,
             "fill_cycles": s.fill_cycles,
             "stall_cycles": {
-                "memory_read": s.memory_read, "memory_write": s.memory_write, "dependency": s.dependency,
+                "memory_read": s.memory_read,
+                "memory_write": s.memory_write,
+                "dependency": s.dependency,
             },
             "utilization": s.utilization,
             "occupancy": s.occupancy,
@@ -159,7 +161,7 @@ class Result:
         }
 
     def _flat(self, index: int, row: LayerActivity) -> dict[str, Any]:
-        """A layer's entry with one level of keys, the unit last: stall_cycles.memory_read -> stall_memory_read_cycles."""
+        """A layer's entry with one level of keys, unit last: stall_cycles.memory_read -> stall_memory_read_cycles."""
         flat: dict[str, Any] = {}
         for key, value in self._layer(index, row).items():
             if not isinstance(value, dict):

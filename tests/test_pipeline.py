@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_every_row_accounts_for_every_cycle(trace):
         rows = [row for row in activity.layers if row.engine == engine]
         starts = sorted((row.start_cycle, row.end_cycle) for row in rows)
         assert starts[0][0] == 0
-        assert all(end == start for (_, end), (start, _) in zip(starts, starts[1:], strict=False))
+        assert all(end == start for (_, end), (start, _) in pairwise(starts))
 
 
 def test_an_ideal_memory_leaves_no_memory_stall_and_the_same_work(trace):

@@ -124,7 +124,8 @@ def test_every_cycle_of_every_row_is_accounted_for_and_memory_is_never_oversubsc
         assert min(slot.stalls.memory_read, slot.stalls.memory_write, slot.stalls.dependency) >= 0
     for memory in {s.memory for s in result.memory}:
         slices = [s for s in result.memory if s.memory == memory]
-        assert sum(s.busy_cycles for s in slices) <= max(s.end_cycle for s in slices) - min(s.start_cycle for s in slices)
+        span = max(s.end_cycle for s in slices) - min(s.start_cycle for s in slices)
+        assert sum(s.busy_cycles for s in slices) <= span
     ideal = schedule(ARCH, jobs, ideal_memory=True)
     assert ideal.makespan_cycles <= result.makespan_cycles
 

@@ -45,7 +45,8 @@ class Buffer(_Strict):
     @model_validator(mode="after")
     def _whole_banks(self) -> Buffer:
         if self.bytes // self.banks * 8 < self.word_bits:
-            raise ValueError(f"banks: a bank must hold one word of {self.word_bits} bits; got {self.bytes} B in {self.banks} banks")
+            got = f"{self.bytes} B in {self.banks} banks"
+            raise ValueError(f"banks: a bank must hold one word of {self.word_bits} bits; got {got}")
         return self
 
     @property

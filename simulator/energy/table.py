@@ -91,7 +91,7 @@ class Sram(_Sourced):
 
 
 class EnergyTable(_Strict):
-    """A whole table. kind: first-principles (published, measured, scaled by a published rule) or calibrated (fitted)."""
+    """A whole table. kind: first-principles (published, measured, scaled by a published rule) or calibrated."""
 
     name: Text
     kind: Literal["first-principles", "calibrated"]

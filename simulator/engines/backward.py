@@ -16,9 +16,7 @@ from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, tiles_of
 REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
 
 
-def conv(
-    engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndarray, window: np.ndarray
-) -> EngineWork:
+def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndarray, window: np.ndarray) -> EngineWork:
     """Gradient of a convolution to its input neurons.
 
     grad: packed dm~ of the outputs, uint8 (T*N, ceil(C_out*H_out*W_out / 8)); window: packed ds~ of the inputs,
@@ -126,7 +124,7 @@ def _peak(engine: BackwardEngine, cycles: np.ndarray) -> int:
 
 
 def fill_cycles(engine: BackwardEngine, latency: Latency, mode: Mode | None = None) -> int:
-    """Depth of the pipeline: finders, multiply, accumulate, Acc tree over the rows and partial sum, Grad (figure 3.6)."""
+    """Depth of the pipeline (figure 3.6): finders, multiply, accumulate, Acc tree and partial sum, Grad."""
     finders = 0 if (mode or engine.mode) == "dense" else latency.finder
     levels = 1 + (engine.rows - 1).bit_length() + 1
     return finders + latency.fp16_multiply + levels * latency.fp16_add + latency.grad

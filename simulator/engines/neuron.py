@@ -63,7 +63,10 @@ def _reset_gradient(membrane: np.ndarray, neuron: Neuron) -> np.ndarray | np.flo
     return -decay * membrane if neuron.reset == "zero" else -decay * np.float32(neuron.threshold)
 
 
-def average_pool(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> np.ndarray:
+Size2 = tuple[int, int]  # (vertical, horizontal)
+
+
+def average_pool(x: np.ndarray, kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
     """Average over kernel windows of (T, N, C, H, W); padding counts as zeros, as in PyTorch's default."""
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     padded = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
@@ -71,13 +74,12 @@ def average_pool(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int]
     total = np.zeros((*x.shape[:3], out_height, out_width), np.float32)
     for y in range(kh):
         for k in range(kw):
-            total += padded[..., y : y + sh * out_height : sh, k : k + sw * out_width : sw][..., :out_height, :out_width]
+            view = padded[..., y : y + sh * out_height : sh, k : k + sw * out_width : sw]
+            total += view[..., :out_height, :out_width]
     return total / np.float32(kh * kw)
 
 
-def spread_pool(
-    dx: np.ndarray, shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
-) -> np.ndarray:
+def spread_pool(dx: np.ndarray, shape: tuple[int, ...], kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
     """The transpose of average_pool: gradient (T, N, C, H_out, W_out) to the pooled input's `shape`."""
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     out_height, out_width = dx.shape[3:]

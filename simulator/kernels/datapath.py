@@ -175,7 +175,8 @@ def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts
                                                     a, first = 0, x0 + j * v
                                                     for ox in range(first, min(x1, first + v)):
                                                         ix = ox * sw - pw + x
-                                                        if 0 <= iy < height and 0 <= ix < width and spikes[s, c, iy, ix]:
+                                                        inside = 0 <= iy < height and 0 <= ix < width
+                                                        if inside and spikes[s, c, iy, ix]:
                                                             a |= 1 << (ox - first)
                                                     part = grad[s, o, oy, first : min(x1, first + v)]
                                                     table = luts[t - t0, j]
@@ -205,7 +206,7 @@ def weight_gradient_fc(spikes, grad, rows, batch, dw):
 
 @njit(parallel=True, cache=True)
 def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
-    """Spatial part of ds: only the pairs that the finders emit, lowest tag bit first, rows added by the Acc tree (figure 3.6).
+    """Spatial part of ds (figure 3.6): only the pairs that the finders emit, lowest tag bit first; Acc adds the rows.
 
     grad: float32 and grad_mask: uint8 (S, C_out, H_out, W_out); window: uint8 and out: float32 (S, C_in, H, W);
     weight: float32 (C_out, C_in, kh, kw); geometry: (sh, sw, ph, pw). out is 0 where the window bit is 0.

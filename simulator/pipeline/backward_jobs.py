@@ -49,12 +49,21 @@ def _target(
     return neurons, reads, neurons.values() + neurons.mask(), grad
 
 
-def _job(
-    graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, grad: Actions, fill: int
-) -> Job:
+def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, grad: Actions, fill: int) -> Job:
     return Job(
-        layer.name, "backward", "backward", "backward", work.iteration_cycles, fill, traffic, work.pe_array, work.acc,
-        grad, work.useful_operations, work.peak_operations, graph.gradient_ready(layer),
+        layer.name,
+        "backward",
+        "backward",
+        "backward",
+        work.iteration_cycles,
+        fill,
+        traffic,
+        work.pe_array,
+        work.acc,
+        grad,
+        work.useful_operations,
+        work.peak_operations,
+        graph.gradient_ready(layer),
     )
 
 
@@ -75,7 +84,10 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     block = channels * shape.kernel[0] * shape.kernel[1]
     stationary = OutputStationary(
         _operands(arch, maps, layer, shape, channels),
-        VALUE_BYTES * neurons.group_widths[:, None] * block[None, :], neurons.values(), state, results,
+        VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
+        neurons.values(),
+        state,
+        results,
     )
     fill = backward.fill_cycles(engine, arch.latency)
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
@@ -99,16 +111,19 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     engine, shape = arch.engines.backward, graph.meta.fc_shape(layer)
     work = backward.fc(engine, shape)
     name = layer.inputs[0]
-    neurons, state, results, grad = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
+    _, state, results, grad = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
     columns, rows = widths(shape.in_features, engine.columns), widths(shape.out_features, engine.rows)
     elements = shape.samples * rows[None, :]
     stationary = OutputStationary(
         VALUE_BYTES * elements + bits_to_bytes(elements),
         VALUE_BYTES * columns[:, None] * rows[None, :],
         VALUE_BYTES * shape.samples * columns[:, None],
-        _by_features(state, columns), _by_features(results, columns), operands_stay=True,
+        _by_features(state, columns),
+        _by_features(results, columns),
+        operands_stay=True,
     )
-    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, backward.fill_cycles(engine, arch.latency, "dense"))
+    fill = backward.fill_cycles(engine, arch.latency, mode="dense")
+    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
 
 
 def _by_features(per_tile: np.ndarray, columns: np.ndarray) -> np.ndarray:

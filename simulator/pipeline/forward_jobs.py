@@ -43,9 +43,19 @@ def _job(
     arch: Arch, graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, neurons: NeuronTiles, fill: int
 ) -> Job:
     return Job(
-        layer.name, "forward", "backward" if layer.kind == "encode" else "forward", "forward",
-        work.iteration_cycles, fill, traffic, work.pe_array, work.acc, _soma(layer, neurons),
-        work.useful_operations, work.peak_operations, graph.producers(layer),
+        layer.name,
+        "forward",
+        "backward" if layer.kind == "encode" else "forward",
+        "forward",
+        work.iteration_cycles,
+        fill,
+        traffic,
+        work.pe_array,
+        work.acc,
+        _soma(layer, neurons),
+        work.useful_operations,
+        work.peak_operations,
+        graph.producers(layer),
     )
 
 
@@ -60,8 +70,11 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     operands = bits_to_bytes(shape.samples * regions[:, None] * channels[None, :])
     block = np.array([sum(_weights_of_row(engine, shape, r % per_channel) for r in g) for g in rows], np.int64)
     stationary = OutputStationary(
-        operands, VALUE_BYTES * neurons.group_widths[:, None] * block[None, :], neurons.values(),
-        np.zeros_like(results), results,
+        operands,
+        VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
+        neurons.values(),
+        np.zeros_like(results),
+        results,
     )
     return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch))
 
@@ -99,7 +112,10 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     stationary = OutputStationary(
         bits_to_bytes(shape.samples * features[None, :]),
         VALUE_BYTES * neurons.group_widths[:, None] * features[None, :],
-        neurons.values(), np.zeros_like(results), results, operands_stay=True,
+        neurons.values(),
+        np.zeros_like(results),
+        results,
+        operands_stay=True,
     )
     return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch))
 
@@ -114,7 +130,9 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     stationary = OutputStationary(
         VALUE_BYTES * images * _regions(arch, shape)[:, None] * channels[None, :],
         VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
-        neurons.values(), np.zeros_like(results), results,
+        neurons.values(),
+        np.zeros_like(results),
+        results,
     )
     b = engine.buffers
     traffic = stationary.traffic(

@@ -38,5 +38,9 @@ class Maps:
         channels, height, width = self._trace.meta.layer(layer).out_chw
         return tile_popcounts(
             np.require(self.packed(layer, "window"), np.uint8, ["C", "W"]),
-            channels, height, width, self._tile.height, self._tile.width,
+            channels,
+            height,
+            width,
+            self._tile.height,
+            self._tile.width,
         )

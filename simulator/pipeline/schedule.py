@@ -9,7 +9,7 @@ import numpy as np
 
 from h2sim.activity import ENGINES, MemorySlice, Stalls
 from h2sim.arch.schema import Arch
-from h2sim.kernels.schedule import run_schedule
+from h2sim.kernels.schedule import Plan, run_schedule
 from h2sim.pipeline.job import Job, JobKey, in_pieces
 
 GRADIENT_MEMORY = 2
@@ -67,7 +67,7 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
     last[np.cumsum(lengths) - 1] = 1
     per_engine = [sum(int(n) for job, n in zip(ordered, lengths, strict=True) if job.engine == e) for e in ENGINES]
     after = [[index[key] for key in job.after if key in index] for job in ordered]
-    times, stalls, use = run_schedule(
+    plan = Plan(
         np.cumsum([0, *per_engine]),
         job_of,
         last,
@@ -78,6 +78,7 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
         np.cumsum([0, *(len(a) for a in after)]),
         np.array([j for a in after for j in a], np.int64),
     )
+    times, stalls, use = run_schedule(plan)
     if int(times[:, 2].min()) < 0:
         stuck = [job.key for job, done in zip(ordered, times[:, 2], strict=True) if done < 0]
         raise RuntimeError(f"the schedule cannot finish: {stuck} wait for each other")

@@ -1,4 +1,4 @@
-"""One training step: jobs of all layers, scheduled alone (first sub-batch) and overlapped (steady state, figure 3.9)."""
+"""One training step: the jobs of all layers, alone (first sub-batch) and overlapped (steady state, figure 3.9)."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def simulate_step(
     )
 
 
-def build_jobs(
-    arch: Arch, trace: Trace, progress: Progress | None = None
-) -> tuple[list[Job], list[Job], list[Job]]:
+def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:
     """Forward jobs in layer order, then backward and weight-update jobs from the last layer to the first."""
     meta = trace.meta
     graph, maps = Graph(meta, trace.analog_steps), Maps(trace, arch.tile)
@@ -65,9 +63,22 @@ def build_jobs(
 def _activity(job: Job, slot: Slot) -> LayerActivity:
     t = job.traffic
     return LayerActivity(
-        job.layer, job.phase, job.engine, slot.start_cycle, slot.end_cycle, int(job.cycles.sum()), job.fill_cycles,
-        slot.stalls, job.pe_array, job.acc, job.neuron, t.buffers, int(t.reads.sum() + t.gradient_reads.sum()),
-        int(t.writes.sum() + t.gradient_writes.sum()), job.useful_operations, job.peak_operations,
+        job.layer,
+        job.phase,
+        job.engine,
+        slot.start_cycle,
+        slot.end_cycle,
+        int(job.cycles.sum()),
+        job.fill_cycles,
+        slot.stalls,
+        job.pe_array,
+        job.acc,
+        job.neuron,
+        t.buffers,
+        int(t.reads.sum() + t.gradient_reads.sum()),
+        int(t.writes.sum() + t.gradient_writes.sum()),
+        job.useful_operations,
+        job.peak_operations,
     )
 
 

@@ -26,15 +26,28 @@ def update_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
 def _job(graph: Graph, layer: Layer, engine: Engine, work: EngineWork, traffic: Traffic, fill: int) -> Job:
     after = graph.gradient_ready(layer)
     return Job(
-        layer.name, "weight_update", engine, "backward", work.iteration_cycles, fill, traffic, work.pe_array, work.acc,
-        Actions(), work.useful_operations, work.peak_operations, after,
+        layer.name,
+        "weight_update",
+        engine,
+        "backward",
+        work.iteration_cycles,
+        fill,
+        traffic,
+        work.pe_array,
+        work.acc,
+        Actions(),
+        work.useful_operations,
+        work.peak_operations,
+        after,
     )
 
 
 def _wue_job(arch: Arch, graph: Graph, layer: Layer, work: EngineWork, stationary: GradientStationary) -> Job:
     b = arch.engines.weight_update.buffers
     traffic = stationary.traffic(
-        ("gradients", b.gradients), ("spikes", b.spikes), ("weight_gradients", b.weight_gradients),
+        ("gradients", b.gradients),
+        ("spikes", b.spikes),
+        ("weight_gradients", b.weight_gradients),
         arch.pipeline.accumulate_weight_gradients,
     )
     fill = weight_update.fill_cycles(arch.engines.weight_update, arch.latency)
@@ -69,8 +82,12 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     spikes = np.array([bits_to_bytes(shape.samples * shape.in_features)], np.int64)
     passes = shape.batch * -(-shape.timesteps // engine.rows)
     stationary = GradientStationary(
-        VALUE_BYTES * shape.samples * columns[:, None], spikes, spikes, VALUE_BYTES * columns * shape.in_features,
-        VALUE_BYTES * passes * shape.in_features * shape.out_features, operands_stay=True,
+        VALUE_BYTES * shape.samples * columns[:, None],
+        spikes,
+        spikes,
+        VALUE_BYTES * columns * shape.in_features,
+        VALUE_BYTES * passes * shape.in_features * shape.out_features,
+        operands_stay=True,
     )
     return _wue_job(arch, graph, layer, work, stationary)
 
@@ -82,7 +99,10 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     inputs = VALUE_BYTES * shape.batch * graph.analog_steps * shape.in_channels * _regions(arch, shape)
     offsets = shape.in_channels * shape.kernel[0] * shape.kernel[1]
     stationary = GradientStationary(
-        gradients.values(), inputs, inputs, VALUE_BYTES * gradients.group_widths * offsets,
+        gradients.values(),
+        inputs,
+        inputs,
+        VALUE_BYTES * gradients.group_widths * offsets,
         VALUE_BYTES * graph.samples * len(inputs) * shape.out_channels * offsets,
     )
     b = engine.buffers
@@ -90,7 +110,10 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         ("state", b.state), ("gradients", b.gradients), ("psum", b.psum), arch.pipeline.accumulate_weight_gradients
     )
     work = EngineWork(
-        work.iteration_cycles.sum(axis=2, keepdims=True), work.pe_array, work.acc, work.useful_operations,
+        work.iteration_cycles.sum(axis=2, keepdims=True),
+        work.pe_array,
+        work.acc,
+        work.useful_operations,
         work.peak_operations,
     )
     fill = backward.fill_cycles(engine, arch.latency, mode="dense") - arch.latency.grad

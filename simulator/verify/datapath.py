@@ -36,7 +36,9 @@ def conv_current(arch: Arch, shape: ConvShape, spikes: np.ndarray, weight: np.nd
     return out.reshape(shape.timesteps, shape.batch, *out.shape[1:])
 
 
-def encode_current(arch: Arch, shape: ConvShape, analog: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def encode_current(
+    arch: Arch, shape: ConvShape, analog: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
     """Backward Engine, encoding layer: analog (T, N, C, H, W) -> x."""
     out = np.empty((shape.samples, shape.out_channels, shape.out_height, shape.out_width), np.float32)
     datapath.encode_forward(_flat(analog), _f32(weight), _f32(bias), _geometry(shape), arch.engines.backward.rows, out)
@@ -61,8 +63,13 @@ def conv_spatial(
     window = window if mode in ("dual", "output_only") else np.ones_like(window)
     out = np.empty((shape.samples, shape.in_channels, shape.in_height, shape.in_width), np.float32)
     datapath.backward_conv(
-        _flat(grad), _flat(grad_mask, np.uint8), _flat(window, np.uint8), _f32(weight), _geometry(shape),
-        arch.engines.backward.rows, out,
+        _flat(grad),
+        _flat(grad_mask, np.uint8),
+        _flat(window, np.uint8),
+        _f32(weight),
+        _geometry(shape),
+        arch.engines.backward.rows,
+        out,
     )
     return out.reshape(shape.timesteps, shape.batch, *out.shape[1:])
 
@@ -79,8 +86,16 @@ def conv_weight_gradient(arch: Arch, shape: ConvShape, spikes: np.ndarray, grad:
     wue = arch.engines.weight_update
     dw = np.zeros((shape.out_channels, shape.in_channels, *shape.kernel), np.float32)
     datapath.weight_gradient_conv(
-        _flat(spikes, np.uint8), _flat(grad), _geometry(shape), (arch.tile.height, arch.tile.width),
-        wue.lut, wue.sub_lut_inputs, wue.sub_luts, wue.rows, shape.batch, dw,
+        _flat(spikes, np.uint8),
+        _flat(grad),
+        _geometry(shape),
+        (arch.tile.height, arch.tile.width),
+        wue.lut,
+        wue.sub_lut_inputs,
+        wue.sub_luts,
+        wue.rows,
+        shape.batch,
+        dw,
     )
     return dw
 

@@ -42,7 +42,12 @@ class VerifyReport:
 
 
 def compare_values(
-    layer: str, quantity: str, ours: np.ndarray, theirs: np.ndarray, tolerance: np.ndarray, skip: np.ndarray | None = None
+    layer: str,
+    quantity: str,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    tolerance: np.ndarray,
+    skip: np.ndarray | None = None,
 ) -> VerifyRow:
     """Values within tolerance (an array of their shape); float16 records get their own rounding on top."""
     allowed = tolerance + stored_rounding(theirs)
@@ -50,13 +55,23 @@ def compare_values(
     looked_at = np.ones(difference.shape, bool) if skip is None else ~skip
     wrong = int(np.count_nonzero(looked_at & ~(difference <= allowed)))
     return VerifyRow(
-        layer, quantity, int(looked_at.sum()), wrong, int(difference.size - looked_at.sum()),
-        float(difference[looked_at].max(initial=0.0)), float(np.max(allowed, initial=0.0)),
+        layer,
+        quantity,
+        int(looked_at.sum()),
+        wrong,
+        int(difference.size - looked_at.sum()),
+        float(difference[looked_at].max(initial=0.0)),
+        float(np.max(allowed, initial=0.0)),
     )
 
 
 def compare_bits(
-    layer: str, quantity: str, ours: np.ndarray, theirs: np.ndarray, margin: np.ndarray, tolerance: np.ndarray,
+    layer: str,
+    quantity: str,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    margin: np.ndarray,
+    tolerance: np.ndarray,
     skip: np.ndarray | None = None,
 ) -> tuple[VerifyRow, np.ndarray]:
     """Masks equal, but where the deciding value is within `tolerance` of its threshold (`margin` away from it).
@@ -69,9 +84,8 @@ def compare_bits(
     close = margin <= tolerance
     wrong = int(np.count_nonzero(differ & ~close))
     undecided = differ & close
-    row = VerifyRow(
-        layer, quantity, ours.size, wrong, int(undecided.sum()), float(differ.any()), float(np.max(tolerance, initial=0.0))
-    )
+    most = float(np.max(tolerance, initial=0.0))
+    row = VerifyRow(layer, quantity, ours.size, wrong, int(undecided.sum()), float(differ.any()), most)
     return row, undecided
 
 

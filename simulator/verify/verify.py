@@ -27,7 +27,8 @@ Progress = Callable[[str, int, int], None]
 def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> VerifyReport:
     """Checks forward, backward and weight update of every layer; raises TraceError if the trace carries no values."""
     if not trace.has_values:
-        raise TraceError(f"{trace.path}: carries no values to verify: expected members such as 'conv1.weight'; got masks only")
+        wanted = "expected members such as 'conv1.weight'; got masks only"
+        raise TraceError(f"{trace.path}: carries no values to verify: {wanted}")
     checker = _Checker(arch, trace)
     for number, layer in enumerate(trace.meta.layers, start=1):
         checker.layer(layer)
@@ -110,7 +111,8 @@ class _Checker:
         conv = self.meta.conv_shape(layer)
         if layer.kind == "encode":
             analog = self._analog()
-            return lambda w, b, size: datapath.encode_current(self.arch, conv, np.abs(analog) if size else analog, w, b), terms
+            sizes = np.abs(analog)
+            return lambda w, b, size: datapath.encode_current(self.arch, conv, sizes if size else analog, w, b), terms
         spikes = self._input(layer)
         return lambda w, b, _: datapath.conv_current(self.arch, conv, spikes, w, b), terms
 
@@ -205,7 +207,12 @@ class _Checker:
         self._gradient(layer, ds, tolerance, membrane, recorded, mask)
 
     def _gradient(
-        self, layer: Layer, ds: np.ndarray, tolerance: np.ndarray, membrane: np.ndarray, recorded: np.ndarray,
+        self,
+        layer: Layer,
+        ds: np.ndarray,
+        tolerance: np.ndarray,
+        membrane: np.ndarray,
+        recorded: np.ndarray,
         mask: np.ndarray,
     ) -> None:
         spikes, window = self._mask(layer.name, "spikes"), self._mask(layer.name, "window")
@@ -268,7 +275,8 @@ class _Checker:
             size = datapath.fc_spatial(self.arch, fc, np.abs(dm), np.abs(weight)).reshape(shape)
             kept = datapath.fc_spatial(self.arch, fc, stored, np.abs(weight)).reshape(shape)
             return ds, summation_tolerance(2 * fc.out_features, size) + kept
-        conv, masks = self.meta.conv_shape(consumer), (self._mask(consumer.name, "grad"), self._mask(layer.name, "window"))
+        conv = self.meta.conv_shape(consumer)
+        masks = self._mask(consumer.name, "grad"), self._mask(layer.name, "window")
         ds = datapath.conv_spatial(self.arch, conv, dm, *masks, weight)
         size = datapath.conv_spatial(self.arch, conv, np.abs(dm), *masks, np.abs(weight))
         kept = datapath.conv_spatial(self.arch, conv, stored, *masks, np.abs(weight))
