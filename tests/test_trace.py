@@ -292,7 +292,7 @@ def test_the_notation_of_the_source_is_read():
     ("notation", "shape", "message"),
     [
         ("32C3-XX2-10FC", (1, 8, 8), r"layer: expected such as 64C3, .*; got 'XX2'"),
-        ("32C3-AP9-10FC", (1, 8, 8), r"AP9: expected at least one position left; got \[32, 0, 0\]"),
+        ("32C3-AP9-10FC", (1, 8, 8), r"AP9: expected at least one (channel and )?position left; got \[32, 0, 0\]"),
         ("32C3-10FC", None, r"input shape: expected C,H,W beside a notation; got nothing"),
         ("no-such-net", None, r"no such network; shipped: .*cifar10"),
     ],

@@ -60,8 +60,12 @@ class OutputStationary:
     operands_stay: bool = False
 
     def traffic(
-        self, operand: tuple[str, Buffer], weight: tuple[str, Buffer], psum: tuple[str, Buffer],
-        state: tuple[str, Buffer] | None, output: tuple[str, Buffer],
+        self,
+        operand: tuple[str, Buffer],
+        weight: tuple[str, Buffer],
+        psum: tuple[str, Buffer],
+        state: tuple[str, Buffer] | None,
+        output: tuple[str, Buffer],
     ) -> Traffic:
         """The traffic through the named buffers of an engine."""
         n_columns, n_tiles = self.results.shape
@@ -143,8 +147,12 @@ class GradientStationary:
         )
         zero = np.zeros(shape, np.int64)
         return Traffic(
-            (self.gradients + loaded).reshape(shape), zero, read.reshape(shape), written.reshape(shape),
-            pieces.reshape(shape), buffers,
+            (self.gradients + loaded).reshape(shape),
+            zero,
+            read.reshape(shape),
+            written.reshape(shape),
+            pieces.reshape(shape),
+            buffers,
         )
 
 
