@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -38,8 +38,18 @@ def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     """The nearest right name beside a misspelt one, looked up in the model that holds it."""
     holder: Any = model
     for part in loc[:-1]:
-        field = holder.model_fields.get(part) if hasattr(holder, "model_fields") else None
-        holder = field.annotation if field else None
+        if isinstance(part, str):
+            field = getattr(holder, "model_fields", {}).get(part)
+            holder = _model_in(field.annotation) if field else None
     known = list(getattr(holder, "model_fields", {}))
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model that a field's annotation holds, through tuples, Annotated and unions; None if it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)
