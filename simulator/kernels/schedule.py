@@ -2,199 +2,161 @@
 
 Engines run their iterations in order through ping-pong buffers; a memory serves one transfer at a time, the one
 that can start first (reads before writes, then by how long it has waited). All times are integer cycles.
+
+Everything is an int64 table whose columns are named below, so that the compiled functions pass few plain arrays.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import njit
 
+# transfers (I, 4) and finish (I, 4): cycles and end of each transfer of an iteration
 READ, READ_GRADIENT, WRITE, WRITE_GRADIENT = 0, 1, 2, 3
-Array = Any  # int64 arrays; numba infers
-
-
-class Plan(NamedTuple):
-    """What is to be run. E engines, I iterations in engine order, J jobs; all int64.
-
-    engine_start (E + 1,): iterations of engine e are engine_start[e]:engine_start[e + 1]; job_of (I,); last_of_job
-    (I,): 1 on a job's last iteration; compute (I,): cycles; transfers (I, 4): cycles of READ .. WRITE_GRADIENT;
-    job_memory (J, 2): feature and gradient memory; fill (J,): cycles; after_start (J + 1,) / after: jobs that must be
-    done before (CSR).
-    """
-
-    engine_start: Array
-    job_of: Array
-    last_of_job: Array
-    compute: Array
-    transfers: Array
-    job_memory: Array
-    fill: Array
-    after_start: Array
-    after: Array
-
-
-class State(NamedTuple):
-    """How far it has come. issued (E, 4) and next_compute (E,): the iteration that each does next.
-
-    finish (I, 4): end of each transfer; computed (I,): end of each iteration; writers (I,): the iteration whose results
-    must have left before this one's find room, or -1; free (memories,); busy_until (E,); times (J, 3): start, end of
-    compute and fill, done (-1: not yet); written (J,): last write so far; stalls (J, 3): memory_read, memory_write,
-    dependency; use (J, 2, 3): first start (-1: none), last end, busy cycles on the job's two memories.
-    """
-
-    issued: Array
-    next_compute: Array
-    finish: Array
-    computed: Array
-    writers: Array
-    free: Array
-    busy_until: Array
-    times: Array
-    written: Array
-    stalls: Array
-    use: Array
+# iterations (I, 5): its job; 1 if it is the job's last; compute cycles; the iteration whose results must have left
+# before this one's find room (-1: none); end of its compute
+JOB, LAST, COMPUTE, ROOM_AFTER, COMPUTED = 0, 1, 2, 3, 4
+# engines (E, 8): its iterations [FIRST, STOP); next to compute; busy until; next to transfer, per kind
+FIRST, STOP, NEXT, BUSY_UNTIL, ISSUED = 0, 1, 2, 3, 4
+# jobs (J, 11): feature and gradient memory; fill cycles; start, end of compute and fill, end of its last write so far,
+# done (-1: not yet); stalls by cause; from when its operands are in memory (-1: not known yet)
+MEMORY, FILL, START, END, WRITTEN, DONE, STALL_READ, STALL_WRITE, STALL_DEPENDENCY, READY = (
+    0,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+)
+JOB_COLUMNS = 11
+# use (J, 2, 3): first start (-1: none), last end and busy cycles on the job's feature and gradient memory
 
 
 @njit(cache=True)
-def new_state(plan):
-    """Nothing issued, nothing done."""
-    n_engines, n, n_jobs = plan.engine_start.shape[0] - 1, plan.compute.shape[0], plan.fill.shape[0]
-    issued = np.empty((n_engines, 4), np.int64)
-    writers = np.full(n, -1, np.int64)
-    for e in range(n_engines):
-        issued[e] = plan.engine_start[e]
+def find_room(engines, iterations, transfers):
+    """Fills ROOM_AFTER: two halves of the output buffer, so the iteration with results before the last one with."""
+    for e in range(engines.shape[0]):
         one, two = -1, -1
-        for i in range(plan.engine_start[e], plan.engine_start[e + 1]):
-            if plan.transfers[i, WRITE] + plan.transfers[i, WRITE_GRADIENT] > 0:
-                writers[i] = two
+        for i in range(engines[e, FIRST], engines[e, STOP]):
+            iterations[i, ROOM_AFTER] = -1
+            if transfers[i, WRITE] + transfers[i, WRITE_GRADIENT] > 0:
+                iterations[i, ROOM_AFTER] = two
                 one, two = i, one
-    times, use = np.zeros((n_jobs, 3), np.int64), np.zeros((n_jobs, 2, 3), np.int64)
-    times[:, 2], use[:, :, 0] = -1, -1
-    return State(
-        issued,
-        plan.engine_start[:-1].copy(),
-        np.zeros((n, 4), np.int64),
-        np.zeros(n, np.int64),
-        writers,
-        np.zeros(plan.job_memory.max() + 1, np.int64),
-        np.zeros(n_engines, np.int64),
-        times,
-        np.zeros(n_jobs, np.int64),
-        np.zeros((n_jobs, 3), np.int64),
-        use,
-    )
 
 
 @njit(cache=True)
-def operands_ready(plan, state, job):
-    """The cycle from which a job may read its operands, or -1 while a job before it is not done."""
-    ready = 0
-    for k in range(plan.after_start[job], plan.after_start[job + 1]):
-        done = state.times[plan.after[k], 2]
-        if done < 0:
-            return -1
-        ready = max(ready, done)
-    return ready
+def find_ready(jobs, after_start, after):
+    """Fills READY: the end of the last job before each job, or -1 while one of them is not done."""
+    for job in range(jobs.shape[0]):
+        ready = 0
+        for k in range(after_start[job], after_start[job + 1]):
+            done = jobs[after[k], DONE]
+            ready = -1 if done < 0 or ready < 0 else max(ready, done)
+        jobs[job, READY] = ready
 
 
 @njit(cache=True)
-def compute_next(plan, state, e):
+def compute_next(e, engines, iterations, finish, jobs):
     """Runs the next iteration of engine e if its operands and its room for results are known; whether it did."""
-    i = state.next_compute[e]
-    if i == plan.engine_start[e + 1] or state.issued[e, READ] <= i or state.issued[e, READ_GRADIENT] <= i:
+    i = engines[e, NEXT]
+    if i == engines[e, STOP] or engines[e, ISSUED + READ] <= i or engines[e, ISSUED + READ_GRADIENT] <= i:
         return False
-    before = state.writers[i]
-    if before >= 0 and (state.issued[e, WRITE] <= before or state.issued[e, WRITE_GRADIENT] <= before):
+    before = iterations[i, ROOM_AFTER]
+    if before >= 0 and (engines[e, ISSUED + WRITE] <= before or engines[e, ISSUED + WRITE_GRADIENT] <= before):
         return False
-    job, now = plan.job_of[i], state.busy_until[e]
-    if i == plan.engine_start[e] or plan.job_of[i - 1] != job:
-        state.times[job, 0] = now
-    ready = max(now, operands_ready(plan, state, job))
+    job, now = iterations[i, JOB], engines[e, BUSY_UNTIL]
+    if i == engines[e, FIRST] or iterations[i - 1, JOB] != job:
+        jobs[job, START] = now
+    ready = max(now, jobs[job, READY])
     room = ready
     if before >= 0:
-        room = max(ready, state.finish[before, WRITE], state.finish[before, WRITE_GRADIENT])
-    begin = max(room, state.finish[i, READ], state.finish[i, READ_GRADIENT])
-    state.stalls[job, 2] += ready - now
-    state.stalls[job, 1] += room - ready
-    state.stalls[job, 0] += begin - room
-    end = begin + plan.compute[i]
-    if plan.last_of_job[i]:
-        end += plan.fill[job]
-        state.times[job, 1] = end
-    state.computed[i], state.busy_until[e] = end, end
-    state.next_compute[e] += 1
+        room = max(ready, finish[before, WRITE], finish[before, WRITE_GRADIENT])
+    begin = max(room, finish[i, READ], finish[i, READ_GRADIENT])
+    jobs[job, STALL_DEPENDENCY] += ready - now
+    jobs[job, STALL_WRITE] += room - ready
+    jobs[job, STALL_READ] += begin - room
+    end = begin + iterations[i, COMPUTE]
+    if iterations[i, LAST]:
+        end += jobs[job, FILL]
+        jobs[job, END] = end
+    iterations[i, COMPUTED] = engines[e, BUSY_UNTIL] = end
+    engines[e, NEXT] += 1
     return True
 
 
 @njit(cache=True)
-def asked_since(plan, state, e, kind):
-    """The cycle since which the next transfer of a kind could have started on a free memory, or -1: not known yet.
+def next_transfer(engines, iterations, transfers, jobs, free):
+    """(engine, kind, start) of the transfer that can start first; engine -1 if there is none.
 
-    A read needs its half of the buffer (the iteration two before is computed), a write its results.
+    A read may start when its operands are in memory and its half of the buffer is free (the iteration two before is
+    computed), a write when its iteration is computed.
     """
-    i = state.issued[e, kind]
-    if i == plan.engine_start[e + 1]:
-        return -1
-    if kind >= WRITE:
-        return state.computed[i] if state.next_compute[e] > i else -1
-    if state.next_compute[e] < i - 1:
-        return -1
-    since = operands_ready(plan, state, plan.job_of[i])
-    if since >= 0 and i - 2 >= plan.engine_start[e]:
-        since = max(since, state.computed[i - 2])
-    return since
-
-
-@njit(cache=True)
-def next_transfer(plan, state):
-    """(engine, kind, start) of the transfer that can start first; engine -1 if there is none."""
-    engine, chosen, begin, longest = -1, -1, 0, 0
+    chosen, chosen_kind, begin, longest = -1, -1, 0, 0
     for kind in range(4):
-        for e in range(state.next_compute.shape[0]):
-            since = asked_since(plan, state, e, kind)
-            if since < 0:
+        for e in range(engines.shape[0]):
+            i, following = engines[e, ISSUED + kind], engines[e, NEXT]
+            if i == engines[e, STOP] or (following <= i if kind >= WRITE else following < i - 1):
                 continue
-            i, start = state.issued[e, kind], since
-            if plan.transfers[i, kind] > 0:
-                start = max(since, state.free[plan.job_memory[plan.job_of[i], kind & 1]])
-            if engine < 0 or start < begin or (start == begin and since < longest):
-                engine, chosen, begin, longest = e, kind, start, since
-    return engine, chosen, begin
+            job = iterations[i, JOB]
+            if kind >= WRITE:
+                since = iterations[i, COMPUTED]
+            elif jobs[job, READY] < 0:
+                continue
+            elif i - 2 >= engines[e, FIRST]:
+                since = max(jobs[job, READY], iterations[i - 2, COMPUTED])
+            else:
+                since = jobs[job, READY]
+            start = since
+            if transfers[i, kind] > 0:
+                start = max(since, free[jobs[job, MEMORY + (kind & 1)]])
+            if chosen < 0 or start < begin or (start == begin and since < longest):
+                chosen, chosen_kind, begin, longest = e, kind, start, since
+    return chosen, chosen_kind, begin
 
 
 @njit(cache=True)
-def serve(plan, state, e, kind, start):
-    """Moves one iteration's bytes of one kind; the job is done when its last results are in memory."""
-    i = state.issued[e, kind]
-    job, duration = plan.job_of[i], plan.transfers[i, kind]
+def serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, use):
+    """Moves one iteration's bytes of one kind; whether its job is done: the last results are in memory."""
+    i = engines[e, ISSUED + kind]
+    job, duration = iterations[i, JOB], transfers[i, kind]
     end = start + duration
-    state.finish[i, kind] = end
-    state.issued[e, kind] += 1
+    finish[i, kind] = end
+    engines[e, ISSUED + kind] += 1
     if duration > 0:
-        state.free[plan.job_memory[job, kind & 1]] = end
-        use = state.use[job, kind & 1]
-        use[0] = start if use[0] < 0 else use[0]
-        use[1] = end
-        use[2] += duration
+        free[jobs[job, MEMORY + (kind & 1)]] = end
+        if use[job, kind & 1, 0] < 0:
+            use[job, kind & 1, 0] = start
+        use[job, kind & 1, 1] = end
+        use[job, kind & 1, 2] += duration
     if kind >= WRITE:
-        state.written[job] = max(state.written[job], end)
-        if plan.last_of_job[i] and state.issued[e, WRITE] > i and state.issued[e, WRITE_GRADIENT] > i:
-            state.times[job, 2] = max(state.times[job, 1], state.written[job])
+        jobs[job, WRITTEN] = max(jobs[job, WRITTEN], end)
+        both = engines[e, ISSUED + WRITE] > i and engines[e, ISSUED + WRITE_GRADIENT] > i
+        if iterations[i, LAST] and both:
+            jobs[job, DONE] = max(jobs[job, END], jobs[job, WRITTEN])
+            return True
+    return False
 
 
 @njit(cache=True)
-def run_schedule(plan):
-    """Runs every iteration of every engine; returns State.times, stalls and use. A job not done keeps time -1."""
-    state = new_state(plan)
+def run_schedule(engines, iterations, transfers, jobs, after_start, after):
+    """Runs every iteration of every engine; fills engines, iterations and jobs; returns use.
+
+    after_start (J + 1,) / after: the jobs that must be done before a job (CSR). A job that never ends keeps DONE -1.
+    """
+    finish, use = np.zeros_like(transfers), np.zeros((jobs.shape[0], 2, 3), np.int64)
+    use[:, :, 0] = -1
+    free = np.zeros(jobs[:, MEMORY : MEMORY + 2].max() + 1, np.int64)
+    find_room(engines, iterations, transfers)
+    find_ready(jobs, after_start, after)
     while True:
-        progress = True
-        while progress:
-            progress = False
-            for e in range(state.next_compute.shape[0]):
-                progress |= compute_next(plan, state, e)
-        e, kind, start = next_transfer(plan, state)
+        e, kind, start = next_transfer(engines, iterations, transfers, jobs, free)
         if e < 0:
-            return state.times, state.stalls, state.use
-        serve(plan, state, e, kind, start)
+            return use
+        if serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, use):
+            find_ready(jobs, after_start, after)
+        while compute_next(e, engines, iterations, finish, jobs):
+            pass

@@ -9,7 +9,7 @@ import numpy as np
 
 from h2sim.activity import ENGINES, MemorySlice, Stalls
 from h2sim.arch.schema import Arch
-from h2sim.kernels.schedule import Plan, run_schedule
+from h2sim.kernels import schedule as kernel
 from h2sim.pipeline.job import Job, JobKey, in_pieces
 
 GRADIENT_MEMORY = 2
@@ -54,39 +54,62 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
     ordered = [job for engine in ENGINES for job in jobs if job.engine == engine]
     if not ordered:
         return Schedule({}, (), 0)
-    index = {job.key: j for j, job in enumerate(ordered)}
-    pieces = [job.traffic.pieces.ravel() for job in ordered]
-    lengths = np.array([int(p.sum()) for p in pieces])
-    compute = np.concatenate([in_pieces(job.cycles.ravel(), p) for job, p in zip(ordered, pieces, strict=True)])
-    moved = [
-        np.stack([in_pieces(b.ravel(), p) for b in (t.reads, t.gradient_reads, t.writes, t.gradient_writes)], axis=1)
-        for t, p in ((job.traffic, p) for job, p in zip(ordered, pieces, strict=True))
-    ]
-    job_of = np.repeat(np.arange(len(ordered)), lengths)
-    last = np.zeros(len(job_of), np.int64)
-    last[np.cumsum(lengths) - 1] = 1
-    per_engine = [sum(int(n) for job, n in zip(ordered, lengths, strict=True) if job.engine == e) for e in ENGINES]
-    after = [[index[key] for key in job.after if key in index] for job in ordered]
-    plan = Plan(
-        np.cumsum([0, *per_engine]),
-        job_of,
-        last,
-        compute,
-        transfer_cycles(arch, np.concatenate(moved), ideal_memory),
-        np.array([(SIDE_MEMORY[job.side], GRADIENT_MEMORY) for job in ordered]),
-        np.array([job.fill_cycles for job in ordered]),
-        np.cumsum([0, *(len(a) for a in after)]),
-        np.array([j for a in after for j in a], np.int64),
-    )
-    times, stalls, use = run_schedule(plan)
-    if int(times[:, 2].min()) < 0:
-        stuck = [job.key for job, done in zip(ordered, times[:, 2], strict=True) if done < 0]
+    iterations, moved = _iterations(ordered)
+    table = _job_table(ordered)
+    after_start, after = _dependencies(ordered)
+    transfers = transfer_cycles(arch, moved, ideal_memory)
+    use = kernel.run_schedule(_engine_table(ordered, iterations), iterations, transfers, table, after_start, after)
+    stuck = [job.key for job, row in zip(ordered, table, strict=True) if row[kernel.DONE] < 0]
+    if stuck:
         raise RuntimeError(f"the schedule cannot finish: {stuck} wait for each other")
-    slots = {
-        job.key: Slot(*(int(t) for t in times[j]), Stalls(*(int(s) for s in stalls[j])))
-        for j, job in enumerate(ordered)
-    }
-    return Schedule(slots, _slices(ordered, use), int(times[:, 1:].max()))
+    slots = {job.key: _slot(row) for job, row in zip(ordered, table.tolist(), strict=True)}
+    return Schedule(slots, _slices(ordered, use), int(table[:, kernel.DONE].max()))
+
+
+def _iterations(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel's table of iterations (cut into the pieces that buffers hold) and the bytes each moves, (I, 4)."""
+    rows, moved = [], []
+    for number, job in enumerate(jobs):
+        t, pieces = job.traffic, job.traffic.pieces.ravel()
+        table = np.zeros((int(pieces.sum()), kernel.COMPUTED + 1), np.int64)
+        table[:, kernel.JOB] = number
+        table[-1, kernel.LAST] = 1
+        table[:, kernel.COMPUTE] = in_pieces(job.cycles.ravel(), pieces)
+        rows.append(table)
+        kinds = (t.reads, t.gradient_reads, t.writes, t.gradient_writes)
+        moved.append(np.stack([in_pieces(b.ravel(), pieces) for b in kinds], axis=1))
+    return np.concatenate(rows), np.concatenate(moved)
+
+
+def _engine_table(jobs: list[Job], iterations: np.ndarray) -> np.ndarray:
+    """Iterations stand engine after engine; an engine begins at its first."""
+    engine_of = np.array([ENGINES.index(job.engine) for job in jobs])[iterations[:, kernel.JOB]]
+    bounds = np.searchsorted(engine_of, np.arange(len(ENGINES) + 1))
+    table = np.zeros((len(ENGINES), kernel.ISSUED + 4), np.int64)
+    table[:] = bounds[:-1, None]
+    table[:, kernel.STOP] = bounds[1:]
+    table[:, kernel.BUSY_UNTIL] = 0
+    return table
+
+
+def _job_table(jobs: list[Job]) -> np.ndarray:
+    table = np.zeros((len(jobs), kernel.JOB_COLUMNS), np.int64)
+    table[:, kernel.MEMORY] = [SIDE_MEMORY[job.side] for job in jobs]
+    table[:, kernel.MEMORY + 1] = GRADIENT_MEMORY
+    table[:, kernel.FILL] = [job.fill_cycles for job in jobs]
+    table[:, kernel.DONE] = -1
+    return table
+
+
+def _dependencies(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:
+    index = {job.key: j for j, job in enumerate(jobs)}
+    after = [[index[key] for key in job.after if key in index] for job in jobs]
+    return np.cumsum([0, *map(len, after)]), np.array([j for a in after for j in a], np.int64)
+
+
+def _slot(row: list[int]) -> Slot:
+    stalls = Stalls(row[kernel.STALL_READ], row[kernel.STALL_WRITE], row[kernel.STALL_DEPENDENCY])
+    return Slot(row[kernel.START], row[kernel.END], row[kernel.DONE], stalls)
 
 
 def _slices(jobs: list[Job], use: np.ndarray) -> tuple[MemorySlice, ...]:
