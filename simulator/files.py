@@ -19,7 +19,10 @@ def replacing(path: Path) -> Iterator[Path]:
     is missing or cannot be written, or `path` is a folder.
     """
     check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".h2sim-", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
     os.close(handle)
     aside = Path(name)
     try:

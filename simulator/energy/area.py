@@ -9,7 +9,7 @@ from typing import Any
 from h2sim.activity import ENGINES, Engine
 from h2sim.arch.schema import Arch, BackwardEngine, ForwardEngine, TileSize, WeightUpdateEngine
 from h2sim.energy.sram import price_buffers
-from h2sim.energy.table import EnergyTable
+from h2sim.energy.table import ActionPrice, EnergyTable
 
 WINDOW_WEIGHTS = 9  # weights of a 3x3 kernel that a PE group buffers [A]
 
@@ -37,6 +37,10 @@ class Area:
     def leakage_w(self, engine: Engine) -> float:
         """Leakage power of one engine, logic and buffers."""
         return math.fsum(block.leakage_w for block in self.blocks if block.engine == engine)
+
+    def glb_leakage_w(self, engine: Engine) -> float:
+        """Leakage power of one engine's buffers alone."""
+        return math.fsum(b.leakage_w for b in self.blocks if b.engine == engine and b.component == "glb")
 
     def to_dict(self) -> dict[str, Any]:
         """um2 by engine and component, and the total."""
@@ -67,7 +71,7 @@ class Units:
         logic = [k * p.leakage_uw for k, p in self._priced(table)]
         return 1e-6 * math.fsum([n * table.lut_leakage_uw(entries), *logic])
 
-    def _priced(self, table: EnergyTable):
+    def _priced(self, table: EnergyTable) -> tuple[tuple[int, ActionPrice], ...]:
         a = table.actions
         return (
             (self.adders, a.fp16_add), (self.multipliers, a.fp16_multiply), (self.registers, a.register_access),
@@ -86,7 +90,7 @@ def area(arch: Arch, table: EnergyTable) -> Area:
     blocks = []
     for engine, components in units.items():
         blocks += [Block(engine, name, u.area_um2(table), u.leakage_w(table)) for name, u in components.items()]
-        prices = price_buffers(getattr(engines, engine), engine, table).values()
+        prices = price_buffers(arch, engine, table).values()
         glb_area, glb_leakage = math.fsum(p.area_um2 for p in prices), math.fsum(p.leakage_w for p in prices)
         blocks.append(Block(engine, "glb", glb_area, glb_leakage))
     return Area(tuple(blocks))
@@ -97,12 +101,14 @@ def lut_array_units(engine: ForwardEngine | WeightUpdateEngine) -> dict[str, Uni
 
     A PE has n sub-LUTs with P read ports and n-1 adders a lane; Acc one adder per PE and lane (tree and partial
     sum), so that with its PE it makes n, or n*v without LUTs: the 36,864 and 40,960 adders of the source's
-    baselines. Without LUTs a PE holds its n*v weights in registers. Every PE lane has an output register.
+    baselines. Without LUTs a PE holds its n*v weights in registers. Every PE lane has an output register. LUTs that
+    are programmed while others are read (lut_double_buffered) are there twice [A].
     """
     pes, lanes = engine.rows * engine.columns, engine.parallelism
     n, v = engine.sub_luts, engine.sub_lut_inputs
     if engine.lut:
-        luts = (pes * n, engine.sub_lut_size, lanes)
+        copies = 2 if engine.lut_double_buffered else 1
+        luts = (pes * n * copies, engine.sub_lut_size, lanes)
         array = Units(adders=pes * lanes * (n - 1), registers=pes * lanes, luts=luts)
     else:
         array = Units(adders=pes * lanes * (n * v - 1), registers=pes * (n * v + lanes))
@@ -120,8 +126,12 @@ def weight_update_units(engine: WeightUpdateEngine) -> dict[str, Units]:
 
 
 def backward_units(engine: BackwardEngine, tile: TileSize) -> dict[str, Units]:
-    """R*C groups of P PEs: a multiplier, an adder, partial-sum registers for the PE's share of a tile [A], a priority
-    encoder unless dense; a weight buffer per group [A]. Acc adds R rows for P positions per column; Grad likewise."""
+    """R*C groups of P PEs; Acc adds R rows (tree and partial sum) for P positions per column, Grad takes as many.
+
+    A PE has a multiplier, an adder, one partial-sum register per position of its share of a tile, ceil(h*w / P) [A],
+    and a priority encoder unless dense; a group a buffer of 9 weights [A]. Gradient tiles of the rows, ID buffers and
+    the decoders of the columns are left out [A].
+    """
     groups = engine.rows * engine.columns
     pes, columns = groups * engine.parallelism, engine.columns * engine.parallelism
     share = -(-tile.height * tile.width // engine.parallelism)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, Engine, LayerActivity
 from h2sim.arch.schema import Arch
 from h2sim.energy.area import Area, area
 from h2sim.energy.sram import BufferPrice, price_buffers
 from h2sim.energy.table import EnergyTable
+from h2sim.errors import EnergyTableError
 
 GROUPS = ("lut", "fp16_add", "fp16_multiply", "register", "priority_encode", "soma", "grad", "glb", "leakage")
 GROUP_OF_ACTION = {
@@ -17,12 +19,15 @@ GROUP_OF_ACTION = {
     "register_access": "register", "priority_encode": "priority_encode", "soma_element": "soma", "grad_element": "grad",
 }  # fmt: skip
 
+LEAKAGE_SOURCE = "leakage of all units and macros of the engine, by the table's entries"
+
 
 @dataclass(frozen=True)
 class Charge:
     """One line of the bill: count x unit price of one event in one component of one layer's row, in pJ.
 
-    row indexes Activity.layers; -1 is leakage in cycles that no row covers. Leakage is counted in cycles.
+    row indexes Activity.layers; -1 is leakage in cycles that no row covers. Leakage is counted in cycles, traffic of a
+    buffer in bytes. source says where the unit price comes from.
     """
 
     row: int
@@ -32,10 +37,24 @@ class Charge:
     group: str
     count: int
     unit_pj: float
+    source: str
 
     @property
     def energy_pj(self) -> float:
         return self.count * self.unit_pj
+
+
+@dataclass(frozen=True)
+class BillLine:
+    """One line of the bill summed over rows: count x unit price = energy, in pJ."""
+
+    engine: Engine
+    component: str
+    action: str
+    count: int
+    unit_pj: float
+    energy_pj: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,16 @@ class Cost:
         return 1e-12 * math.fsum(self.offchip_pj)
 
     @property
+    def leakage_w(self) -> float:
+        """Leakage power of the machine, part of the average power."""
+        return math.fsum(self.area.leakage_w(engine) for engine in ENGINES)
+
+    @property
+    def idle_leakage_pj(self) -> float:
+        """Leakage of the engines in cycles of the step that no row covers; with the rows' energy it makes energy_j."""
+        return math.fsum(c.energy_pj for c in self._by_row[-1])
+
+    @property
     def average_power_w(self) -> float:
         """On-chip energy over the steady-state time."""
         return self.energy_j / self.steady_seconds if self.steady_seconds else 0.0
@@ -77,27 +106,31 @@ class Cost:
         """External-memory energy of one row, pJ."""
         return self.offchip_pj[row]
 
-    def reconcile(self) -> list[tuple[str, str, str, int, float, float]]:
-        """The bill: (engine, component, action, count, unit pJ, energy pJ), summed over rows."""
-        lines: dict[tuple[str, str, str, float], int] = {}
-        for c in self.charges:
-            key = (c.engine, c.component, c.action, c.unit_pj)
-            lines[key] = lines.get(key, 0) + c.count
-        return [(e, component, a, n, unit, n * unit) for (e, component, a, unit), n in sorted(lines.items())]
+    def reconcile(self) -> tuple[BillLine, ...]:
+        """The on-chip bill: every engine, component and event with its count, unit price, energy and source.
 
-    @property
-    def _by_row(self) -> dict[int, list[Charge]]:
-        rows: dict[int, list[Charge]] = {}
+        The energies add up to energy_j, to the last digits that rounding leaves (energy_j adds row by row).
+        """
+        counts: dict[tuple[Engine, str, str, float, str], int] = {}
         for c in self.charges:
-            rows.setdefault(c.row, []).append(c)
-        return {row: rows.get(row, []) for row in range(len(self.offchip_pj))}
+            key = (c.engine, c.component, c.action, c.unit_pj, c.source)
+            counts[key] = counts.get(key, 0) + c.count
+        order = sorted(counts.items(), key=lambda line: (ENGINES.index(line[0][0]), line[0][1:]))
+        return tuple(BillLine(e, part, a, n, unit, n * unit, source) for (e, part, a, unit, source), n in order)
+
+    @cached_property
+    def _by_row(self) -> dict[int, list[Charge]]:
+        rows: dict[int, list[Charge]] = {row: [] for row in range(-1, len(self.offchip_pj))}
+        for c in self.charges:
+            rows[c.row].append(c)
+        return rows
 
 
 def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
     """Puts the table's prices on what a simulation counted. Raises EnergyTableError for a buffer no macro fits."""
     charges: list[Charge] = []
     machine = area(arch, table)
-    buffers = {e: price_buffers(getattr(arch.engines, e), e, table) for e in ENGINES}
+    buffers = {e: price_buffers(arch, e, table) for e in ENGINES}
     for row, layer in enumerate(activity.layers):
         charges += _row_charges(row, layer, arch, table, buffers[layer.engine])
     for engine in ENGINES:
@@ -115,36 +148,48 @@ def _row_charges(
     prices = _unit_prices(arch, engine, table)
     parts: list[tuple[str, Actions]] = [("pe_array", layer.pe_array), ("acc", layer.acc), (unit, layer.neuron)]
     charges = [
-        Charge(row, engine, component, action, GROUP_OF_ACTION[action], getattr(actions, action), prices[action])
+        Charge(row, engine, component, action, GROUP_OF_ACTION[action], getattr(actions, action), *prices[action])
         for component, actions in parts
         for action in ACTION_NAMES
         if getattr(actions, action)
     ]
     for moved in layer.buffers:
-        cost = buffers[moved.buffer]
-        name = moved.buffer
-        charges.append(Charge(row, engine, "glb", f"{name} read B", "glb", moved.read_bytes, cost.read_pj_per_byte))
-        charges.append(Charge(row, engine, "glb", f"{name} write B", "glb", moved.write_bytes, cost.write_pj_per_byte))
+        if moved.buffer not in buffers:
+            known = ", ".join(buffers)
+            raise EnergyTableError(f"{layer.layer}: expected a buffer of {engine} ({known}); got {moved.buffer!r}")
+        cost, source = buffers[moved.buffer], table.sram.source
+        for action, count, unit_pj in (
+            (f"{moved.buffer} read B", moved.read_bytes, cost.read_pj_per_byte),
+            (f"{moved.buffer} write B", moved.write_bytes, cost.write_pj_per_byte),
+        ):
+            charges.append(Charge(row, engine, "glb", action, "glb", count, unit_pj, source))
     return charges
 
 
-def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, float]:
-    """pJ per event on one engine; LUT prices follow its sub-LUT size."""
-    prices = {name: getattr(table.actions, name).energy_pj for name in type(table.actions).model_fields}
+def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, tuple[float, str]]:
+    """pJ per event on one engine, with its source; LUT prices follow the sub-LUT size, an engine without has none."""
+    actions = {name: getattr(table.actions, name) for name in type(table.actions).model_fields}
+    prices = {name: (entry.energy_pj, entry.source) for name, entry in actions.items()}
     size = getattr(getattr(arch.engines, engine), "sub_lut_size", None)
-    return prices | {
-        "lut_read": table.lut_read_pj(size) if size else 0.0,
-        "lut_write": table.lut_write_pj(size) if size else 0.0,
-    }
+    if size is not None:
+        source = table.lut_source(size)
+        prices["lut_read"], prices["lut_write"] = (table.lut_read_pj(size), source), (table.lut_write_pj(size), source)
+    return prices
 
 
 def _leakage(activity: Activity, engine: Engine, pj_per_cycle: float) -> list[Charge]:
-    """Leakage over the whole step: each row bears its own cycles, the rest of the step stands under row -1."""
-    charges, covered = [], 0
-    for row, layer in enumerate(activity.layers):
-        if layer.engine == engine:
-            cycles = layer.end_cycle - layer.start_cycle
-            covered += cycles
-            charges.append(Charge(row, engine, "leakage", "cycle", "leakage", cycles, pj_per_cycle))
-    idle = activity.steady_cycles - covered
-    return [*charges, Charge(-1, engine, "leakage", "cycle", "leakage", idle, pj_per_cycle)]
+    """Leakage over the whole step: each row bears its own cycles, the rest of the step stands under row -1.
+
+    Rows that overlap and cover more than the step share what the step leaks by their cycles.
+    """
+    cycles = {
+        row: layer.end_cycle - layer.start_cycle for row, layer in enumerate(activity.layers) if layer.engine == engine
+    }
+    covered, step = sum(cycles.values()), activity.steady_cycles
+    if covered > step:
+        pj_per_cycle *= step / covered
+    cycles[-1] = max(0, step - covered)
+    return [
+        Charge(row, engine, "leakage", "cycle", "leakage", count, pj_per_cycle, LEAKAGE_SOURCE)
+        for row, count in cycles.items()
+    ]

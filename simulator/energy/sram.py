@@ -4,44 +4,63 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from h2sim.arch.schema import Buffer
+from h2sim.activity import ENGINES, Engine
+from h2sim.arch.schema import Arch, Buffer
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import EnergyTableError
 
 
 @dataclass(frozen=True)
 class BufferPrice:
-    """A buffer of several banks: energy per byte moved, leakage and area of all banks."""
+    """A buffer of several banks: energy per byte moved (pJ), leakage (W) and area (um2) of all banks, cycle of one."""
 
     read_pj_per_byte: float
     write_pj_per_byte: float
     leakage_w: float
     area_um2: float
+    cycle_ns: float
 
 
 def price_buffer(name: str, buffer: Buffer, table: EnergyTable) -> BufferPrice:
     """The smallest macro of the buffer's word width that holds a bank, times the banks.
 
+    A byte costs its share of a whole word's access. cycle_ns may exceed the clock's period: see slow_buffers.
     Raises EnergyTableError where the table has none: use more banks or another word width.
     """
     bank_bytes = -(-buffer.bytes // buffer.banks)
-    fitting = [m for m in table.sram.macros if m[1] == buffer.word_bits and m[0] >= bank_bytes]
+    of_width = [m for m in table.sram.macros if m.word_bits == buffer.word_bits]
+    fitting = [m for m in of_width if m.bytes >= bank_bytes]
     if not fitting:
-        sizes = sorted({int(m[0]) for m in table.sram.macros if m[1] == buffer.word_bits})
+        sizes = sorted(m.bytes for m in of_width)
         has = f"{sizes[0]} to {sizes[-1]} bytes" if sizes else "none"
         raise EnergyTableError(
             f"energy table {table.name}: sram.macros: expected one of {buffer.word_bits}-bit words and at least "
             f"{bank_bytes} bytes for a bank of buffer {name}; got {has}"
         )
-    _, word_bits, read_pj, write_pj, leakage_mw, area_um2, _ = min(fitting, key=lambda m: m[0])
-    word_bytes = word_bits / 8
+    macro = min(fitting, key=lambda m: m.bytes)
+    word_bytes = macro.word_bits / 8
     return BufferPrice(
-        read_pj / word_bytes, write_pj / word_bytes, leakage_mw * 1e-3 * buffer.banks, area_um2 * buffer.banks
+        macro.read_pj / word_bytes,
+        macro.write_pj / word_bytes,
+        macro.leakage_mw * 1e-3 * buffer.banks,
+        macro.area_um2 * buffer.banks,
+        macro.cycle_ns,
     )
 
 
-def price_buffers(arch_engine, engine: str, table: EnergyTable) -> dict[str, BufferPrice]:
+def price_buffers(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, BufferPrice]:
     """Every buffer of one engine by its name."""
-    buffers = arch_engine.buffers
+    buffers = getattr(arch.engines, engine).buffers
     names = type(buffers).model_fields
     return {name: price_buffer(f"{engine}.{name}", getattr(buffers, name), table) for name in names}
+
+
+def slow_buffers(arch: Arch, table: EnergyTable) -> tuple[str, ...]:
+    """Buffers whose macro takes longer than a clock period, one line each: more, smaller banks mend that."""
+    period_ns = 1e9 / arch.clock_hz
+    prices = {(e, name): p for e in ENGINES for name, p in price_buffers(arch, e, table).items()}
+    return tuple(
+        f"{engine}.{name}: a macro cycle of {price.cycle_ns:g} ns exceeds the clock's {period_ns:g} ns"
+        for (engine, name), price in prices.items()
+        if price.cycle_ns > period_ns
+    )

@@ -6,17 +6,18 @@ import hashlib
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from h2sim import library
 from h2sim.errors import EnergyTableError
 from h2sim.faults import describe
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -25,8 +26,15 @@ class _Strict(BaseModel):
 
 
 class _Sourced(_Strict):
+    """method: published, measured, derived or scaled, with the formula; source: where the base numbers stand."""
+
     method: Text
     source: Text
+
+
+def _in_range(low: float | None, value: float, high: float | None) -> None:
+    if (low is not None and low > value) or (high is not None and high < value):
+        raise ValueError(f"expected low <= value <= high; got {low}, {value}, {high}")
 
 
 class ActionPrice(_Sourced):
@@ -38,9 +46,14 @@ class ActionPrice(_Sourced):
     low_pj: Amount | None = None
     high_pj: Amount | None = None
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _in_range(self.low_pj, self.energy_pj, self.high_pj)
+        return self
+
 
 class ActionPrices(_Strict):
-    """The units that every machine needs."""
+    """The units that every machine needs: the events of h2sim.activity.Actions but those of the LUTs."""
 
     fp16_add: ActionPrice
     fp16_multiply: ActionPrice
@@ -51,25 +64,49 @@ class ActionPrices(_Strict):
 
 
 class LutPrice(_Sourced):
-    """A register LUT of 16-bit words; one write port."""
+    """A register LUT of 16-bit words, one write port; energies per word and port, leakage with 4 read ports."""
 
-    entries: Annotated[int, Field(strict=True, ge=2)]
+    entries: Annotated[int, Field(strict=True, ge=2, le=1 << 20)]
     read_pj: Positive
     write_pj: Positive
     area_1_port_um2: Positive
     area_4_ports_um2: Positive
     leakage_uw: Positive
+    low_pj: Amount | None = None
+    high_pj: Amount | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _in_range(self.low_pj, self.read_pj, self.high_pj)
+        return self
 
 
 class Offchip(_Sourced):
-    """External memory."""
+    """External memory; low and high span what other sources give."""
 
     energy_pj_per_bit: Amount
     low_pj_per_bit: Amount | None = None
     high_pj_per_bit: Amount | None = None
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _in_range(self.low_pj_per_bit, self.energy_pj_per_bit, self.high_pj_per_bit)
+        return self
 
-MACRO_COLUMNS = ("bytes", "word_bits", "read_pj", "write_pj", "leakage_mw", "area_um2", "cycle_ns")
+
+class Macro(NamedTuple):
+    """One SRAM macro of one bank; energies per word."""
+
+    bytes: Count
+    word_bits: Count
+    read_pj: Positive
+    write_pj: Positive
+    leakage_mw: Amount
+    area_um2: Positive
+    cycle_ns: Positive
+
+
+MACRO_COLUMNS = Macro._fields
 
 
 class Sram(_Sourced):
@@ -78,9 +115,7 @@ class Sram(_Sourced):
     flavour: Text
     temperature_k: Positive
     columns: tuple[str, ...]
-    macros: Annotated[
-        tuple[tuple[Positive, Positive, Positive, Positive, Amount, Positive, Positive], ...], Field(min_length=1)
-    ]
+    macros: Annotated[tuple[Macro, ...], Field(min_length=1)]
 
     @field_validator("columns")
     @classmethod
@@ -88,6 +123,18 @@ class Sram(_Sourced):
         if value != MACRO_COLUMNS:
             raise ValueError(f"expected {list(MACRO_COLUMNS)}; got {list(value)}")
         return value
+
+    @field_validator("macros")
+    @classmethod
+    def _each_once(cls, value: tuple[Macro, ...]) -> tuple[Macro, ...]:
+        _once([(m.bytes, m.word_bits) for m in value], "(bytes, word_bits)")
+        return value
+
+
+def _once(keys: list, what: str) -> None:
+    twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+    if twice is not None:
+        raise ValueError(f"expected each {what} once; got {twice} again")
 
 
 class EnergyTable(_Strict):
@@ -102,6 +149,12 @@ class EnergyTable(_Strict):
     luts: Annotated[tuple[LutPrice, ...], Field(min_length=1)]
     offchip: Offchip
     sram: Sram
+
+    @field_validator("luts")
+    @classmethod
+    def _each_lut_once(cls, value: tuple[LutPrice, ...]) -> tuple[LutPrice, ...]:
+        _once([lut.entries for lut in value], "number of entries")
+        return value
 
     @cached_property
     def sha256(self) -> str:
@@ -119,6 +172,13 @@ class EnergyTable(_Strict):
     def lut_leakage_uw(self, entries: int) -> float:
         """One LUT of `entries` words."""
         return self._between(entries, "leakage_uw")
+
+    def lut_source(self, entries: int) -> str:
+        """Where the price of a LUT of `entries` words comes from."""
+        measured = {lut.entries: lut.source for lut in self.luts}
+        if entries in measured:
+            return measured[entries]
+        return f"interpolated or extrapolated [A]; {self.luts[0].source}"
 
     def lut_area_um2(self, entries: int, read_ports: int) -> float:
         """One LUT of `entries` words with `read_ports` ports: a straight line through 1 and 4 ports [A]."""
@@ -159,4 +219,16 @@ def parse_energy_table(data: object, where: str) -> EnergyTable:
     try:
         return EnergyTable.model_validate(data)
     except ValidationError as error:
-        raise EnergyTableError("\n".join(describe(error, EnergyTable, where))) from None
+        raise EnergyTableError("\n".join(_faults(error, where))) from None
+
+
+def _faults(error: ValidationError, where: str) -> list[str]:
+    """One line per fault; a missing price reads `28nm.yaml: actions: lacks an entry for 'fp16_add'`."""
+    lines = describe(error, EnergyTable, where)
+    for index, fault in enumerate(error.errors(include_url=False)):
+        if fault["type"] == "missing":
+            *holder, name = fault["loc"]
+            inside = ".".join(str(part) for part in holder) or "top level"
+            lacking = MACRO_COLUMNS[name] if isinstance(name, int) else name
+            lines[index] = f"{where}: {inside}: lacks an entry for {lacking!r}"
+    return lines

@@ -25,14 +25,17 @@ class Expected:
     required: bool
     neurons: int | None = None
 
+    def described(self) -> str:
+        """`uint8 (10, 4, 98)`: the types and shapes that would do."""
+        return f"{' or '.join(self.dtypes)} {' or '.join(str(shape) for shape in self.shapes)}"
+
     def header_fault(self, dtype: np.dtype, shape: tuple[int, ...]) -> str | None:
         """What is wrong with a member of that dtype and shape, or None."""
         if dtype.hasobject:
             return f"expected {' or '.join(self.dtypes)}; got pickled objects, which are never read"
         if dtype.name in self.dtypes and shape in self.shapes:
             return None
-        wanted = " or ".join(str(shape) for shape in self.shapes)
-        return f"expected {' or '.join(self.dtypes)} {wanted}; got {dtype.name} {shape}"
+        return f"expected {self.described()}; got {dtype.name} {shape}"
 
     def content_fault(self, array: np.ndarray) -> str | None:
         """What is wrong with the array's contents, or None: padding bits that are not 0, a NaN or Inf."""
@@ -72,7 +75,7 @@ def presence_faults(meta: TraceMeta, present: Container[str]) -> list[str]:
     faults = []
     for name, expected in known_members(meta):
         if expected.required and name not in present:
-            faults.append(f"{name}: expected {expected.dtypes[0]} {expected.shapes[0]}; got no such member")
+            faults.append(f"{name}: expected {expected.described()}; got no such member")
     if "input.spikes" in present and "input.analog" in present:
         faults.append("input: expected exactly one of input.spikes and input.analog; got both")
     return faults

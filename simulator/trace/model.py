@@ -134,6 +134,12 @@ class Layer(_Frozen):
         return self
 
 
+def _some_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    if not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"expected 1 to {MOST_LAYERS} layers; got {len(layers)}")
+    return layers
+
+
 class TraceMeta(_Frozen):
     """The `meta` member: what was run, over how many timesteps and samples, and where it came from."""
 
@@ -146,7 +152,7 @@ class TraceMeta(_Frozen):
     phases: tuple[Phase, ...]
     neuron: Neuron
     source: dict[str, Any]
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=MOST_LAYERS)]
+    layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
 
     def layer(self, name: str) -> Layer:
         """The layer of that name; TraceError if there is none."""
@@ -157,15 +163,16 @@ class TraceMeta(_Frozen):
 
     def conv_shape(self, layer: Layer) -> ConvShape:
         """Geometry of a conv, encode or pool layer over this sub-batch."""
-        assert layer.in_shape and layer.out_shape and layer.kernel and layer.stride and layer.padding is not None
+        assert layer.kernel is not None
+        assert layer.stride is not None
+        assert layer.padding is not None
         return ConvShape(
-            self.timesteps, self.batch, *layer.in_shape, *layer.out_shape, layer.kernel, layer.stride, layer.padding
+            self.timesteps, self.batch, *layer.in_chw, *layer.out_chw, layer.kernel, layer.stride, layer.padding
         )
 
     def fc_shape(self, layer: Layer) -> FcShape:
         """Geometry of an fc layer over this sub-batch."""
-        assert layer.in_features and layer.out_features
-        return FcShape(self.timesteps, self.batch, layer.in_features, layer.out_features)
+        return FcShape(self.timesteps, self.batch, layer.in_chw[0], layer.out_chw[0])
 
     @property
     def analog(self) -> bool:

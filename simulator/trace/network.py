@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from h2sim import library
-from h2sim.errors import NetworkError, at
+from h2sim.errors import NetworkError, TraceError, at
+from h2sim.faults import describe
+from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Line, TraceMeta
+from h2sim.trace.parse import parse_meta
 
-Chw = tuple[int, int, int]
-_CONV = re.compile(r"(?P<out>\d+)C(?P<kernel>\d+)(?:S(?P<stride>\d+))?(?P<encode>\(Encoding\))?")
-_POOL = re.compile(r"AP(?P<kernel>\d+)")
-_FC = re.compile(r"(?P<out>\d+)FC")
+_CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
+_POOL = re.compile(r"AP(?P<kernel>\d{1,5})")
+_FC = re.compile(r"(?P<out>\d{1,8})FC")
+_NOTATION = re.compile(r"\d+(C|FC)[0-9A-Za-z()\-]*")
 
 
 @dataclass(frozen=True)
@@ -24,63 +29,135 @@ class Network:
     """A network and its input; layers are the entries of a trace's `layers`."""
 
     name: str
-    input_shape: Chw
+    input_shape: tuple[int, int, int]
     input_kind: Literal["spikes", "analog"]
     timesteps: int
     layers: tuple[dict[str, Any], ...]
+    source: str = ""
 
 
-def load_network(name_or_path: str, input_shape: Chw | None = None) -> Network:
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Input(_Strict):
+    shape: Chw
+    kind: Literal["spikes", "analog"]
+
+
+class _File(_Strict):
+    """A network file; layers are the notation or a list of a trace's layer entries."""
+
+    name: Line
+    source: str = ""
+    input: _Input
+    timesteps: Dim
+    layers: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+def load_network(name_or_path: str, input_shape: tuple[int, int, int] | None = None) -> Network:
     """A shipped network by name, a network file, or the notation itself (`32C3-AP2-10FC`) with an input shape.
 
-    Raises NetworkError naming the file or the part of the notation that is wrong.
+    `input_shape` (C, H, W) replaces a file's own. Raises NetworkError naming the file or the part that is wrong.
     """
-    path = library.find("network", name_or_path)
-    if path.is_file():
+    path = _file(name_or_path)
+    if path:
         return _from_file(path, input_shape)
-    if not re.fullmatch(r"[0-9A-Za-z()\-]+", name_or_path) or not re.match(r"\d+(C|FC)", name_or_path):
+    if not _NOTATION.fullmatch(name_or_path):
         known = ", ".join(library.names("network"))
-        raise NetworkError(f"{name_or_path}: no such network; shipped: {known}; or a notation such as 32C3-AP2-10FC")
+        shown = name_or_path if len(name_or_path) <= 200 else f"{name_or_path[:200]}..."
+        raise NetworkError(f"{shown}: no such network; shipped: {known}; or a notation such as 32C3-AP2-10FC")
     if input_shape is None:
         raise NetworkError(at(name_or_path, "input shape", "C,H,W beside a notation", "nothing"))
     layers = parse_notation(name_or_path, input_shape)
     kind: Literal["spikes", "analog"] = "analog" if layers[0]["kind"] == "encode" else "spikes"
-    return Network(name_or_path, input_shape, kind, 10, tuple(layers))
+    _check(layers, name_or_path)
+    return Network(name_or_path, _three(input_shape), kind, 10, tuple(layers))
 
 
-def _from_file(path: Path, input_shape: Chw | None) -> Network:
+def _three(shape: Sequence[int]) -> tuple[int, int, int]:
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _file(name_or_path: str) -> Path | None:
+    try:
+        path = library.find("network", name_or_path)
+        return path if path.is_file() else None
+    except OSError:  # a long notation is no file name
+        return None
+
+
+def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        chw = input_shape or tuple(int(v) for v in data["input"]["shape"])
-        given = data["layers"]
-        layers = parse_notation(given, chw) if isinstance(given, str) else list(given)
-        return Network(data["name"], chw, data["input"]["kind"], int(data["timesteps"]), tuple(layers))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise NetworkError(at(str(path), "network", "name, timesteps, input {shape, kind}, layers", reason)) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NetworkError(f"{path}: expected a readable YAML file; got {reason}") from None
+    if not isinstance(data, dict):
+        raise NetworkError(f"{path}: expected a mapping of fields; got {type(data).__name__}")
+    try:
+        file = _File.model_validate(data)
+    except ValidationError as error:
+        raise NetworkError("\n".join(describe(error, _File, str(path)))) from None
+    shape, where = input_shape or file.input.shape, str(path)
+    layers = parse_notation(file.layers, shape, where) if isinstance(file.layers, str) else file.layers
+    meta = _check(layers, where)
+    if meta.analog != (file.input.kind == "analog"):
+        wanted = "analog (an encode layer reads it)" if meta.analog else "spikes (no encode layer reads it)"
+        raise NetworkError(at(where, "input.kind", wanted, file.input.kind))
+    flat = meta.input_shape[1:] == (1, 1)  # fc layers read the input flattened
+    if math.prod(meta.input_shape) != math.prod(shape) if flat else meta.input_shape != tuple(shape):
+        raise NetworkError(at(where, "input.shape", f"{list(meta.input_shape)} by the layers", list(shape)))
+    return Network(file.name, _three(shape), file.input.kind, file.timesteps, tuple(layers), file.source)
 
 
-def parse_notation(notation: str, input_shape: Chw) -> list[dict[str, Any]]:
+def _check(layers: list[dict[str, Any]], where: str) -> TraceMeta:
+    """The layers as a trace would hold them; NetworkError with a line per fault."""
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": "",
+        "dataset": "",
+        "timesteps": 1,
+        "batch": 1,
+        "phases": ["forward"],
+        "neuron": {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]},
+        "source": {"kind": "synthetic"},
+        "layers": layers,
+    }
+    try:
+        return parse_meta(meta, where)
+    except TraceError as error:
+        raise NetworkError(str(error).replace(f"{where}: meta: ", f"{where}: ")) from None
+
+
+def parse_notation(notation: str, input_shape: tuple[int, int, int], where: str | None = None) -> list[dict[str, Any]]:
     """Layers of `64C3S2(Encoding)-128C3-AP2-512FC-10FC`: kC = channels and kernel (padding k//2), S stride, AP pool.
 
-    Layers are named conv1.., pool1.., fc1..; the first fc flattens (C, H, W).
+    Layers are named conv1.., pool1.., fc1..; the first fc flattens (C, H, W). Raises NetworkError that names `where`
+    (the notation itself if not given) and the part that is wrong.
     """
+    where = where or notation
+    try:
+        TypeAdapter(Chw).validate_python(input_shape)
+    except ValidationError:
+        wanted = "three positive integers C,H,W up to 65536"
+        raise NetworkError(at(where, "input shape", wanted, repr(input_shape)[:60])) from None
     layers: list[dict[str, Any]] = []
     shape, counts, before = tuple(input_shape), {"conv": 0, "pool": 0, "fc": 0}, "input"
     for part in notation.split("-"):
-        layer = _layer(notation, part, shape, before, counts)
+        layer = _layer(where, part, shape, before, counts)
         layers.append(layer)
         before = layer["name"]
         shape = tuple(layer["out_shape"]) if "out_shape" in layer else (layer["out_features"], 1, 1)
         if min(shape) < 1:
-            raise NetworkError(at(notation, part, "at least one position left", list(shape)))
+            raise NetworkError(at(where, part, "at least one position left", list(shape)))
     return layers
 
 
-def _layer(notation: str, part: str, shape: tuple[int, ...], before: str, counts: dict[str, int]) -> dict[str, Any]:
+def _layer(where: str, part: str, shape: tuple[int, ...], before: str, counts: dict[str, int]) -> dict[str, Any]:
     conv, pool, fc = _CONV.fullmatch(part), _POOL.fullmatch(part), _FC.fullmatch(part)
-    if not (conv or pool or fc):
-        raise NetworkError(at(notation, "layer", "such as 64C3, 64C3S2, 64C3(Encoding), AP2 or 512FC", repr(part)))
     family = "conv" if conv else "pool" if pool else "fc"
     counts[family] += 1
     head = {"name": f"{family}{counts[family]}", "inputs": [before]}
@@ -89,11 +166,16 @@ def _layer(notation: str, part: str, shape: tuple[int, ...], before: str, counts
     if conv:
         kernel, stride = int(conv["kernel"]), int(conv["stride"] or 1)
         padding, channels, kind = kernel // 2, int(conv["out"]), "encode" if conv["encode"] else "conv"
-    else:
-        kernel = stride = int(pool["kernel"])  # type: ignore[index]
+    elif pool:
+        kernel = stride = int(pool["kernel"])
         padding, channels, kind = 0, shape[0], "pool"
+    else:
+        wanted = "such as 64C3, 64C3S2, 64C3(Encoding), AP2 or 512FC"
+        raise NetworkError(at(where, "layer", wanted, repr(part[:50])))
     if min(kernel, stride) < 1:
-        raise NetworkError(at(notation, part, "a kernel and stride of at least 1", kernel))
+        raise NetworkError(at(where, part, "a kernel and stride of at least 1", f"{kernel} and {stride}"))
+    if kind == "encode" and before != "input":
+        raise NetworkError(at(where, part, "(Encoding) on the first layer only", f"it after {before}"))
     out = [(size + 2 * padding - kernel) // stride + 1 for size in shape[1:]]
     return {
         **head, "kind": kind, "in_shape": list(shape), "out_shape": [channels, *out], "kernel": [kernel] * 2,

@@ -59,7 +59,8 @@ def _with_neurons(data: dict[str, Any]) -> dict[str, Any]:
 
     Wrong shared parameters are left out here, so that they are reported once and not by every layer.
     """
-    shared, layers = data.get("neuron"), data.get("layers")
+    shared: Any = data.get("neuron")
+    layers = data.get("layers")
     if not isinstance(layers, list):
         return data
     try:
@@ -137,7 +138,7 @@ def _binary_faults(layer: Layer, earlier: dict[str, Layer], meta: TraceMeta) -> 
     if layer.kind == "encode" and "input" not in layer.inputs:
         return [f"inputs: expected 'input', the analog one, for kind 'encode'; got {list(layer.inputs)}"]
     if layer.kind != "encode" and "input" in layer.inputs and meta.analog:
-        return [f"inputs: expected spikes for kind {layer.kind!r}; got 'input', which is analog (an encode layer reads it)"]
+        return [f"inputs: expected spikes for kind {layer.kind!r}; got 'input', analog as an encode layer reads it"]
     currents = [name for name in layer.inputs if name in earlier and not earlier[name].spiking]
     if currents and layer.kind in ("conv", "fc"):
         return [f"inputs: expected spikes for kind {layer.kind!r}; got currents, not binary, of {currents[0]!r}"]
@@ -157,7 +158,9 @@ def _chain_faults(layer: Layer, before: Layer) -> list[str]:
 
 def _window_faults(layer: Layer) -> list[str]:
     """Output size by floor((H + 2p - k) / s) + 1; a pool keeps its channels."""
-    assert layer.kernel and layer.stride and layer.padding
+    assert layer.kernel is not None
+    assert layer.stride is not None
+    assert layer.padding is not None
     (channels, *size), (out_channels, *out) = layer.in_chw, layer.out_chw
     padded = [n + 2 * p for n, p in zip(size, layer.padding, strict=True)]
     if any(n < k for n, k in zip(padded, layer.kernel, strict=True)):

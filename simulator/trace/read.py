@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -41,6 +42,7 @@ _DAMAGE = (
     IndexError,
     TypeError,
     SyntaxError,
+    tokenize.TokenError,  # numpy tokenises a header that it cannot evaluate
     OverflowError,
     RuntimeError,
 )
@@ -104,7 +106,7 @@ class Trace:
         return self._read("input.analog")
 
     def values(self, layer: str, kind: str) -> np.ndarray:
-        """Recorded values of a layer as stored: 'membrane', 'grad_membrane', 'weight', 'bias', 'weight_grad'; finite."""
+        """Recorded values of a layer as stored, finite: kind is one of VALUES, such as 'membrane' or 'weight_grad'."""
         return self._read(self._member_of(layer, kind, VALUES))
 
     def check(self) -> None:
