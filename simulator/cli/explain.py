@@ -1,0 +1,30 @@
+"""`h2sim explain`: what every key of the result means."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+from h2sim.cli.support import console
+from h2sim.errors import H2SimError
+
+
+@click.command()
+@click.argument("key", required=False)
+def explain(key: str | None) -> None:
+    """Meaning and unit of every key of the result and of the CSV columns.
+
+    \b
+    Examples:
+      h2sim explain
+      h2sim explain steady_cycles
+      h2sim explain stall_memory_read_cycles
+    """
+    from h2sim.report.keys import KEYS
+    from h2sim.report.text import keys_table
+
+    if key is not None and key not in KEYS:
+        near = difflib.get_close_matches(key, KEYS, n=3)
+        raise H2SimError(f"explain: expected a key of the result; got {key!r}; nearest: {', '.join(near) or 'none'}")
+    keys_table(console(), {key: KEYS[key]} if key else KEYS)

@@ -1,0 +1,83 @@
+"""What all commands share: errors as one line and exit status 2, output targets, progress, tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from h2sim.errors import H2SimError
+from h2sim.files import check_writable, write_text
+
+WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+Progress = Callable[[str, int, int], None]
+
+
+class Commands(click.Group):
+    """A group whose commands never end in a traceback: what goes wrong is said in a line or a few."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except H2SimError as error:
+            fail(str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(WRONG_USE)
+        except OSError as error:
+            fail(f"{error.filename or 'system'}: {error.strerror or error}")
+        except MemoryError:
+            fail("out of memory: expected the largest layer to fit; got less memory than it needs")
+        except KeyboardInterrupt:
+            click.echo("h2sim: interrupted; nothing was half-written", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def fail(message: str) -> None:
+    """Every line of the message on standard error, exit status 2."""
+    for line in message.splitlines():
+        click.echo(f"h2sim: {line}", err=True)
+    sys.exit(WRONG_USE)
+
+
+def check_target(target: str | None) -> None:
+    """Raises OutputError now if a file could not be written later; '-' is standard output."""
+    if target and target != "-":
+        check_writable(Path(target))
+
+
+def emit(target: str, text: str) -> None:
+    """Writes text to a file (aside, then renamed) or to standard output ('-')."""
+    if target == "-":
+        click.get_text_stream("stdout").write(text)
+    else:
+        write_text(Path(target), text)
+
+
+def console(*, err: bool = False):
+    """A rich console: the terminal's width, or 120 columns without colour when piped."""
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        return Console(stderr=err)
+    return Console(file=stream, width=120, color_system=None, force_terminal=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A progress bar over layers on standard error, only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda layer, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda layer, done, total: bar.update(task, description=f"{what} {layer}", completed=done, total=total)

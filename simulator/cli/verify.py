@@ -1,0 +1,45 @@
+"""`h2sim verify`: a trace's values through the engines' own data paths."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from h2sim.cli.support import NO, check_target, console, emit, progress
+
+
+@click.command()
+@click.argument("arch")
+@click.argument("trace")
+@click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
+def verify(arch, trace, json_file) -> None:
+    """Recompute every layer of TRACE through the engines of ARCH and compare with what PyTorch recorded.
+
+    Spikes and masks must be equal, values within what the order of a float32 sum can change. Exit status 1 if any is
+    wrong, 2 if the trace carries no values.
+
+    \b
+    Examples:
+      h2sim verify h2learn mnist-digits
+      h2sim verify mine.yaml my.npz --json differences.json
+    """
+    import h2sim
+    from h2sim.report.text import verify_table
+    from h2sim.verify import verify_trace
+
+    check_target(json_file)
+    machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
+    with progress("verifying") as report:
+        found = verify_trace(machine, workload, report)
+    verify_table(console(err=json_file == "-"), found)
+    if json_file:
+        rows = [asdict(row) | {"passed": row.passed} for row in found.rows]
+        emit(json_file, json.dumps({"passed": found.passed, "rows": rows, "notes": found.notes}, indent=1) + "\n")
+    if not found.passed:
+        wrong = [row for row in found.rows if not row.passed]
+        where = ", ".join(f"{row.layer} {row.quantity} ({row.wrong} of {row.checked})" for row in wrong[:8])
+        click.echo(f"h2sim: {workload.path}: WRONG VALUES in {len(wrong)} rows: {where}", err=True)
+        sys.exit(NO)

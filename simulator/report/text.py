@@ -1,0 +1,185 @@
+"""What people read in the terminal: tables of a result, a verification, a trace, a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from h2sim.activity import ENGINES
+from h2sim.arch.schema import Arch
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from h2sim.result import Result
+    from h2sim.trace import LayerSummary, Trace
+    from h2sim.verify import VerifyReport
+
+TITLES = {"forward": "Forward", "weight_update": "Weight update", "backward": "Backward"}
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Table:
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0)
+    )
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def peak_flops(arch: Arch) -> float:
+    """Peak operations per second as the source counts them: LUT reads fused to adds, three operations a BE pair."""
+    fe, wue, be = arch.engines.forward, arch.engines.weight_update, arch.engines.backward
+    lut = sum(e.rows * e.columns * e.sub_luts * e.parallelism for e in (fe, wue))
+    return arch.clock_hz * (lut + be.rows * be.columns * be.parallelism * 3)
+
+
+def summary(console: Console, result: Result, layers: tuple[str, ...], source: dict[str, Any]) -> None:
+    """The whole summary of a run; `layers` narrows the rows shown (empty: all)."""
+    w = result.workload
+    memory = ", ideal memory" if result.ideal_memory else ""
+    console.print(
+        f"h2sim run: {result.arch.name} ({result.arch.engines.backward.mode}{memory}), {w.network} on {w.dataset}"
+    )
+    console.print(f"trace: {_source_line(source)}; energy table: {result.energy_table.name}")
+    if source.get("batch_norm"):
+        console.print("note: the network has batch norm; its arithmetic is not modelled")
+    console.print()
+    console.print(_engine_table(result))
+    console.print()
+    console.print(_layer_table(result, layers))
+    console.print()
+    _step(console, result)
+
+
+def _source_line(source: dict[str, Any]) -> str:
+    kind = source.get("kind")
+    if kind == "synthetic":
+        return f"SYNTHETIC masks ({source.get('method', 'method not said')}), not from training"
+    known = ("framework", "recipe", "epoch", "accuracy", "loss", "readout")
+    return f"{kind}" + "".join(f", {name} {source[name]}" for name in known if name in source)
+
+
+def _engine_table(result: Result) -> Table:
+    table = _table(
+        "Engines, one steady sub-batch (cycles)",
+        ["engine"],
+        ["busy", "compute", "fill", "read", "write", "wait", "utilisation", "occupancy", "energy uJ", "area mm2"],
+    )
+    areas = result.cost.area.to_dict()
+    for engine in ENGINES:
+        s = result.engine(engine)
+        energy = sum(result.cost.engine_energy_j(engine).values()) * 1e6
+        table.add_row(
+            TITLES[engine], f"{s.busy_cycles:,}", f"{s.compute_cycles:,}", f"{s.fill_cycles:,}", f"{s.memory_read:,}",
+            f"{s.memory_write:,}", f"{s.dependency:,}", f"{s.utilization:.1%}", f"{s.occupancy:.1%}", f"{energy:.2f}",
+            f"{sum(areas[engine].values()) / 1e6:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _layer_table(result: Result, layers: tuple[str, ...]) -> Table:
+    table = _table(
+        "Layers (stalls: operands read, results written, waiting for others)",
+        ["layer", "phase", "engine"],
+        ["start", "compute", "fill", "read", "write", "wait", "occupancy", "off-chip kB", "energy uJ"],
+    )
+    for number, row in enumerate(result.activity.layers):
+        if layers and row.layer not in layers:
+            continue
+        energy = sum(result.cost.layer_energy_pj(number).values()) * 1e-6
+        moved = (row.offchip_read_bytes + row.offchip_write_bytes) / 1e3
+        occupancy = f"{row.useful_operations / row.peak_operations:.1%}" if row.peak_operations else "-"
+        table.add_row(
+            row.layer, row.phase, row.engine, f"{row.start_cycle:,}", f"{row.compute_cycles:,}", str(row.fill_cycles),
+            f"{row.stalls.memory_read:,}", f"{row.stalls.memory_write:,}", f"{row.stalls.dependency:,}", occupancy,
+            f"{moved:,.1f}", f"{energy:.3f}",
+        )  # fmt: skip
+    return table
+
+
+def _step(console: Console, result: Result) -> None:
+    a, cost, table = result.activity, result.cost, _table("Step", ["what"], ["value"])
+    seconds, per_sample = result.steady_seconds, max(1, a.samples)
+    operations = 2 * sum(row.useful_operations for row in a.layers)
+    rows = [
+        ("first sub-batch", f"{a.first_cycles:,} cycles"),
+        ("steady state", f"{a.steady_cycles:,} cycles per sub-batch of {a.samples} = {seconds * 1e6:,.2f} us"),
+        ("throughput", f"{result.samples_per_second:,.0f} samples/s"),
+        (f"batch of {a.sub_batches} sub-batches", f"{a.batch_cycles:,} cycles, {a.update_cycles:,} of them the update"),
+        ("energy, on chip", f"{cost.energy_j * 1e6:,.2f} uJ = {cost.energy_j * 1e6 / per_sample:,.2f} uJ per sample"),
+        ("energy, off chip (apart)", f"{cost.offchip_energy_j * 1e6:,.2f} uJ"),
+        ("average power, on chip", f"{cost.average_power_w:.3f} W"),
+        ("area", f"{cost.area.total_um2 / 1e6:.2f} mm2"),
+        ("peak throughput", f"{peak_flops(result.arch) / 1e12:.2f} TFLOPS (as table 3.6 counts)"),
+        ("lane slots used", f"{operations / 2 / seconds / 1e12 if seconds else 0:.2f} T per second"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def verify_table(console: Console, report: VerifyReport) -> None:
+    """Largest difference per layer and quantity."""
+    table = _table(
+        "Values through the engines' data paths against the trace",
+        ["layer", "quantity"],
+        ["checked", "wrong", "undecided", "largest difference", "tolerance", ""],
+    )
+    for row in report.rows:
+        table.add_row(
+            row.layer, row.quantity, f"{row.checked:,}", f"{row.wrong:,}", f"{row.undecided:,}",
+            f"{row.max_difference:.3g}", f"{row.tolerance:.3g}", "ok" if row.passed else "WRONG",
+        )  # fmt: skip
+    console.print(table)
+    for note in report.notes:
+        console.print(f"note: {note}")
+    verdict = "all values agree" if report.passed else "VALUES DIFFER"
+    console.print(f"{verdict}: {sum(r.checked for r in report.rows):,} elements checked in {len(report.rows)} rows")
+
+
+def trace_table(console: Console, trace: Trace, rows: list[LayerSummary]) -> None:
+    """Spike rate and sparsities per layer."""
+    meta = trace.meta
+    console.print(f"{trace.path.name}: {meta.network} on {meta.dataset}, T = {meta.timesteps}, batch {meta.batch}")
+    console.print(f"source: {_source_line(meta.source)}")
+    values = "with values" if trace.has_values else "masks only: cannot be verified"
+    console.print(f"phases: {', '.join(meta.phases)}; {values}")
+    console.print()
+    table = _table(
+        "Output sparsity: neurons outside the window; input sparsity: dm = 0",
+        ["layer", "kind", "shape"],
+        ["neurons", "spike rate", "output sp.", "input sp.", "samples without gradient"],
+    )
+    for row in rows:
+        shape = "x".join(map(str, row.out_shape))
+        percent = [_percent(v) for v in (row.spike_rate, row.output_sparsity, row.input_sparsity)]
+        silent = "-" if row.samples_without_gradient is None else f"{row.samples_without_gradient} of {meta.batch}"
+        table.add_row(row.layer, row.kind, shape, f"{row.neurons:,}", *percent, silent)
+    console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def arch_table(console: Console, machines: list[Arch]) -> None:
+    """Machines, a line each."""
+    table = _table("Machines", ["name", "forward", "weight update", "backward"], ["clock MHz", "peak TFLOPS"])
+    for arch in machines:
+        sizes = [f"{e.rows}x{e.columns}x{e.parallelism}" for e in (getattr(arch.engines, name) for name in ENGINES)]
+        table.add_row(arch.name, *sizes, f"{arch.clock_hz / 1e6:g}", f"{peak_flops(arch) / 1e12:.2f}")
+    console.print(table)
+
+
+def keys_table(console: Console, keys: dict[str, str]) -> None:
+    """Keys and their meanings."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("key", no_wrap=True)
+    table.add_column("meaning")
+    for key, meaning in keys.items():
+        table.add_row(key, meaning)
+    console.print(table)
