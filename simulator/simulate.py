@@ -8,6 +8,7 @@ from h2sim.errors import H2SimError
 from h2sim.pipeline.step import Progress, simulate_step
 from h2sim.result import Result, Workload
 from h2sim.trace import Trace
+from h2sim.trace.members import VALUES
 
 DEFAULT_TABLE = "28nm"
 
@@ -31,6 +32,7 @@ def simulate(
         raise H2SimError("simulate(arch, trace): expected h2sim.load_arch(...) and h2sim.load_trace(...)")
     arch = with_mode(arch, mode) if mode else arch
     table = energy_table if isinstance(energy_table, EnergyTable) else load_energy_table(energy_table or DEFAULT_TABLE)
+    trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
     activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
     source = str(trace.meta.source.get("kind", "unknown"))
     workload = Workload(trace.meta.network, trace.meta.dataset, source, trace.sha256)

@@ -54,7 +54,7 @@ def check_target(target: str | None) -> None:
 def emit(target: str, text: str) -> None:
     """Writes text to a file (aside, then renamed) or to standard output ('-')."""
     if target == "-":
-        click.get_text_stream("stdout").write(text)
+        click.echo(text, nl=False)
     else:
         write_text(Path(target), text)
 

@@ -72,13 +72,13 @@ def compute_next(e, engines, iterations, finish, jobs):
     if i == engines[e, FIRST] or iterations[i - 1, JOB] != job:
         jobs[job, START] = now
     ready = max(now, jobs[job, READY])
-    room = ready
+    arrived = max(ready, finish[i, READ], finish[i, READ_GRADIENT])
+    begin = arrived
     if before >= 0:
-        room = max(ready, finish[before, WRITE], finish[before, WRITE_GRADIENT])
-    begin = max(room, finish[i, READ], finish[i, READ_GRADIENT])
+        begin = max(arrived, finish[before, WRITE], finish[before, WRITE_GRADIENT])
     jobs[job, STALL_DEPENDENCY] += ready - now
-    jobs[job, STALL_WRITE] += room - ready
-    jobs[job, STALL_READ] += begin - room
+    jobs[job, STALL_READ] += arrived - ready
+    jobs[job, STALL_WRITE] += begin - arrived
     end = begin + iterations[i, COMPUTE]
     if iterations[i, LAST]:
         end += jobs[job, FILL]

@@ -109,10 +109,10 @@ class Trace:
         """Recorded values of a layer as stored, finite: kind is one of VALUES, such as 'membrane' or 'weight_grad'."""
         return self._read(self._member_of(layer, kind, VALUES))
 
-    def check(self) -> None:
-        """Reads every known member, one at a time; raises TraceError with all faults, one line each."""
+    def check(self, kinds: tuple[str, ...] = (*MASKS, *VALUES, "analog")) -> None:
+        """Reads every known member of these kinds, one at a time; raises TraceError with all faults, one line each."""
         faults = []
-        for name in self._members:
+        for name in (name for name in self._members if name.rpartition(".")[2] in kinds):
             try:
                 self._read(name)
             except TraceError as error:
