@@ -32,7 +32,7 @@ class Traffic:
     buffers: tuple[BufferTraffic, ...]
 
 
-def bits_to_bytes(bits: np.ndarray | int) -> np.ndarray | int:
+def bits_to_bytes(bits: np.ndarray) -> np.ndarray:
     """Whole bytes that hold `bits` bits."""
     return -(-bits // 8)
 

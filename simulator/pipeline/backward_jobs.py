@@ -141,9 +141,9 @@ def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer, names: list[s
     grad = Actions()
     for name in names:
         if graph.spiking(name):
-            neurons, state, results, work = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
+            neurons, state, results, part = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
             own = neurons.values() if layer.kind == "add" else np.zeros_like(state)
-            state, grad = state + own, grad + work
+            state, grad = state + own, grad + part
         else:
             neurons = NeuronTiles.of(graph.samples, graph.chw(name), graph.chw(name)[0], arch.tile, None)
             state, results = np.zeros_like(neurons.mask()), neurons.values() + neurons.mask()

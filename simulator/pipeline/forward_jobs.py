@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from h2sim.activity import Actions
@@ -158,5 +160,5 @@ def _neuron_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 def _summing(layer: Layer, neurons: NeuronTiles) -> Actions:
     """Adds of a pool window or of a residual sum, per output neuron."""
-    terms = layer.kernel[0] * layer.kernel[1] if layer.kind == "pool" else len(layer.inputs)
+    terms = math.prod(layer.kernel) if layer.kernel else len(layer.inputs)
     return Actions(fp16_add=(terms - 1) * int(neurons.neurons.sum()))

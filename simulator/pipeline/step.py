@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -84,11 +85,8 @@ def _activity(job: Job, slot: Slot) -> LayerActivity:
 
 def parameters(layer: Layer) -> int:
     """Weights and biases of a layer."""
-    if layer.kind == "fc":
-        return (layer.in_features + 1) * layer.out_features
-    if layer.kind in ("conv", "encode"):
-        return (layer.in_shape[0] * layer.kernel[0] * layer.kernel[1] + 1) * layer.out_shape[0]
-    return 0
+    shape = layer.weight_shape
+    return math.prod(shape) + shape[0] if shape else 0
 
 
 def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:

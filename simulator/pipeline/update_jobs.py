@@ -79,7 +79,7 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     engine, shape = arch.engines.weight_update, graph.meta.fc_shape(layer)
     work = weight_update.fc(engine, shape, maps.set_spikes(layer.inputs[0]))
     columns = widths(shape.out_features, engine.columns)
-    spikes = np.array([bits_to_bytes(shape.samples * shape.in_features)], np.int64)
+    spikes = bits_to_bytes(np.array([shape.samples * shape.in_features], np.int64))
     passes = shape.batch * -(-shape.timesteps // engine.rows)
     stationary = GradientStationary(
         VALUE_BYTES * shape.samples * columns[:, None],

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from h2sim.activity import ENGINES
+from h2sim.activity import ENGINES, Engine
 from h2sim.files import replacing
 from h2sim.report.text import TITLES
 from h2sim.result import Result
@@ -104,7 +104,7 @@ def _area(result: Result):
     return figure
 
 
-def _stacked(values: dict[str, dict[str, float]], label: str):
+def _stacked(values: dict[Engine, dict[str, float]], label: str):
     figure, axis = plt.subplots(figsize=(8, 4.5))
     seen = set()
     for x, parts in enumerate(values.values()):

@@ -7,12 +7,14 @@ bound of Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, with lambda = 4 for 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from h2sim.arch.schema import Arch
-from h2sim.engines.neuron import average_pool, grad, soma, spread_pool
+from h2sim.engines.neuron import Size2, average_pool, grad, soma, spread_pool
 from h2sim.errors import TraceError
 from h2sim.pipeline.graph import Graph
 from h2sim.trace import Layer, Trace
@@ -22,6 +24,7 @@ from h2sim.verify.report import VerifyReport, VerifyRow, compare_bits, compare_v
 
 UNIT = 2.0**-24  # float32 rounding
 Progress = Callable[[str, int, int], None]
+Checked = tuple[np.ndarray, np.ndarray]  # values and the tolerance of each
 
 
 def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> VerifyReport:
@@ -40,6 +43,11 @@ def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> 
 def summation_tolerance(terms: int | np.ndarray, magnitude: np.ndarray) -> np.ndarray:
     """How far two orders of adding `terms` float32 values with sum of absolute values `magnitude` can differ."""
     return 8.0 * np.sqrt(np.maximum(terms, 1)) * UNIT * magnitude.astype(np.float64)
+
+
+def sum_of(arrays: list[np.ndarray]) -> np.ndarray:
+    """Element-wise sum of one or more arrays."""
+    return functools.reduce(np.add, arrays)
 
 
 class _Checker:
@@ -70,15 +78,11 @@ class _Checker:
         return unpack(self.trace.mask(name, kind), neurons).reshape(self._shape(name))
 
     def _input(self, layer: Layer) -> np.ndarray:
-        """The binary input of a conv or fc layer, (T, N, C, H, W) or (T, N, in)."""
-        name = layer.inputs[0]
-        if name == "input":
-            size = layer.in_features if layer.kind == "fc" else int(np.prod(layer.in_shape))
-            spikes = unpack(self.trace.input_spikes(), size)
-        else:
-            spikes = self._mask(name, "spikes")
-        tail = (layer.in_features,) if layer.kind == "fc" else layer.in_shape
-        return spikes.reshape(self.meta.timesteps, self.meta.batch, *tail)
+        """The binary input of a layer, (T, N, C, H, W), or (T, N, in) for fc."""
+        chw = layer.in_chw
+        name, tail = layer.inputs[0], (math.prod(chw),) if layer.kind == "fc" else chw
+        packed = self.trace.input_spikes() if name == "input" else self.trace.mask(name, "spikes")
+        return unpack(packed, math.prod(chw)).reshape(self.meta.timesteps, self.meta.batch, *tail)
 
     def _analog(self) -> np.ndarray:
         analog = self.trace.input_analog().astype(np.float32)
@@ -90,7 +94,7 @@ class _Checker:
 
     # forward
 
-    def _current(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    def _current(self, layer: Layer) -> Checked | None:
         """x of a layer through its engine, and the tolerance of each element; None if weights are not recorded."""
         if layer.kind in ("pool", "add"):
             return self._soma_sum(layer)
@@ -116,25 +120,32 @@ class _Checker:
         spikes = self._input(layer)
         return lambda w, b, _: datapath.conv_current(self.arch, conv, spikes, w, b), terms
 
-    def _soma_sum(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    def _soma_sum(self, layer: Layer) -> Checked | None:
         """A pool's average or an add's sum of what its inputs send: spikes, or the current of a non-spiking layer."""
-        total, tolerance = np.float32(0), 0.0
-        for name in layer.inputs:
-            if name == "input" or self.graph.spiking(name):
-                sent, slack = self._input(layer) if name == "input" else self._mask(name, "spikes"), 0.0
-            else:
-                current = self._current(self.meta.layer(name))
-                if current is None:
-                    return None
-                sent, slack = current
-            if layer.kind == "pool":
-                pool = (layer.kernel, layer.stride, layer.padding)
-                size = layer.kernel[0] * layer.kernel[1]
-                rounding = summation_tolerance(size, average_pool(np.abs(sent), *pool))
-                return average_pool(sent, *pool), rounding + (average_pool(slack, *pool) if np.ndim(slack) else 0.0)
-            total = total + sent.astype(np.float32)
-            tolerance = tolerance + slack + summation_tolerance(len(layer.inputs), np.abs(sent))
-        return total, tolerance
+        sent = [self._sent(layer, name) for name in layer.inputs]
+        known = [part for part in sent if part is not None]
+        if len(known) < len(sent):
+            return None
+        if layer.kind == "pool":
+            pool, (x, slack) = self._pool(layer), known[0]
+            rounding = summation_tolerance(math.prod(pool[0]), average_pool(np.abs(x), *pool))
+            return average_pool(x, *pool), rounding + average_pool(slack, *pool)
+        total = known[0][0].astype(np.float32)
+        for x, _ in known[1:]:
+            total = total + x.astype(np.float32)
+        size = sum_of([np.abs(x).astype(np.float32) for x, _ in known])
+        return total, summation_tolerance(len(known), size) + sum_of([slack for _, slack in known])
+
+    def _sent(self, layer: Layer, name: str) -> Checked | None:
+        """What input `name` sends to a pool or add, and its tolerance (0 for spikes)."""
+        if name == "input" or self.graph.spiking(name):
+            spikes = self._input(layer) if name == "input" else self._mask(name, "spikes")
+            return spikes, np.zeros(spikes.shape)
+        return self._current(self.meta.layer(name))
+
+    def _pool(self, layer: Layer) -> tuple[Size2, Size2, Size2]:
+        shape = self.meta.conv_shape(layer)
+        return shape.kernel, shape.stride, shape.padding
 
     def _forward(self, layer: Layer) -> None:
         current = self._current(layer)
@@ -240,20 +251,21 @@ class _Checker:
             later, later_size = slack[t], size[t]
         return slack
 
-    def _spatial(self, layer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    def _spatial(self, layer: Layer) -> Checked | None:
         """Spatial part of ds (of dx for a non-spiking layer) from all consumers; None for an output layer."""
         consumers = self.graph.consumers(layer.name)
         if not consumers:
             return None
-        parts = [self._from_consumer(layer, consumer) for consumer in consumers]
-        if any(part is None for part in parts):
+        found = [self._from_consumer(layer, consumer) for consumer in consumers]
+        parts = [part for part in found if part is not None]
+        if len(parts) < len(found):
             self.notes.append(f"{layer.name}: gradient not checked: a consumer's weight or gradient is not recorded")
             return None
-        ds = sum(part[0] for part in parts)
-        tolerance = sum(part[1] for part in parts) + summation_tolerance(len(parts), sum(np.abs(p[0]) for p in parts))
+        ds, size = sum_of([part[0] for part in parts]), sum_of([np.abs(part[0]) for part in parts])
+        tolerance = sum_of([part[1] for part in parts]) + summation_tolerance(len(parts), size)
         return ds, tolerance
 
-    def _from_consumer(self, layer: Layer, consumer: Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    def _from_consumer(self, layer: Layer, consumer: Layer) -> Checked | None:
         recorded = self._value(consumer.name, "grad_membrane")
         if recorded is None:
             return None
@@ -262,9 +274,9 @@ class _Checker:
         if consumer.kind == "add":
             return dm.reshape(shape), stored.reshape(shape)
         if consumer.kind == "pool":
-            pool = (shape, consumer.kernel, consumer.stride, consumer.padding)
-            slack = spread_pool(stored, *pool) + 4 * UNIT * spread_pool(np.abs(dm), *pool)
-            return spread_pool(dm, *pool), slack
+            pool = self._pool(consumer)
+            slack = spread_pool(stored, shape, *pool) + 4 * UNIT * spread_pool(np.abs(dm), shape, *pool)
+            return spread_pool(dm, shape, *pool), slack
         weight = self._value(consumer.name, "weight")
         if weight is None:
             return None
