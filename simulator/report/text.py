@@ -104,7 +104,7 @@ def _layer_table(result: Result, layers: tuple[str, ...]) -> Table:
 def _step(console: Console, result: Result) -> None:
     a, cost, table = result.activity, result.cost, _table("Step", ["what"], ["value"])
     seconds, per_sample = result.steady_seconds, max(1, a.samples)
-    operations = 2 * sum(row.useful_operations for row in a.layers)
+    useful = sum(row.useful_operations for row in a.layers)
     rows = [
         ("first sub-batch", f"{a.first_cycles:,} cycles"),
         ("steady state", f"{a.steady_cycles:,} cycles per sub-batch of {a.samples} = {seconds * 1e6:,.2f} us"),
@@ -115,7 +115,7 @@ def _step(console: Console, result: Result) -> None:
         ("average power, on chip", f"{cost.average_power_w:.3f} W"),
         ("area", f"{cost.area.total_um2 / 1e6:.2f} mm2"),
         ("peak throughput", f"{peak_flops(result.arch) / 1e12:.2f} TFLOPS (as table 3.6 counts)"),
-        ("lane slots used", f"{operations / 2 / seconds / 1e12 if seconds else 0:.2f} T per second"),
+        ("useful lane operations", f"{useful / seconds / 1e12 if seconds else 0:.2f} T per second (LUT reads, BE pairs)"),
     ]
     for row in rows:
         table.add_row(*row)

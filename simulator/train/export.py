@@ -63,7 +63,7 @@ def trace_arrays(network: SpikingNetwork, batch: Batch, recording: Recording) ->
     else:
         arrays["input.spikes"] = pack_bits(batch.inputs)
     for name, record in recording.layers.items():
-        if record.membrane is not None:
+        if record.membrane is not None and record.spikes is not None and record.window is not None:
             arrays[f"{name}.spikes"] = pack_bits(record.spikes)
             arrays[f"{name}.window"] = pack_bits(record.window)
             arrays[f"{name}.membrane"] = record.membrane.numpy().astype(np.float16)
