@@ -27,7 +27,7 @@ ALLOWED = {
     "engines": {"engines", "activity", "arch", "kernels", "shapes", "trace"},
     "reference": {"reference", "activity", "arch", "shapes"},
     "memory": {"memory", "activity", "arch", "shapes"},
-    "pipeline": {"pipeline", "activity", "arch", "engines", "kernels", "memory", "shapes", "trace"},
+    "pipeline": {"pipeline", "activity", "errors", "arch", "engines", "kernels", "memory", "shapes", "trace"},
     "result": {"_version", "activity", "arch", "energy"},
     "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
     "verify": {"verify", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
@@ -92,3 +92,15 @@ def test_shipped_files_are_found_by_name():
     assert "mnist-digits" in library.names("trace")
     assert library.find("arch", "h2learn").is_file()
     assert library.find("arch", "some/h2learn") == Path("some/h2learn")
+
+
+def test_every_data_file_is_covered_by_the_wheels_package_data():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package, folder in (
+        ("archconfigs", "archconfigs"),
+        ("energy_tables", "energy_tables"),
+        ("workloads", "workloads"),
+    ):
+        covered = {p for pattern in data[f"h2sim.{package}"] for p in (ROOT / folder).glob(pattern)}
+        files = {p for suffix in ("*.yaml", "*.npz") for p in (ROOT / folder).rglob(suffix)}
+        assert files == covered

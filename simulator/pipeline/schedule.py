@@ -9,10 +9,12 @@ import numpy as np
 
 from h2sim.activity import ENGINES, MemorySlice, Stalls
 from h2sim.arch.schema import Arch
+from h2sim.errors import ArchError
 from h2sim.kernels import schedule as kernel
 from h2sim.pipeline.job import Job, JobKey, in_pieces
 
 GRADIENT_MEMORY = 2
+MOST_PIECES = 2_000_000  # of one layer
 SIDE_MEMORY = {"forward": 0, "backward": 1}  # the roles swap with every sub-batch
 
 
@@ -54,6 +56,7 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
     ordered = [job for engine in ENGINES for job in jobs if job.engine == engine]
     if not ordered:
         return Schedule({}, (), 0)
+    _check_pieces(arch, ordered)
     iterations, moved = _iterations(ordered)
     table = _job_table(ordered)
     after_start, after = _dependencies(ordered)
@@ -64,6 +67,17 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
         raise RuntimeError(f"the schedule cannot finish: {stuck} wait for each other")
     slots = {job.key: _slot(row) for job, row in zip(ordered, table.tolist(), strict=True)}
     return Schedule(slots, _slices(ordered, use), int(table[:, kernel.DONE].max()))
+
+
+def _check_pieces(arch: Arch, jobs: list[Job]) -> None:
+    """Refuses buffers so small that the schedule would have more pieces than a memory holds."""
+    for job in jobs:
+        pieces = int(job.traffic.pieces.sum())
+        if pieces > MOST_PIECES:
+            raise ArchError(
+                f"{arch.name}: engines.{job.engine}.buffers: expected halves that hold a grid iteration in few pieces; "
+                f"got {pieces} pieces for {job.layer} {job.phase}, more than {MOST_PIECES}"
+            )
 
 
 def _iterations(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:

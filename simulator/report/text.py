@@ -115,7 +115,10 @@ def _step(console: Console, result: Result) -> None:
         ("average power, on chip", f"{cost.average_power_w:.3f} W"),
         ("area", f"{cost.area.total_um2 / 1e6:.2f} mm2"),
         ("peak throughput", f"{peak_flops(result.arch) / 1e12:.2f} TFLOPS (as table 3.6 counts)"),
-        ("useful lane operations", f"{useful / seconds / 1e12 if seconds else 0:.2f} T per second (LUT reads, BE pairs)"),
+        (
+            "useful lane operations",
+            f"{useful / seconds / 1e12 if seconds else 0:.2f} T per second (LUT reads, BE pairs)",
+        ),
     ]
     for row in rows:
         table.add_row(*row)
