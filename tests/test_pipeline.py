@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h2sim
-from h2sim.arch import load_arch, parse_arch, with_mode
+from h2sim.arch import load_arch, with_mode
 from h2sim.engines import backward
 from h2sim.pipeline.graph import Graph
 from h2sim.pipeline.step import build_jobs, simulate_step
 from h2sim.shapes import ConvShape
 from h2sim.trace import write_trace
+from tests.traces import changed
 
 RESIDUAL = Path(__file__).parent / "data" / "encode-residual.npz"
 ARCH = load_arch("h2learn")
@@ -26,17 +27,6 @@ ARCH = load_arch("h2learn")
 @pytest.fixture(scope="module", params=["mnist-digits", str(RESIDUAL)])
 def trace(request):
     return h2sim.load_trace(request.param)
-
-
-def changed(path: str, value) -> h2sim.Arch:
-    """h2learn with one field, named by its dotted path, set to another value."""
-    data = ARCH.model_dump()
-    *parents, last = path.split(".")
-    place = data
-    for part in parents:
-        place = place[part]
-    place[last] = value
-    return parse_arch(data, "changed")
 
 
 def offchip(activity) -> int:

@@ -13,7 +13,7 @@ from h2sim.errors import ArchError
 from h2sim.pipeline.step import build_jobs, simulate_step
 from h2sim.shapes import ConvShape, tiles_of
 from h2sim.trace import Sparsity, load_network, synthesise, write_trace
-from tests.traces import tiny_trace
+from tests.traces import changed, tiny_trace
 
 ARCH = load_arch("h2learn")
 
@@ -101,16 +101,6 @@ def test_the_weight_update_engine_keeps_dw_on_chip_until_the_maps_are_done(sourc
     assert t.gradient_writes[0].ravel().tolist() == [0] * 48 + [dw]
     assert t.gradient_reads[0].ravel().tolist() == [dw] + [0] * 48
     assert t.writes.sum() == 0
-
-
-def changed(path, value):
-    data = ARCH.model_dump()
-    *parents, last = path.split(".")
-    place = data
-    for part in parents:
-        place = place[part]
-    place[last] = value
-    return parse_arch(data, "changed")
 
 
 def test_without_accumulation_in_memory_dw_is_only_written(source_layer):

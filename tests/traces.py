@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from h2sim.arch import Arch, load_arch, parse_arch
 from h2sim.trace import Sparsity, load_network, synthesise, write_trace
 
 NOTATION = "4C3-AP2-6C3-10FC"
@@ -46,3 +47,14 @@ def declare(path: Path, member: str, shape: tuple[int, ...]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in {**kept, f"{member}.npy": blob}.items():
             archive.writestr(name, data)
+
+
+def changed(path: str, value) -> Arch:
+    """h2learn with one field, named by its dotted path, set to another value."""
+    data = load_arch("h2learn").model_dump()
+    *parents, last = path.split(".")
+    place = data
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return parse_arch(data, "changed")

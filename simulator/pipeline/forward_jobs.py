@@ -11,11 +11,11 @@ from h2sim.arch.schema import Arch
 from h2sim.engines import backward, forward
 from h2sim.engines.work import EngineWork
 from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
-from h2sim.pipeline.geometry import NeuronTiles, positions, widths
+from h2sim.pipeline.geometry import NeuronTiles, input_regions, widths
 from h2sim.pipeline.graph import Graph
 from h2sim.pipeline.job import Job
 from h2sim.pipeline.maps import Maps
-from h2sim.shapes import ConvShape, groups_of, tiles_of
+from h2sim.shapes import ConvShape, groups_of
 from h2sim.trace import Layer
 
 NO_ACTIONS = Actions()
@@ -68,7 +68,7 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     per_channel = forward.sub_kernels(engine, shape.kernel)
     rows = groups_of(shape.in_channels * per_channel, engine.rows)
     channels = np.array([g[-1] // per_channel - g[0] // per_channel + 1 for g in rows], np.int64)
-    regions = _regions(arch, shape)
+    regions = input_regions(arch.tile, shape)
     operands = bits_to_bytes(shape.samples * regions[:, None] * channels[None, :])
     block = np.array([sum(_weights_of_row(engine, shape, r % per_channel) for r in g) for g in rows], np.int64)
     stationary = OutputStationary(
@@ -90,12 +90,6 @@ def _fe_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
 
 def _fe_fill(arch: Arch) -> int:
     return forward.fill_cycles(arch.engines.forward, arch.latency)
-
-
-def _regions(arch: Arch, shape: ConvShape) -> np.ndarray:
-    """Input positions, halo included, of every output tile."""
-    tiles = tiles_of(shape.out_height, shape.out_width, arch.tile.height, arch.tile.width)
-    return positions([shape.input_region(t) for t in tiles])
 
 
 def _weights_of_row(engine, shape: ConvShape, piece: int) -> int:
@@ -130,7 +124,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     images = shape.batch * graph.analog_steps
     block = channels * shape.kernel[0] * shape.kernel[1]
     stationary = OutputStationary(
-        VALUE_BYTES * images * _regions(arch, shape)[:, None] * channels[None, :],
+        VALUE_BYTES * images * input_regions(arch.tile, shape)[:, None] * channels[None, :],
         VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
         neurons.values(),
         np.zeros_like(results),

@@ -8,7 +8,7 @@ import numpy as np
 
 from h2sim.arch.schema import TileSize
 from h2sim.memory.traffic import VALUE_BYTES, bits_to_bytes
-from h2sim.shapes import Tile, groups_of, tiles_of
+from h2sim.shapes import ConvShape, Tile, groups_of, tiles_of
 
 
 def widths(count: int, size: int) -> np.ndarray:
@@ -19,6 +19,12 @@ def widths(count: int, size: int) -> np.ndarray:
 def positions(tiles: list[Tile]) -> np.ndarray:
     """int64 (tiles,)."""
     return np.array([t.positions for t in tiles], np.int64)
+
+
+def input_regions(tile: TileSize, shape: ConvShape) -> np.ndarray:
+    """int64 (tiles,): input positions, halo included, that every output tile of a convolution reads."""
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    return positions([shape.input_region(t) for t in tiles])
 
 
 def by_group(per_channel: np.ndarray, size: int) -> np.ndarray:

@@ -9,11 +9,11 @@ from h2sim.arch.schema import Arch
 from h2sim.engines import backward, weight_update
 from h2sim.engines.work import EngineWork
 from h2sim.memory.traffic import VALUE_BYTES, GradientStationary, Traffic, bits_to_bytes
-from h2sim.pipeline.geometry import NeuronTiles, positions, widths
+from h2sim.pipeline.geometry import NeuronTiles, input_regions, positions, widths
 from h2sim.pipeline.graph import Graph
 from h2sim.pipeline.job import Job
 from h2sim.pipeline.maps import Maps
-from h2sim.shapes import ConvShape, tiles_of
+from h2sim.shapes import tiles_of
 from h2sim.trace import Layer
 
 
@@ -96,7 +96,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
     work = backward.encode_weight_gradient(engine, arch.tile, shape)
     gradients = NeuronTiles.of(graph.samples, layer.out_chw, engine.columns, arch.tile, None)
-    inputs = VALUE_BYTES * shape.batch * graph.analog_steps * shape.in_channels * _regions(arch, shape)
+    inputs = VALUE_BYTES * shape.batch * graph.analog_steps * shape.in_channels * input_regions(arch.tile, shape)
     offsets = shape.in_channels * shape.kernel[0] * shape.kernel[1]
     stationary = GradientStationary(
         gradients.values(),
@@ -118,8 +118,3 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     )
     fill = backward.fill_cycles(engine, arch.latency, mode="dense") - arch.latency.grad
     return _job(graph, layer, "backward", work, traffic, fill)
-
-
-def _regions(arch: Arch, shape: ConvShape) -> np.ndarray:
-    tiles = tiles_of(shape.out_height, shape.out_width, arch.tile.height, arch.tile.width)
-    return positions([shape.input_region(t) for t in tiles])
