@@ -246,6 +246,7 @@ BAD_ARCH = [
     ("clock_hz: 800000000", "clock_hz: 0", "clock_hz: expected greater than or equal to 1; got 0"),
     ("tile: {height: 8, width: 8}", "tile: {height: 8}", "tile.width: missing field"),
     ("name: h2learn", "name: [", "not valid YAML at line"),
+    ("name: h2learn", "name: h2learn\nname: other", "not valid YAML at line 4: key 'name' stands twice"),
 ]  # fmt: skip
 
 
@@ -261,7 +262,9 @@ def test_a_wrong_arch_file_is_named_with_field_expected_and_got(trace, tmp_path,
 def test_missing_files_are_said_to_be_missing(trace):
     assert "nothing: no such arch file; shipped arch files: h2learn" in bad("run", "nothing", trace)
     assert "no such trace file" in bad("run", "h2learn", "nothing.npz")
-    assert "no such energy table; shipped tables: 28nm, 45nm" in bad("run", "h2learn", trace, "--energy-table", "7nm")
+    assert "no such energy table file; shipped energy table files: 28nm, 45nm" in bad(
+        "run", "h2learn", trace, "--energy-table", "7nm"
+    )
     assert "no such network" in bad("trace", "synth", "nothing", "--sparsity", "0.5", "-o", "x.npz")
 
 

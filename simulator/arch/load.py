@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from h2sim import library
 from h2sim.arch.schema import Arch
 from h2sim.errors import ArchError
 from h2sim.faults import describe
+from h2sim.yamlfile import read_mapping
 
 
 def load_arch(name_or_path: str | Path) -> Arch:
@@ -21,14 +19,12 @@ def load_arch(name_or_path: str | Path) -> Arch:
 
     Raises ArchError: one line per fault, `file: field: expected ...; got ...`.
     """
-    path = library.find("arch", str(name_or_path))
-    return parse_arch(_read_yaml(path, str(name_or_path)), str(path))
+    data, path = read_mapping("arch", name_or_path, ArchError)
+    return parse_arch(data, str(path))
 
 
 def parse_arch(data: object, where: str) -> Arch:
     """A checked Arch from plain data; `where` names the source in error lines."""
-    if not isinstance(data, dict):
-        raise ArchError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
     try:
         return Arch.model_validate(data)
     except ValidationError as error:
@@ -46,20 +42,3 @@ def with_mode(arch: Arch, mode: str) -> Arch:
     data = arch.model_dump()
     data["engines"]["backward"]["mode"] = mode
     return parse_arch(data, arch.name)
-
-
-def _read_yaml(path: Path, asked: str) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        known = ", ".join(library.names("arch"))
-        raise ArchError(f"{asked}: no such arch file; shipped arch files: {known}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ArchError(f"{path}: cannot be read: {reason}") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise ArchError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', None) or 'unreadable'}") from None

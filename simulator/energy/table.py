@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from h2sim import library
 from h2sim.errors import EnergyTableError
 from h2sim.faults import describe
+from h2sim.yamlfile import read_mapping
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
@@ -201,14 +200,7 @@ class EnergyTable(_Strict):
 
 def load_energy_table(name_or_path: str | Path) -> EnergyTable:
     """A shipped table (`28nm`, `45nm`) or a table file; EnergyTableError with one line per fault."""
-    path = library.find("energy table", str(name_or_path))
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(library.names("energy table"))
-        raise EnergyTableError(f"{name_or_path}: no such energy table; shipped tables: {known}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise EnergyTableError(f"{path}: expected a YAML text file; got {' '.join(str(error).split())[:120]}") from None
+    data, path = read_mapping("energy table", name_or_path, EnergyTableError)
     return parse_energy_table(data, str(path))
 
 

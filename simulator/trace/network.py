@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from h2sim import library
@@ -17,6 +16,7 @@ from h2sim.errors import NetworkError, TraceError, at
 from h2sim.faults import describe
 from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Line, TraceMeta
 from h2sim.trace.parse import parse_meta
+from h2sim.yamlfile import read_mapping
 
 _CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
 _POOL = re.compile(r"AP(?P<kernel>\d{1,5})")
@@ -89,13 +89,7 @@ def _file(name_or_path: str) -> Path | None:
 
 
 def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise NetworkError(f"{path}: expected a readable YAML file; got {reason}") from None
-    if not isinstance(data, dict):
-        raise NetworkError(f"{path}: expected a mapping of fields; got {type(data).__name__}")
+    data, _ = read_mapping("network", path, NetworkError)
     try:
         file = _File.model_validate(data)
     except ValidationError as error:
