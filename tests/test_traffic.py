@@ -171,3 +171,14 @@ def test_totals_of_a_run_are_the_sums_of_its_rows(tmp_path):
     for kind in ("offchip_read", "offchip_write", "glb_read", "glb_write"):
         assert rows[f"{kind}_bytes"].sum() == sum(row["bytes"][kind] for row in document["layers"])
     assert document["step"]["offchip_energy_j"] == pytest.approx(rows["offchip_energy_pj"].sum() * 1e-12)
+
+
+def test_only_valid_outputs_move_partial_sums(source_layer):
+    def psum_bytes(mode):
+        buffers = jobs(changed("engines.backward.mode", mode), source_layer)["conv2", "backward"].traffic.buffers
+        return next((b.read_bytes, b.write_bytes) for b in buffers if b.buffer == "psum")
+
+    dense = 40 * 256 * 56 * 56 * 2 * 16  # every position, once per group of 16 channels
+    valid = int(np.bitwise_count(source_layer.mask("conv1", "window")).sum(dtype=np.int64)) * 2 * 16
+    assert psum_bytes("dense") == psum_bytes("input_only") == (dense, dense)
+    assert psum_bytes("dual") == psum_bytes("output_only") == (valid, valid)

@@ -49,7 +49,8 @@ class OutputStationary:
     operands: bytes (tiles, row groups); weights: bytes of a weight block (column groups, row groups);
     psums: bytes (column groups, tiles); state: bytes read per output tile set (column groups, tiles), for Grad;
     results: bytes written when a reduction is complete (column groups, tiles); operands_stay: all operands are
-    held on chip after the first column group (FC layers whose input fits).
+    held on chip after the first column group (FC layers whose input fits). psum_updates: bytes of partial sums read
+    (and as many written) over the layer; None: every psum once per row group.
     """
 
     operands: np.ndarray
@@ -58,6 +59,7 @@ class OutputStationary:
     state: np.ndarray
     results: np.ndarray
     operands_stay: bool = False
+    psum_updates: int | None = None
 
     def traffic(
         self,
@@ -90,12 +92,12 @@ class OutputStationary:
         pieces[:, :, -1] = np.maximum(pieces[:, :, -1], halves(output[1], self.results))
         if state:
             pieces[:, :, 0] = np.maximum(pieces[:, :, 0], halves(state[1], self.state))
-        psum_bytes = int(self.psums.sum())
+        updates = int(self.psums.sum()) * n_rows if self.psum_updates is None else self.psum_updates
         results = int(self.results.sum())
         buffers = [
             BufferTraffic(operand[0], int(self.operands.sum()) * n_columns, int(loaded_operands.sum())),
             BufferTraffic(weight[0], int(self.weights.sum()) * n_tiles, int(loaded_weights.sum())),
-            BufferTraffic(psum[0], psum_bytes * n_rows, psum_bytes * n_rows),
+            BufferTraffic(psum[0], updates, updates),
             BufferTraffic(output[0], results, results),
         ]
         if state:

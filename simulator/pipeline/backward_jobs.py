@@ -82,12 +82,14 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     neurons, state, results, grad = _target(arch, graph, maps, layer, layer.inputs[0], engine.columns)
     channels = widths(shape.out_channels, engine.rows)
     block = channels * shape.kernel[0] * shape.kernel[1]
+    valid = work.acc.fp16_add // shape.out_channels  # only valid outputs have partial sums to add to
     stationary = OutputStationary(
         _operands(arch, maps, layer, shape, channels),
         VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
         neurons.values(),
         state,
         results,
+        psum_updates=VALUE_BYTES * valid * len(channels),
     )
     fill = backward.fill_cycles(engine, arch.latency)
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
