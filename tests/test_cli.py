@@ -87,6 +87,13 @@ def test_run_on_the_bundled_trace_of_real_training():
     assert "SYNTHETIC" not in text
 
 
+def test_the_committed_summary_is_what_the_program_prints():
+    report = (Path(__file__).parent.parent / "reports" / "first-figures.md").read_text()
+    committed = report.split("```\n")[2].rstrip("\n")
+    printed = good("run", "h2learn", "mnist-digits")
+    assert committed == "\n".join(line.rstrip() for line in printed.rstrip().splitlines())
+
+
 def test_two_runs_write_the_same_bytes(trace, tmp_path):
     files = []
     for name in ("a", "b"):
