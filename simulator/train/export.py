@@ -67,6 +67,8 @@ def trace_arrays(network: SpikingNetwork, batch: Batch, recording: Recording) ->
             arrays[f"{name}.spikes"] = pack_bits(record.spikes)
             arrays[f"{name}.window"] = pack_bits(record.window)
             arrays[f"{name}.membrane"] = record.membrane.numpy().astype(np.float16)
+        if record.grad is None:
+            raise ValueError(f"{name}: expected a recorded gradient; got none: was backward() called?")
         arrays[f"{name}.grad"] = pack_bits(record.grad)
         arrays[f"{name}.grad_membrane"] = record.grad.numpy().astype(np.float32)
         if name in network.weights:
