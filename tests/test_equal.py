@@ -94,6 +94,7 @@ def assert_same_work(fast, reference):
     assert fast.compute_cycles == reference.cycles
     assert fast.pe_array == reference.pe_array
     assert fast.acc == reference.acc
+    assert fast.neuron_cycles == reference.neuron_cycles
     assert fast.useful_operations <= fast.peak_operations
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from h2sim.activity import Actions
-from h2sim.arch.schema import BackwardEngine, Latency, Mode, TileSize
-from h2sim.engines.work import EngineWork
+from h2sim.arch.schema import BackwardEngine, Latency, TileSize
+from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
 from h2sim.kernels.backward import conv_cycles
-from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, tiles_of
+from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
 
+OPERAND_READ, REGISTER = 1, 1  # pipeline stages of one cycle, as the RTL has them (reports/rtl.md)
 REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
 
 
@@ -48,20 +49,35 @@ def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndar
     summed = (cycles.sum(axis=0) * repeats) + shape.samples * engine.tile_sync_cycles
     per_iteration = np.broadcast_to(summed, (column_groups, summed.shape[1], row_groups)).copy()
     scale = repeats * (shape.out_channels // n_rows) * (shape.in_channels // n_columns)
+    exposed = _exposed(engine, tile, shape, per_iteration, cycles[:, :, :, -1] + engine.tile_sync_cycles)
     pairs, empty = int(events[:, 0].sum()) * scale, int(events[:, 1].sum()) * scale
     dealt = int(events[:, 2].sum()) * repeats * (shape.in_channels // n_columns)
-    return _work(engine, shape, per_iteration, pairs, empty, dealt)
+    return _work(engine, shape, per_iteration, (pairs, empty, dealt), exposed)
+
+
+def _exposed(
+    engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: np.ndarray, last_group: np.ndarray
+) -> int:
+    """Grad's sweep after the array's last cycle; last_group: (samples or 1, column groups or 1, tiles) cycles of the
+    last row group, tile_sync included. Samples pass last timestep first."""
+    blocks = per_iteration.shape[0] * per_iteration.shape[1]
+    steps = np.broadcast_to(last_group, (shape.samples, *per_iteration.shape[:2]))
+    steps = steps.reshape(shape.timesteps, shape.batch, blocks)[::-1].reshape(shape.samples, blocks)
+    tiles = tiles_of(shape.in_height, shape.in_width, tile.height, tile.width)
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), per_iteration.shape[0])
+    return exposed_sweep(per_iteration, np.cumsum(steps, axis=0).T, sweep[:, None])
 
 
 def _work(
-    engine: BackwardEngine, shape: ConvShape, cycles: np.ndarray, pairs: int, empty: int, dealt: int
+    engine: BackwardEngine, shape: ConvShape, cycles: np.ndarray, events: tuple[int, int, int], exposed: int
 ) -> EngineWork:
+    pairs, empty, dealt = events
     finders = pairs + empty if engine.mode != "dense" else 0
     pe_array = Actions(
         fp16_multiply=pairs, fp16_add=pairs, register_access=REGISTERS_PER_PAIR * pairs, priority_encode=finders
     )
     acc = Actions(fp16_add=dealt * shape.out_channels)
-    return EngineWork(cycles, pe_array, acc, pairs, _peak(engine, cycles))
+    return EngineWork(cycles, pe_array, acc, pairs, _peak(engine, cycles), exposed)
 
 
 def _all_ones(positions: int, samples: int) -> np.ndarray:
@@ -85,14 +101,20 @@ def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
     cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
     macs = shape.samples * shape.in_features * shape.out_features
     pe_array = Actions(fp16_multiply=macs, register_access=2 * macs)
-    return EngineWork(cycles, pe_array, Actions(fp16_add=macs), macs, _peak(engine, cycles))
+    lanes = np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
+    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (groups[0], 1)), lanes)
+    return EngineWork(cycles, pe_array, Actions(fp16_add=macs), macs, _peak(engine, cycles), exposed)
 
 
 def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
     """Encoding layer, forward: a dense convolution of an analog input, once per timestep."""
     cycles, macs = _encode_cycles(engine, tile, shape)
     acc = Actions(fp16_add=shape.samples * shape.out_height * shape.out_width * shape.out_channels * shape.in_channels)
-    return EngineWork(cycles, _mac_actions(macs), acc, macs, _peak(engine, cycles))
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), cycles.shape[0])
+    per_sample = cycles[:, :, -1].reshape(-1, 1) // shape.samples
+    exposed = exposed_sweep(cycles, per_sample * np.arange(1, shape.samples + 1), sweep[:, None])
+    return EngineWork(cycles, _mac_actions(macs), acc, macs, _peak(engine, cycles), exposed)
 
 
 def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
@@ -123,8 +145,14 @@ def _peak(engine: BackwardEngine, cycles: np.ndarray) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism
 
 
-def fill_cycles(engine: BackwardEngine, latency: Latency, mode: Mode | None = None) -> int:
-    """Depth of the pipeline (figure 3.6): finders, multiply, accumulate, Acc tree and partial sum, Grad."""
-    finders = 0 if (mode or engine.mode) == "dense" else latency.finder
+def depth_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
+    """Cycles from behind an issued pair to its result (figure 3.6): operand read, multiply, accumulate, a register,
+    Acc tree and partial sum, Grad or Soma (neuron_cycles; 0 without). FC layers fill with just this."""
     levels = 1 + (engine.rows - 1).bit_length() + 1
-    return finders + latency.fp16_multiply + levels * latency.fp16_add + latency.grad
+    return OPERAND_READ + latency.fp16_multiply + levels * latency.fp16_add + REGISTER + neuron_cycles
+
+
+def fill_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
+    """Fill of a convolution or encoding layer: the finders before the first pair and the depth behind the last one,
+    less the last tile's sync, which passes at the same time. The sweep comes on top (EngineWork.neuron_cycles)."""
+    return max(0, latency.finder + depth_cycles(engine, latency, neuron_cycles) - engine.tile_sync_cycles)

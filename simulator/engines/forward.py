@@ -9,7 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import ForwardEngine, Latency, TileSize
-from h2sim.engines.work import EngineWork, with_programming
+from h2sim.engines.work import EngineWork, exposed_sweep, programmed_late, sweep_cycles, with_programming
 from h2sim.shapes import ConvShape, FcShape, ceil_div, groups_of, tiles_of
 
 
@@ -21,19 +21,31 @@ def sub_kernels(engine: ForwardEngine, kernel: tuple[int, int]) -> int:
 def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
     """LUT-based convolution of spikes: one window per lane, PE and cycle; z cycles to program a weight block."""
     rows = shape.in_channels * sub_kernels(engine, shape.kernel)
-    positions = np.array(
-        [t.positions for t in tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)], np.int64
-    )
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    positions = np.array([t.positions for t in tiles], np.int64)
     row_groups, column_groups = ceil_div(rows, engine.rows), ceil_div(shape.out_channels, engine.columns)
     lanes = ceil_div(shape.samples, engine.parallelism)
     streaming = np.broadcast_to((lanes * positions)[None, :, None], (column_groups, len(positions), row_groups))
     program = engine.sub_lut_size if engine.lut else 0
-    cycles = with_programming(streaming, program, engine.lut and engine.lut_double_buffered)
+    hidden = engine.lut and engine.lut_double_buffered
+    cycles = with_programming(streaming, program, hidden)
     windows = shape.samples * shape.out_height * shape.out_width * shape.out_channels
     pe_array, acc = _conv_actions(engine, shape, windows, rows, len(positions))
     slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     used = shape.kernel[0] * (ceil_div(shape.kernel[1], engine.sub_lut_inputs) if engine.lut else shape.kernel[1])
-    return EngineWork(cycles, pe_array, acc, windows * shape.in_channels * used, _peak(engine, cycles, slots))
+    peak = _peak(engine, cycles, slots)
+    group = np.tile(positions, column_groups)[:, None]
+    completed = group * np.arange(1, lanes + 1) + (0 if hidden else program)
+    if hidden and row_groups == 1:  # the first iteration begins with the only programming that shows
+        completed[0] += program
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), column_groups)[:, None] * _lane_samples(engine, shape)
+    exposed = exposed_sweep(cycles, completed, sweep)
+    return EngineWork(cycles, pe_array, acc, windows * shape.in_channels * used, peak, exposed)
+
+
+def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> np.ndarray:
+    """Samples in each group of lanes: P, the last one what is left."""
+    return np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
 
 
 def _conv_actions(
@@ -76,7 +88,9 @@ def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
     events = dict(lut_read=reads, lut_write=loads) if engine.lut else dict(register_access=reads + loads)
     pe_array = Actions(fp16_add=all_adds - acc_adds, **events)
     slots = per_entry // engine.rows
-    return EngineWork(cycles, pe_array, Actions(fp16_add=acc_adds), all_adds, _peak(engine, cycles, slots))
+    completed = entries[-1] * np.arange(2, lanes + 2)
+    exposed = exposed_sweep(cycles, np.tile(completed, (column_groups, 1)), _lane_samples(engine, shape))
+    return EngineWork(cycles, pe_array, Actions(fp16_add=acc_adds), all_adds, _peak(engine, cycles, slots), exposed)
 
 
 def _present_rows(engine: ForwardEngine, features: int) -> int:
@@ -94,7 +108,10 @@ def _peak(engine: ForwardEngine, cycles: np.ndarray, slots: int) -> int:
 
 
 def fill_cycles(engine: ForwardEngine, latency: Latency) -> int:
-    """Depth of the pipeline: LUT read, adders of a PE, Acc tree and partial sum, Soma (figure 3.3)."""
+    """Depth of the pipeline: LUT read, adders of a PE, Acc tree and partial sum, Soma (figure 3.3).
+
+    A window waits for the last programmed entry (`programmed_late`). Soma's sweep comes on top (neuron_cycles).
+    """
     inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1
-    return latency.lut_read + levels * latency.fp16_add + latency.soma
+    return programmed_late(engine, latency) + latency.lut_read + levels * latency.fp16_add + latency.soma

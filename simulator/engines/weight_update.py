@@ -9,7 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import Latency, TileSize, WeightUpdateEngine
-from h2sim.engines.work import EngineWork
+from h2sim.engines.work import EngineWork, programmed_late
 from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
 
 
@@ -79,4 +79,4 @@ def fill_cycles(engine: WeightUpdateEngine, latency: Latency) -> int:
     """Depth of the pipeline: LUT read, adders of a PE, Acc tree over the timesteps and partial sum (figure 3.4)."""
     inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1
-    return latency.lut_read + levels * latency.fp16_add
+    return programmed_late(engine, latency) + latency.lut_read + levels * latency.fp16_add

@@ -91,7 +91,7 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         results,
         psum_updates=VALUE_BYTES * valid * len(channels),
     )
-    fill = backward.fill_cycles(engine, arch.latency)
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
 
 
@@ -124,7 +124,7 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         _by_features(results, columns),
         operands_stay=True,
     )
-    fill = backward.fill_cycles(engine, arch.latency, mode="dense")
+    fill = backward.depth_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
 
 

@@ -78,7 +78,7 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         np.zeros_like(results),
         results,
     )
-    return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch))
+    return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch, work))
 
 
 def _fe_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
@@ -88,8 +88,8 @@ def _fe_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
     )
 
 
-def _fe_fill(arch: Arch) -> int:
-    return forward.fill_cycles(arch.engines.forward, arch.latency)
+def _fe_fill(arch: Arch, work: EngineWork) -> int:
+    return forward.fill_cycles(arch.engines.forward, arch.latency) + work.neuron_cycles
 
 
 def _weights_of_row(engine, shape: ConvShape, piece: int) -> int:
@@ -113,7 +113,7 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         results,
         operands_stay=True,
     )
-    return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch))
+    return _job(arch, graph, layer, work, _fe_traffic(arch, stationary), neurons, _fe_fill(arch, work))
 
 
 def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
@@ -134,7 +134,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     traffic = stationary.traffic(
         ("gradients", b.gradients), ("weights", b.weights), ("psum", b.psum), None, ("output", b.output)
     )
-    fill = backward.fill_cycles(engine, arch.latency, mode="dense") - arch.latency.grad + arch.latency.soma
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.soma) + work.neuron_cycles
     return _job(arch, graph, layer, work, traffic, neurons, fill)
 
 

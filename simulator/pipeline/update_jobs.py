@@ -116,5 +116,5 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         work.useful_operations,
         work.peak_operations,
     )
-    fill = backward.fill_cycles(engine, arch.latency, mode="dense") - arch.latency.grad
+    fill = backward.fill_cycles(engine, arch.latency, 0)
     return _job(graph, layer, "backward", work, traffic, fill)

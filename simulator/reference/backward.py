@@ -14,7 +14,7 @@ from h2sim.arch.schema import BackwardEngine, TileSize
 from h2sim.reference.acc import AccTree
 from h2sim.reference.finder import OutputFinder, PairFinder, Position, TagReader
 from h2sim.reference.mac import MacPe
-from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.reference.result import Bench, EngineRun, Sweep, checked_bits, checked_values
 from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 
@@ -110,15 +110,21 @@ def backward_conv(
     """
     operands = _operands(engine, shape, grad_mask, window_mask, grad, weight)
     psum = np.zeros(operands.window.shape, dtype=np.float32)
-    bench = Bench()
+    bench, grad_unit = Bench(), Sweep(engine.parallelism)
     array = BackwardArray(engine, shape, operands, bench)
     for columns in groups_of(shape.in_channels, engine.columns):
         for at in tiles_of(shape.in_height, shape.in_width, tile.height, tile.width):
             for rows in groups_of(shape.out_channels, engine.rows):
                 bench.clock.begin_iteration()
-                for bt in range(shape.samples):
+                for bt in backward_in_time(shape):
                     array.run_tile(bt, at, rows, columns, psum)
-    return bench.finish(psum.reshape(window_mask.shape))
+                    grad_unit.take(bench.clock.now, at, rows.stop == shape.out_channels)
+    return bench.finish(psum.reshape(window_mask.shape), grad_unit)
+
+
+def backward_in_time(shape: ConvShape | FcShape) -> list[int]:
+    """The samples (t * N + n) in the order in which Grad needs them: last timestep first."""
+    return [t * shape.batch + n for t in reversed(range(shape.timesteps)) for n in range(shape.batch)]
 
 
 def _operands(
@@ -161,7 +167,8 @@ def backward_fc(engine: BackwardEngine, shape: FcShape, grad: np.ndarray, weight
     gradient = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features)).reshape(s.samples, s.out_features)
     weight = checked_values("weight", weight, (s.out_features, s.in_features))
     psum = np.zeros((s.samples, s.in_features), dtype=np.float32)
-    bench = Bench()
+    bench, grad_unit = Bench(), Sweep(engine.parallelism)
+    samples = backward_in_time(s)
     acc = AccTree(engine.rows, bench.acc)
     pe = MacPe(bench.pe_array)  # its multiplier keeps no state: one stands for all
     for columns in groups_of(s.in_features, engine.columns):
@@ -169,8 +176,9 @@ def backward_fc(engine: BackwardEngine, shape: FcShape, grad: np.ndarray, weight
             bench.clock.begin_iteration()
             for lanes in groups_of(s.samples, engine.parallelism):
                 bench.clock.tick()
-                for bt in lanes:
+                for bt in samples[lanes.start : lanes.stop]:
                     for c in columns:
                         products = [pe.multiply(gradient[bt, r], weight[r, c]) for r in rows]
                         psum[bt, c] = acc.accumulate(psum[bt, c], products)
-    return bench.finish(psum.reshape(s.timesteps, s.batch, s.in_features))
+                grad_unit.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (rows.stop == s.out_features))
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.in_features), grad_unit)

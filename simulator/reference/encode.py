@@ -12,7 +12,7 @@ import numpy as np
 from h2sim.arch.schema import BackwardEngine, TileSize
 from h2sim.reference.acc import AccTree
 from h2sim.reference.mac import MacPe
-from h2sim.reference.result import Bench, EngineRun, checked_values
+from h2sim.reference.result import Bench, EngineRun, Sweep, checked_values
 from h2sim.shapes import ConvShape, Tile, groups_of, tiles_of
 
 Block = tuple[range, Tile, range]  # column group, output tile, row group
@@ -37,7 +37,7 @@ def encode_forward(
     psum = np.zeros((s.samples, s.out_channels, s.out_height, s.out_width), dtype=np.float32)
     if bias is not None:
         psum += checked_values("bias", bias, (s.out_channels,)).reshape(-1, 1, 1)
-    bench = Bench()
+    bench, soma = Bench(), Sweep(engine.parallelism)
     acc = AccTree(engine.rows, bench.acc)
     for columns, at, rows in _blocks(engine, tile, s):
         bench.clock.begin_iteration()
@@ -56,7 +56,8 @@ def encode_forward(
                 for c in columns:
                     outputs = [groups[r, c][i % engine.parallelism].output(position) for r in rows]
                     psum[(bt, c, *position)] = acc.accumulate(psum[(bt, c, *position)], outputs)
-    return bench.finish(psum.reshape(s.timesteps, s.batch, *psum.shape[1:]))
+            soma.take(bench.clock.now, at, rows.stop == s.in_channels)
+    return bench.finish(psum.reshape(s.timesteps, s.batch, *psum.shape[1:]), soma)
 
 
 def encode_weight_gradient(

@@ -15,7 +15,7 @@ from h2sim.arch.schema import ForwardEngine, TileSize
 from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
-from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.reference.result import Bench, EngineRun, Sweep, checked_bits, checked_values
 from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 
@@ -68,9 +68,9 @@ def forward_conv(
     padded = np.pad(flat, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     psum = _psum_buffer((s.samples, s.out_channels, s.out_height, s.out_width), bias)
     bench = Bench()
-    array = LutArray(engine, bench)
+    array, soma = LutArray(engine, bench), Sweep(engine.parallelism)
 
-    def windows(columns: range, at: Tile, rows: list[ArrayRow]) -> Iterator[None]:
+    def windows(columns: range, at: Tile, rows: list[ArrayRow], complete: bool) -> Iterator[None]:
         """Every cycle, one window per lane and PE: lanes are samples, windows pass in raster order."""
         for lanes in groups_of(s.samples, engine.parallelism):
             for y in range(at.y0, at.y1):
@@ -80,6 +80,7 @@ def forward_conv(
                         for i, c in enumerate(columns):
                             psum[bt, c, y, x] = array.accumulate(addresses, i, psum[bt, c, y, x])
                     yield
+            soma.take(bench.clock.now, at, len(lanes) * complete)
 
     jobs: list[Job] = []
     all_rows = array_rows(engine, s)
@@ -88,9 +89,10 @@ def forward_conv(
             for group in groups_of(len(all_rows), engine.rows):
                 rows = [all_rows[r] for r in group]
                 operands = [[row.segments(weight[c]) for c in columns] for row in rows]
-                jobs.append(Job(len(jobs), operands, partial(windows, columns, at, rows)))
+                complete = group.stop == len(all_rows)
+                jobs.append(Job(len(jobs), operands, partial(windows, columns, at, rows, complete)))
     array.run(jobs)
-    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width))
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width), soma)
 
 
 def forward_fc(
@@ -106,7 +108,7 @@ def forward_fc(
     spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
     weight = checked_values("weight", weight, (s.out_features, s.in_features))
     psum = _psum_buffer((s.samples, s.out_features), bias)
-    bench = Bench()
+    bench, soma = Bench(), Sweep(engine.parallelism)
     words = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     entries = engine.sub_lut_size if engine.lut else 1
     for columns in groups_of(s.out_features, engine.columns):
@@ -116,7 +118,8 @@ def forward_fc(
             array.load(weight[columns.start : columns.stop, features.start : features.stop])
             for lanes in groups_of(s.samples, engine.parallelism):
                 array.pass_entries(spikes[:, features.start : features.stop], lanes, columns, psum)
-    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features))
+                soma.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (features.stop == s.in_features))
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features), soma)
 
 
 class FcArray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from h2sim.activity import Actions
+from h2sim.shapes import Tile, groups_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +15,8 @@ class EngineRun:
     """One layer in one phase on one engine.
 
     cycles is the sum of iteration_cycles, which stand in loop order (outermost loop first); values is
-    float32. `neuron` stays empty: the PE arrays end before Soma and Grad (see neuron.py).
+    float32. neuron_cycles: what the neuron unit still sweeps after the array's last cycle. `neuron` stays empty:
+    the PE arrays end before Soma and Grad (see neuron.py).
     """
 
     cycles: int
@@ -23,6 +25,7 @@ class EngineRun:
     pe_array: Actions
     acc: Actions
     neuron: Actions = field(default_factory=Actions)
+    neuron_cycles: int = 0
 
 
 @dataclass
@@ -52,12 +55,29 @@ class Clock:
     """Counts cycles, each under the grid iteration in which it passes."""
 
     iteration_cycles: list[int] = field(default_factory=list)
+    now: int = 0  # cycles in all
 
     def begin_iteration(self) -> None:
         self.iteration_cycles.append(0)
 
     def tick(self) -> None:
         self.iteration_cycles[-1] += 1
+        self.now += 1
+
+
+@dataclass
+class Sweep:
+    """The neuron unit behind Acc: takes samples as their sums are complete, P positions per cycle."""
+
+    parallelism: int
+    busy_until: int = 0
+
+    def take(self, now: int, tile: Tile, samples: int) -> None:
+        """`samples` samples of a tile, complete in cycle `now`."""
+        for _ in range(samples):
+            self.busy_until = max(self.busy_until, now)
+            for _ in groups_of(tile.positions, self.parallelism):
+                self.busy_until += 1
 
 
 @dataclass
@@ -68,10 +88,12 @@ class Bench:
     pe_array: Tally = field(default_factory=Tally)
     acc: Tally = field(default_factory=Tally)
 
-    def finish(self, values: np.ndarray) -> EngineRun:
-        """The run's result; values in their final shape."""
+    def finish(self, values: np.ndarray, sweep: Sweep | None = None) -> EngineRun:
+        """The run's result; values in their final shape; sweep: the neuron unit, where one follows."""
         iterations = self.clock.iteration_cycles
-        return EngineRun(sum(iterations), iterations, values, self.pe_array.freeze(), self.acc.freeze())
+        left = sweep.busy_until - self.clock.now if sweep else 0
+        run = EngineRun(self.clock.now, iterations, values, self.pe_array.freeze(), self.acc.freeze())
+        return replace(run, neuron_cycles=left)
 
 
 def checked_values(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

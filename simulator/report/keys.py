@@ -46,7 +46,7 @@ _ROWS = {
     "end_cycle": "start_cycle + compute_cycles + fill_cycles + all stalls",
     "busy_cycles": "cycles the engine spent on its rows: compute + fill + stalls",
     "compute_cycles": "cycles the PE array needs with data always at hand",
-    "fill_cycles": "pipeline depth, once per row",
+    "fill_cycles": "pipeline depth and what Soma or Grad still sweeps after the array's last cycle, once per row",
     "stall_cycles": "cycles the PE array waited, by cause",
     "memory_read": "stall: operands not there yet, cycles",
     "memory_write": "stall: the output buffer is full, cycles",
