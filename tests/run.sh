@@ -5,6 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 VENV="${H2SIM_VENV:-.venv}"
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-"$VENV/bin/pip" install --quiet torch==2.13.0 -e '.[test,train]' ruff
+"$VENV/bin/pip" install --quiet torch==2.13.0 -e '.[test,train,rtl]' ruff
 "$VENV/bin/ruff" check .
 "$VENV/bin/python" -m pytest "$@"

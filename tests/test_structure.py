@@ -32,11 +32,12 @@ ALLOWED = {
     "result": {"_version", "activity", "arch", "energy"},
     "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
     "verify": {"verify", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
-    "report": {"report", "activity", "arch", "energy", "errors", "files", "result", "trace", "verify", "shapes"},
+    "report": {"report", "activity", "arch", "energy", "errors", "files", "result", "rtl", "trace", "verify", "shapes"},
+    "rtl": {"rtl", "_version", "arch", "engines", "errors", "reference", "shapes"},
     "train": {"train", "errors", "files", "shapes", "trace"},
     "cli": {
-        "cli", "_version", "activity", "arch", "energy", "errors", "files", "library", "report", "result", "simulate",
-        "trace", "verify",
+        "cli", "_version", "activity", "arch", "energy", "errors", "files", "library", "report", "result", "rtl",
+        "simulate", "trace", "verify",
     },
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import click
 from h2sim._version import __version__
 from h2sim.cli.arch import arch
 from h2sim.cli.explain import explain
+from h2sim.cli.rtl import rtl
 from h2sim.cli.run import run
 from h2sim.cli.support import Commands
 from h2sim.cli.trace import trace
@@ -27,7 +28,7 @@ def main() -> None:
     """
 
 
-for command in (run, verify, arch, trace, explain):
+for command in (run, verify, arch, trace, rtl, explain):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from h2sim.result import Result
+    from h2sim.rtl.area import UnitArea
     from h2sim.trace import LayerSummary, Trace
     from h2sim.verify import VerifyReport
 
@@ -185,4 +186,34 @@ def keys_table(console: Console, keys: dict[str, str]) -> None:
     table.add_column("meaning")
     for key, meaning in keys.items():
         table.add_row(key, meaning)
+    console.print(table)
+
+
+def rtl_table(console: Console, rows: list[tuple[str, str, int, int]], cycles: int, mutations: dict) -> None:
+    """What a co-simulation found: (engine, kind of layer, cases, disagreeing cases) and the mutations' counts."""
+    table = _table("RTL against the simulator", ["engine", "layer"], ["cases", "disagree"])
+    for engine, kind, cases, wrong in rows:
+        table.add_row(TITLES[engine], kind, f"{cases:,}", str(wrong))
+    console.print(table)
+    total, wrong = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    console.print(f"{total:,} cases, {wrong} disagree; {cycles:,} RTL cycles")
+    if mutations:
+        table = _table("Mutations of the simulator", ["engine", "mutation"], ["cases that notice"])
+        for engine, noticed in mutations.items():
+            for name, count in noticed.items():
+                table.add_row(TITLES[engine], name, f"{count:,}")
+        console.print()
+        console.print(table)
+
+
+def unit_area_table(console: Console, rows: list[UnitArea]) -> None:
+    """Synthesised units: cells and flip-flops of one, how many the engine has, um2 where cells have areas."""
+    table = _table("Units, synthesised one by one", ["unit"], ["instances", "cells", "flip-flops", "um2", "all, mm2"])
+    for row in rows:
+        area = (
+            ("-", "-")
+            if row.area_um2 is None
+            else (f"{row.area_um2:,.1f}", f"{row.area_um2 * row.instances / 1e6:.3f}")
+        )
+        table.add_row(row.module, f"{row.instances:,}", f"{row.cells:,}", f"{row.flip_flops:,}", *area)
     console.print(table)

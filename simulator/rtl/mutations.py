@@ -1,0 +1,144 @@
+"""Mutation checks: the simulator changed in one number or one rule, which the co-simulation must notice.
+
+The RTL stays as it is. A mutation that no case tells from the original would mean that the check proves nothing
+about that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from h2sim.arch.schema import Arch
+from h2sim.reference import finder, result
+from h2sim.rtl.bench import RtlRun, VerilatorBench
+from h2sim.rtl.check import differences
+from h2sim.rtl.layers import Hardware, hardware_of, layers
+from h2sim.shapes import Tile, ceil_div
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One change: of the arch that the simulator is asked about, or a patch of the simulator's code."""
+
+    name: str
+    engine: str
+    change: Callable[[Arch], Arch] | None = None
+    patch: tuple[str, Any] | None = None  # what to replace ("module.name" or "module.Class.name"), and by what
+
+    @contextmanager
+    def applied(self, hardware: Hardware) -> Iterator[Hardware]:
+        """The machine as the changed simulator sees it, while the change is in force."""
+        if self.change:
+            yield replace(hardware, simulated=self.change(hardware.arch))
+        if self.patch:
+            with mock.patch(*self.patch):
+                yield hardware
+
+
+def _number(path: str, step: int) -> Callable[[Arch], Arch]:
+    """The arch with `step` added to one number, named by its path."""
+
+    def change(arch: Arch) -> Arch:
+        data = arch.model_dump()
+        *outer, last = path.split(".")
+        inner = data
+        for key in outer:
+            inner = inner[key]
+        inner[last] += step
+        return Arch(**data)
+
+    return change
+
+
+def _flipped(engine: str) -> Callable[[Arch], Arch]:
+    def change(arch: Arch) -> Arch:
+        data = arch.model_dump()
+        data["engines"][engine]["lut_double_buffered"] ^= True
+        return Arch(**data)
+
+    return change
+
+
+def _deal_in_runs(self: finder.OutputFinder, window: np.ndarray, tile: Tile) -> list[list[finder.Position]]:
+    """A wrong dealing rule: neighbours to the same PE instead of in turn."""
+    ids = [(y, x) for y in range(tile.y0, tile.y1) for x in range(tile.x0, tile.x1) if window[y, x]]
+    share = max(1, ceil_div(len(ids), self.parallelism))
+    return [ids[i * share : (i + 1) * share] for i in range(self.parallelism)]
+
+
+def _rows_swept(tiles: list[Tile], parallelism: int) -> np.ndarray:
+    """A wrong sweep: every tile row begins a new item."""
+    return np.array([t.height * ceil_div(t.width, parallelism) for t in tiles], np.int64)
+
+
+def _at_once(self: result.Sweep, now: int, tile: Tile, samples: int) -> None:
+    """A wrong sweep: in no time."""
+    self.busy_until = max(self.busy_until, now)
+
+
+MUTATIONS = (
+    Mutation("tile_sync_cycles - 1", "backward", _number("engines.backward.tile_sync_cycles", -1)),
+    Mutation("tile_sync_cycles + 1", "backward", _number("engines.backward.tile_sync_cycles", 1)),
+    Mutation("empty_window_cycles 0", "backward", _number("engines.backward.empty_window_cycles", -1)),
+    Mutation("empty_window_cycles 2", "backward", _number("engines.backward.empty_window_cycles", 1)),
+    Mutation("finder latency + 1", "backward", _number("latency.finder", 1)),
+    Mutation("multiplier latency + 1", "backward", _number("latency.fp16_multiply", 1)),
+    Mutation("adder latency + 1", "backward", _number("latency.fp16_add", 1)),
+    Mutation("Grad latency + 1", "backward", _number("latency.grad", 1)),
+    Mutation("backward parallelism + 1", "backward", _number("engines.backward.parallelism", 1)),
+    Mutation("IDs dealt in runs (stepped)", "backward",
+             patch=("h2sim.reference.finder.OutputFinder.deal", _deal_in_runs)),
+    Mutation("samples first timestep first (stepped)", "backward",
+             patch=("h2sim.reference.backward.backward_in_time", lambda shape: list(range(shape.samples)))),
+    Mutation("Grad sweeps row by row (fast)", "backward", patch=("h2sim.engines.backward.sweep_cycles", _rows_swept)),
+    Mutation("sweep in no time (stepped)", "forward", patch=("h2sim.reference.result.Sweep.take", _at_once)),
+    Mutation("Soma sweeps row by row (fast)", "forward", patch=("h2sim.engines.forward.sweep_cycles", _rows_swept)),
+    Mutation("Soma latency + 1", "forward", _number("latency.soma", 1)),
+    Mutation("LUT read latency + 1", "forward", _number("latency.lut_read", 1)),
+    Mutation("adder latency + 1", "forward", _number("latency.fp16_add", 1)),
+    Mutation("programming hidden or not", "forward", _flipped("forward")),
+    Mutation("forward rows + 1", "forward", _number("engines.forward.rows", 1)),
+    Mutation("LUT read latency + 1", "weight_update", _number("latency.lut_read", 1)),
+    Mutation("adder latency + 1", "weight_update", _number("latency.fp16_add", 1)),
+    Mutation("programming hidden or not", "weight_update", _flipped("weight_update")),
+    Mutation("weight update parallelism + 1", "weight_update", _number("engines.weight_update.parallelism", 1)),
+    Mutation("late windows forgotten (fast)", "weight_update",
+             patch=("h2sim.engines.weight_update.programmed_late", lambda engine, latency: 0)),
+)  # fmt: skip
+
+
+def mutation_machine(arch: Arch, engine: str) -> Hardware:
+    """A small machine on which every mutation of an engine can show."""
+    for seed in range(10_000):
+        hardware = hardware_of(np.random.default_rng([7, seed]), arch, engine)
+        built, tile = getattr(hardware.arch.engines, engine), hardware.arch.tile
+        big_enough = min(built.rows, built.columns, built.parallelism, tile.height) >= 2 and tile.width >= 3
+        plain = not getattr(built, "lut_double_buffered", False) and getattr(built, "sub_lut_size", 8) >= 8
+        if big_enough and plain and tile.width % built.parallelism and hardware.arch.latency.fp16_add == 2:
+            return hardware
+    raise AssertionError("no machine found")
+
+
+def check_mutations(arch: Arch, engine: str, n_cases: int, folder: Path) -> dict[str, int]:
+    """For each mutation of an engine, how many of n_cases layers tell it from the RTL; `unchanged` must tell none."""
+    hardware = mutation_machine(arch, engine)
+    seeds = range(n_cases)
+    original = list(layers(hardware, seeds))
+    runs = list(VerilatorBench(hardware.parameters(), folder).run([layer.case for layer in original]))
+    found = {"unchanged": sum(bool(differences(layer, run)) for layer, run in zip(original, runs, strict=True))}
+    for mutation in MUTATIONS:
+        if mutation.engine == engine:
+            found[mutation.name] = _noticed(mutation, hardware, seeds, runs)
+    return found
+
+
+def _noticed(mutation: Mutation, hardware: Hardware, seeds: range, runs: list[RtlRun]) -> int:
+    with mutation.applied(hardware) as changed:
+        return sum(bool(differences(layer, run)) for layer, run in zip(layers(changed, seeds), runs, strict=True))

@@ -1,0 +1,75 @@
+"""The quick slice of the co-simulation: RTL, stepped and fast engines agree; and would not if one were changed.
+
+`h2sim rtl check` is the long run; its record is reports/rtl-record.md.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from h2sim.arch import load_arch
+from h2sim.rtl.bench import AmaranthBench, VerilatorBench, has_verilator
+from h2sim.rtl.check import check_machine, machines
+from h2sim.rtl.layers import layers
+from h2sim.rtl.mutations import MUTATIONS, check_mutations
+
+H2LEARN = load_arch("h2learn")
+ROOT = Path(__file__).parent.parent.parent
+RARE = {"samples first timestep first (stepped)"}  # shows in a few of a thousand layers: the long run looks for it
+needs_verilator = pytest.mark.skipif(
+    not has_verilator(), reason="no Verilator here: Amaranth's simulator runs its cases"
+)
+
+
+@pytest.mark.parametrize("hardware", machines(H2LEARN, 3, seed=1), ids=lambda h: h.engine)
+def test_amaranths_simulator_agrees_with_both_engines(hardware):
+    report = check_machine(hardware, range(6), folder=None)
+    assert report.n_cases == 6
+    assert report.disagreements == []
+
+
+@needs_verilator
+@pytest.mark.parametrize(("engine", "cases"), [("forward", 40), ("weight_update", 100), ("backward", 160)])
+def test_rtl_agrees_and_every_mutation_of_the_simulator_is_noticed(engine, cases, tmp_path):
+    noticed = check_mutations(H2LEARN, engine, cases, tmp_path)
+    assert noticed.pop("unchanged") == 0
+    assert set(noticed) == {m.name for m in MUTATIONS if m.engine == engine}
+    missed = {name for name, count in noticed.items() if count == 0}
+    assert missed <= RARE
+
+
+@needs_verilator
+def test_another_backward_machine_with_late_buffers_agrees(tmp_path):
+    hardware = machines(H2LEARN, 6, seed=2)[5]
+    assert hardware.engine == "backward"
+    report = check_machine(hardware, range(200), tmp_path)
+    assert report.disagreements == []
+    assert report.n_cases == 200
+    assert report.stalled_cases > 5  # a tenth of the cases; some are too short to wait
+
+
+@needs_verilator
+@pytest.mark.parametrize("hardware", machines(H2LEARN, 3, seed=3), ids=lambda h: h.engine)
+def test_both_test_benches_see_the_same_machine(hardware, tmp_path):
+    cases = [layer.case for layer in layers(hardware, range(4)) if layer.case.stall_seed == 0]
+    parameters = hardware.parameters()
+    pairs = zip(VerilatorBench(parameters, tmp_path).run(cases), AmaranthBench(parameters).run(cases), strict=True)
+    for compiled, stepped in pairs:
+        assert compiled.total_cycles == stepped.total_cycles
+        assert compiled.iteration_cycles == stepped.iteration_cycles
+        assert compiled.adder_conflicts == stepped.adder_conflicts
+        assert np.array_equal(compiled.results, stepped.results)
+
+
+def test_the_committed_record_is_of_ten_thousand_cases_without_a_disagreement():
+    record = (ROOT / "reports" / "rtl-record.md").read_text()
+    cases, wrong = re.search(r"\*\*([\d,]+) cases, (\d+) disagreements\*\*", record).groups()
+    assert int(cases.replace(",", "")) >= 10_000
+    assert wrong == "0"
+    for mutation in MUTATIONS:
+        counts = re.findall(rf"\| {mutation.engine} \|.*\| {re.escape(mutation.name)} \| ([\d,]+) \|", record)
+        assert [int(c.replace(",", "")) > 0 for c in counts] == [True], mutation.name

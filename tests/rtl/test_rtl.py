@@ -1,0 +1,142 @@
+"""The RTL beside the co-simulation: its fixed point, what it refuses, the Verilog it becomes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h2sim.arch import load_arch
+from h2sim.arch.schema import Arch
+from h2sim.cli import main
+from h2sim.errors import ArchError
+from h2sim.reference import neuron as reference
+from h2sim.rtl import design, fixed
+from h2sim.rtl.bench import has_verilator
+from h2sim.rtl.fixed import FixedNeuron
+from h2sim.rtl.parameters import (
+    EMPTY_WINDOW_CYCLES,
+    FINDER_CYCLES,
+    TILE_SYNC_CYCLES,
+    Widths,
+    backward_parameters,
+    forward_parameters,
+    of_engine,
+)
+
+H2LEARN = load_arch("h2learn")
+WIDTHS = Widths(operand_bits=8, sum_bits=16, fraction_bits=8, most_samples=4)
+
+
+def changed(**numbers) -> Arch:
+    """h2learn with small arrays and other numbers: 'engines__forward__rows=2'."""
+    data = H2LEARN.model_dump()
+    for engine in data["engines"].values():
+        engine |= {"rows": 2, "columns": 2, "parallelism": 2}
+    data["tile"] = {"height": 2, "width": 2}
+    data["engines"]["weight_update"]["buffers"]["weight_gradients"] |= {"bytes": 4096, "banks": 4}
+    for path, value in numbers.items():
+        *outer, last = path.split("__")
+        inner = data
+        for key in outer:
+            inner = inner[key]
+        inner[last] = value
+    return Arch(**data)
+
+
+def test_the_default_machine_has_the_constants_of_the_rtl():
+    engine = H2LEARN.engines.backward
+    assert engine.tile_sync_cycles == TILE_SYNC_CYCLES
+    assert engine.empty_window_cycles == EMPTY_WINDOW_CYCLES
+    assert H2LEARN.latency.finder == FINDER_CYCLES
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "value"),
+    [
+        (backward_parameters, "engines__backward__tile_sync_cycles", 3),
+        (backward_parameters, "engines__backward__empty_window_cycles", 0),
+        (backward_parameters, "latency__finder", 1),
+        (backward_parameters, "latency__grad", 0),
+        (forward_parameters, "engines__forward__lut", False),
+        (forward_parameters, "latency__fp16_add", 3),
+        (forward_parameters, "latency__lut_read", 0),
+    ],
+)
+def test_what_the_rtl_does_not_build_is_refused_by_name(build, path, value):
+    arguments = (WIDTHS, (3, 3)) if build is backward_parameters else (WIDTHS,)
+    with pytest.raises(ArchError, match=f"h2learn: {path.replace('__', '.')}: expected .*; got {str(value).lower()}"):
+        build(changed(**{path: value}), *arguments)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
+def test_fixed_point_neurons_equal_the_reference_where_nothing_is_rounded(steps, detach, seed):
+    rng = np.random.default_rng(seed)
+    neuron = FixedNeuron(8, 640, (-200, 1300), 64, 16, detach)  # threshold 2.5, decay 1/2, surrogate 1
+    x = rng.integers(-6, 7, (steps, 9))
+    spikes, membrane, window = fixed.soma(x, neuron)
+    expected = reference.soma(x, 2.5, 0.5, (-200 / 256, 1300 / 256), "zero")
+    assert np.array_equal(spikes, expected[0])
+    assert np.array_equal(membrane / 256, expected[1])
+    assert np.array_equal(window, expected[2])
+    if not detach:
+        membrane = membrane >> 8 << 8  # whole numbers: the product with dm then has no more digits than dm
+    spatial = rng.integers(-3, 4, x.shape)
+    dm = fixed.grad(spatial, membrane, spikes, window, neuron)
+    floats = reference.grad(spatial, membrane / 256, spikes, window, 0.5, 1.0, "zero", detach)
+    assert np.array_equal(dm / 256, floats)
+
+
+def test_emit_writes_the_same_verilog_twice(tmp_path):
+    arch = tmp_path / "small.yaml"
+    import yaml
+
+    arch.write_text(yaml.safe_dump(changed().model_dump()))
+    texts = []
+    for name in ("a", "b"):
+        done = CliRunner().invoke(
+            main, ["rtl", "emit", str(arch), "-o", str(tmp_path / name), "--engine", "weight_update"]
+        )
+        assert done.exit_code == 0, done.output
+        texts.append({p.name: p.read_text() for p in (tmp_path / name).iterdir()})
+    assert texts[0] == texts[1]
+    assert set(texts[0]) == {"weight_update_engine.v", "weight_update_column.v", "weight_update_lut_pe.v"}
+    assert texts[0]["weight_update_engine.v"].count("weight_update_lut_pe ") == 4
+
+
+@pytest.mark.skipif(not has_verilator(), reason="no Verilator here")
+def test_an_engine_too_wide_for_ports_gets_its_buffers_as_black_boxes(tmp_path, monkeypatch):
+    parameters = of_engine(changed(), "backward", WIDTHS, (3, 3))
+    monkeypatch.setattr(design, "MOST_PORT_BITS", 10)
+    modules = design.verilog_modules(parameters)
+    assert "backward_engine_gradients_1_buffer_4" in modules["backward_engine_buffers"]
+    (tmp_path / "all.v").write_text("\n".join(modules.values()))
+    lint = ["verilator", "--lint-only", "-Wno-fatal", "-Wno-lint", "--top-module", "backward_engine", "all.v"]
+    done = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_prints_a_table_and_writes_a_record(tmp_path):
+    record = tmp_path / "record.md"
+    arguments = ["rtl", "check", "--simulator", "amaranth", "--machines", "2", "--cases", "2", "--jobs", "1"]
+    done = CliRunner().invoke(main, [*arguments, "--record", str(record)])
+    assert done.exit_code == 0, done.output
+    assert "4 cases, 0 disagree" in done.output
+    assert "**4 cases, 0 disagreements**" in record.read_text()
+
+
+@pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
+def test_yosys_counts_the_cells_of_every_unit(tmp_path):
+    from h2sim.rtl.area import unit_areas
+
+    rows = list(unit_areas(of_engine(changed(), "forward", WIDTHS, (3, 3)), None))
+    assert [(row.module, row.instances) for row in rows] == [("forward_column", 2), ("forward_lut_pe", 4)]
+    lut_bits = 3 * 8 * WIDTHS.sum_bits
+    assert all(row.cells > row.flip_flops for row in rows)
+    assert rows[1].flip_flops >= lut_bits  # three sub-LUTs of eight entries
