@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -53,14 +54,22 @@ def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path
         if liberty:
             shutil.copy(liberty, Path(folder) / "cells.lib")
             mapping = ["dfflibmap -liberty cells.lib", "abc -liberty cells.lib"]
-        stat = "stat -json" + (" -liberty cells.lib" if liberty else "")
         commands = [f"read_verilog unit.v; hierarchy -top {name}", "proc; flatten; opt; memory -nomap; opt -full"]
-        commands += ["techmap; opt; dffunmap; opt -fast", *mapping, "opt_clean", f"tee -o stat.json {stat}"]
+        commands += ["techmap; opt; dffunmap; opt -fast", *mapping, "opt_clean", "tee -o stat.json stat -json"]
+        commands += ["tee -o area.txt stat -liberty cells.lib"] if liberty else []
         done = subprocess.run([yosys, "-q", "-p", "; ".join(commands)], cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise ArchError(f"yosys: {name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
         found = json.loads((Path(folder) / "stat.json").read_text())["design"]
+        area = _chip_area((Path(folder) / "area.txt").read_text()) if liberty else None
     kinds = {kind: count for kind, count in found["num_cells_by_type"].items() if not kind.startswith("$mem")}
     flip_flops = sum(count for kind, count in kinds.items() if "DFF" in kind.upper())
-    area = float(found["area"]) if liberty else None
     return UnitArea(name, instances, sum(kinds.values()), flip_flops, area)
+
+
+def _chip_area(report: str) -> float:
+    """Yosys before 0.30 gives the area in its text report only."""
+    found = re.search(r"Chip area for (?:top )?module .*: ([\d.]+)", report)
+    if found is None:
+        raise ArchError("--liberty: expected cells with areas; got none that Yosys reports")
+    return float(found[1])

@@ -22,6 +22,7 @@ from h2sim.rtl.primitives import COUNT_BITS, ReadPort, WritePort
 
 Parameters = LutParameters | BackwardParameters
 MOST_CYCLES = 2_000_000
+LATEST = 120  # cycles by which a half may be late
 HARNESS = Path(__file__).with_name("harness.cpp")
 
 
@@ -149,7 +150,7 @@ class AmaranthRun:
     def _note_released(self, cycle: int) -> None:
         for half, due in self.refills.items():
             if self.get(f"{half}_released"):
-                due.append(cycle + 1 + (self.random.randrange(24) if self.case.stall_seed else 0))
+                due.append(cycle + 1 + (self.random.randrange(LATEST) if self.case.stall_seed else 0))
 
     def _refill(self, cycle: int) -> None:
         """One half of each buffer may be filled per cycle; cycles -3 and -2 fill both at the start."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from h2sim._version import __version__
 from h2sim.arch.schema import Arch
+from h2sim.rtl.bench import VerilatorBench
 from h2sim.rtl.check import ENGINES, Report, check, machines
 from h2sim.rtl.layers import Hardware
 from h2sim.rtl.mutations import check_mutations, mutation_machine
@@ -78,11 +79,16 @@ def run(arch: Arch, plan: Plan, mutations: bool, progress: Progress) -> Found:
         progress(each.engine, len(found.reports), steps)
     if mutations:
         with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(plan.jobs) as pool:
-            futures = {e: pool.submit(check_mutations, arch, e, MUTATION_CASES, Path(root) / e) for e in ENGINES}
+            futures = {e: pool.submit(_mutations, arch, e, Path(root) / e) for e in ENGINES}
             for done, (engine, future) in enumerate(futures.items(), plan.machines + 1):
                 found.mutations[engine] = future.result()
                 progress(f"{engine} mutations", done, steps)
     return found
+
+
+def _mutations(arch: Arch, engine: str, folder: Path) -> dict[str, int]:
+    hardware = mutation_machine(arch, engine)
+    return check_mutations(hardware, VerilatorBench(hardware.parameters(), folder), MUTATION_CASES)
 
 
 def by_kind(found: Found) -> list[tuple[str, str, int, int]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from h2sim.arch.schema import Arch
 from h2sim.rtl.bench import AmaranthBench, RtlRun, VerilatorBench
-from h2sim.rtl.layers import KINDS, Hardware, Layer, hardware_of, layers
+from h2sim.rtl.layers import KINDS, Hardware, Layer, hardware_of, layers, smaller
 
 ENGINES = tuple(KINDS)
 
@@ -77,8 +77,10 @@ def differences(layer: Layer, run: RtlRun) -> list[str]:
 
 
 def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
-    """Random small machines, the engines in turn: the arch with other sizes and pipeline depths."""
-    return [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(count)]
+    """Machines to check, the engines in turn: first the arch itself with a smaller array, then random small ones."""
+    own = [smaller(arch, engine) for engine in ENGINES]
+    drawn = [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(3, count)]
+    return (own + drawn)[:count]
 
 
 def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Report:

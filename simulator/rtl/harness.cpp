@@ -15,6 +15,7 @@
 namespace {
 
 constexpr int kCountBits = 16;
+constexpr int kLatest = 120;  // cycles by which a half may be late
 constexpr int64_t kMostCycles = 50000000;
 
 uint64_t low_mask(int bits) { return bits >= 64 ? ~0ull : (1ull << bits) - 1; }
@@ -172,7 +173,7 @@ void Bench::run(std::FILE* out) {
 #define X(name)                                                                                       \
     if (top->name##_released) {                                                                       \
         random = random * 6364136223846793005ull + 1442695040888963407ull;                            \
-        name##_half.due.push_back(cycle + 1 + (stalls ? int64_t((random >> 33) % 24) : 0));           \
+        name##_half.due.push_back(cycle + 1 + (stalls ? int64_t((random >> 33) % kLatest) : 0));           \
     }
         HALVES(X)
 #undef X

@@ -87,6 +87,14 @@ class Layer:
     read: Results
 
 
+def smaller(arch: Arch, engine: str) -> Hardware:
+    """The arch with at most 5 x 3 PEs: its own tile, parallelism, LUTs and pipeline depths, kernels up to 3x3."""
+    data = arch.model_dump()
+    array = data["engines"][engine]
+    array |= {"rows": min(array["rows"], 5), "columns": min(array["columns"], 3)}
+    return Hardware(engine, Arch(**data))
+
+
 def hardware_of(rng: np.random.Generator, arch: Arch, engine: str) -> Hardware:
     """A random small machine: the arch with other sizes and depths."""
     pick = rng.integers

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -121,20 +120,21 @@ def mutation_machine(arch: Arch, engine: str) -> Hardware:
         built, tile = getattr(hardware.arch.engines, engine), hardware.arch.tile
         big_enough = min(built.rows, built.columns, built.parallelism, tile.height) >= 2 and tile.width >= 3
         plain = not getattr(built, "lut_double_buffered", False) and getattr(built, "sub_lut_size", 8) >= 8
-        if big_enough and plain and tile.width % built.parallelism and hardware.arch.latency.fp16_add == 2:
+        small = built.rows * built.columns * getattr(built, "sub_luts", 1) <= 8  # builds in seconds
+        if small and big_enough and plain and tile.width % built.parallelism and hardware.arch.latency.fp16_add == 2:
             return hardware
     raise AssertionError("no machine found")
 
 
-def check_mutations(arch: Arch, engine: str, n_cases: int, folder: Path) -> dict[str, int]:
-    """For each mutation of an engine, how many of n_cases layers tell it from the RTL; `unchanged` must tell none."""
-    hardware = mutation_machine(arch, engine)
+def check_mutations(hardware: Hardware, bench: VerilatorBench, n_cases: int) -> dict[str, int]:
+    """For each mutation of the machine's engine, how many of n_cases layers tell it from the RTL; `unchanged` must
+    tell none. bench: the machine, built."""
     seeds = range(n_cases)
     original = list(layers(hardware, seeds))
-    runs = list(VerilatorBench(hardware.parameters(), folder).run([layer.case for layer in original]))
+    runs = list(bench.run([layer.case for layer in original]))
     found = {"unchanged": sum(bool(differences(layer, run)) for layer, run in zip(original, runs, strict=True))}
     for mutation in MUTATIONS:
-        if mutation.engine == engine:
+        if mutation.engine == hardware.engine:
             found[mutation.name] = _noticed(mutation, hardware, seeds, runs)
     return found
 

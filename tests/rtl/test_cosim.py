@@ -13,9 +13,9 @@ import pytest
 
 from h2sim.arch import load_arch
 from h2sim.rtl.bench import AmaranthBench, VerilatorBench, has_verilator
-from h2sim.rtl.check import check_machine, machines
+from h2sim.rtl.check import ENGINES, Report, check_machine, machines
 from h2sim.rtl.layers import layers
-from h2sim.rtl.mutations import MUTATIONS, check_mutations
+from h2sim.rtl.mutations import MUTATIONS, check_mutations, mutation_machine
 
 H2LEARN = load_arch("h2learn")
 ROOT = Path(__file__).parent.parent.parent
@@ -25,17 +25,25 @@ needs_verilator = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("hardware", machines(H2LEARN, 3, seed=1), ids=lambda h: h.engine)
+@pytest.mark.parametrize("hardware", machines(H2LEARN, 6, seed=1)[3:], ids=lambda h: h.engine)
 def test_amaranths_simulator_agrees_with_both_engines(hardware):
     report = check_machine(hardware, range(6), folder=None)
     assert report.n_cases == 6
     assert report.disagreements == []
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A machine of each engine, compiled once: (hardware, bench) by engine."""
+    root = tmp_path_factory.mktemp("rtl")
+    found = {engine: mutation_machine(H2LEARN, engine) for engine in ENGINES}
+    return {engine: (each, VerilatorBench(each.parameters(), root / engine)) for engine, each in found.items()}
+
+
 @needs_verilator
 @pytest.mark.parametrize(("engine", "cases"), [("forward", 40), ("weight_update", 100), ("backward", 160)])
-def test_rtl_agrees_and_every_mutation_of_the_simulator_is_noticed(engine, cases, tmp_path):
-    noticed = check_mutations(H2LEARN, engine, cases, tmp_path)
+def test_rtl_agrees_and_every_mutation_of_the_simulator_is_noticed(built, engine, cases):
+    noticed = check_mutations(*built[engine], cases)
     assert noticed.pop("unchanged") == 0
     assert set(noticed) == {m.name for m in MUTATIONS if m.engine == engine}
     missed = {name for name, count in noticed.items() if count == 0}
@@ -43,26 +51,30 @@ def test_rtl_agrees_and_every_mutation_of_the_simulator_is_noticed(engine, cases
 
 
 @needs_verilator
-def test_another_backward_machine_with_late_buffers_agrees(tmp_path):
-    hardware = machines(H2LEARN, 6, seed=2)[5]
-    assert hardware.engine == "backward"
-    report = check_machine(hardware, range(200), tmp_path)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_late_buffers_stall_the_array_and_change_nothing_else(built, engine):
+    hardware, bench = built[engine]
+    late = [layer for layer in layers(hardware, range(1000, 1400)) if layer.case.stall_seed]
+    report = Report()
+    for layer, run in zip(late, bench.run([layer.case for layer in late]), strict=True):
+        report.add(layer, run, hardware)
     assert report.disagreements == []
-    assert report.n_cases == 200
-    assert report.stalled_cases > 5  # a tenth of the cases; some are too short to wait
+    assert report.stalled_cases > 5  # of about forty; some are over before anything is late
 
 
 @needs_verilator
-@pytest.mark.parametrize("hardware", machines(H2LEARN, 3, seed=3), ids=lambda h: h.engine)
-def test_both_test_benches_see_the_same_machine(hardware, tmp_path):
-    cases = [layer.case for layer in layers(hardware, range(4)) if layer.case.stall_seed == 0]
-    parameters = hardware.parameters()
-    pairs = zip(VerilatorBench(parameters, tmp_path).run(cases), AmaranthBench(parameters).run(cases), strict=True)
-    for compiled, stepped in pairs:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_both_test_benches_see_the_same_machine(built, engine):
+    hardware, bench = built[engine]
+    chosen = [layer for layer in layers(hardware, range(4)) if layer.case.stall_seed == 0]
+    cases = [layer.case for layer in chosen]
+    runs = zip(bench.run(cases), AmaranthBench(hardware.parameters()).run(cases), strict=True)
+    for layer, (compiled, stepped) in zip(chosen, runs, strict=True):
         assert compiled.total_cycles == stepped.total_cycles
         assert compiled.iteration_cycles == stepped.iteration_cycles
         assert compiled.adder_conflicts == stepped.adder_conflicts
-        assert np.array_equal(compiled.results, stepped.results)
+        seen = layer.read(compiled.results), layer.read(stepped.results)
+        assert all(np.array_equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 
 def test_the_committed_record_is_of_ten_thousand_cases_without_a_disagreement():

@@ -140,3 +140,27 @@ def test_yosys_counts_the_cells_of_every_unit(tmp_path):
     lut_bits = 3 * 8 * WIDTHS.sum_bits
     assert all(row.cells > row.flip_flops for row in rows)
     assert rows[1].flip_flops >= lut_bits  # three sub-LUTs of eight entries
+
+
+LIBERTY = """library(test) {
+  cell(BUF) { area: 2; pin(A) { direction: input; } pin(Y) { direction: output; function: "A"; } }
+  cell(INV) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A'"; } }
+  cell(NAND2) { area: 2; pin(A) { direction: input; } pin(B) { direction: input; }
+    pin(Y) { direction: output; function: "(A*B)'"; } }
+  cell(DFF) { area: 8; ff(IQ, IQN) { clocked_on: C; next_state: D; }
+    pin(C) { direction: input; clock: true; } pin(D) { direction: input; }
+    pin(Q) { direction: output; function: "IQ"; } }
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
+def test_a_liberty_file_gives_areas(tmp_path):
+    from h2sim.rtl.area import unit_areas
+
+    (tmp_path / "cells.lib").write_text(LIBERTY)
+    rows = list(unit_areas(of_engine(changed(), "forward", WIDTHS, (3, 3)), tmp_path / "cells.lib"))
+    pe = rows[1]
+    assert pe.flip_flops >= 3 * 8 * WIDTHS.sum_bits
+    combinational = pe.cells - pe.flip_flops
+    assert 8 * pe.flip_flops + combinational <= pe.area_um2 <= 8 * pe.flip_flops + 2 * combinational
