@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth import Cat, ClockSignal, Elaboratable, Instance, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth import ClockSignal, Elaboratable, Instance, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 COUNT_BITS = 16  # every loop counter and configuration register
@@ -45,11 +45,6 @@ def lanes_of(vector: Value, width: int, is_signed: bool = False) -> list[Value]:
     """A flat vector cut into words of `width` bits, word 0 lowest."""
     words = [vector[i : i + width] for i in range(0, len(vector), width)]
     return [word.as_signed() for word in words] if is_signed else words
-
-
-def any_of(values: Sequence[Value]) -> Value:
-    """1 where any of the values is not zero."""
-    return Cat(*values).any()
 
 
 class LoopNest(Elaboratable):
