@@ -106,6 +106,8 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
     compiled = simulator != "amaranth" and has_verilator()
     if mutations and not compiled:
         fail("--mutations: expected Verilator; got Amaranth's simulator")
+    if not compiled:
+        click.echo("h2sim: Amaranth's simulator: about a second a case", err=True)
     plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth")
     with progress("checking") as report:
         found = campaign.run(machine, plan, mutations, report)

@@ -52,8 +52,9 @@ class OutputFinder(Unit):
 
 
 def lowest_set(bits: Value) -> Value:
-    """The index of the lowest set bit (a priority encoder); 0 where there is none."""
-    index: Value = Const(0, max(1, (len(bits) - 1).bit_length()))
-    for i in reversed(range(len(bits))):
-        index = Mux(bits[i], i, index)
-    return index
+    """The index of the lowest set bit: a priority encoder as a tree of halves. Without a set bit it means nothing."""
+    if len(bits) == 1:
+        return Const(0, 1)
+    half = 1 << ((len(bits) - 1).bit_length() - 1)
+    low, high = bits[:half], bits[half:]
+    return Mux(low.any(), lowest_set(low), half + lowest_set(high))

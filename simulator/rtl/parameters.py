@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from h2sim.arch.schema import Arch, BackwardEngine, ForwardEngine, WeightUpdateEngine
 from h2sim.errors import ArchError
@@ -36,22 +37,46 @@ class Widths:
 
 
 @dataclass(frozen=True)
-class LutParameters:
-    """A LUT engine; `neurons` where Soma follows Acc (Forward Engine)."""
+class ArrayParameters:
+    """What all engines have: the array, the tile, the depths of adders and of Soma, the widths."""
 
     name: str
     rows: int
     columns: int
     parallelism: int
+    tile: tuple[int, int]
+    add_cycles: int
+    soma_cycles: int
+    widths: Widths
+
+    @property
+    def operand_bits(self) -> int:
+        return self.widths.operand_bits
+
+    @property
+    def sum_bits(self) -> int:
+        return self.widths.sum_bits
+
+    @property
+    def positions(self) -> int:
+        """Of a whole tile."""
+        return self.tile[0] * self.tile[1]
+
+    @property
+    def state_words(self) -> int:
+        """Neurons per lane whose state the neuron unit keeps: a tile of every sample of a timestep."""
+        return self.widths.most_samples * self.tile[0] * -(-self.tile[1] // self.parallelism)
+
+
+@dataclass(frozen=True)
+class LutParameters(ArrayParameters):
+    """A LUT engine; `neurons` where Soma follows Acc (Forward Engine)."""
+
     sub_luts: int
     inputs: int
     double_buffered: bool
-    tile: tuple[int, int]
     read_cycles: int
-    add_cycles: int
-    soma_cycles: int
     neurons: bool
-    widths: Widths
     half_words: int  # words per lane of one half of the partial-sum buffer, or of the weight-gradient buffer
 
     @property
@@ -68,14 +93,6 @@ class LutParameters:
         return self.sub_luts * self.inputs
 
     @property
-    def operand_bits(self) -> int:
-        return self.widths.operand_bits
-
-    @property
-    def sum_bits(self) -> int:
-        return self.widths.sum_bits
-
-    @property
     def word_bits(self) -> int:
         """Address bits of one half of the partial-sum buffer."""
         return max(1, (self.half_words - 1).bit_length())
@@ -86,11 +103,6 @@ class LutParameters:
         return self.word_bits + (self.widths.ring_bits if self.neurons else 0)
 
     @property
-    def state_words(self) -> int:
-        """Neurons per lane whose state Soma keeps: a tile of every sample of a timestep."""
-        return self.widths.most_samples * self.tile[0] * -(-self.tile[1] // self.parallelism)
-
-    @property
     def tree_cycles(self) -> int:
         """From a PE's read to the Acc tree's output."""
         levels = tree_levels(self.sub_luts) + tree_levels(self.rows)
@@ -98,24 +110,12 @@ class LutParameters:
 
 
 @dataclass(frozen=True)
-class BackwardParameters:
+class BackwardParameters(ArrayParameters):
     """The Backward Engine for kernels up to `kernel`."""
 
-    name: str
-    rows: int
-    columns: int
-    parallelism: int
-    tile: tuple[int, int]
     kernel: tuple[int, int]
-    add_cycles: int
     multiply_cycles: int
-    soma_cycles: int
     grad_cycles: int
-    widths: Widths
-
-    @property
-    def positions(self) -> int:
-        return self.tile[0] * self.tile[1]
 
     @property
     def id_bits(self) -> int:
@@ -142,14 +142,6 @@ class BackwardParameters:
         return -(-self.positions // self.parallelism)
 
     @property
-    def operand_bits(self) -> int:
-        return self.widths.operand_bits
-
-    @property
-    def sum_bits(self) -> int:
-        return self.widths.sum_bits
-
-    @property
     def word_bits(self) -> int:
         """Address bits of one half of the partial-sum buffer."""
         return max(1, (self.widths.most_samples * self.buffer_ids - 1).bit_length())
@@ -158,11 +150,6 @@ class BackwardParameters:
     def address_bits(self) -> int:
         """Address bits of the partial-sum buffer: the half above the word."""
         return self.word_bits + self.widths.ring_bits
-
-    @property
-    def state_words(self) -> int:
-        """Neurons per lane whose state Grad keeps: a tile of every sample of a timestep."""
-        return self.widths.most_samples * self.tile[0] * -(-self.tile[1] // self.parallelism)
 
     @property
     def mac_cycles(self) -> int:
@@ -211,21 +198,28 @@ def _lut(
     _check(arch, "latency.lut_read", arch.latency.lut_read, range(1, 17), "the LUT's output is registered")
     _check(arch, "latency.soma", arch.latency.soma, range(1, 65), "Soma's output is registered")
     return LutParameters(
-        "forward" if neurons else "weight_update",
-        engine.rows,
-        engine.columns,
-        engine.parallelism,
-        engine.sub_luts,
-        engine.sub_lut_inputs,
-        engine.lut_double_buffered,
-        (arch.tile.height, arch.tile.width),
-        arch.latency.lut_read,
-        arch.latency.fp16_add,
-        arch.latency.soma,
-        neurons,
-        widths,
-        words,
+        name="forward" if neurons else "weight_update",
+        **_array(arch, engine, widths),
+        sub_luts=engine.sub_luts,
+        inputs=engine.sub_lut_inputs,
+        double_buffered=engine.lut_double_buffered,
+        read_cycles=arch.latency.lut_read,
+        neurons=neurons,
+        half_words=words,
     )
+
+
+def _array(arch: Arch, engine: ForwardEngine | WeightUpdateEngine | BackwardEngine, widths: Widths) -> dict[str, Any]:
+    """The parameters that all engines have."""
+    return {
+        "rows": engine.rows,
+        "columns": engine.columns,
+        "parallelism": engine.parallelism,
+        "tile": (arch.tile.height, arch.tile.width),
+        "add_cycles": arch.latency.fp16_add,
+        "soma_cycles": arch.latency.soma,
+        "widths": widths,
+    }
 
 
 def backward_parameters(arch: Arch, widths: Widths, kernel: tuple[int, int]) -> BackwardParameters:
@@ -239,17 +233,11 @@ def backward_parameters(arch: Arch, widths: Widths, kernel: tuple[int, int]) -> 
     for name in ("fp16_add", "fp16_multiply", "soma", "grad"):
         _check(arch, f"latency.{name}", getattr(latency, name), range(1, 65), "its output is registered")
     return BackwardParameters(
-        "backward",
-        engine.rows,
-        engine.columns,
-        engine.parallelism,
-        (arch.tile.height, arch.tile.width),
-        kernel,
-        latency.fp16_add,
-        latency.fp16_multiply,
-        latency.soma,
-        latency.grad,
-        widths,
+        name="backward",
+        **_array(arch, engine, widths),
+        kernel=kernel,
+        multiply_cycles=latency.fp16_multiply,
+        grad_cycles=latency.grad,
     )
 
 
