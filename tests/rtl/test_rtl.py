@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -164,3 +165,14 @@ def test_a_liberty_file_gives_areas(tmp_path):
     assert pe.flip_flops >= 3 * 8 * WIDTHS.sum_bits
     combinational = pe.cells - pe.flip_flops
     assert 8 * pe.flip_flops + combinational <= pe.area_um2 <= 8 * pe.flip_flops + 2 * combinational
+
+
+@pytest.mark.skipif(not has_verilator(), reason="no Verilator here")
+def test_a_tool_that_fails_is_one_line(tmp_path, monkeypatch):
+    fake = tmp_path / "verilator"
+    fake.write_text("#!/bin/sh\necho 'some talk'\necho '%Error: no such option' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = CliRunner().invoke(main, ["rtl", "check", "--machines", "1", "--cases", "1", "--jobs", "1"])
+    assert done.exit_code == 2
+    assert done.output == "h2sim: verilator: forward_engine: expected a program; got %Error: no such option\n"
