@@ -88,7 +88,7 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
     \b
     Examples:
       h2sim rtl check
-      h2sim rtl check --machines 42 --cases 300 --mutations --record rtl-record.md
+      h2sim rtl check --machines 45 --cases 400 --mutations --record rtl-record.md
       h2sim rtl check --simulator amaranth --machines 3 --cases 4
     """
     import h2sim
