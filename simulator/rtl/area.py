@@ -43,6 +43,8 @@ def find_yosys() -> str:
 def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | None) -> Iterator[UnitArea]:
     """The units of an engine, each synthesised by itself; partial-sum memories stay memories and are not counted."""
     yosys = find_yosys()
+    if liberty and not re.search(r"\bcell\s*\(", liberty.read_text(encoding="utf-8", errors="replace")):
+        raise ToolError(f"{liberty}: expected a Liberty file with cells; got none in it")
     for name, (instances, text) in verilog_units(parameters).items():
         yield _synthesised(yosys, name, text, instances, liberty)
 
@@ -59,7 +61,8 @@ def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path
         commands += ["tee -o area.txt stat -liberty cells.lib"] if liberty else []
         done = subprocess.run([yosys, "-q", "-p", "; ".join(commands)], cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise ToolError(f"yosys: {name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"nothing but exit status {done.returncode}"]
+            raise ToolError(f"yosys: {name}: {said[-1]}")
         found = json.loads((Path(folder) / "stat.json").read_text())["design"]
         area = _chip_area((Path(folder) / "area.txt").read_text()) if liberty else None
     kinds = {kind: count for kind, count in found["num_cells_by_type"].items() if not kind.startswith("$mem")}
