@@ -23,8 +23,20 @@ class NetworkError(H2SimError):
     """A network description cannot be parsed or its layers do not chain."""
 
 
+class ExportError(H2SimError):
+    """A model cannot be written as a trace: a module the machine does not have, or values that do not fit."""
+
+
+class DatasetError(H2SimError):
+    """A data set's files are missing, damaged, or do not fit what was asked of them."""
+
+
 class OutputError(H2SimError):
     """A result cannot be written where the user asked."""
+
+
+class TrainingError(H2SimError):
+    """A training run cannot start, go on or be resumed as asked."""
 
 
 class ToolError(H2SimError):

@@ -1,0 +1,121 @@
+"""AEDAT files: the recordings of iniVation's sensors, versions 2.0 (DVS128), 3.1 and 4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from h2sim.datasets.events import Recording, checked, event_bytes
+from h2sim.errors import DatasetError, at
+
+DVS128 = (128, 128)
+SPECIAL = 1 << 15  # of a DVS128 address: a sync event, not a pixel's
+POLARITY_EVENT, PACKET_HEADER_BYTES = 1, 28
+PACKET_HEADER = np.dtype(
+    [("type", "<i2"), ("source", "<i2")]
+    + [(name, "<i4") for name in ("size", "time_offset", "overflow", "capacity", "number", "valid")]
+)
+
+
+def read_aedat(path: str) -> Recording:
+    """The events of a DVS128 recording, .aedat4 or .aedat; raises DatasetError if it is damaged.
+
+    A .aedat file's first lines start with '#' and name its version. Files without a version are taken for 2.0.
+    """
+    if path.endswith(".aedat4"):
+        return read_aedat4(path)
+    data = event_bytes(Path(path))
+    version, start = _version_and_start(data)
+    if version == "2.0":
+        return _version_2(path, data[start:])
+    if version == "3.1":
+        return _version_3(path, data[start:])
+    raise DatasetError(at(path, "AEDAT version", "2.0 or 3.1", version))
+
+
+def _version_and_start(data: bytes) -> tuple[str, int]:
+    version, start = "2.0", 0
+    while data.startswith(b"#", start):
+        end = data.find(b"\n", start) + 1 or len(data)
+        line = data[start:end].strip()
+        if line.startswith(b"#!AER-DAT"):
+            version = line[len(b"#!AER-DAT") :].decode("latin1")
+        start = end
+        if line == b"#!END-HEADER":
+            break
+    return version, start
+
+
+def _version_2(path: str, data: bytes) -> Recording:
+    """Big-endian pairs of an address (bit 0 is OFF, bits 1-7 x', bits 8-14 y', bit 15 special) and a time in us.
+
+    The sensor lay on its side when CIFAR10-DVS was recorded: the upright picture has x = 127 - y', y = 127 - x'.
+    """
+    if len(data) % 8:
+        raise DatasetError(at(path, "length", "a multiple of 8 bytes after the header, one event each", len(data)))
+    address, time = np.frombuffer(data, ">u4").reshape(-1, 2).T.astype(np.int64)
+    pixel = address & SPECIAL == 0
+    address, time = address[pixel], time[pixel]
+    if (address >> 16).any():
+        raise DatasetError(at(path, "event address", "16 bits, those of a DVS128", hex(address.max())))
+    return checked(Path(path), time, 127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F), address & 1 == 0, DVS128)
+
+
+def _version_3(path: str, data: bytes) -> Recording:
+    """Packets of a 28-byte header and its events; the polarity events that are marked valid, as they lie.
+
+    A polarity event is a little-endian word (bit 0 valid, bit 1 ON, bits 2-16 y, bits 17-31 x) and a time of 31 bits in
+    us, above which come the header's overflows.
+    """
+    parts, start = [], 0
+    while start < len(data):
+        header = _packet_header(path, data, start)
+        start += PACKET_HEADER_BYTES
+        if header["type"] == POLARITY_EVENT:
+            words = np.frombuffer(data, "<u4", 2 * int(header["number"]), start).reshape(-1, 2).astype(np.int64)
+            words[:, 1] += int(header["overflow"]) << 31
+            parts.append(words[words[:, 0] & 1 == 1])
+        start += int(header["capacity"]) * int(header["size"])
+    word, time = np.concatenate([np.empty((0, 2), np.int64), *parts]).T
+    return checked(Path(path), time, word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1 == 1, DVS128)
+
+
+def _packet_header(path: str, data: bytes, start: int) -> np.void:
+    left = len(data) - start - PACKET_HEADER_BYTES
+    if left < 0:
+        raise DatasetError(at(path, "packet header", f"{PACKET_HEADER_BYTES} bytes", len(data) - start))
+    header = np.frombuffer(data, PACKET_HEADER, 1, start)[0]
+    size, number, capacity = (int(header[name]) for name in ("size", "number", "capacity"))
+    if size < 1 or not 0 <= number <= capacity or (header["type"] == POLARITY_EVENT and size != 8):
+        got = f"type {header['type']}, {number} of {capacity} events of {size} bytes"
+        raise DatasetError(at(path, "packet header", "a packet's type and counts (polarity events have 8 bytes)", got))
+    if size * capacity > left:
+        raise DatasetError(at(path, "packet", f"{size * capacity} bytes of events", left))
+    return header
+
+
+def read_aedat4(path: str) -> Recording:
+    """The events of a .aedat4 file, on its own sensor size; needs the package aedat. Raises DatasetError."""
+    try:
+        import aedat
+    except ModuleNotFoundError:
+        raise DatasetError(at(path, "reading .aedat4", "the package aedat (pip install aedat)", "none")) from None
+    event_bytes(Path(path))  # an unreadable file is named as such, whatever the decoder says
+    try:
+        decoder = aedat.Decoder(path)
+        streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
+        packets = [packet["events"] for packet in decoder if packet["stream_id"] in streams]
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # damage can make the compiled decoder panic, which is no Exception
+        reason = " ".join(str(error).split())
+        raise DatasetError(at(path, "content", "a whole AEDAT 4 file", reason)) from None
+    if len(streams) != 1:
+        raise DatasetError(at(path, "event streams", "one", len(streams)))
+    (stream,) = streams.values()
+    sensor = (stream["height"], stream["width"])
+    if not packets:
+        raise DatasetError(at(path, "events", "at least one", 0))
+    events = np.concatenate(packets)
+    return checked(Path(path), events["t"], events["x"], events["y"], events["on"], sensor)

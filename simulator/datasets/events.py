@@ -1,0 +1,97 @@
+"""Events of a dynamic vision sensor, and the binary frames that a spiking network reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from h2sim.errors import DatasetError, at
+
+OFF, ON = 0, 1
+SOURCE_BIN_US = 5000  # table 5.6: time bin of N-MNIST and CIFAR10-DVS
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What one file holds: for each of n events its time in us, its pixel and whether it got brighter.
+
+    t_us, x, y are (n,) int64, on is (n,) bool; sensor is (H, W), and all pixels lie on it.
+    """
+
+    t_us: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    on: np.ndarray
+    sensor: tuple[int, int]
+
+
+def checked(
+    path: Path, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, on: np.ndarray, sensor: tuple[int, int]
+) -> Recording:
+    """A Recording; raises DatasetError that names the file if it holds no event or one outside the sensor."""
+    if not len(t_us):
+        raise DatasetError(at(str(path), "events", "at least one", 0))
+    for axis, values, extent in (("x", x, sensor[1]), ("y", y, sensor[0])):
+        if values.max() >= extent or values.min() < 0:
+            wrong = values.max() if values.max() >= extent else values.min()
+            raise DatasetError(at(str(path), f"{axis} of an event", f"0..{extent - 1}", int(wrong)))
+    return Recording(t_us.astype(np.int64), x.astype(np.int64), y.astype(np.int64), on.astype(bool), sensor)
+
+
+def frames(
+    recording: Recording, size: tuple[int, int], timesteps: int, bin_us: int, start_us: int | None = None
+) -> np.ndarray:
+    """Float32 frames (T, 2, H, W): 1 where at least one event of that polarity falls into the cell, else 0.
+
+    Frame k holds the events at start + k bin <= t < start + (k + 1) bin; start is the first event's time unless given.
+    Channel 0 holds OFF events, channel 1 ON events. A pixel x goes to floor(x * W / sensor W), y likewise.
+    Section 5.4 and table 5.6 of the source (T, time bin).
+    """
+    start = recording.t_us.min() if start_us is None else start_us
+    step = (recording.t_us - start) // bin_us
+    inside = (step >= 0) & (step < timesteps)
+    (height, width), (rows, columns) = recording.sensor, size
+    x, y = recording.x[inside] * columns // width, recording.y[inside] * rows // height
+    out = np.zeros((timesteps, 2, rows, columns), np.float32)
+    out[step[inside], np.where(recording.on[inside], ON, OFF), y, x] = 1
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """Reads event samples (n, T, 2, H, W) from files when they are asked for.
+
+    A sample i is the time from start_us[i] on of paths[file_of[i]], or from the first event on if there are no starts.
+    """
+
+    paths: tuple[str, ...]
+    read: Callable[[str], Recording]
+    size: tuple[int, int]
+    timesteps: int
+    bin_us: int
+    file_of: np.ndarray
+    start_us: np.ndarray | None = None
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), self.timesteps, 2, *self.size), np.float32)
+        for at_row, i in enumerate(indices):
+            start = None if self.start_us is None else int(self.start_us[i])
+            recording = self.read(self.paths[self.file_of[i]])
+            out[at_row] = frames(recording, self.size, self.timesteps, self.bin_us, start)
+        return out
+
+
+def event_bytes(path: Path) -> bytes:
+    """A whole file; raises DatasetError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(at(str(path), "file", "a readable one", error.strerror)) from None
+
+
+def bins(bin_us: int) -> str:
+    """How a data set's name says its time bin: '5 ms bins'."""
+    return f"{bin_us / 1000:g} ms bins"

@@ -1,0 +1,98 @@
+"""The way in: a data set by its name, found and read, or one line that says why not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from h2sim.datasets import saccade
+from h2sim.datasets.base import Dataset, Description, Options
+from h2sim.datasets.registry import ENTRIES, SACCADE, SACCADE_SOURCES
+from h2sim.datasets.search import missing_files
+from h2sim.errors import DatasetError, at
+
+
+def names() -> list[str]:
+    """The data sets that load_dataset knows."""
+    return [*ENTRIES, SACCADE.name]
+
+
+def describe(name: str) -> Description:
+    """A data set in words: kind, shape, classes, its files, where to get them; raises DatasetError on another name."""
+    _check_name(name)
+    return SACCADE if name == SACCADE.name else ENTRIES[name].description
+
+
+def searched(name: str, folder: Path | None = None) -> list[Path]:
+    """The folders that are looked into for a data set's files, in this order; `folder` alone if it is given."""
+    _check_name(name)
+    sources = SACCADE_SOURCES if name == SACCADE.name else (name,)
+    return list(dict.fromkeys(path for source in sources for path in ENTRIES[source].place.searched(folder)))
+
+
+def find(name: str, folder: Path | None = None) -> Path | None:
+    """The folder with all of a data set's files, or None; looks at names only. Raises DatasetError on another name."""
+    _check_name(name)
+    if name == SACCADE.name:
+        return next((found for source in SACCADE_SOURCES if (found := find(source, folder))), None)
+    return ENTRIES[name].place.find(folder)
+
+
+def load_dataset(
+    name: str,
+    *,
+    folder: Path | None = None,
+    size: tuple[int, int] | None = None,
+    timesteps: int = 10,
+    time_bin_ms: float | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """A data set from files that the user has; nothing is ever downloaded.
+
+    folder is where the files are; without it $H2SIM_DATA/<name>, $H2SIM_DATA and a package's place are searched.
+    size (H, W): None is the data set's own. Images are averaged where that is exact, else resized bilinearly; an event
+    at x goes to floor(x * W / sensor W). timesteps and time_bin_ms: frames of an event sample and the time of each
+    (None: 5 ms, table 5.6; saccade-mnist: the movement's 300 ms in all); a bin is whole microseconds. seed draws the
+    split of mnist-5k. Raises DatasetError, in one line, on anything missing, damaged or out of range.
+    """
+    options = _options(name, size, timesteps, time_bin_ms, seed)
+    folder = None if folder is None else Path(folder)
+    if name == SACCADE.name:
+        source = next((source for source in SACCADE_SOURCES if find(source, folder)), None)
+        if source is None:
+            needs = "; or ".join(str(_missing(source, folder)) for source in SACCADE_SOURCES)
+            raise DatasetError(f"{name}: needs digits: {needs}")
+        return saccade.of_digits(name, load_dataset(source, folder=folder, seed=seed), options)
+    found = find(name, folder)
+    if found is None:
+        raise _missing(name, folder)
+    return ENTRIES[name].load(name, found, options)
+
+
+def _missing(name: str, folder: Path | None) -> DatasetError:
+    entry = ENTRIES[name]
+    return missing_files(entry.place, folder, entry.description.files, entry.description.get)
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise DatasetError(at("data set", "name", f"one of {', '.join(names())}", name))
+
+
+def _options(name: str, size: tuple[int, int] | None, timesteps: int, time_bin_ms: float | None, seed: int) -> Options:
+    """The options, checked against each other and the data set's kind."""
+    kind = describe(name).kind
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise DatasetError(at(name, "size", "two positive integers H,W", ",".join(map(str, size))))
+    if timesteps < 1:
+        raise DatasetError(at(name, "timesteps", "at least 1", timesteps))
+    if seed < 0:
+        raise DatasetError(at(name, "seed", "at least 0", seed))
+    if time_bin_ms is None:
+        return Options(size, timesteps, None, seed)
+    if kind == "images":
+        raise DatasetError(at(name, "time bin", "none, as images have no events", f"{time_bin_ms:g} ms"))
+    bin_us = round(time_bin_ms * 1000) if math.isfinite(time_bin_ms) else 0
+    if bin_us < 1 or abs(bin_us - time_bin_ms * 1000) > 1e-6:
+        raise DatasetError(at(name, "time bin", "whole microseconds, at least 0.001 ms", f"{time_bin_ms:g} ms"))
+    return Options(None if size is None else (size[0], size[1]), timesteps, bin_us, seed)
