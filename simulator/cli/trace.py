@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from h2sim import library
+from h2sim.cli.look import compare, diff, plot
 from h2sim.cli.support import check_target, console
 
 KINDS = ("spikes", "window", "grad")
@@ -122,3 +123,7 @@ def synth(network, sparsity, output, timesteps, batch, seed, input_shape) -> Non
     meta, members = synthesise(load_network(network, input_shape), timesteps, batch, Sparsity(**sparsity), seed)
     write_trace(output, meta, members)
     click.echo(f"{output}: synthetic trace of {meta['network']}, seed {seed}")
+
+
+for command in (plot, diff, compare):
+    trace.add_command(command)

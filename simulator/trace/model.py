@@ -61,7 +61,11 @@ class _Frozen(BaseModel):
 
 
 class Neuron(_Frozen):
-    """LIF parameters (eq. 2.1-2.6); surrogate_scale is eta, None for a surrogate of another shape."""
+    """LIF parameters (eq. 2.1-2.6); surrogate_scale is eta, None for a surrogate of another shape.
+
+    equation is 'other' where the membrane follows another equation than eq. 2.1 (a synaptic current, say): the masks
+    still hold, but neither Soma's nor Grad's values can be checked.
+    """
 
     threshold: Finite
     decay: Finite
@@ -69,6 +73,7 @@ class Neuron(_Frozen):
     surrogate_scale: Finite | None = None
     reset: Literal["zero", "subtract", "none"] = "zero"
     detach_reset: Flag = False
+    equation: Literal["lif", "other"] = "lif"
 
     @model_validator(mode="after")
     def _ordered(self) -> Neuron:
