@@ -8,16 +8,14 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import NO, Commands, check_target, console, emit, fail, progress
+from h2sim.cli.support import NO, Commands, check_target, console, emit, extra, fail, progress
 
 ENGINE_NAMES = ("forward", "weight_update", "backward")
 
 
 def _needs_amaranth() -> None:
-    try:
+    with extra("rtl"):
         import amaranth  # noqa: F401
-    except ImportError:
-        fail("amaranth: expected the package, it comes with h2sim[rtl] (pip install 'h2sim[rtl]'); got none")
 
 
 @click.group(cls=Commands)

@@ -38,6 +38,33 @@ class Commands(click.Group):
             sys.exit(INTERRUPTED)
 
 
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports that an extra of the package brings: a missing one is one line that says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name).split(".")[0]
+        if missing == "h2sim":
+            raise
+        fail(f"{missing}: expected the package, it comes with h2sim[{name}] (pip install 'h2sim[{name}]'); got none")
+
+
+class IntsType(click.ParamType):
+    """Positive integers, one per name: IntsType("C,H,W") reads 3,32,32."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) != len(self.name.split(",")) or not all(p.isdecimal() and int(p) > 0 for p in parts):
+            self.fail(f"expected positive integers {self.name}; got {value!r}", param, ctx)
+        return tuple(int(p) for p in parts)
+
+
 def fail(message: str) -> None:
     """Every line of the message on standard error, exit status 2."""
     for line in message.splitlines():

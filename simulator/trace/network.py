@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from h2sim import library
 from h2sim.errors import NetworkError, TraceError, at
 from h2sim.faults import describe
-from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Line, TraceMeta
+from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Finite, Line, TraceMeta
 from h2sim.trace.parse import parse_meta
 from h2sim.yamlfile import read_mapping
 
@@ -26,7 +26,10 @@ _NOTATION = re.compile(r"\d+(C|FC)[0-9A-Za-z()\-]*")
 
 @dataclass(frozen=True)
 class Network:
-    """A network and its input; layers are the entries of a trace's `layers`."""
+    """A network and its input; layers are the entries of a trace's `layers`.
+
+    neuron: the parameters that its source gives (threshold, decay, ...), None where it gives none.
+    """
 
     name: str
     input_shape: tuple[int, int, int]
@@ -34,6 +37,7 @@ class Network:
     timesteps: int
     layers: tuple[dict[str, Any], ...]
     source: str = ""
+    neuron: dict[str, Any] | None = None
 
 
 class _Strict(BaseModel):
@@ -45,6 +49,15 @@ class _Input(_Strict):
     kind: Literal["spikes", "analog"]
 
 
+class _NeuronFields(_Strict):
+    """What a source gives of its neuron, named as in a trace's `neuron` entry."""
+
+    threshold: Finite | None = None
+    decay: Finite | None = None
+    window: tuple[Finite, Finite] | None = None
+    surrogate_scale: Finite | None = None
+
+
 class _File(_Strict):
     """A network file; layers are the notation or a list of a trace's layer entries."""
 
@@ -52,14 +65,30 @@ class _File(_Strict):
     source: str = ""
     input: _Input
     timesteps: Dim
+    neuron: _NeuronFields | None = None
     layers: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
-def load_network(name_or_path: str, input_shape: tuple[int, int, int] | None = None) -> Network:
+def load_network(
+    name_or_path: str, input_shape: tuple[int, int, int] | None = None, classes: int | None = None
+) -> Network:
     """A shipped network by name, a network file, or the notation itself (`32C3-AP2-10FC`) with an input shape.
 
-    `input_shape` (C, H, W) replaces a file's own. Raises NetworkError naming the file or the part that is wrong.
+    `input_shape` (C, H, W) replaces a file's own, `classes` the features of the last layer, for another data set.
+    Raises NetworkError naming the file or the part that is wrong.
     """
+    network = _load(name_or_path, input_shape)
+    return network if classes is None else replace(network, layers=_with_classes(network, classes))
+
+
+def _with_classes(network: Network, classes: int) -> tuple[dict[str, Any], ...]:
+    last = network.layers[-1]
+    if last["kind"] != "fc":
+        raise NetworkError(at(network.name, "last layer", "kind 'fc', to give it other classes", repr(last["kind"])))
+    return (*network.layers[:-1], {**last, "out_features": classes})
+
+
+def _load(name_or_path: str, input_shape: tuple[int, int, int] | None) -> Network:
     path = _file(name_or_path)
     if path:
         return _from_file(path, input_shape)
@@ -103,7 +132,8 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
     flat = meta.input_shape[1:] == (1, 1)  # fc layers read the input flattened
     if math.prod(meta.input_shape) != math.prod(shape) if flat else meta.input_shape != tuple(shape):
         raise NetworkError(at(where, "input.shape", f"{list(meta.input_shape)} by the layers", list(shape)))
-    return Network(file.name, _three(shape), file.input.kind, file.timesteps, tuple(layers), file.source)
+    neuron = file.neuron.model_dump(exclude_none=True) if file.neuron else None
+    return Network(file.name, _three(shape), file.input.kind, file.timesteps, tuple(layers), file.source, neuron)
 
 
 def _check(layers: list[dict[str, Any]], where: str) -> TraceMeta:

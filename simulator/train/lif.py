@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from h2sim.errors import NetworkError
+from h2sim.export.record import LayerRecord, pack_bits
+from h2sim.kernels import lif as kernels
+
+GRADIENT_DTYPES = ("float32", "float16", "float16-flush")
+SMALLEST_NORMAL_FLOAT16 = 2.0**-14
 
 
 @dataclass(frozen=True)
@@ -56,62 +62,119 @@ class Neuron:
         return (membrane > low) & (membrane < high)
 
 
-@dataclass
-class LayerRecord:
-    """What one layer did in one recorded step; every tensor is (T, N, C, H, W) or (T, N, F).
+def rounded(grad: torch.Tensor, dtype: str) -> torch.Tensor:
+    """A gradient as a machine of that number format holds it; float16-flush also turns subnormals into 0."""
+    if dtype == "float32":
+        return grad
+    held = grad.half().to(grad.dtype)
+    return held.masked_fill_(held.abs() < SMALLEST_NORMAL_FLOAT16, 0) if dtype == "float16-flush" else held
 
-    A layer that does not spike has only `grad`, which is then dL/dx of the current it passes on.
-    """
 
-    spikes: torch.Tensor | None = None
-    membrane: torch.Tensor | None = None
-    window: torch.Tensor | None = None
-    grad: torch.Tensor | None = None
+def record_grad(record: LayerRecord, grad: torch.Tensor, dtype: str) -> None:
+    """Keep dm (dL/dx of a layer that does not spike), (T, N, ...), in a record."""
+    values = grad.detach().cpu().numpy()
+    record.grad = pack_bits(values != 0)
+    if record.values:
+        record.grad_membrane = values.astype("float32" if dtype == "float32" else "float16")
+
+
+def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
+    """Membrane potential and spikes (0.0 or 1.0) of currents (T, N, ...): eq. 2.1-2.3, in plain torch operations."""
+    membrane, spikes = torch.empty_like(current), torch.empty_like(current)
+    for t in range(current.shape[0]):
+        membrane[t] = current[t]
+        if t:
+            membrane[t] += neuron.decay * membrane[t - 1] * (1 - spikes[t - 1])
+        spikes[t] = membrane[t] >= neuron.threshold
+    return membrane, spikes
+
+
+def membrane_gradient(
+    grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, neuron: Neuron, dtype: str = "float32"
+) -> torch.Tensor:
+    """dm (T, N, ...) from the spatial part of dL/ds: eq. 2.4-2.6, in plain torch operations, rounded to `dtype`."""
+    grad, last = torch.empty_like(membrane), membrane.shape[0] - 1
+    surrogate = neuron.in_window(membrane).to(membrane.dtype) * neuron.surrogate_scale
+    grad[last] = rounded(grad_spikes[last] * surrogate[last], dtype)
+    for t in reversed(range(last)):
+        leak = neuron.decay * grad[t + 1]
+        grad_s = grad_spikes[t] if neuron.detach_reset else grad_spikes[t] - leak * membrane[t]
+        grad[t] = rounded(leak * (1 - spikes[t]) + grad_s * surrogate[t], dtype)
+    return grad
+
+
+def has_kernel(values: torch.Tensor) -> bool:
+    """Whether the compiled kernels take such values: float32 on the CPU."""
+    return values.device.type == "cpu" and values.dtype == torch.float32
+
+
+def compiled_membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same as membranes, in one pass over memory."""
+    current = current.contiguous()
+    membrane, spikes = torch.empty_like(current), torch.empty_like(current)
+    kernels.forward(_flat(current), _f32(neuron.decay), _f32(neuron.threshold), _flat(membrane), _flat(spikes))
+    return membrane, spikes
+
+
+def compiled_membrane_gradient(
+    grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, neuron: Neuron
+) -> torch.Tensor:
+    """The same as membrane_gradient without rounding, in one pass over memory."""
+    grad = torch.empty_like(membrane)
+    arrays = [_flat(values) for values in (grad_spikes.contiguous(), membrane, spikes)]
+    low, high = neuron.window
+    scalars = (neuron.decay, low, high, neuron.surrogate_scale, float(not neuron.detach_reset))
+    kernels.backward(*arrays, *(_f32(value) for value in scalars), _flat(grad))
+    return grad
+
+
+def _flat(values: torch.Tensor) -> np.ndarray:
+    """The tensor's own memory as (T, neurons of all samples)."""
+    return values.detach().numpy().reshape(values.shape[0], -1)
+
+
+_f32 = np.float32
 
 
 class _FusedLif(torch.autograd.Function):
     """Spikes of all timesteps from the currents of all timesteps; one node of the graph instead of 5 T."""
 
     @staticmethod
-    def forward(ctx: Any, current: torch.Tensor, neuron: Neuron, record: LayerRecord | None) -> torch.Tensor:
-        membrane, spikes = torch.empty_like(current), torch.empty_like(current)
-        for t in range(current.shape[0]):
-            membrane[t] = current[t]
-            if t:
-                membrane[t] += neuron.decay * membrane[t - 1] * (1 - spikes[t - 1])
-            spikes[t] = membrane[t] >= neuron.threshold
+    def forward(
+        ctx: Any, current: torch.Tensor, neuron: Neuron, record: LayerRecord | None, dtype: str
+    ) -> torch.Tensor:
+        run = compiled_membranes if has_kernel(current) else membranes
+        membrane, spikes = run(current, neuron)
         ctx.save_for_backward(membrane, spikes)
-        ctx.neuron, ctx.record = neuron, record
+        ctx.neuron, ctx.record, ctx.dtype = neuron, record, dtype
         if record is not None:
-            record.spikes, record.membrane = spikes.detach(), membrane
-            record.window = neuron.in_window(membrane)
+            record.spikes = pack_bits((membrane >= neuron.threshold).cpu().numpy())
+            record.window = pack_bits(neuron.in_window(membrane).cpu().numpy())
+            if record.values:
+                record.membrane = membrane.cpu().numpy().astype("float16")
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad_spikes: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         membrane, spikes = ctx.saved_tensors
-        neuron: Neuron = ctx.neuron
-        grad = torch.empty_like(membrane)
-        surrogate = neuron.in_window(membrane).to(membrane.dtype) * neuron.surrogate_scale
-        for t in reversed(range(membrane.shape[0])):
-            if t == membrane.shape[0] - 1:
-                grad[t] = grad_spikes[t] * surrogate[t]
-                continue
-            leak = neuron.decay * grad[t + 1]
-            grad_s = grad_spikes[t] if neuron.detach_reset else grad_spikes[t] - leak * membrane[t]
-            grad[t] = leak * (1 - spikes[t]) + grad_s * surrogate[t]
+        if has_kernel(membrane) and ctx.dtype == "float32":
+            grad = compiled_membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron)
+        else:
+            grad = membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron, ctx.dtype)
         if ctx.record is not None:
-            ctx.record.grad = grad
-        return grad, None, None
+            record_grad(ctx.record, grad, ctx.dtype)
+        return grad, None, None, None
 
 
-def lif(current: torch.Tensor, neuron: Neuron, record: LayerRecord | None = None) -> torch.Tensor:
+def lif(
+    current: torch.Tensor, neuron: Neuron, record: LayerRecord | None = None, gradient_dtype: str = "float32"
+) -> torch.Tensor:
     """Output spikes (0.0 or 1.0) of a LIF layer; current and result are (T, N, ...).
 
     Forward: m[t] = alpha*m[t-1]*(1 - s[t-1]) + x[t], s[t] = m[t] >= th_f (eq. 2.1-2.3).
     Backward: ds[t] = dL/ds[t] - alpha*m[t]*dm[t+1], dm[t] = alpha*(1 - s[t])*dm[t+1] + fire'(m[t])*ds[t]
-    (eq. 2.4-2.6); dL/dx[t] is dm[t]. `record` receives spikes, membrane and window now, and grad (dm)
-    when the backward pass gets here.
+    (eq. 2.4-2.6); dL/dx[t] is dm[t], rounded at every timestep to `gradient_dtype` (see rounded). `record` receives
+    spikes, window and membrane (rounded to float16) now, and grad (dm) when the backward pass gets here.
     """
-    return _FusedLif.apply(current, neuron, record)
+    return _FusedLif.apply(current, neuron, record, gradient_dtype)

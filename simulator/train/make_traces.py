@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,22 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from h2sim.errors import H2SimError
 
 if TYPE_CHECKING:
-    from h2sim.train.bptt import Recipe
     from h2sim.train.presets import Preset
+    from h2sim.train.trainer import Trainer
 
 SUB_BATCH = 4
-CHOICE = f"the first {SUB_BATCH} of the batch after training: rows"
 NAMES = ("mnist-digits", "encode-residual")
-
-
-def recipe_entries(recipe: Recipe) -> dict[str, Any]:
-    """What a trace's `source` says of the recipe."""
-    return {
-        "epoch": recipe.epochs,
-        "optimizer": f"Adam, rate {recipe.learning_rate} falling linearly to 0, batch {recipe.batch}",
-        "augmentation": f"shifts of up to {recipe.shift_pixels} pixels" if recipe.shift_pixels else "none",
-        "seed": recipe.seed,
-    }
 
 
 def make_trace(preset: Preset, path: Path, progress: Progress) -> str:
@@ -35,30 +24,45 @@ def make_trace(preset: Preset, path: Path, progress: Progress) -> str:
 
     The accuracy is that of the float16 weights, which are what the trace holds.
     """
-    import torch
-
-    from h2sim.train import bptt, data, export
-    from h2sim.train.network import SpikingNetwork
+    from h2sim.datasets import load_dataset
+    from h2sim.trace import load_network
+    from h2sim.train.session import torch_session
+    from h2sim.train.trainer import Trainer
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    recipe = preset.recipe
-    task = progress.add_task(preset.network, total=None, loss="")
-    with bptt.torch_session():
-        digits = data.load_digits(preset.image_size)
-        network = SpikingNetwork(preset.layers, preset.neuron, torch.Generator().manual_seed(recipe.seed))
+    settings = preset.settings
+    task = progress.add_task(settings.network, total=None, loss="")
+    with torch_session():
+        dataset = load_dataset(settings.dataset, size=preset.size)
+        trainer = Trainer(settings, list(load_network(settings.network).layers), dataset)
+        while trainer.iteration < trainer.iterations:
+            loss = trainer.step()
+            progress.update(task, total=trainer.iterations, completed=trainer.iteration, loss=f"loss {loss:.3f}")
+        accuracy = trace_next(trainer, path)
+    return f"{path}: accuracy {accuracy:.1%} on {len(dataset.test)}, {path.stat().st_size} bytes"
 
-        def show(step: bptt.Step) -> None:
-            progress.update(task, total=step.total, completed=step.iteration, loss=f"loss {step.loss:.3f}")
 
-        stream = bptt.train(network, digits, recipe, show)
-        export.round_to_float16(network)
-        accuracy = bptt.accuracy(network, digits, recipe.timesteps)
-        batch = bptt.first_samples(next(stream), SUB_BATCH)
-        rows = digits.train_rows[batch.indices.numpy()].tolist()
-        source = {**recipe_entries(recipe), "accuracy": accuracy, "samples": f"{CHOICE} {rows} of mnist_5k.csv.gz"}
-        labels = {"name": preset.network, "dataset": f"{data.DATASET}, {preset.image_size}x{preset.image_size}"}
-        export.export_trace(path, network, batch, recipe.timesteps, **labels, source=source)
-    return f"{path}: accuracy {accuracy:.1%} on {len(digits.test_labels)}, {path.stat().st_size} bytes"
+def trace_next(trainer: Trainer, path: Path) -> float:
+    """Round the weights to float16, trace the first samples of the next batch by themselves; returns the accuracy."""
+    from h2sim.train import bptt
+
+    settings, network = trainer.settings, trainer.network
+    network.round_to_float16()
+    accuracy = trainer.accuracy()
+    batch = next(trainer.stream).part(0, SUB_BATCH)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    loss, record = bptt.recorded_gradients(
+        network, batch, settings.timesteps, settings.objective, SUB_BATCH, values=True
+    )
+    source = {
+        **settings.objective.to_source(SUB_BATCH),
+        "epoch": settings.epochs,
+        "accuracy": accuracy,
+        "loss_value": loss,
+        "samples": f"the first {SUB_BATCH} of the batch after training: rows {batch.rows.tolist()} of mnist_5k.csv.gz",
+    }
+    trainer.write_trace(path, record, batch, source)
+    return accuracy
 
 
 @click.command(epilog="Example: python -m h2sim.train.make_traces --only encode-residual -o out")
@@ -75,13 +79,13 @@ def main(only: str | None, output: Path | None) -> None:
     Two runs on one machine write the same bytes; another kind of CPU may add in another order, and so differ.
     """
     try:
-        from h2sim.train.presets import presets
+        from h2sim.train.presets import PRESETS
     except ModuleNotFoundError as error:
         click.echo(f"error: training needs {error.name}: pip install 'h2sim[train]'", err=True)
         sys.exit(2)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:
-        for name, preset in presets().items():
+        for name, preset in PRESETS.items():
             if only not in (None, name):
                 continue
             path = output / Path(preset.file).name if output else Path(preset.file)

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from h2sim.errors import NetworkError
+from h2sim.export.record import LayerRecord
 from h2sim.trace import parse_meta
-from h2sim.train.lif import LayerRecord, Neuron, lif
+from h2sim.train.lif import Neuron, lif, record_grad, rounded
 
 Layer = dict[str, Any]
 
@@ -53,12 +54,15 @@ class SpikingNetwork(nn.Module):
 
     A layer's current is a convolution, a product, an average pool or (kind add) the sum of its inputs;
     it then goes through LIF, unless the layer says `"spiking": false`. Weights and biases start uniform
-    within 1 / sqrt(fan in), drawn from `generator`. Raises as check_layers does.
+    within 1 / sqrt(fan in), drawn from `generator`. Gradients of membranes and currents are rounded to
+    `gradient_dtype`. Raises as check_layers does.
     """
 
-    def __init__(self, layers: list[Layer], neuron: Neuron, generator: torch.Generator) -> None:
+    def __init__(
+        self, layers: list[Layer], neuron: Neuron, generator: torch.Generator, gradient_dtype: str = "float32"
+    ) -> None:
         super().__init__()
-        self.layers, self.neuron = layers, neuron
+        self.layers, self.neuron, self.gradient_dtype = layers, neuron, gradient_dtype
         check_layers(layers, neuron)
         self.neurons = {
             layer["name"]: Neuron.from_meta({**neuron.to_meta(), **layer.get("neuron", {})}) for layer in layers
@@ -71,6 +75,33 @@ class SpikingNetwork(nn.Module):
                 for store, size in ((self.weights, shape), (self.biases, shape[:1])):
                     store[layer["name"]] = nn.Parameter(torch.empty(size).uniform_(-bound, bound, generator=generator))
 
+    @torch.no_grad()
+    def normalise(self, inputs: torch.Tensor, timesteps: int, deviation: float) -> None:
+        """Scale each layer's weights and bias until its current's standard deviation over `inputs` is `deviation`.
+
+        Layer by layer, each on the scaled ones before it (LSUV, Mishkin and Matas 2016, with the threshold's scale in
+        the place of 1): without it the spikes of a deep network die out on the way. A layer that meets no current
+        keeps its weights. inputs are (T or 1, N, C, H, W).
+        """
+        values = {"input": inputs}
+        for layer in self.layers:
+            name = layer["name"]
+            value = self.current(layer, [values[source] for source in layer["inputs"]])
+            spread = float(value.std())
+            if name in self.weights and spread > 0:
+                for parameter in (self.weights[name], self.biases[name]):
+                    parameter *= deviation / spread
+                value = value * (deviation / spread)
+            if value.shape[0] == 1 < timesteps:
+                value = value.expand(timesteps, *value.shape[1:])
+            values[name] = lif(value, self.neurons[name]) if layer.get("spiking", True) else value
+
+    @torch.no_grad()
+    def round_to_float16(self) -> None:
+        """Give every weight and bias the nearest float16 value, as the FP16 machine stores them."""
+        for parameter in self.parameters():
+            parameter.copy_(parameter.half().to(parameter.dtype))
+
     @property
     def reads_analog(self) -> bool:
         """Whether the first layer encodes an analog input, rather than reading spikes."""
@@ -80,6 +111,11 @@ class SpikingNetwork(nn.Module):
     def input_shape(self) -> tuple[int, ...]:
         """(C, H, W) of the network input."""
         return tuple(self.layers[0]["in_shape"])
+
+    @property
+    def classes(self) -> int:
+        """Features of the last layer."""
+        return self.layers[-1].get("out_features") or self.layers[-1]["out_shape"][0]
 
     def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
         """x (T, N, ...) of one layer from what its inputs send, each (T, N, ...)."""
@@ -103,7 +139,7 @@ class SpikingNetwork(nn.Module):
         """What the last layer sends on, (T, N, classes); inputs are (T or 1, N, C, H, W).
 
         An input of one timestep is a static one: the layer that reads it sees it at every timestep.
-        `records`, if given, receives a LayerRecord per layer name, complete after the backward pass.
+        `records`, if given, holds a LayerRecord per layer name, complete after the backward pass.
         """
         values = {"input": inputs}
         for layer in self.layers:
@@ -111,10 +147,17 @@ class SpikingNetwork(nn.Module):
             value = self.current(layer, [values[source] for source in layer["inputs"]])
             if value.shape[0] == 1 < timesteps:
                 value = value.expand(timesteps, *value.shape[1:])
-            record = None if records is None else records.setdefault(name, LayerRecord())
+            record = None if records is None else records[name]
             if layer.get("spiking", True):
-                value = lif(value, self.neurons[name], record)
-            elif record is not None and value.requires_grad:
-                value.register_hook(lambda grad, record=record: setattr(record, "grad", grad.detach()))
+                value = lif(value, self.neurons[name], record, self.gradient_dtype)
+            elif value.requires_grad:
+                value.register_hook(lambda grad, record=record: self._current_grad(grad, record))
             values[name] = value
         return value
+
+    def _current_grad(self, grad: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+        """dL/dx of a layer that does not spike, as the machine holds it."""
+        grad = rounded(grad, self.gradient_dtype)
+        if record is not None:
+            record_grad(record, grad, self.gradient_dtype)
+        return grad

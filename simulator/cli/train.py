@@ -1,0 +1,242 @@
+"""`h2sim train`: train a network and trace steps of the training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from h2sim.cli.support import IntsType, console, extra
+from h2sim.errors import NetworkError, TrainingError, at
+
+DTYPES = ("float32", "float16", "float16-flush")
+
+
+class EpochsType(click.ParamType):
+    """0,2,last."""
+
+    name = "epochs"
+
+    def convert(self, value, param, ctx):
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part == "last" or part.isdecimal() for part in parts):
+            self.fail(f"expected epochs such as 0,2,last; got {value!r}", param, ctx)
+        return tuple(parts)
+
+
+class PairType(click.ParamType):
+    """LOW,HIGH."""
+
+    name = "low,high"
+
+    def convert(self, value, param, ctx):
+        try:
+            low, high = (float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected two numbers LOW,HIGH; got {value!r}", param, ctx)
+        return low, high
+
+
+def _neuron_options(command):
+    for option in (
+        click.option("--detach-reset", is_flag=True, help="Leave the reset's term of eq. 2.4 out of the gradient."),
+        click.option("--surrogate-scale", type=float, help="eta, the surrogate's height [default: 1]."),
+        click.option("--window", type=PairType(), help="th_l,th_r [default: the network's, or 0.05,0.55]."),
+        click.option("--decay", type=float, help="alpha [default: the network's, or 0.25]."),
+        click.option("--threshold", type=float, help="th_f [default: the network's, or 0.3]."),
+    ):
+        command = option(command)
+    return command
+
+
+def _objective_options(command):
+    for option in (
+        click.option("--gradient-dtype", type=click.Choice(DTYPES), default="float32", show_default=True,
+                     help="What gradients are rounded to; -flush: subnormals are 0."),
+        click.option("--loss-scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+        click.option("--reduction", type=click.Choice(["mean", "sum"]), default="mean", show_default=True,
+                     help="Of the loss over the samples of a batch."),
+        click.option("--readout", type=click.Choice(["current", "rate"]), default="current", show_default=True,
+                     help="The last layer's mean current, or its spike rate."),
+        click.option("--loss", type=click.Choice(["ce", "mse"]), default="ce", show_default=True),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _trace_options(command):
+    for option in (
+        click.option("--trace-values", is_flag=True, help="Also what `h2sim verify` needs (larger files)."),
+        click.option("--trace-samples", type=click.IntRange(1), default=4, show_default=True, help="Of a sub-batch."),
+        click.option("--trace-batches", type=click.IntRange(1), default=1, show_default=True, help="Steps an epoch."),
+        click.option("--trace-epochs", type=EpochsType(), default="last", show_default=True, metavar="E,E,...",
+                     help="Trace the first steps after these epochs (0: before training)."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("network")
+@click.argument("dataset")
+@click.option("-o", "--output", metavar="DIR", required=True, help="The run's folder.")
+@click.option("--epochs", type=click.IntRange(1), required=True)
+@click.option("--recipe", default="bptt", show_default=True, help="The training algorithm.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option(
+    "--initial-deviation",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Scale initial weights until each layer's current deviates by X: deep networks need about th_f.",
+)
+@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
+@click.option("--shift", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation, in pixels.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@_objective_options
+@_neuron_options
+@_trace_options
+@click.option("--train-samples", type=click.IntRange(1), help="Train on the first so many only.")
+@click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
+@click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
+@click.option("--time-bin-ms", type=click.FloatRange(min=0, min_open=True), help="Of event data [default: its own].")
+@click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint.")
+def train(network, dataset, output, **options) -> None:
+    """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.
+
+    NETWORK is a shipped network, a network file or the notation; its input and classes follow the data set. A network
+    whose first layer encodes reads images as they are, any other reads them rate-coded. `h2sim workload list` names
+    networks and data sets. A run that was killed goes on with --resume and ends in the same bytes.
+
+    \b
+    Examples:
+      h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
+      h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run
+      h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
+      h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
+      h2sim run h2learn run/traces/epoch-004-batch-00.npz
+    """
+    from h2sim.train.session import prepare_process
+
+    prepare_process()
+    with extra("train"):
+        from h2sim.train.folder import Report, Run
+        from h2sim.train.session import torch_session
+    plan = _plan(options)
+    with torch_session(options["threads"]):
+        trainer, folder = _trainer(network, dataset, Path(output), options)
+        with _shown(trainer, Report) as report:
+            Run(trainer, folder, plan, options["test_samples"], report).to_the_end()
+    _summary(folder)
+
+
+def _trainer(network, dataset, output, options):
+    """The trainer at the point where it starts or goes on, and its folder."""
+    from h2sim.datasets import load_dataset
+    from h2sim.trace import load_network
+    from h2sim.train.folder import RunFolder, start_weights
+    from h2sim.train.trainer import Trainer
+
+    steps = options["timesteps"] or _own_timesteps(network)
+    data = load_dataset(
+        dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"]
+    )
+    described = load_network(network, data.shape, data.classes)
+    settings = _settings(described, dataset, steps, options)
+    trainer, folder = Trainer(settings, list(described.layers), data), RunFolder(output)
+    if options["resume"]:
+        folder.resume(settings, trainer)
+    else:
+        if options["start_from"]:
+            start_weights(trainer, Path(options["start_from"]))
+        folder.start(settings)
+    return trainer, folder
+
+
+def _own_timesteps(network: str) -> int:
+    """A network file's timesteps; 10 for a notation, which has none."""
+    from h2sim.trace import load_network
+
+    try:
+        return load_network(network).timesteps
+    except NetworkError:  # a notation needs the data set's shape; anything else is reported when that is known
+        return 10
+
+
+def _settings(network, dataset: str, timesteps: int, options):
+    from h2sim.train.lif import Neuron
+    from h2sim.train.objective import Objective
+    from h2sim.train.settings import Settings
+
+    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale")}
+    own = {**Neuron().to_meta(), **(network.neuron or {}), **{k: v for k, v in given.items() if v is not None}}
+    neuron = Neuron.from_meta({**own, "detach_reset": options["detach_reset"] or own["detach_reset"]})
+    objective = Objective(
+        options["loss"], options["readout"], options["reduction"], options["loss_scale"], options["gradient_dtype"]
+    )
+    return Settings(
+        network=network.name,
+        dataset=dataset,
+        epochs=options["epochs"],
+        batch=options["batch"],
+        learning_rate=options["learning_rate"],
+        timesteps=timesteps,
+        shift_pixels=options["shift"],
+        seed=options["seed"],
+        train_samples=options["train_samples"],
+        recipe=options["recipe"],
+        objective=objective,
+        neuron=neuron,
+        initial_deviation=options["initial_deviation"],
+        start_from=options["start_from"],
+    )
+
+
+def _plan(options):
+    from h2sim.train.folder import TracePlan
+
+    epochs = tuple(options["epochs"] if part == "last" else int(part) for part in options["trace_epochs"])
+    if max(epochs) > options["epochs"]:
+        raise TrainingError(at("--trace-epochs", "epoch", f"at most {options['epochs']}, the last", max(epochs)))
+    if options["trace_samples"] > options["batch"]:
+        raise TrainingError(
+            at("--trace-samples", "samples", f"at most {options['batch']}, the batch", options["trace_samples"])
+        )
+    return TracePlan(epochs, options["trace_batches"], options["trace_samples"], options["trace_values"])
+
+
+@contextmanager
+def _shown(trainer, report_type) -> Iterator:
+    """Lines for epochs and traces on standard output; a bar of iterations where standard error is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+               TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task("iteration", total=trainer.iterations, completed=trainer.iteration, loss="")
+        yield report_type(
+            step=lambda done, total, loss: bar.update(task, completed=done, loss=f"loss {loss:.3f}"),
+            epoch=lambda row: click.echo(_epoch_line(row, trainer.settings.epochs)),
+            trace=lambda path: click.echo(f"trace {path}"),
+        )
+
+
+def _epoch_line(row, epochs: int) -> str:
+    loss = "" if row["loss"] is None else f", loss {row['loss']:.4f}"
+    accuracy = f"accuracy {row['accuracy']:.2%} of {row['test_samples']} held out"
+    return f"epoch {row['epoch']} of {epochs}{loss}: {accuracy}, {row['seconds']:.0f} s"
+
+
+def _summary(folder) -> None:
+    from h2sim.report.training import draw_log
+
+    draw_log(folder.rows, folder.path / "training.png")
+    console().print(f"{folder.path}: log.csv, training.png, checkpoint.pt, run.json, traces/")

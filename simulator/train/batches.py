@@ -1,0 +1,115 @@
+"""Batches of a data set, shuffled, augmented and coded as the input of a spiking network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from h2sim.datasets import Dataset, Split
+from h2sim.errors import TrainingError, at
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A coded batch: inputs (T or 1, N, C, H, W), labels (N,), and each sample's number in its source file, (N,)."""
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    rows: np.ndarray
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The samples start <= i < stop."""
+        return Batch(self.inputs[:, start:stop], self.labels[start:stop], self.rows[start:stop])
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a data set's samples become a network's input over `timesteps`.
+
+    Images go in as they are, once, where the first layer encodes (analog), else as rate-coded spikes; an event
+    data set's frames go in as they are. shift_pixels moves each training sample at random (augmentation).
+    """
+
+    timesteps: int
+    analog: bool
+    shift_pixels: int = 0
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises TrainingError unless the data set's samples fit."""
+        if dataset.kind == "events":
+            frames = dataset.train.samples(np.arange(1)).shape[1]
+            if frames != self.timesteps:
+                raise TrainingError(at(dataset.name, "timesteps", str(self.timesteps), frames))
+
+    def inputs(self, samples: np.ndarray, kind: str, generator: torch.Generator, shift: bool) -> torch.Tensor:
+        """(T or 1, N, C, H, W) from images (N, C, H, W) or frames (N, T, C, H, W)."""
+        values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+        if kind == "events":
+            frames = shifted(values.flatten(1, 2), self.shift_pixels if shift else 0, generator)
+            return frames.view(values.shape).transpose(0, 1).contiguous()
+        images = shifted(values, self.shift_pixels if shift else 0, generator)
+        return images.unsqueeze(0) if self.analog else rate_spikes(images, self.timesteps, generator)
+
+
+def rate_spikes(images: torch.Tensor, timesteps: int, generator: torch.Generator) -> torch.Tensor:
+    """Bernoulli spikes (T, N, C, H, W), 0.0 or 1.0: a pixel of intensity p spikes with probability p."""
+    draws = torch.rand((timesteps, *images.shape), generator=generator)
+    return (draws < images).to(images.dtype)
+
+
+def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """Each image (N, C, H, W) moved by its own random offset of up to `pixels` in both directions, zeros moving in."""
+    if not pixels:
+        return images
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (pixels,) * 4)
+    offsets = torch.randint(0, 2 * pixels + 1, (len(images), 2), generator=generator).tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, offsets, strict=True)])
+
+
+class BatchStream:
+    """Shuffled batches, epoch after epoch without end; a last partial batch is dropped.
+
+    All randomness comes from one generator, so that a stream set to another's state goes on as that one would.
+    """
+
+    def __init__(self, dataset: Dataset, coding: Coding, batch: int, seed: int, samples: int | None = None) -> None:
+        available = len(dataset.train) if samples is None else min(samples, len(dataset.train))
+        if batch > available:
+            raise TrainingError(at(dataset.name, "batch", f"at most {available}, the samples to train on", batch))
+        self.dataset, self.coding, self.batch, self.available = dataset, coding, batch, available
+        self.generator = torch.Generator().manual_seed(seed)
+        self.order, self.start = torch.empty(0, dtype=torch.int64), 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.available // self.batch
+
+    def __next__(self) -> Batch:
+        if self.start + self.batch > len(self.order):
+            self.order, self.start = torch.randperm(self.available, generator=self.generator), 0
+        indices = self.order[self.start : self.start + self.batch].numpy()
+        self.start += self.batch
+        return coded_batch(self.dataset, self.dataset.train, indices, self.coding, self.generator, shift=True)
+
+    def state(self) -> dict[str, Any]:
+        """What load_state needs to go on from here."""
+        return {"generator": self.generator.get_state(), "order": self.order, "start": self.start}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where the stream that gave `state` was."""
+        self.generator.set_state(state["generator"])
+        self.order, self.start = state["order"], state["start"]
+
+
+def coded_batch(
+    dataset: Dataset, split: Split, indices: np.ndarray, coding: Coding, generator: torch.Generator, *, shift: bool
+) -> Batch:
+    """The samples of a split at `indices`, coded."""
+    inputs = coding.inputs(split.samples(indices), dataset.kind, generator, shift)
+    labels = torch.from_numpy(np.asarray(split.labels[indices], np.int64))
+    return Batch(inputs, labels, split.rows[indices])

@@ -1,0 +1,136 @@
+"""A training run in memory: steps, state to stop at and go on from, and the trace of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from h2sim.datasets import Dataset
+from h2sim.errors import TrainingError, at
+from h2sim.export.record import StepRecord, step_meta
+from h2sim.trace import write_trace
+from h2sim.train import bptt
+from h2sim.train.batches import Batch, BatchStream, Coding
+from h2sim.train.network import Layer, SpikingNetwork
+from h2sim.train.settings import Settings
+
+# How a batch changes the weights, by recipe: other training algorithms join here.
+RECIPES: dict[str, Callable[..., float]] = {"bptt": bptt.gradients}
+
+
+def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
+    """The same layers, the last of them firing or not."""
+    last = {key: value for key, value in layers[-1].items() if key != "spiking"}
+    return [*layers[:-1], last if spikes else {**last, "spiking": False}]
+
+
+class Trainer:
+    """Trains the `layers` of a network on a data set as `settings` say; nothing else decides the outcome."""
+
+    def __init__(self, settings: Settings, layers: list[Layer], dataset: Dataset) -> None:
+        if settings.recipe not in RECIPES:
+            raise TrainingError(at("training", "recipe", f"one of {', '.join(RECIPES)}", repr(settings.recipe)))
+        self.settings, self.dataset = settings, dataset
+        layers = with_readout(layers, settings.objective.last_layer_spikes)
+        generator = torch.Generator().manual_seed(settings.seed)
+        self.network = SpikingNetwork(layers, settings.neuron, generator, settings.objective.gradient_dtype)
+        self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels)
+        self._check_fit()
+        self.stream = BatchStream(dataset, self.coding, settings.batch, settings.seed, settings.train_samples)
+        if settings.initial_deviation is not None:
+            self._normalise(settings.initial_deviation)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.iteration = 0
+
+    def _normalise(self, deviation: float) -> None:
+        """Scale the initial weights by the first batch, which is trained on none the less."""
+        first = BatchStream(self.dataset, self.coding, self.settings.batch, self.settings.seed, self.stream.available)
+        self.network.normalise(next(first).inputs, self.settings.timesteps, deviation)
+
+    def _check_fit(self) -> None:
+        network, dataset = self.network, self.dataset
+        if network.input_shape != tuple(dataset.shape):
+            wanted = f"{list(network.input_shape)}, the network's input"
+            raise TrainingError(at(dataset.name, "sample shape", wanted, list(dataset.shape)))
+        if network.classes != dataset.classes:
+            wanted = f"{dataset.classes}, the classes of {dataset.name}"
+            raise TrainingError(at(self.settings.network, "last layer's features", wanted, network.classes))
+        self.coding.check(dataset)
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return self.stream.batches_per_epoch
+
+    @property
+    def iterations(self) -> int:
+        """Of the whole run."""
+        return self.settings.epochs * self.iterations_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return self.iteration // self.iterations_per_epoch
+
+    def step(self) -> float:
+        """One iteration; returns the loss."""
+        loss = RECIPES[self.settings.recipe](self.network, *self._next())
+        self._update()
+        return loss
+
+    def recorded_step(self, samples: int, values: bool) -> tuple[float, StepRecord, Batch]:
+        """One iteration whose first `samples` are recorded; past the last one the weights stay as they are."""
+        network, batch, timesteps, objective = self.network, *self._next()
+        loss, record = bptt.recorded_gradients(network, batch, timesteps, objective, samples, values)
+        if self.iteration < self.iterations:
+            self._update()
+        return loss, record, batch.part(0, samples)
+
+    def _next(self) -> tuple[Batch, int, Any]:
+        self.optimizer.zero_grad(set_to_none=True)
+        return next(self.stream), self.settings.timesteps, self.settings.objective
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * (1 - self.iteration / self.iterations)
+        try:
+            bptt.update(self.network, self.optimizer, self.settings.objective)
+        except TrainingError as error:
+            raise TrainingError(f"iteration {self.iteration + 1}: {error}") from None
+        self.iteration += 1
+
+    def accuracy(self, samples: int | None = None) -> float:
+        """Share of held-out samples named rightly now."""
+        return bptt.accuracy(self.network, self.dataset, self.coding, samples)
+
+    def state(self) -> dict[str, Any]:
+        """All that changes while training."""
+        return {
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "stream": self.stream.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where the run that gave `state` was: the same bytes follow as would have followed there."""
+        self.iteration = state["iteration"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stream.load_state(state["stream"])
+
+    def write_trace(self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any]) -> None:
+        """The trace of a recorded sub-batch; `source` adds epoch and accuracy to what the settings say."""
+        fixed = {"kind": "training", "framework": f"torch {'.'.join(torch.__version__.split('+')[0].split('.')[:2])}"}
+        meta = step_meta(
+            network=self.settings.network,
+            dataset=f"{self.dataset.name}, {'x'.join(map(str, self.dataset.shape[1:]))}",
+            timesteps=self.settings.timesteps,
+            batch=len(batch.labels),
+            neuron=self.settings.neuron.to_meta(),
+            source={**fixed, **self.settings.to_source(), "labels": batch.labels.tolist(), **source},
+            layers=self.network.layers,
+        )
+        write_trace(path, meta, record.members(), level=1)

@@ -1,0 +1,125 @@
+"""A run on disk: log, checkpoints and traces; a killed run goes on and ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from h2sim.errors import OutputError, TrainingError  # noqa: E402
+from h2sim.trace import load_trace  # noqa: E402
+from h2sim.train import folder as folder_module  # noqa: E402
+from h2sim.train.folder import Report, Run, RunFolder, TracePlan, start_weights  # noqa: E402
+from h2sim.train.session import torch_session  # noqa: E402
+from tests.train.tiny import binary_layers, settings, tiny_trainer  # noqa: E402
+
+PLAN = TracePlan(epochs=(0, 1, 2), batches=2, samples=3, values=True)
+
+
+class Killed(Exception):
+    """Stands for the kill."""
+
+
+def run(path, *, resume=False, kill_at=None, epochs=2, plan=PLAN):
+    """Trains in `path`; `kill_at` ends it after so many iterations, without warning."""
+
+    def step(iteration, total, loss):
+        if iteration == kill_at:
+            raise Killed
+
+    with torch_session():
+        trainer, run_folder = tiny_trainer(epochs=epochs), RunFolder(path)
+        run_folder.resume(trainer.settings, trainer) if resume else run_folder.start(trainer.settings)
+        Run(trainer, run_folder, plan, 20, Report(step=step)).to_the_end()
+    return trainer, run_folder
+
+
+def artefacts(path):
+    """What a run leaves, but for the seconds in its log."""
+    traces = {p.name: p.read_bytes() for p in sorted((path / "traces").iterdir())}
+    log = [line.rpartition(",")[0] for line in (path / "log.csv").read_text().splitlines()]
+    return traces, log
+
+
+def test_a_run_leaves_settings_log_checkpoint_and_the_planned_traces(tmp_path):
+    trainer, _ = run(tmp_path / "run")
+    traces, log = artefacts(tmp_path / "run")
+    assert list(traces) == [f"epoch-00{e}-batch-0{b}.npz" for e in range(3) for b in range(2)]
+    assert log[0] == "epoch,iteration,loss,accuracy,test_samples"
+    assert [line.split(",")[:2] for line in log[1:]] == [["0", "0"], ["1", "5"], ["2", "10"]]
+    assert [line.split(",")[-1] for line in log[1:]] == ["20", "20", "40"]  # all of them after the last epoch
+    assert log[1].split(",")[2] == ""  # no loss before training
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 2
+    assert trainer.iteration == 10
+    last = load_trace(tmp_path / "run" / "traces" / "epoch-002-batch-01.npz")
+    last.check()
+    assert last.meta.batch == 3
+    assert last.meta.source["iteration"] == 11
+    assert f"{last.meta.source['accuracy']}" == log[3].split(",")[3]
+
+
+@pytest.mark.parametrize("kill_at", [1, 5, 7, 10])
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, kill_at, seconds):
+    monkeypatch.setattr(folder_module, "CHECKPOINT_SECONDS", seconds)
+    whole, _ = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=kill_at)
+    resumed, _ = run(tmp_path / "killed", resume=True)
+    assert artefacts(tmp_path / "whole") == artefacts(tmp_path / "killed")
+    for ours, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run(tmp_path / "run")
+    before = artefacts(tmp_path / "run")
+    run(tmp_path / "run", resume=True)
+    assert artefacts(tmp_path / "run") == before
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    run(tmp_path / "run", plan=TracePlan())
+    with pytest.raises(TrainingError, match=r"run: holds a run already: --resume goes on with it"):
+        run(tmp_path / "run")
+
+
+def test_a_run_resumes_only_as_it_began(tmp_path):
+    run(tmp_path / "run", plan=TracePlan())
+    with pytest.raises(TrainingError, match=r"run\.json: epochs: expected 2, as the run began; got 3"):
+        run(tmp_path / "run", resume=True, epochs=3)
+    with pytest.raises(TrainingError, match=r"expected the folder of a training run; got no run\.json"):
+        run(tmp_path / "nowhere", resume=True)
+
+
+def test_damaged_files_are_named(tmp_path):
+    run(tmp_path / "run", plan=TracePlan())
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"nothing of the kind")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: expected a checkpoint of h2sim train; got damage"):
+        run(tmp_path / "run", resume=True)
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"run\.json: cannot be read"):
+        run(tmp_path / "run", resume=True)
+
+
+def test_a_run_needs_a_folder_that_can_be_made(tmp_path):
+    with pytest.raises(OutputError, match="no folder"):
+        run(tmp_path / "missing" / "run")
+
+
+def test_another_run_lends_its_weights_if_they_fit(tmp_path):
+    first, _ = run(tmp_path / "first", plan=TracePlan())
+    second = tiny_trainer(seed=1)
+    start_weights(second, tmp_path / "first")
+    for ours, theirs in zip(second.network.parameters(), first.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    other = tiny_trainer(binary_layers())
+    with pytest.raises(TrainingError, match=r"first: expected weights of this network; got .*(Missing|size mismatch)"):
+        start_weights(other, tmp_path / "first")
+
+
+def test_settings_in_a_run_folder_round_trip(tmp_path):
+    RunFolder(tmp_path / "run").start(settings())
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == json.loads(json.dumps(settings().to_dict()))

@@ -1,0 +1,107 @@
+"""`h2sim train` as a user meets it: files, lines, exit statuses."""
+
+from __future__ import annotations
+
+import builtins
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("mlxtend")
+
+from click.testing import CliRunner  # noqa: E402
+
+from h2sim.cli import main  # noqa: E402
+from h2sim.trace import load_trace  # noqa: E402
+
+SHORT = ["--epochs", "1", "--batch", "8", "--train-samples", "24", "--test-samples", "10", "--timesteps", "2"]
+NOTATION = "4C3S2-AP2-10FC"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def test_training_real_digits_leaves_a_folder_that_the_other_commands_read(tmp_path):
+    run = tmp_path / "run"
+    done = invoke(NOTATION, "mnist-5k", *SHORT, "--trace-epochs", "0,last", "--trace-values", "-o", run)
+    assert done.exit_code == 0, done.output
+    assert "epoch 1 of 1, loss" in done.output
+    assert {p.name for p in run.iterdir()} == {"run.json", "log.csv", "checkpoint.pt", "training.png", "traces"}
+    trace = load_trace(run / "traces" / "epoch-001-batch-00.npz")
+    assert trace.meta.dataset.startswith("mnist-5k")
+    assert trace.meta.source["loss"] == "cross-entropy"
+    assert CliRunner().invoke(main, ["verify", "h2learn", str(trace.path)]).exit_code == 0
+    assert CliRunner().invoke(main, ["run", "h2learn", str(trace.path)]).exit_code == 0
+
+
+def test_options_reach_the_settings_and_the_trace(tmp_path):
+    objective = ["--loss", "mse", "--readout", "rate", "--reduction", "sum", "--loss-scale", "64", "--gradient-dtype"]
+    neuron = ["--threshold", "0.25", "--decay", "0.5", "--window", "0,0.5", "--surrogate-scale", "2", "--detach-reset"]
+    done = invoke(NOTATION, "mnist-5k", *SHORT, *objective, "float16", *neuron, "--size", "14,14", "-o", tmp_path / "r")
+    assert done.exit_code == 0, done.output
+    meta = load_trace(tmp_path / "r" / "traces" / "epoch-001-batch-00.npz").meta
+    assert (meta.neuron.threshold, meta.neuron.decay, meta.neuron.window) == (0.25, 0.5, (0.0, 0.5))
+    assert (meta.neuron.surrogate_scale, meta.neuron.detach_reset) == (2.0, True)
+    assert meta.source["loss_reduction"] == "sum over 8"
+    assert (meta.source["loss_scale"], meta.source["gradient_dtype"]) == (64.0, "float16")
+    assert meta.input_shape == (1, 14, 14)
+    assert meta.layers[-1].spiking
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["objective"]["loss"] == "mse"
+
+
+def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
+    first = [NOTATION, "mnist-5k", *SHORT, "-o", tmp_path / "first"]
+    assert invoke(*first).exit_code == 0
+    assert invoke(*first, "--resume").exit_code == 0
+    again = invoke(*first)
+    assert again.exit_code == 2
+    assert "holds a run already" in again.output
+    second = [NOTATION, "mnist-5k", *SHORT, "--start-from", tmp_path / "first", "-o", tmp_path / "second"]
+    assert invoke(*second).exit_code == 0
+    source = load_trace(tmp_path / "second" / "traces" / "epoch-001-batch-00.npz").meta.source
+    assert source["start_from"].endswith("first")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense!", "mnist-5k"], "nonsense!: no such network"),
+        ([NOTATION, "mnist-6k"], "mnist-6k"),
+        ([NOTATION, "mnist-5k", "--recipe", "stdp"], "training: recipe: expected one of bptt; got 'stdp'"),
+        ([NOTATION, "mnist-5k", "--trace-epochs", "2"], "--trace-epochs: epoch: expected at most 1, the last; got 2"),
+        ([NOTATION, "mnist-5k", "--trace-epochs", "first"], "expected epochs such as 0,2,last; got 'first'"),
+        (
+            [NOTATION, "mnist-5k", "--trace-samples", "9"],
+            "samples: expected at most 8, the batch; got 9",
+        ),
+        ([NOTATION, "mnist-5k", "--window", "1"], "expected two numbers LOW,HIGH; got '1'"),
+        ([NOTATION, "mnist-5k", "--size", "28"], "expected positive integers H,W; got '28'"),
+        ([NOTATION, "mnist-5k", "--window", "1,0"], "window: expected low < high; got [1.0, 0.0]"),
+        ([NOTATION, "mnist-5k", "--start-from", "nowhere"], "nowhere: expected the folder of a training run"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_status_2(tmp_path, arguments, message):
+    done = invoke(*arguments, *SHORT, "-o", tmp_path / "run")
+    assert done.exit_code == 2, done.output
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_torch_it_says_how_to_get_it(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def no_torch(name, *args, **kwargs):
+        if name.startswith("h2sim.train.folder"):
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_torch)
+    done = invoke(NOTATION, "mnist-5k", *SHORT, "-o", tmp_path / "run")
+    assert done.exit_code == 2
+    assert (
+        done.output
+        == "h2sim: torch: expected the package, it comes with h2sim[train] (pip install 'h2sim[train]'); got none\n"
+    )
