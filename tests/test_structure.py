@@ -32,12 +32,14 @@ ALLOWED = {
     "result": {"_version", "activity", "arch", "energy"},
     "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
     "verify": {"verify", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
-    "report": {"report", "activity", "arch", "energy", "errors", "files", "result", "rtl", "trace", "verify", "shapes"},
+    "report": {"report", "datasets", "activity", "arch", "energy", "errors", "files", "result", "rtl", "trace", "verify", "shapes"},
     "rtl": {"rtl", "_version", "arch", "engines", "errors", "reference", "shapes"},
-    "train": {"train", "errors", "files", "shapes", "trace"},
+    "datasets": {"datasets", "errors", "files"},
+    "export": {"export", "errors", "shapes", "trace"},
+    "train": {"train", "datasets", "errors", "export", "files", "kernels", "trace"},
     "cli": {
-        "cli", "_version", "activity", "arch", "energy", "errors", "files", "library", "report", "result", "rtl",
-        "simulate", "trace", "verify",
+        "cli", "_version", "activity", "arch", "datasets", "energy", "errors", "export", "files", "library", "report",
+        "result", "rtl", "simulate", "trace", "train", "verify",
     },
 }  # fmt: skip
 

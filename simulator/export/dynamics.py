@@ -1,0 +1,166 @@
+"""A neuron's membrane potential, window and surrogate height from what was recorded: the check of its adapter.
+
+All tensors are (T, N, ...) in the trace's unit, m = v / gain (NeuronSpec.scale), so that x drives m with factor 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from h2sim.errors import ExportError, at
+from h2sim.export.protocol import NeuronSpec
+
+WIDE = 1e30  # a side of the window that has no end
+_FAR = 1e6
+_SAME = 1e-6  # relative: the same number but for rounding
+_POINTS = 257  # of a round of the search for the window's ends
+_GRADIENT = 1e-4  # of the largest gradient: rounding of T steps, far below what a missing path changes
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where the surrogate's derivative exceeds the threshold: its mask, and (low, high) if that is one interval."""
+
+    mask: torch.Tensor
+    interval: tuple[float, float]
+    exact: bool
+    height: float | None
+
+
+def threshold_of(spec: NeuronSpec) -> float:
+    """The threshold in the trace's unit, as float32."""
+    return float(np.float32(spec.threshold / spec.scale))
+
+
+def membrane_of(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor, eps: float, path: str) -> torch.Tensor:
+    """m[t] from the recorded inputs and the recorded spikes; eps is the rounding of what the model computed in.
+
+    Raises ExportError if any spike is not m >= threshold, but for rounding: then this is not the neuron's equation.
+    """
+    m = spec.membrane(x, s) if spec.membrane else _lif(spec, x, s)
+    threshold = threshold_of(spec)
+    slack = _slack(spec, x, m, eps)
+    wrong = ((m >= threshold) != (s != 0)) & ((m - threshold).abs() > slack)
+    if bool(wrong.any()):
+        got = f"{int(wrong.sum())} of {wrong.numel()} that differ: this is not the neuron's equation or initial state"
+        raise ExportError(at(path, "spikes", f"those of {spec}", got))
+    return m
+
+
+def _lif(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    threshold = threshold_of(spec)
+    kept, out = torch.zeros_like(x[0]), []
+    for x_now, s_now in zip(x, s, strict=True):
+        m = spec.decay * kept + x_now
+        out.append(m)
+        kept = _after_reset(spec, m, s_now, threshold)
+    return torch.stack(out)
+
+
+def _after_reset(spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, threshold: float) -> torch.Tensor:
+    if spec.reset == "zero":
+        return m * (1 - s)
+    return m - threshold * s if spec.reset == "subtract" else m
+
+
+def _slack(spec: NeuronSpec, x: torch.Tensor, m: torch.Tensor, eps: float) -> torch.Tensor:
+    """How far rounding can move m[t]: a few units in the last place of all it is made of, and what decays of it."""
+    unit, threshold = 16 * eps, abs(threshold_of(spec))
+    carried, out = torch.zeros_like(m[0]), []
+    for x_now, m_now in zip(x, m, strict=True):
+        carried = abs(spec.decay) * carried + unit * (x_now.abs() + m_now.abs() + threshold)
+        out.append(carried)
+    return torch.stack(out)
+
+
+def derivative(spec: NeuronSpec, m: torch.Tensor, path: str) -> torch.Tensor:
+    """ds/dv at membrane m by the library's own surrogate; ExportError if it has none."""
+    with torch.enable_grad():
+        u = ((m - threshold_of(spec)) * spec.scale).detach().requires_grad_(True)
+        spikes = spec.fire(u)
+        if not spikes.requires_grad:
+            raise ExportError(at(path, "surrogate", "a gradient", f"none from {spec.surrogate}"))
+        (slope,) = torch.autograd.grad(spikes.sum(), u)
+    return slope.detach()
+
+
+def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Window:
+    """The window mask |ds/dv| > least, and the interval of m that gives it (to neighbouring float32 numbers).
+
+    Raises ExportError if `least` is above the surrogate's peak.
+    """
+
+    def inside(points: torch.Tensor) -> torch.Tensor:
+        return derivative(spec, points.to(m.dtype), path).abs() > least
+
+    threshold = threshold_of(spec)
+    if not bool(inside(torch.tensor([threshold]))[0]):
+        peak = float(derivative(spec, torch.tensor([threshold]), path).abs())
+        wanted = f"less than {peak:g}, the surrogate's derivative at the threshold"
+        raise ExportError(at(path, "window_threshold", wanted, least))
+    far = max(_FAR, 4 * float(m.abs().max()))
+    low, high = (_edge(inside, threshold, side * far) for side in (-1, 1))
+    given = inside(m)
+    mask = (m > low) & (m < high)
+    room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
+    near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
+    exact = not bool(((given != mask) & ~near).any())
+    height = _height(spec, m, mask, (low, high), path) if exact else None
+    return Window(mask if exact else given, (low, high), exact, height)
+
+
+def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: float) -> float:
+    """The float32 number next outside the window on the way from `start` to `far`; WIDE with far's sign if none is."""
+    first = max(abs(start), 1.0) * 2.0**-10
+    steps = [first * 2.0**k for k in range(math.ceil(math.log2(abs(far) / first)) + 1)]
+    points = torch.tensor([start, *(start + math.copysign(step, far) for step in steps)], dtype=torch.float32)
+    while True:
+        outside = ~inside(points)
+        if not bool(outside.any()):
+            return math.copysign(WIDE, far)
+        first_bad = int(outside.int().argmax())
+        good, bad = points[first_bad - 1], points[first_bad]
+        if bool(torch.nextafter(good, bad) == bad):
+            return float(bad)
+        between = torch.linspace(float(good), float(bad), _POINTS, dtype=torch.float64).float()
+        points = torch.unique(torch.cat([good[None], torch.nextafter(good, bad)[None], between, bad[None]]))
+        points = points.flip(0) if far < 0 else points
+
+
+def _height(
+    spec: NeuronSpec, m: torch.Tensor, mask: torch.Tensor, interval: tuple[float, float], path: str
+) -> float | None:
+    """eta in the trace's unit if the surrogate is a rectangle of one height and 0 outside, else None."""
+    low, high = interval
+    if abs(low) >= WIDE or abs(high) >= WIDE:
+        return None
+    outside = torch.cat([torch.tensor([low, high], dtype=m.dtype), m[~mask]])
+    if bool(derivative(spec, outside, path).any()):
+        return None
+    grid = torch.linspace(low, high, 67, dtype=m.dtype)[1:-1]
+    slopes = torch.cat([derivative(spec, grid, path), derivative(spec, m[mask], path)])
+    least, most = float(slopes.min()), float(slopes.max())
+    return most * spec.scale if most - least <= _SAME * abs(most) else None
+
+
+def follows_gradient(
+    spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, path: str
+) -> bool:
+    """Whether dm is what eq. 2.4 and 2.5 make of ds with the library's surrogate: not if a loss reads the membrane."""
+    if spec.membrane is not None:
+        return False
+    slope, threshold = derivative(spec, m, path) * spec.scale, threshold_of(spec)
+    later, worst = torch.zeros_like(m[0]), 0.0
+    for t in reversed(range(m.shape[0])):
+        carried = spec.decay * later
+        back = torch.zeros_like(later)
+        if not spec.detach_reset and spec.reset != "none":
+            back = -carried * (m[t] if spec.reset == "zero" else threshold)
+        later = (carried * (1 - s[t]) if spec.reset == "zero" else carried) + (ds[t] + back) * slope[t]
+        worst = max(worst, float((later - dm[t]).abs().max()))
+    return worst <= _GRADIENT * max(float(dm.abs().max()), float(ds.abs().max()))

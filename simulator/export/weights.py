@@ -1,0 +1,66 @@
+"""A layer's weight, bias and weight gradient as the machine would see them: batch norm folded in, per sub-batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Batch norm in evaluation mode per output channel: y = scale * x + shift."""
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    @property
+    def trivial(self) -> bool:
+        """Whether it changes nothing: no norm at all."""
+        return self.scale.numel() == 1
+
+
+def fold_of(norms: list[Any]) -> Fold | None:
+    """The norms as one scale and shift per channel; None if one works on the batch it sees,
+    is no batch norm or has a scale of 0."""
+    scale: torch.Tensor = torch.ones(1, dtype=torch.float64)
+    shift: torch.Tensor = torch.zeros(1, dtype=torch.float64)
+    for norm in norms:
+        known = isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and not norm.training
+        if not known or norm.running_var is None or norm.running_mean is None:
+            return None
+        own = 1 / (norm.running_var.double().cpu() + norm.eps).sqrt()
+        own = own if norm.weight is None else own * norm.weight.detach().double().cpu()
+        offset = -norm.running_mean.double().cpu() * own
+        offset = offset if norm.bias is None else offset + norm.bias.detach().double().cpu()
+        scale, shift = scale * own, shift * own + offset
+    return Fold(scale, shift) if bool((scale != 0).all()) else None
+
+
+def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias (None if it has none) in float32 with the fold in them."""
+    weight = module.weight.detach().double().cpu()
+    bias = None if module.bias is None else module.bias.detach().double().cpu()
+    if not fold.trivial:
+        weight = weight * fold.scale.reshape(-1, *[1] * (weight.dim() - 1))
+        bias = fold.shift if bias is None else bias * fold.scale + fold.shift
+    return weight.float(), None if bias is None else bias.float()
+
+
+def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """dw of the samples given, x (T or 1, N, ...) and dL/dy (T, N, ...): the sum over timesteps and samples."""
+    x = x.expand(dy.shape[0], *x.shape[1:]).flatten(0, 1)
+    dy = dy.flatten(0, 1)
+    if isinstance(module, nn.Linear):
+        return dy.T @ x
+    shape, padding = module.weight.shape, module.padding
+    if isinstance(padding, str):
+        padding = tuple(size // 2 if padding == "same" else 0 for size in module.kernel_size)
+    with torch.enable_grad():
+        weight = torch.zeros(shape, dtype=x.dtype, requires_grad=True)
+        out = functional.conv2d(x, weight, None, module.stride, padding)
+        (dw,) = torch.autograd.grad(out, weight, dy)
+    return dw

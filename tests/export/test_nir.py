@@ -1,0 +1,121 @@
+"""A NIR graph gives the layers of a network, or one line that names the node which no trace can hold."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from h2sim.errors import ExportError
+from h2sim.trace import Sparsity, load_trace, synthesise, write_trace
+
+nir = pytest.importorskip("nir")
+
+from h2sim.export import load_nir  # noqa: E402
+
+
+def lif(*shape):
+    return nir.LIF(np.ones(shape), np.ones(shape), np.zeros(shape), np.ones(shape))
+
+
+def conv(out, size, inputs=2, kernel=3, stride=1, padding=1, dilation=1, groups=1, **_):
+    weight = np.ones((out, inputs // groups, kernel, kernel))
+    return nir.Conv2d((size, size), weight, stride, padding, dilation, groups, np.ones(out))
+
+
+def pool(cls=nir.AvgPool2d):
+    return cls(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+
+
+def graph(nodes, edges, shape=(2, 8, 8), out=10):
+    every = {"input": nir.Input(np.array(shape)), **nodes, "output": nir.Output(np.array([out]))}
+    return nir.NIRGraph(every, edges, type_check=False)
+
+
+def chain(*nodes, shape=(2, 8, 8), out=10):
+    named = {f"{type(node).__name__.lower()}{i}": node for i, node in enumerate(nodes)}
+    names = ["input", *named, "output"]
+    return graph(named, list(itertools.pairwise(names)), shape, out)
+
+
+def residual(cls=nir.AvgPool2d):
+    nodes = {
+        "c1": conv(4, 8), "l1": lif(4, 8, 8), "c2": conv(4, 8, 4, padding="same"), "l2": lif(4, 8, 8), "p": pool(cls),
+        "l3": lif(4, 4, 4), "f": nir.Flatten(np.array([4, 4, 4]), 0), "fc": nir.Affine(np.ones((10, 64)), np.ones(10)),
+        "li": nir.LI(np.ones(10), np.ones(10), np.zeros(10)),
+    }  # fmt: skip
+    edges = [
+        ("input", "c1"), ("c1", "l1"), ("l1", "c2"), ("c2", "l2"), ("l1", "l2"), ("l2", "p"), ("p", "l3"), ("l3", "f"),
+        ("f", "fc"), ("fc", "li"), ("li", "output"),
+    ]  # fmt: skip
+    return graph(nodes, edges)
+
+
+def test_a_residual_graph_from_a_file_can_be_synthesised(tmp_path):
+    nir.write(tmp_path / "net.nir", residual())
+    network = load_nir(tmp_path / "net.nir", timesteps=3)
+    assert (network.name, network.input_shape, network.timesteps) == ("net", (2, 8, 8), 3)
+    assert [(e["name"], e["kind"], e["inputs"], e.get("spiking", True)) for e in network.layers] == [
+        ("c1", "conv", ["input"], True),
+        ("c2", "conv", ["c1"], False),
+        ("l2", "add", ["c2", "c1"], True),
+        ("p", "pool", ["l2"], True),
+        ("fc", "fc", ["p"], False),
+    ]
+    write_trace(tmp_path / "t.npz", *synthesise(network, 3, 2, Sparsity(0.5, 0.5, 0.5), 0))
+    assert load_trace(tmp_path / "t.npz").meta.layer("p").out_shape == (4, 4, 4)
+
+
+def test_an_analog_input_is_read_by_an_encoding_layer():
+    network = load_nir(residual(), input_kind="analog", name="mine")
+    assert (network.name, network.input_kind) == ("mine", "analog")
+    assert network.layers[0]["kind"] == "encode"
+    flat = load_nir(chain(nir.Linear(np.ones((10, 6))), lif(10), shape=(6,)), input_kind="analog")
+    assert flat.layers[0]["in_shape"] == [6, 1, 1]
+
+
+def test_a_sum_pool_in_front_of_a_neuron_becomes_an_average_and_says_so():
+    network = load_nir(residual(nir.SumPool2d))
+    assert network.layers[3]["kind"] == "pool"
+    assert network.source.endswith("p sums: its neuron's threshold and window are to be divided by the window's size")
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (lambda: chain(conv(4, 8), lif(4, 8, 8), pool(nir.SumPool2d), conv(4, 4, 4), lif(4, 4, 4)),
+         "sumpool2d2: average pool: expected one neuron behind it; got averages that go on to conv2d3"),
+        (lambda: chain(conv(4, 8, groups=2), lif(4, 8, 8)), "NIR graph: conv2d0: expected groups 1.*got 2"),
+        (lambda: chain(conv(4, 8, dilation=2), lif(4, 4, 4)), r"NIR graph: conv2d0: expected dilation 1.*got \[2, 2\]"),
+        (lambda: chain(conv(4, 8, 3), lif(4, 8, 8)), r"conv2d0: expected a weight \(C, 2, kh, kw\).*got"),
+        (lambda: chain(conv(4, 8, kernel=2, padding="same"), lif(4, 8, 8)), "conv2d0: .*'same' with kernel"),
+        (lambda: chain(nir.Linear(np.ones((3, 5))), lif(3)), r"linear0: expected a weight \(F, 128\); got \(3, 5\)"),
+        (lambda: chain(nir.Scale(np.ones(3)), lif(3)), "scale0: expected one of Conv2d, .*; got Scale"),
+        (lambda: chain(pool(), lif(4), shape=(6,)), r"avgpool2d0: expected an input of shape \(C, H, W\); got \[6\]"),
+        (lambda: chain(conv(4, 8, kernel=9, padding=0), lif(4, 1, 1)), "conv2d0: expected a window that fits"),
+        (lambda: chain(lif(2, 8, 8), shape=(8, 8)), r"input: expected an input of shape \(C, H, W\) or \(F,\); got"),
+        (lambda: chain(nir.Linear(np.ones((3, 6))), nir.LI(*np.ones((3, 3))), lif(3), shape=(6,)),
+         "li1: expected a LI at the output only; got lif2 behind it"),
+        (lambda: graph({"a": lif(3)}, [("input", "a"), ("a", "b")], (3,)), "edges: expected names of nodes; got a"),
+        (lambda: graph({"a": lif(3), "b": lif(3)}, [("input", "a"), ("a", "output")], (3,)), "b: expected an edge"),
+        (lambda: graph({"f": nir.Linear(np.ones((3, 3))), "a": lif(3)},
+                       [("input", "f"), ("f", "a"), ("a", "f"), ("a", "output")], (3,)),
+         "f, a, output: expected edges without a cycle; got recurrent connections"),
+        (lambda: graph({"f": nir.Linear(np.ones((2, 3))), "a": lif(3)},
+                       [("input", "f"), ("f", "a"), ("input", "a"), ("a", "output")], (3,)),
+         r"a: expected inputs of one shape \[2\]; got input of \[3\]"),
+        (lambda: graph({"x": nir.Input(np.array([3])), "a": lif(3)}, [("input", "a")], (3,)), "Input: expected one"),
+    ],
+)  # fmt: skip
+def test_a_node_that_no_trace_can_hold_is_refused_by_name(found, why):
+    with pytest.raises(ExportError, match=why) as caught:
+        load_nir(found())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_graph_is_one_line(tmp_path):
+    (tmp_path / "bad.nir").write_bytes(b"not HDF5")
+    for name in ("bad.nir", "none.nir"):
+        with pytest.raises(ExportError, match=rf"{name}: file: expected a NIR graph in HDF5; got"):
+            load_nir(tmp_path / name)
