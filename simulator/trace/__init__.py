@@ -1,9 +1,11 @@
 """Workload traces: the format h2sim-trace version 1, read, checked, written and synthesised."""
 
+from h2sim.trace.like import like
 from h2sim.trace.model import Layer, Neuron, TraceMeta
 from h2sim.trace.network import Network, load_network, parse_notation
 from h2sim.trace.parse import parse_meta
 from h2sim.trace.read import Trace, load_trace
+from h2sim.trace.structure import Structure
 from h2sim.trace.summary import LayerSummary, layer_table
 from h2sim.trace.synth import Sparsity, synthesise
 from h2sim.trace.write import write_trace
@@ -14,9 +16,11 @@ __all__ = [
     "Network",
     "Neuron",
     "Sparsity",
+    "Structure",
     "Trace",
     "TraceMeta",
     "layer_table",
+    "like",
     "load_network",
     "load_trace",
     "parse_meta",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from h2sim.trace.members import MASKS
 from h2sim.trace.model import FORMAT, PHASES, VERSION, TraceMeta
 from h2sim.trace.network import Network
 from h2sim.trace.parse import parse_meta
+from h2sim.trace.structure import Structure, silent_set, structured_mask
 
 # table 5.6 of the source's dissertation: th_f 0.3, th_r - th_l 0.5
 NEURON = {
@@ -51,18 +52,22 @@ def synthesise(
     *,
     layers: Mapping[str, Sparsity] | None = None,
     phases: tuple[str, ...] = PHASES,
+    structure: Structure | None = None,
 ) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
-    """Metadata and members of a trace whose bits are independent coin flips (real masks are not: see trace diff).
+    """Metadata and members of a trace of random masks: independent bits, or with `structure` (real masks have one).
 
     `layers` overrides the sparsity by layer name; `phases` of ('forward',) leaves the gradient masks out. The same
     arguments give the same bytes. Each member has a random stream of its own, by seed and name, so that with one
     seed a sparser mask's bits are a subset of a denser one's. Members come one at a time, ready for write_trace.
-    Raises TraceError for sizes, a seed or a layer name that cannot be.
+    Raises TraceError for sizes, a seed or a layer name that cannot be, and where a structure leaves no room for the bits.
     """
     own = dict(layers or {})
     if type(seed) is not int or seed < 0:
         raise TraceError(at("synthesis", "seed", "an integer of at least 0", repr(seed)))
-    source: dict[str, Any] = {"kind": "synthetic", "method": "independent bits", "seed": seed}
+    method = "independent bits" if structure is None else "Gaussian fields cut at the density"
+    source: dict[str, Any] = {"kind": "synthetic", "method": method, "seed": seed}
+    if structure is not None:
+        source["structure"] = structure.to_dict()
     source["sparsity"] = asdict(sparsity)
     if own:
         source["layer_sparsity"] = {name: asdict(value) for name, value in own.items()}
@@ -74,29 +79,59 @@ def synthesise(
         "timesteps": timesteps,
         "batch": batch,
         "phases": list(phases),
-        "neuron": dict(NEURON),
+        "neuron": {**NEURON, **(network.neuron or {})},
         "source": source,
         "layers": list(network.layers),
     }
     meta = parse_meta(data, network.name)
     for name in own:
         meta.layer(name)
-    return data, _members(meta, sparsity, own, seed)
+
+    def plan(layer: str, kind: str) -> MaskPlan:
+        zeros = getattr(sparsity if layer == "input" else own.get(layer, sparsity), kind)
+        return MaskPlan(zeros, structure if structure and layer != "input" else None)
+
+    return data, random_members(meta, plan, seed, structure.silent_samples if structure else 0.0)
 
 
-def _members(
-    meta: TraceMeta, sparsity: Sparsity, own: Mapping[str, Sparsity], seed: int
+@dataclass(frozen=True)
+class MaskPlan:
+    """What one random mask is to be: its share of zeros, and its structure (None: independent bits)."""
+
+    zeros: float
+    structure: Structure | None = None
+
+
+def random_members(
+    meta: TraceMeta, plan: Callable[[str, str], MaskPlan], seed: int, silent_samples: float, analog_steps: int = 1
 ) -> Iterator[tuple[str, np.ndarray]]:
+    """The members of a trace of random masks; plan(layer or 'input', mask) says what each is to be.
+
+    silent_samples is the share of samples whose gradient masks are empty in all layers that have a structure.
+    """
+    silent = silent_set(meta.batch, silent_samples, _stream(seed, "samples"))
     if meta.analog:
-        shape = (1, meta.batch, *meta.input_shape)
+        shape = (analog_steps, meta.batch, *meta.input_shape)
         yield "input.analog", _stream(seed, "input.analog").random(shape, dtype=np.float32)
     else:
-        yield "input.spikes", _bits(meta, seed, "input.spikes", math.prod(meta.input_shape), sparsity.spikes)
+        yield "input.spikes", _mask(meta, seed, "input", "spikes", meta.input_shape, plan("input", "spikes"), silent)
     for layer in meta.layers:
         for kind in MASKS:
             if "backward" in meta.phases if kind == "grad" else layer.spiking:
-                name = f"{layer.name}.{kind}"
-                yield name, _bits(meta, seed, name, layer.neurons, getattr(own.get(layer.name, sparsity), kind))
+                mask = _mask(meta, seed, layer.name, kind, layer.out_chw, plan(layer.name, kind), silent)
+                yield f"{layer.name}.{kind}", mask
+
+
+def _mask(
+    meta: TraceMeta, seed: int, layer: str, kind: str, chw: tuple[int, int, int], plan: MaskPlan, silent: np.ndarray
+) -> np.ndarray:
+    member = f"{layer}.{kind}"
+    if plan.structure is None:
+        return _bits(meta, seed, member, math.prod(chw), plan.zeros)
+    empty = silent if kind == "grad" else np.zeros_like(silent)
+    channels = _stream(seed, f"{layer}.channels").permutation(chw[0])
+    rng = _stream(seed, member)
+    return structured_mask(rng, meta.timesteps, chw, 1 - plan.zeros, plan.structure, empty, channels, member)
 
 
 def _stream(seed: int, member: str) -> np.random.Generator:

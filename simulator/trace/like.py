@@ -1,0 +1,83 @@
+"""Synthetic twins of a real trace: the same network and the same mean of each mask, with or without its structure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from h2sim.trace.bits import popcount
+from h2sim.trace.members import MASKS
+from h2sim.trace.model import FORMAT, VERSION
+from h2sim.trace.read import Trace
+from h2sim.trace.structure import Structure, measured
+from h2sim.trace.synth import MaskPlan, random_members
+
+
+def like(
+    trace: Trace, seed: int, structure: Structure | Literal["measured"] | None = None
+) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
+    """Metadata and members of a trace whose masks have the means of another's, input and each layer's each mask.
+
+    structure None: independent bits; 'measured': the silent samples, dead channels, clusters and shared places that
+    each mask of the trace has; a Structure: that one in every mask. The metadata says what was measured. The mean over
+    each timestep and sample is the mask's, so what differs between them is not kept. Raises TraceError as synthesise.
+    """
+    meta, silent = trace.meta, silent_samples(trace)
+    found = {name: _plan(trace, *name.rsplit(".", 1), silent, structure) for name in _masks(trace)}
+    if structure == "measured":
+        share = float(silent.mean())
+    else:
+        share = structure.silent_samples if structure else 0.0
+    source: dict[str, Any] = {
+        "kind": "synthetic",
+        "method": "independent bits" if structure is None else "Gaussian fields cut at the density",
+        "seed": seed,
+        "like": {"network": meta.network, "dataset": meta.dataset, "sha256": trace.sha256},
+        "zeros": {name: plan.zeros for name, plan in found.items()},
+    }
+    if structure is not None:
+        source["silent_samples"] = share
+        source["structure"] = {name: plan.structure.to_dict() for name, plan in found.items() if plan.structure}
+    data = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": meta.network,
+        "dataset": "none",
+        "timesteps": meta.timesteps,
+        "batch": meta.batch,
+        "phases": list(meta.phases),
+        "neuron": meta.neuron.model_dump(mode="json"),
+        "source": source,
+        "layers": [layer.model_dump(mode="json", exclude_none=True) for layer in meta.layers],
+    }
+    members = random_members(meta, lambda layer, kind: found[f"{layer}.{kind}"], seed, share, trace.analog_steps)
+    return data, members
+
+
+def silent_samples(trace: Trace) -> np.ndarray:
+    """bool (N,): samples whose gradient is 0 in every layer; none in an inference trace."""
+    silent = np.full(trace.meta.batch, "backward" in trace.meta.phases)
+    if silent.any():
+        for layer in trace.meta.layers:
+            silent &= ~trace.mask(layer.name, "grad").any(axis=(0, 2))
+    return silent
+
+
+def _masks(trace: Trace) -> list[str]:
+    names = [f"{layer.name}.{kind}" for layer in trace.meta.layers for kind in MASKS]
+    return [name for name in ("input.spikes", *names) if trace.has(name)]
+
+
+def _plan(
+    trace: Trace, layer: str, kind: str, silent: np.ndarray, structure: Structure | Literal["measured"] | None
+) -> MaskPlan:
+    meta = trace.meta
+    packed = trace.input_spikes() if layer == "input" else trace.mask(layer, kind)
+    chw = meta.input_shape if layer == "input" else meta.layer(layer).out_chw
+    zeros = 1 - popcount(packed) / (meta.timesteps * meta.batch * math.prod(chw))
+    if structure == "measured":
+        return MaskPlan(zeros, measured(packed, chw, silent if kind == "grad" else np.zeros_like(silent)))
+    return MaskPlan(zeros, structure if layer != "input" else None)

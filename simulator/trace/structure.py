@@ -1,0 +1,137 @@
+"""Masks with the structure that real traces show, where independent coin flips have none.
+
+Whole samples without gradient, channels that never do anything, spatial clusters, and places that are active in all
+channels and timesteps of a sample. A mask is a Gaussian field cut where its density asks: so many of the largest values
+of each timestep and sample are set, which keeps the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from h2sim.errors import TraceError, at
+from h2sim.trace.bits import packed_bytes
+
+Chw = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """silent_samples: share of samples whose gradient is 0 in every layer; dead_channels: share of each layer's
+    channels whose masks are empty; cluster_positions: side of the square over which the field is averaged (1: none);
+    shared: share of the field's variance that all channels and timesteps of a sample have in common.
+    """
+
+    silent_samples: float = 0.0
+    dead_channels: float = 0.0
+    cluster_positions: int = 1
+    shared: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("silent_samples", "dead_channels", "shared"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise TraceError(at("structure", name, "a share from 0 to 1", getattr(self, name)))
+        if type(self.cluster_positions) is not int or not 1 <= self.cluster_positions <= 256:
+            raise TraceError(at("structure", "cluster_positions", "an integer from 1 to 256", self.cluster_positions))
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+STRUCTURE_FIELDS = tuple(field.name for field in fields(Structure))
+
+
+def silent_set(samples: int, share: float, seed_rng: np.random.Generator) -> np.ndarray:
+    """bool (N,): which samples have no gradient, round(share * N) of them."""
+    silent = np.zeros(samples, bool)
+    silent[seed_rng.permutation(samples)[: round(share * samples)]] = True
+    return silent
+
+
+def structured_mask(
+    rng: np.random.Generator,
+    timesteps: int,
+    chw: Chw,
+    density: float,
+    structure: Structure,
+    silent: np.ndarray,
+    channel_order: np.ndarray,
+    where: str,
+) -> np.ndarray:
+    """A packed mask (T, N, bytes) whose mean over all bits is `density`.
+
+    silent (N,) are the samples that stay empty; the first round(dead_channels * C) of channel_order (C,) are dead.
+    Raises TraceError where the samples and channels that are left cannot hold so many bits.
+    """
+    channels, height, width = chw
+    dead = channel_order[: round(structure.dead_channels * channels)]
+    alive = np.setdiff1d(np.arange(channels), dead)
+    live = (~silent).mean() * len(alive) / channels
+    if density > live + 1e-12:
+        wanted = f"at most {live:.4g} of the bits set, with the samples and channels that are not empty"
+        raise TraceError(at(where, "density", wanted, f"{density:.4g}"))
+    packed = np.zeros((timesteps, len(silent), packed_bytes(math.prod(chw))), np.uint8)
+    bits_each = density / live * len(alive) * height * width if live else 0.0
+    common = _field(rng, (len(silent), 1, height, width), structure.cluster_positions)
+    for t in range(timesteps):
+        own = _field(rng, (len(silent), len(alive), height, width), structure.cluster_positions)
+        field = math.sqrt(structure.shared) * common + math.sqrt(1 - structure.shared) * own
+        for n in np.flatnonzero(~silent):
+            mask = np.zeros(chw, bool)
+            mask[alive] = _largest(field[n], bits_each, rng)
+            packed[t, n] = np.packbits(mask.reshape(-1))
+    return packed
+
+
+def _largest(field: np.ndarray, count: float, rng: np.random.Generator) -> np.ndarray:
+    """bool: the `count` largest values, the fraction of a bit by chance."""
+    n_bits = min(field.size, int(count) + int(rng.random() < count - int(count)))
+    chosen = np.zeros(field.size, bool)
+    if n_bits:
+        chosen[np.argpartition(field.reshape(-1), field.size - n_bits)[field.size - n_bits :]] = True
+    return chosen.reshape(field.shape)
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> np.ndarray:
+    """Gaussian noise of variance 1, float32, averaged over side x side positions."""
+    *outer, height, width = shape
+    noise = rng.standard_normal((*outer, height + side - 1, width + side - 1), dtype=np.float32)
+    if side == 1:
+        return noise
+    for axis in (-2, -1):
+        total = np.cumsum(noise, axis=axis, dtype=np.float64)
+        first = np.zeros_like(np.take(total, [0], axis=axis))
+        total = np.concatenate([first, total], axis=axis)
+        size = total.shape[axis] - side
+        noise = np.take(total, range(side, side + size), axis) - np.take(total, range(size), axis)
+    return (noise / side).astype(np.float32)
+
+
+def measured(packed: np.ndarray, chw: Chw, silent: np.ndarray) -> Structure:
+    """The structure of a packed mask (T, N, bytes); `silent` (N,) are samples without gradient, left out.
+
+    Clusters and what is shared come from correlations of neighbouring and of equal positions; the correlation of the
+    fields behind two masks is taken as sin(pi/2 * correlation of the masks), exact for masks half full.
+    """
+    bits = np.unpackbits(packed[:, ~silent], axis=2, count=math.prod(chw)).reshape(len(packed), -1, *chw)
+    if not bits.size or not bits.any():
+        return Structure()
+    dead = ~bits.any(axis=(0, 1, 3, 4))
+    alive = bits[:, :, ~dead]
+    density = float(alive.mean())
+    variance = density * (1 - density)
+    if variance == 0 or chw[1] * chw[2] == 1:
+        return Structure(dead_channels=float(dead.mean()))
+    pairs = [(alive[..., 1:, :], alive[..., :-1, :]), (alive[..., 1:], alive[..., :-1])]
+    both = [float((a & b).mean()) for a, b in pairs if a.size]
+    near = _latent((sum(both) / len(both) - density**2) / variance)
+    places = alive.mean(axis=(0, 2))
+    shared = _latent(float(places.var()) / variance)
+    return Structure(0.0, float(dead.mean()), max(1, min(16, round(1 / max(1 - near, 1 / 16)))), shared)
+
+
+def _latent(correlation: float) -> float:
+    return math.sin(math.pi / 2 * min(1.0, max(0.0, correlation)))
