@@ -10,6 +10,7 @@ _FOLDERS = {
     "energy table": ("h2sim.energy_tables", "", ".yaml"),
     "network": ("h2sim.workloads", "networks", ".yaml"),
     "trace": ("h2sim.workloads", "traces", ".npz"),
+    "sparsity": ("h2sim.workloads", "", ".yaml"),
 }
 
 

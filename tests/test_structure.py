@@ -32,7 +32,10 @@ ALLOWED = {
     "result": {"_version", "activity", "arch", "energy"},
     "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
     "verify": {"verify", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
-    "report": {"report", "datasets", "activity", "arch", "energy", "errors", "files", "result", "rtl", "trace", "verify", "shapes"},
+    "report": {
+        "report", "activity", "arch", "datasets", "energy", "errors", "files", "result", "rtl", "shapes", "trace",
+        "verify",
+    },
     "rtl": {"rtl", "_version", "arch", "engines", "errors", "reference", "shapes"},
     "datasets": {"datasets", "errors", "files"},
     "export": {"export", "errors", "shapes", "trace"},

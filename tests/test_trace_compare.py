@@ -228,7 +228,9 @@ def test_a_folder_stands_for_the_mean_of_its_traces(tmp_path, trace, other):
     good("compare", trace, other, group, "--csv", tmp_path / "c.csv", "--markdown", tmp_path / "c.md")
     rows = pd.read_csv(tmp_path / "c.csv", keep_default_na=False)
     keys = ["layer", "phase", "engine", "quantity"]
-    one, two, mean = (rows[rows.trace == name].set_index(keys).value for name in ("tiny", "other", f"{group}, mean of 2"))
+    one, two, mean = (
+        rows[rows.trace == name].set_index(keys).value for name in ("tiny", "other", f"{group}, mean of 2")
+    )
     assert len(mean) == len(one) == len(two)
     for key in mean.index:
         pair = float(one[key]), float(two[key])

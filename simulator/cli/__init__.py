@@ -13,6 +13,7 @@ from h2sim.cli.support import Commands
 from h2sim.cli.trace import trace
 from h2sim.cli.train import train
 from h2sim.cli.verify import verify
+from h2sim.cli.workload import workload
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,12 +26,13 @@ def main() -> None:
       h2sim run h2learn mnist-digits
       h2sim verify h2learn mnist-digits
       h2sim trace info mnist-digits
+      h2sim workload list
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
       h2sim arch show h2learn > mine.yaml
     """
 
 
-for command in (run, verify, arch, trace, train, rtl, explain):
+for command in (run, verify, arch, trace, workload, train, rtl, explain):
     main.add_command(command)
 
 __all__ = ["main"]

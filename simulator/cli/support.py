@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from h2sim.errors import H2SimError
+from h2sim.errors import H2SimError, NetworkError
 from h2sim.files import check_writable, write_text
+
+if TYPE_CHECKING:
+    from h2sim.trace import Network
 
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
 Progress = Callable[[str, int, int], None]
@@ -48,6 +51,19 @@ def extra(name: str) -> Iterator[None]:
         if missing == "h2sim":
             raise
         fail(f"{missing}: expected the package, it comes with h2sim[{name}] (pip install 'h2sim[{name}]'); got none")
+
+
+def find_network(name: str, input_shape: tuple[int, int, int] | None = None, classes: int | None = None) -> Network:
+    """A network by name, file (.yaml, or a NIR graph in .nir) or notation, for another input or other classes."""
+    from h2sim.trace import load_network
+
+    if name.endswith(".nir"):
+        from h2sim.export import load_nir
+
+        if input_shape or classes:
+            raise NetworkError(f"{name}: expected no other input shape or classes than the graph's own")
+        return load_nir(name)
+    return load_network(name, input_shape, classes)
 
 
 class IntsType(click.ParamType):

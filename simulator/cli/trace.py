@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import click
 
 from h2sim import library
 from h2sim.cli.look import compare, diff, plot
-from h2sim.cli.support import check_target, console
+from h2sim.cli.support import IntsType, check_target, console, find_network
 
 KINDS = ("spikes", "window", "grad")
 
 
 @click.group()
 def trace() -> None:
-    """List, look at, check and synthesise traces.
+    """List, look at, check, compare and synthesise traces.
 
     \b
     Examples:
       h2sim trace list
       h2sim trace info mnist-digits
       h2sim trace check my.npz
-      h2sim trace synth cifar10 --sparsity spikes=0.9,window=0.8,grad=0.9 -o cifar10.npz
+      h2sim trace plot mnist-digits --layer conv2
+      h2sim trace diff a.npz b.npz
+      h2sim trace compare mnist-digits --twins both
+      h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz
     """
 
 
 @trace.command("list")
 def list_() -> None:
-    """Shipped traces, and networks that `trace synth` knows.
+    """Shipped traces, and networks that `trace synth` knows (`h2sim workload list` says more).
 
     \b
     Example:
@@ -70,11 +75,13 @@ def check(file: str) -> None:
 
 
 class SparsityType(click.ParamType):
-    """0.75 for all masks, or spikes=0.9,window=0.8,grad=0.9."""
+    """0.75 for all masks, or spikes=0.9,window=0.8,grad=0.9, or table-3.2."""
 
     name = "sparsity"
 
     def convert(self, value, param, ctx):
+        if value == "table-3.2":
+            return value
         try:
             if "=" not in value:
                 return dict.fromkeys(KINDS, float(value))
@@ -86,43 +93,95 @@ class SparsityType(click.ParamType):
         return given
 
 
-class ShapeType(click.ParamType):
-    """C,H,W."""
+class LayerSparsityType(click.ParamType):
+    """NAME=spikes=..,window=..,grad=.. or NAME=0.75."""
 
-    name = "C,H,W"
+    name = "layer sparsity"
 
     def convert(self, value, param, ctx):
-        parts = value.split(",")
-        if len(parts) != 3 or not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-            self.fail(f"expected three positive integers C,H,W; got {value!r}", param, ctx)
-        return tuple(int(p) for p in parts)
+        layer, equals, rest = value.partition("=")
+        if not layer or not equals:
+            self.fail(f"expected NAME=0.75 or NAME=spikes=..,window=..,grad=..; got {value!r}", param, ctx)
+        return layer, SparsityType().convert(rest, param, ctx)
+
+
+class StructureType(click.ParamType):
+    """silent=0.5,dead=0.2,cluster=3,shared=0.4, or measured."""
+
+    name = "structure"
+    FIELDS: ClassVar = {"silent": float, "dead": float, "cluster": int, "shared": float}
+
+    def convert(self, value, param, ctx):
+        if value == "measured":
+            return value
+        given = dict(part.partition("=")[::2] for part in value.split(","))
+        try:
+            return {name.strip(): self.FIELDS[name.strip()](text) for name, text in given.items()}
+        except (KeyError, ValueError):
+            self.fail(f"expected silent=..,dead=..,cluster=..,shared=.. or measured; got {value!r}", param, ctx)
 
 
 @trace.command()
-@click.argument("network")
-@click.option("--sparsity", type=SparsityType(), required=True, help="Fraction of zeros: one number, or per mask.")
+@click.argument("network", required=False)
+@click.option("--sparsity", type=SparsityType(), help="Fraction of zeros: one number, per mask, or table-3.2.")
+@click.option("--layer", "layers", type=LayerSparsityType(), multiple=True, help="Of one layer; repeatable.")
+@click.option("--structure", type=StructureType(), help="Silent samples, dead channels, ... [default: none].")
+@click.option("--like", "like_file", metavar="TRACE", help="Network, sizes and the mean of each mask from a trace.")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The trace to write.")
-@click.option("--timesteps", type=click.IntRange(1, 65536), default=10, show_default=True)
+@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--batch", type=click.IntRange(1, 65536), default=4, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--input-shape", type=ShapeType(), help="Of the network input; needed with a notation.")
-def synth(network, sparsity, output, timesteps, batch, seed, input_shape) -> None:
-    """Write a trace of synthetic masks (independent bits) for NETWORK, marked as synthetic.
+@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
+def synth(network, sparsity, layers, structure, like_file, output, timesteps, batch, seed, input_shape) -> None:
+    """Write a trace of synthetic masks for NETWORK, or --like a real trace; it is marked as synthetic.
 
-    NETWORK is a shipped network, a network file, or the notation itself. Real masks are not independent bits: use
-    this where no real trace is to be had, and say so.
+    NETWORK is a shipped network, a network file, or the notation itself. Real masks are not independent bits, the
+    default: --structure adds silent=S (share of samples without gradient), dead=D (share of channels), cluster=K
+    (positions) and shared=R (share of the variance that all channels and timesteps have in common), or, with --like,
+    `measured`. `h2sim trace compare --twins both` shows what that makes of cycles. --sparsity table-3.2 takes what the
+    source reports of its networks.
 
     \b
     Examples:
-      h2sim trace synth cifar10 --sparsity spikes=0.9,window=0.8,grad=0.9 -o cifar10.npz
-      h2sim trace synth 32C3-AP2-10FC --input-shape 1,28,28 --sparsity 0.75 -o small.npz
+      h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz
+      h2sim trace synth cifar10 --sparsity spikes=0.9,window=0.8,grad=0.9 --structure silent=0.5,cluster=3 -o c.npz
+      h2sim trace synth 32C3-AP2-10FC --input-shape 1,28,28 --sparsity 0.75 --layer conv1=0.5 -o small.npz
+      h2sim trace synth --like mnist-digits --structure measured -o twin.npz
     """
-    from h2sim.trace import Sparsity, load_network, synthesise, write_trace
+    from h2sim.trace import like, load_trace, write_trace
 
     check_target(output)
-    meta, members = synthesise(load_network(network, input_shape), timesteps, batch, Sparsity(**sparsity), seed)
+    if like_file:
+        if network or sparsity or layers or timesteps or input_shape:
+            raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")
+        meta, members = like(load_trace(like_file), seed, _structure(structure, measurable=True))
+    else:
+        meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape)
     write_trace(output, meta, members)
-    click.echo(f"{output}: synthetic trace of {meta['network']}, seed {seed}")
+    click.echo(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
+
+
+def _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape):
+    from h2sim.trace import Sparsity, reported_sparsity, synthesise
+
+    if not network or not sparsity:
+        raise click.UsageError("expected NETWORK and --sparsity, or --like TRACE")
+    described = find_network(network, input_shape)
+    every, own = reported_sparsity(described) if sparsity == "table-3.2" else (Sparsity(**sparsity), {})
+    own |= {name: Sparsity(**given) for name, given in layers}
+    steps = timesteps or described.timesteps
+    return synthesise(described, steps, batch, every, seed, layers=own, structure=_structure(structure, False))
+
+
+def _structure(given, measurable: bool):
+    from h2sim.trace import Structure
+
+    if given == "measured" and not measurable:
+        raise click.UsageError("--structure measured needs --like TRACE, to measure it in")
+    if given is None or given == "measured":
+        return given
+    names = {"silent": "silent_samples", "dead": "dead_channels", "cluster": "cluster_positions", "shared": "shared"}
+    return Structure(**{names[name]: value for name, value in given.items()})
 
 
 for command in (plot, diff, compare):

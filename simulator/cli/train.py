@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import IntsType, console, extra
+from h2sim.cli.support import IntsType, console, extra, find_network
 from h2sim.errors import NetworkError, TrainingError, at
 
 DTYPES = ("float32", "float16", "float16-flush")
@@ -139,7 +139,6 @@ def train(network, dataset, output, **options) -> None:
 def _trainer(network, dataset, output, options):
     """The trainer at the point where it starts or goes on, and its folder."""
     from h2sim.datasets import load_dataset
-    from h2sim.trace import load_network
     from h2sim.train.folder import RunFolder, start_weights
     from h2sim.train.trainer import Trainer
 
@@ -147,7 +146,8 @@ def _trainer(network, dataset, output, options):
     data = load_dataset(
         dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"]
     )
-    described = load_network(network, data.shape, data.classes)
+    given = network.endswith(".nir")  # a graph's shapes are written out
+    described = find_network(network) if given else find_network(network, data.shape, data.classes)
     settings = _settings(described, dataset, steps, options)
     trainer, folder = Trainer(settings, list(described.layers), data), RunFolder(output)
     if options["resume"]:
@@ -161,10 +161,8 @@ def _trainer(network, dataset, output, options):
 
 def _own_timesteps(network: str) -> int:
     """A network file's timesteps; 10 for a notation, which has none."""
-    from h2sim.trace import load_network
-
     try:
-        return load_network(network).timesteps
+        return find_network(network).timesteps
     except NetworkError:  # a notation needs the data set's shape; anything else is reported when that is known
         return 10
 

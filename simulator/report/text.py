@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TITLES = {"forward": "Forward", "weight_update": "Weight update", "backward": "Backward"}
 
 
-def _table(title: str, left: list[str], right: list[str]) -> Table:
+def new_table(title: str, left: list[str], right: list[str]) -> Table:
     table = Table(
         title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0)
     )
@@ -65,7 +65,7 @@ def _source_line(source: dict[str, Any]) -> str:
 
 
 def _engine_table(result: Result) -> Table:
-    table = _table(
+    table = new_table(
         "Engines, one steady sub-batch (cycles)",
         ["engine"],
         ["busy", "compute", "fill", "read", "write", "wait", "utilisation", "occupancy", "energy uJ", "area mm2"],
@@ -83,7 +83,7 @@ def _engine_table(result: Result) -> Table:
 
 
 def _layer_table(result: Result, layers: tuple[str, ...]) -> Table:
-    table = _table(
+    table = new_table(
         "Layers (stalls: operands read, results written, waiting for others)",
         ["layer", "phase", "engine"],
         ["start", "compute", "fill", "read", "write", "wait", "occupancy", "off-chip kB", "energy uJ"],
@@ -103,7 +103,7 @@ def _layer_table(result: Result, layers: tuple[str, ...]) -> Table:
 
 
 def _step(console: Console, result: Result) -> None:
-    a, cost, table = result.activity, result.cost, _table("Step", ["what"], ["value"])
+    a, cost, table = result.activity, result.cost, new_table("Step", ["what"], ["value"])
     seconds, per_sample = result.steady_seconds, max(1, a.samples)
     useful = sum(row.useful_operations for row in a.layers)
     rows = [
@@ -128,7 +128,7 @@ def _step(console: Console, result: Result) -> None:
 
 def verify_table(console: Console, report: VerifyReport) -> None:
     """Largest difference per layer and quantity."""
-    table = _table(
+    table = new_table(
         "Values through the engines' data paths against the trace",
         ["layer", "quantity"],
         ["checked", "wrong", "undecided", "largest difference", "tolerance", ""],
@@ -153,26 +153,26 @@ def trace_table(console: Console, trace: Trace, rows: list[LayerSummary]) -> Non
     values = "with values" if trace.has_values else "masks only: cannot be verified"
     console.print(f"phases: {', '.join(meta.phases)}; {values}")
     console.print()
-    table = _table(
+    table = new_table(
         "Output sparsity: neurons outside the window; input sparsity: dm = 0",
         ["layer", "kind", "shape"],
         ["neurons", "spike rate", "output sp.", "input sp.", "samples without gradient"],
     )
     for row in rows:
         shape = "x".join(map(str, row.out_shape))
-        percent = [_percent(v) for v in (row.spike_rate, row.output_sparsity, row.input_sparsity)]
+        shares = [percent(v) for v in (row.spike_rate, row.output_sparsity, row.input_sparsity)]
         silent = "-" if row.samples_without_gradient is None else f"{row.samples_without_gradient} of {meta.batch}"
-        table.add_row(row.layer, row.kind, shape, f"{row.neurons:,}", *percent, silent)
+        table.add_row(row.layer, row.kind, shape, f"{row.neurons:,}", *shares, silent)
     console.print(table)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
 def arch_table(console: Console, machines: list[Arch]) -> None:
     """Machines, a line each."""
-    table = _table("Machines", ["name", "forward", "weight update", "backward"], ["clock MHz", "peak TFLOPS"])
+    table = new_table("Machines", ["name", "forward", "weight update", "backward"], ["clock MHz", "peak TFLOPS"])
     for arch in machines:
         sizes = [f"{e.rows}x{e.columns}x{e.parallelism}" for e in (getattr(arch.engines, name) for name in ENGINES)]
         table.add_row(arch.name, *sizes, f"{arch.clock_hz / 1e6:g}", f"{peak_flops(arch) / 1e12:.2f}")
@@ -191,14 +191,14 @@ def keys_table(console: Console, keys: dict[str, str]) -> None:
 
 def rtl_table(console: Console, rows: list[tuple[str, str, int, int]], cycles: int, mutations: dict) -> None:
     """What a co-simulation found: (engine, kind of layer, cases, disagreeing cases) and the mutations' counts."""
-    table = _table("RTL against the simulator", ["engine", "layer"], ["cases", "disagree"])
+    table = new_table("RTL against the simulator", ["engine", "layer"], ["cases", "disagree"])
     for engine, kind, cases, wrong in rows:
         table.add_row(TITLES[engine], kind, f"{cases:,}", str(wrong))
     console.print(table)
     total, wrong = sum(row[2] for row in rows), sum(row[3] for row in rows)
     console.print(f"{total:,} cases, {wrong} disagree; {cycles:,} RTL cycles")
     if mutations:
-        table = _table("Mutations of the simulator", ["engine", "mutation"], ["cases that notice"])
+        table = new_table("Mutations of the simulator", ["engine", "mutation"], ["cases that notice"])
         for engine, noticed in mutations.items():
             for name, count in noticed.items():
                 table.add_row(TITLES[engine], name, f"{count:,}")
@@ -208,7 +208,9 @@ def rtl_table(console: Console, rows: list[tuple[str, str, int, int]], cycles: i
 
 def unit_area_table(console: Console, rows: list[UnitArea]) -> None:
     """Synthesised units: cells and flip-flops of one, how many the engine has, um2 where cells have areas."""
-    table = _table("Units, synthesised one by one", ["unit"], ["instances", "cells", "flip-flops", "um2", "all, mm2"])
+    table = new_table(
+        "Units, synthesised one by one", ["unit"], ["instances", "cells", "flip-flops", "um2", "all, mm2"]
+    )
     for row in rows:
         area = (
             ("-", "-")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from h2sim.activity import ENGINES
 from h2sim.errors import TraceError
-from h2sim.report.text import TITLES, _percent, _table
+from h2sim.report.text import TITLES, new_table, percent
 from h2sim.result import Result
 from h2sim.trace.read import Trace
 from h2sim.trace.summary import TraceSummary, summarise, trace_counts
@@ -120,7 +120,7 @@ def compare_tables(console: Console, rows: Sequence[Compared]) -> None:
     first = rows[0].result
     console.print(f"h2sim trace compare: {first.arch.name}, energy table {first.energy_table.name}", markup=False)
     for sheet in sheets(rows):
-        table = _table(sheet.title, [], [])
+        table = new_table(sheet.title, [], [])
         for name in sheet.left:
             table.add_column(name, overflow="fold")  # names give way, numbers do not
         for name in sheet.right:
@@ -189,7 +189,7 @@ def _masks(rows: Sequence[Compared]) -> Sheet:
         m, work = row.masks, row.result.workload
         silent = "-" if m.samples_without_gradient is None else f"{m.samples_without_gradient} of {row.samples}"
         source = "SYNTHETIC" if work.source == "synthetic" else work.source
-        shares = [_percent(share) for share in (m.spike_rate, m.output_sparsity, m.input_sparsity)]
+        shares = [percent(share) for share in (m.spike_rate, m.output_sparsity, m.input_sparsity)]
         body.append(
             [str(number), row.label, work.network, row.dataset, source, str(row.timesteps), *shares, silent]
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h2sim.report.text import _percent, _table
+from h2sim.report.text import new_table, percent
 from h2sim.trace.bits import popcount
 from h2sim.trace.members import MASKS, VALUES
 from h2sim.trace.model import TraceMeta
@@ -231,7 +231,7 @@ def _alone(diff: TraceDiff) -> Iterator[str]:
 def _fields_table(diff: TraceDiff):
     from rich.text import Text
 
-    table = _table("Metadata that differs", ["field"], [])
+    table = new_table("Metadata that differs", ["field"], [])
     for name in ("A", "B"):
         table.add_column(name, overflow="fold")
     for row in diff.fields:
@@ -246,16 +246,16 @@ def _told(value: Any) -> str:
 def _mask_table(diff: TraceDiff):
     from rich.text import Text
 
-    table = _table(
+    table = new_table(
         "Masks: share of set bits, and the bits that are set in one trace only",
         ["member"], ["rate A", "rate B", "bits", "differ", "share", "only in A", "only in B"],
     )  # fmt: skip
     for m in diff.masks:
-        rates = _percent(m.rate_a), _percent(m.rate_b)
+        rates = percent(m.rate_a), percent(m.rate_b)
         if m.bits is None or m.differ is None:
             table.add_row(Text(m.member), *rates, "-", "shapes differ", "-", "-", "-")
         else:
-            counts = f"{m.bits:,}", f"{m.differ:,}", _percent(m.differ / m.bits), f"{m.only_a:,}", f"{m.only_b:,}"
+            counts = f"{m.bits:,}", f"{m.differ:,}", percent(m.differ / m.bits), f"{m.only_a:,}", f"{m.only_b:,}"
             table.add_row(Text(m.member), *rates, *counts)
     return table
 
@@ -263,7 +263,7 @@ def _mask_table(diff: TraceDiff):
 def _value_table(diff: TraceDiff):
     from rich.text import Text
 
-    table = _table("Values", ["member"], ["elements", "differ", "largest |a - b|", "relative"])
+    table = new_table("Values", ["member"], ["elements", "differ", "largest |a - b|", "relative"])
     table.add_column("type")
     for v in diff.values:
         kind = v.a if v.a == v.b else f"{v.a} / {v.b}"

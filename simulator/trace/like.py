@@ -27,10 +27,7 @@ def like(
     """
     meta, silent = trace.meta, silent_samples(trace)
     found = {name: _plan(trace, *name.rsplit(".", 1), silent, structure) for name in _masks(trace)}
-    if structure == "measured":
-        share = float(silent.mean())
-    else:
-        share = structure.silent_samples if structure else 0.0
+    share = structure.silent_samples if isinstance(structure, Structure) else float(silent.mean() if structure else 0)
     source: dict[str, Any] = {
         "kind": "synthetic",
         "method": "independent bits" if structure is None else "Gaussian fields cut at the density",

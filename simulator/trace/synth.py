@@ -59,7 +59,7 @@ def synthesise(
     `layers` overrides the sparsity by layer name; `phases` of ('forward',) leaves the gradient masks out. The same
     arguments give the same bytes. Each member has a random stream of its own, by seed and name, so that with one
     seed a sparser mask's bits are a subset of a denser one's. Members come one at a time, ready for write_trace.
-    Raises TraceError for sizes, a seed or a layer name that cannot be, and where a structure leaves no room for the bits.
+    Raises TraceError for sizes, a seed or a layer name that cannot be, or a structure that leaves no room for the bits.
     """
     own = dict(layers or {})
     if type(seed) is not int or seed < 0:

@@ -109,8 +109,9 @@ class SpikingNetwork(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of the network input."""
-        return tuple(self.layers[0]["in_shape"])
+        """(C, H, W) of the network input, (F,) where a fully connected layer reads it flattened."""
+        first = self.layers[0]
+        return tuple(first["in_shape"]) if "in_shape" in first else (first["in_features"],)
 
     @property
     def classes(self) -> int:

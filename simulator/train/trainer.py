@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class Trainer:
 
     def _check_fit(self) -> None:
         network, dataset = self.network, self.dataset
-        if network.input_shape != tuple(dataset.shape):
+        shape = dataset.shape if len(network.input_shape) == 3 else (math.prod(dataset.shape),)
+        if network.input_shape != tuple(shape):
             wanted = f"{list(network.input_shape)}, the network's input"
             raise TrainingError(at(dataset.name, "sample shape", wanted, list(dataset.shape)))
         if network.classes != dataset.classes:

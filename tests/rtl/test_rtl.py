@@ -156,36 +156,6 @@ LIBERTY = """library(test) {
 
 
 @pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
-def test_yosys_counts_the_cells_of_every_unit(tmp_path):
-    from h2sim.rtl.area import unit_areas
-
-    rows = list(unit_areas(of_engine(changed(), "forward", WIDTHS, (3, 3)), None))
-    assert [(row.module, row.instances) for row in rows] == [("forward_column", 2), ("forward_lut_pe", 4)]
-    lut_bits = 3 * 8 * WIDTHS.sum_bits
-    assert all(row.cells > row.flip_flops for row in rows)
-    assert rows[1].flip_flops >= lut_bits  # three sub-LUTs of eight entries
-
-
-LIBERTY = """library(test) {
-  cell(BUF) { area: 2; pin(A) { direction: input; } pin(Y) { direction: output; function: "A"; } }
-  cell(INV) { area: 1; pin(A) { direction: input; } pin(Y) { direction: output; function: "A'"; } }
-  cell(NAND2) { area: 2; pin(A) { direction: input; } pin(B) { direction: input; }
-    pin(Y) { direction: output; function: "(A*B)'"; } }
-  cell(DFF) { area: 8; ff(IQ, IQN) { clocked_on: C; next_state: D; }
-    pin(C) { direction: input; clock: true; } pin(D) { direction: input; }
-    pin(Q) { direction: output; function: "IQ"; } }
-}
-"""
-
-
-def test_a_file_without_cells_is_no_liberty_file(tmp_path):
-    (tmp_path / "empty.lib").write_text("library (nothing) {}\n")
-    parameters = forward_parameters(load_arch("h2learn"))
-    with pytest.raises(ToolError, match=r"empty\.lib: expected a Liberty file with cells; got none in it"):
-        next(area.unit_areas(parameters, tmp_path / "empty.lib"))
-
-
-@pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
 def test_a_liberty_file_gives_areas(tmp_path):
     from h2sim.rtl.area import unit_areas
 

@@ -151,6 +151,21 @@ def test_settings_that_cannot_be_are_refused(changes, message):
         tiny_trainer(**changes)
 
 
+def test_a_network_of_products_alone_reads_the_image_flattened(tmp_path):
+    layers = [
+        {"name": "fc1", "kind": "fc", "inputs": ["input"], "in_features": 36, "out_features": 8},
+        {"name": "fc2", "kind": "fc", "inputs": ["fc1"], "in_features": 8, "out_features": 2},
+    ]
+    trainer, _ = stepped(tiny_trainer(layers), 2)
+    _, record, part = trainer.recorded_step(samples=4, values=True)
+    trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
+    assert verify_trace(load_arch("h2learn"), load_trace(tmp_path / "t.npz")).passed
+    with pytest.raises(
+        TrainingError, match=r"halves: sample shape: expected \[35\], the network's input; got \[1, 6, 6\]"
+    ):
+        tiny_trainer([{**layers[0], "in_features": 35}, layers[1]])
+
+
 def test_a_data_set_that_does_not_fit_the_network_is_refused():
     wide = [{**binary_layers()[0], "in_shape": [2, 6, 6]}, binary_layers()[1]]
     with pytest.raises(TrainingError, match=r"halves: sample shape: expected \[2, 6, 6\], the network's input; got"):
