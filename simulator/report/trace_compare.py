@@ -19,7 +19,6 @@ from h2sim.trace.summary import TraceSummary, summarise, trace_counts
 if TYPE_CHECKING:
     from rich.console import Console
 
-RATES = ("spike_rate", "output_sparsity", "input_sparsity")
 MOST_BESIDE = 5  # traces beside the first in one table of layers: what 120 columns hold
 CSV_HEAD = (
     "trace", "network", "dataset", "source", "layer", "phase", "engine", "quantity", "value", "ratio_to_first",
@@ -90,8 +89,10 @@ def mean_of(label: str, rows: Sequence[Compared]) -> Compared:
             raise TraceError(f"{label}: expected traces of one network and T; got {first.label} and {row.label}")
     silent = [row.masks.samples_without_gradient for row in rows]
     masks = TraceSummary(
-        *(_mean([getattr(row.masks, name) for row in rows]) for name in RATES),
-        samples_without_gradient=None if None in silent else sum(n for n in silent if n is not None),
+        _mean([row.masks.spike_rate for row in rows]),
+        _mean([row.masks.output_sparsity for row in rows]),
+        _mean([row.masks.input_sparsity for row in rows]),
+        None if None in silent else sum(n for n in silent if n is not None),
     )
     numbers = {name: math.fsum(row.numbers[name] for row in rows) / len(rows) for name in first.numbers}
     cells = {cell: math.fsum(row.cells[cell] for row in rows) / len(rows) for cell in first.cells}

@@ -26,7 +26,7 @@ def like(
     each timestep and sample is the mask's, so what differs between them is not kept. Raises TraceError as synthesise.
     """
     meta, silent = trace.meta, silent_samples(trace)
-    found = {name: _plan(trace, *name.rsplit(".", 1), silent, structure) for name in _masks(trace)}
+    found = {f"{layer}.{kind}": _plan(trace, layer, kind, silent, structure) for layer, kind in _masks(trace)}
     share = structure.silent_samples if isinstance(structure, Structure) else float(silent.mean() if structure else 0)
     source: dict[str, Any] = {
         "kind": "synthetic",
@@ -63,9 +63,10 @@ def silent_samples(trace: Trace) -> np.ndarray:
     return silent
 
 
-def _masks(trace: Trace) -> list[str]:
-    names = [f"{layer.name}.{kind}" for layer in trace.meta.layers for kind in MASKS]
-    return [name for name in ("input.spikes", *names) if trace.has(name)]
+def _masks(trace: Trace) -> list[tuple[str, str]]:
+    """(layer or 'input', mask) of the masks that a trace has."""
+    names = [("input", "spikes"), *((layer.name, kind) for layer in trace.meta.layers for kind in MASKS)]
+    return [(layer, kind) for layer, kind in names if trace.has(f"{layer}.{kind}")]
 
 
 def _plan(

@@ -98,7 +98,7 @@ def _largest(field: np.ndarray, count: float, rng: np.random.Generator) -> np.nd
 def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> np.ndarray:
     """Gaussian noise of variance 1, float32, averaged over side x side positions."""
     *outer, height, width = shape
-    noise = rng.standard_normal((*outer, height + side - 1, width + side - 1), dtype=np.float32)
+    noise: np.ndarray = rng.standard_normal((*outer, height + side - 1, width + side - 1), dtype=np.float32)
     if side == 1:
         return noise
     for axis in (-2, -1):

@@ -120,11 +120,11 @@ def compiled_membrane_gradient(
     grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, neuron: Neuron
 ) -> torch.Tensor:
     """The same as membrane_gradient without rounding, in one pass over memory."""
-    grad = torch.empty_like(membrane)
-    arrays = [_flat(values) for values in (grad_spikes.contiguous(), membrane, spikes)]
-    low, high = neuron.window
-    scalars = (neuron.decay, low, high, neuron.surrogate_scale, float(not neuron.detach_reset))
-    kernels.backward(*arrays, *(_f32(value) for value in scalars), _flat(grad))
+    grad, (low, high) = torch.empty_like(membrane), neuron.window
+    kernels.backward(
+        _flat(grad_spikes.contiguous()), _flat(membrane), _flat(spikes), _f32(neuron.decay), _f32(low), _f32(high),
+        _f32(neuron.surrogate_scale), _f32(not neuron.detach_reset), _flat(grad),
+    )  # fmt: skip
     return grad
 
 

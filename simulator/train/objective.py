@@ -42,7 +42,8 @@ class Objective:
         `batch` is the number of samples that the mean is over, if these N are a part of a batch.
         """
         scores = output.mean(0)
-        whole = self.reduction == "mean" and batch in (None, len(labels))
+        batch = len(labels) if batch is None else batch
+        whole = self.reduction == "mean" and batch == len(labels)
         if self.loss == "ce":
             loss = functional.cross_entropy(scores, labels, reduction="mean" if whole else "sum")
         else:
