@@ -120,7 +120,7 @@ def train(network, dataset, output, **options) -> None:
       h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run
       h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
-      h2sim run h2learn run/traces/epoch-004-batch-00.npz
+      h2sim run h2learn run/traces/epoch-004/batch-00.npz
     """
     from h2sim.train.session import prepare_process
 

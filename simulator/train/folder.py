@@ -159,9 +159,9 @@ class Run:
     def _traced(self, number: int, epoch: int) -> float:
         plan = self.plan
         loss, record, part = self.trainer.recorded_step(plan.samples, plan.values)
-        folder = self.folder.path / "traces"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"epoch-{epoch:03d}-batch-{number:02d}.npz"
+        folder = self.folder.path / "traces" / f"epoch-{epoch:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"batch-{number:02d}.npz"
         source = {
             "epoch": epoch,
             "iteration": epoch * self.trainer.iterations_per_epoch + number,

@@ -38,7 +38,7 @@ def run(path, *, resume=False, kill_at=None, epochs=2, plan=PLAN):
 
 def artefacts(path):
     """What a run leaves, but for the seconds in its log."""
-    traces = {p.name: p.read_bytes() for p in sorted((path / "traces").iterdir())}
+    traces = {f"{p.parent.name}/{p.name}": p.read_bytes() for p in sorted((path / "traces").glob("*/*"))}
     log = [line.rpartition(",")[0] for line in (path / "log.csv").read_text().splitlines()]
     return traces, log
 
@@ -46,14 +46,14 @@ def artefacts(path):
 def test_a_run_leaves_settings_log_checkpoint_and_the_planned_traces(tmp_path):
     trainer, _ = run(tmp_path / "run")
     traces, log = artefacts(tmp_path / "run")
-    assert list(traces) == [f"epoch-00{e}-batch-0{b}.npz" for e in range(3) for b in range(2)]
+    assert list(traces) == [f"epoch-00{e}/batch-0{b}.npz" for e in range(3) for b in range(2)]
     assert log[0] == "epoch,iteration,loss,accuracy,test_samples"
     assert [line.split(",")[:2] for line in log[1:]] == [["0", "0"], ["1", "5"], ["2", "10"]]
     assert [line.split(",")[-1] for line in log[1:]] == ["20", "20", "40"]  # all of them after the last epoch
     assert log[1].split(",")[2] == ""  # no loss before training
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 2
     assert trainer.iteration == 10
-    last = load_trace(tmp_path / "run" / "traces" / "epoch-002-batch-01.npz")
+    last = load_trace(tmp_path / "run" / "traces" / "epoch-002" / "batch-01.npz")
     last.check()
     assert last.meta.batch == 3
     assert last.meta.source["iteration"] == 11

@@ -29,7 +29,7 @@ def test_training_real_digits_leaves_a_folder_that_the_other_commands_read(tmp_p
     assert done.exit_code == 0, done.output
     assert "epoch 1 of 1, loss" in done.output
     assert {p.name for p in run.iterdir()} == {"run.json", "log.csv", "checkpoint.pt", "training.png", "traces"}
-    trace = load_trace(run / "traces" / "epoch-001-batch-00.npz")
+    trace = load_trace(run / "traces" / "epoch-001" / "batch-00.npz")
     assert trace.meta.dataset.startswith("mnist-5k")
     assert trace.meta.source["loss"] == "cross-entropy"
     assert CliRunner().invoke(main, ["verify", "h2learn", str(trace.path)]).exit_code == 0
@@ -41,7 +41,7 @@ def test_options_reach_the_settings_and_the_trace(tmp_path):
     neuron = ["--threshold", "0.25", "--decay", "0.5", "--window", "0,0.5", "--surrogate-scale", "2", "--detach-reset"]
     done = invoke(NOTATION, "mnist-5k", *SHORT, *objective, "float16", *neuron, "--size", "14,14", "-o", tmp_path / "r")
     assert done.exit_code == 0, done.output
-    meta = load_trace(tmp_path / "r" / "traces" / "epoch-001-batch-00.npz").meta
+    meta = load_trace(tmp_path / "r" / "traces" / "epoch-001" / "batch-00.npz").meta
     assert (meta.neuron.threshold, meta.neuron.decay, meta.neuron.window) == (0.25, 0.5, (0.0, 0.5))
     assert (meta.neuron.surrogate_scale, meta.neuron.detach_reset) == (2.0, True)
     assert meta.source["loss_reduction"] == "sum over 8"
@@ -60,7 +60,7 @@ def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
     assert "holds a run already" in again.output
     second = [NOTATION, "mnist-5k", *SHORT, "--start-from", tmp_path / "first", "-o", tmp_path / "second"]
     assert invoke(*second).exit_code == 0
-    source = load_trace(tmp_path / "second" / "traces" / "epoch-001-batch-00.npz").meta.source
+    source = load_trace(tmp_path / "second" / "traces" / "epoch-001" / "batch-00.npz").meta.source
     assert source["start_from"].endswith("first")
 
 
