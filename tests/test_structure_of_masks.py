@@ -25,10 +25,15 @@ from h2sim.trace import (
 )
 from h2sim.trace.bits import popcount
 from h2sim.trace.like import silent_samples
-from h2sim.trace.structure import measured, structured_mask
+from h2sim.trace.structure import Channels, measured, structured_mask
 from tests.look import RESIDUAL
 
 NOTATION, SHAPE = "8C3-AP2-16C3-10FC", (2, 16, 16)
+
+
+def some_channels(count):
+    """Channels that die in their order, with unequal offsets."""
+    return Channels(np.arange(count), np.random.default_rng(5).standard_normal(count, dtype=np.float32))
 
 
 def made(structure=None, sparsity=None, seed=0, **kwargs):
@@ -56,9 +61,9 @@ def test_a_structured_mask_has_the_density_that_was_asked(silent, dead, fill, cl
     rng, chw, samples = np.random.default_rng(seed), (6, 9, 7), 8
     empty = np.zeros(samples, bool)
     empty[: round(silent * samples)] = True
-    structure = Structure(0.0, dead, cluster, shared)
+    structure = Structure(0.0, dead, cluster, shared, 0.5 * (1 - shared))
     live = (~empty).mean() * (6 - round(dead * 6)) / 6
-    packed = structured_mask(rng, 3, chw, fill * live, structure, empty, np.arange(6), "m")
+    packed = structured_mask(rng, 3, chw, fill * live, structure, empty, some_channels(6), "m")
     found = bits(packed, chw)
     assert abs(found.mean() - fill * live) <= 1 / (6 * 9 * 7)  # a bit by chance in each timestep and sample
     assert not found[:, empty].any()
@@ -72,6 +77,7 @@ def test_silent_samples_have_no_gradient_in_any_layer_and_still_spike():
     assert silent[0].sum() == 4
     assert members["conv1.spikes"].any(axis=(0, 2)).all()
     assert meta["source"]["structure"]["silent_samples"] == 0.5
+    assert meta["source"]["silent_samples"] == "4 of 8"
     assert meta["source"]["kind"] == "synthetic"
 
 
@@ -100,12 +106,14 @@ def test_clusters_make_neighbours_alike_and_shared_places_make_channels_alike():
 
 def test_measuring_a_structured_mask_finds_its_structure_again():
     rng, chw, none = np.random.default_rng(0), (16, 24, 24), np.zeros(4, bool)
-    for dead, cluster, shared in ((0.25, 1, 0.0), (0.0, 4, 0.0), (0.5, 1, 0.6)):
-        packed = structured_mask(rng, 8, chw, 0.2, Structure(0, dead, cluster, shared), none, np.arange(16), "m")
+    for dead, cluster, shared, own in ((0.25, 1, 0.0, 0.0), (0.0, 4, 0.0, 0.0), (0.5, 1, 0.6, 0.0), (0.0, 1, 0.0, 0.4)):
+        structure = Structure(0, dead, cluster, shared, own)
+        packed = structured_mask(rng, 8, chw, 0.2, structure, none, some_channels(16), "m")
         found = measured(packed, chw, none)
         assert found.dead_channels == dead
         assert found.cluster_positions == pytest.approx(cluster, abs=1.5)
         assert found.shared == pytest.approx(shared, abs=0.2)
+        assert found.channels == pytest.approx(own, abs=0.2)
 
 
 def test_the_same_arguments_give_the_same_bits_and_another_seed_others():
@@ -119,6 +127,11 @@ def test_the_same_arguments_give_the_same_bits_and_another_seed_others():
     ("arguments", "message"),
     [
         ({"silent_samples": 1.5}, r"structure: silent_samples: expected a share from 0 to 1; got 1\.5"),
+        ({"shared": None}, r"structure: shared: expected a share from 0 to 1; got None"),
+        (
+            {"shared": 0.6, "channels": 0.6},
+            r"shared \+ channels: expected a share of at most 1 together; got 0\.6 \+ 0\.6",
+        ),
         ({"cluster_positions": 0}, r"structure: cluster_positions: expected an integer from 1 to 256; got 0"),
     ],
 )
@@ -201,8 +214,13 @@ def test_the_command_writes_what_was_asked(tmp_path):
         (["mnist"], "expected NETWORK and --sparsity, or --like TRACE"),
         (["mnist", "--like", "x.npz"], "--like takes network, sizes and sparsities from its trace"),
         (["mnist", "--sparsity", "0.5", "--structure", "measured"], "--structure measured needs --like TRACE"),
-        (["mnist", "--sparsity", "0.5", "--structure", "blobs=3"], "expected silent=..,dead=..,cluster=..,shared=.."),
+        (
+            ["mnist", "--sparsity", "0.5", "--structure", "blobs=3"],
+            "expected silent=..,dead=..,cluster=..",
+        ),
         (["mnist", "--sparsity", "0.5", "--layer", "conv9=0.5"], "layer 'conv9': no such layer"),
+        (["mnist", "--sparsity", "0.5", "--layer", "fc1=table-3.2"], "expected numbers for one layer"),
+        (["--like", "x.npz", "--batch", "8"], "--like takes network, sizes and sparsities from its trace"),
         (["mnist", "--sparsity", "0.5", "--layer", "conv1"], "expected NAME=0.75 or NAME=spikes=.."),
         (["vgg5", "--sparsity", "table-3.2"], "table-3.2: network: expected one of mnist"),
     ],

@@ -35,14 +35,14 @@ def test_networks_have_as_many_layers_as_their_name_says(name, weighted):
     )
 
 
-def test_the_networks_that_the_issue_names_are_all_there():
+def test_every_network_of_the_sources_is_there():
     sources = {"mnist", "cifar10", "nmnist", "cifar10-dvs", "imagenet", "loihi", "fpga", "gpu-cifar10", "gpu-alexnet"}
     others = {"resnet34", "vgg5", "vgg11", "resnet12", "vgg6", "vgg16", "resnet20", "robust-fc", "robust-conv"}
     assert sources | others <= set(library.names("network"))
 
 
 @pytest.mark.parametrize("name", ["resnet12", "resnet20", "vgg16", "attack-gesture", "robust-conv"])
-def test_residual_and_plain_networks_of_the_siblings_run(tmp_path, name):
+def test_residual_and_plain_networks_of_other_papers_run(tmp_path, name):
     meta, members = synthesise(load_network(name), 1, 1, Sparsity(0.9, 0.8, 0.9), seed=0)
     write_trace(tmp_path / "t.npz", meta, members, compress=False)
     assert simulate(load_arch("h2learn"), load_trace(tmp_path / "t.npz")).activity.steady_cycles > 0
@@ -55,6 +55,12 @@ def test_another_data_set_changes_the_input_and_the_classes():
     assert load_network("vgg5").layers[-1]["out_features"] == 10
     with pytest.raises(NetworkError, match=r"conv256: last layer: expected kind 'fc', to give it .*; got 'conv'"):
         load_network("conv256", classes=10)
+
+
+@pytest.mark.parametrize("classes", [0, -1, True, 2.5, 1 << 40])
+def test_classes_that_cannot_be_are_refused(classes):
+    with pytest.raises(NetworkError, match=r"mnist: classes: expected an integer from 1 to 1048576; got"):
+        load_network("mnist", classes=classes)
 
 
 def test_a_network_file_may_give_the_neuron_of_its_source(tmp_path):
@@ -131,3 +137,16 @@ def test_a_nir_graph_shows_as_a_network(tmp_path):
     refused = invoke("show", tmp_path / "m.nir", "--input-shape", "1,2,3")
     assert refused.exit_code == 2
     assert "expected no other input shape or classes than the graph's own" in refused.output
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path):
+    meta, members = synthesise(load_network("4C3-10FC", (1, 6, 6)), 1, 1, Sparsity(0.5, 0.5, 0.5), seed=0)
+    conv, fc = meta["layers"]
+    layers = [{**conv, "name": "[bold]c"}, {**fc, "inputs": ["[bold]c"]}]
+    renamed = {name.replace("conv1", "[bold]c"): array for name, array in members}
+    write_trace(tmp_path / "t.npz", {**meta, "network": "[/b]x", "layers": layers}, renamed)
+    for command in (["trace", "info"], ["run", "h2learn"]):
+        done = CliRunner().invoke(main, [*command, str(tmp_path / "t.npz")])
+        assert done.exit_code == 0, done.output
+        assert "[/b]x" in done.output
+        assert "[bold]c" in done.output

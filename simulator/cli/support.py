@@ -108,8 +108,8 @@ def console(*, err: bool = False):
 
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
-        return Console(stderr=err)
-    return Console(file=stream, width=120, color_system=None, force_terminal=False)
+        return Console(stderr=err, markup=False, emoji=False)  # names come from files
+    return Console(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
 
 
 @contextmanager

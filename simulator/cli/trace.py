@@ -102,14 +102,16 @@ class LayerSparsityType(click.ParamType):
         layer, equals, rest = value.partition("=")
         if not layer or not equals:
             self.fail(f"expected NAME=0.75 or NAME=spikes=..,window=..,grad=..; got {value!r}", param, ctx)
+        if rest == "table-3.2":
+            self.fail(f"expected numbers for one layer; got {value!r}", param, ctx)
         return layer, SparsityType().convert(rest, param, ctx)
 
 
 class StructureType(click.ParamType):
-    """silent=0.5,dead=0.2,cluster=3,shared=0.4, or measured."""
+    """silent=0.5,dead=0.2,cluster=3,shared=0.3,channels=0.1, or measured."""
 
     name = "structure"
-    FIELDS: ClassVar = {"silent": float, "dead": float, "cluster": int, "shared": float}
+    FIELDS: ClassVar = {"silent": float, "dead": float, "cluster": int, "shared": float, "channels": float}
 
     def convert(self, value, param, ctx):
         if value == "measured":
@@ -118,7 +120,9 @@ class StructureType(click.ParamType):
         try:
             return {name.strip(): self.FIELDS[name.strip()](text) for name, text in given.items()}
         except (KeyError, ValueError):
-            self.fail(f"expected silent=..,dead=..,cluster=..,shared=.. or measured; got {value!r}", param, ctx)
+            self.fail(
+                f"expected silent=..,dead=..,cluster=..,shared=..,channels=.. or measured; got {value!r}", param, ctx
+            )
 
 
 @trace.command()
@@ -129,7 +133,7 @@ class StructureType(click.ParamType):
 @click.option("--like", "like_file", metavar="TRACE", help="Network, sizes and the mean of each mask from a trace.")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The trace to write.")
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
-@click.option("--batch", type=click.IntRange(1, 65536), default=4, show_default=True)
+@click.option("--batch", type=click.IntRange(1, 65536), help="[default: 4]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
 def synth(network, sparsity, layers, structure, like_file, output, timesteps, batch, seed, input_shape) -> None:
@@ -137,9 +141,9 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
 
     NETWORK is a shipped network, a network file, or the notation itself. Real masks are not independent bits, the
     default: --structure adds silent=S (share of samples without gradient), dead=D (share of channels), cluster=K
-    (positions) and shared=R (share of the variance that all channels and timesteps have in common), or, with --like,
-    `measured`. `h2sim trace compare --twins both` shows what that makes of cycles. --sparsity table-3.2 takes what the
-    source reports of its networks.
+    (positions), shared=R (share of the variance that all channels and timesteps have in common) and channels=V (share
+    that is a channel's own), or, with --like, `measured`. `h2sim trace compare --twins both` shows what that makes of
+    cycles. --sparsity table-3.2 takes what the source reports of its networks.
 
     \b
     Examples:
@@ -152,11 +156,11 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
 
     check_target(output)
     if like_file:
-        if network or sparsity or layers or timesteps or input_shape:
+        if network or sparsity or layers or timesteps or batch or input_shape:
             raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")
         meta, members = like(load_trace(like_file), seed, _structure(structure, measurable=True))
     else:
-        meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape)
+        meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch or 4, seed, input_shape)
     write_trace(output, meta, members)
     click.echo(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
 
@@ -180,8 +184,8 @@ def _structure(given, measurable: bool):
         raise click.UsageError("--structure measured needs --like TRACE, to measure it in")
     if given is None or given == "measured":
         return given
-    names = {"silent": "silent_samples", "dead": "dead_channels", "cluster": "cluster_positions", "shared": "shared"}
-    return Structure(**{names[name]: value for name, value in given.items()})
+    long = {"silent": "silent_samples", "dead": "dead_channels", "cluster": "cluster_positions"}
+    return Structure(**{long.get(name, name): value for name, value in given.items()})
 
 
 for command in (plot, diff, compare):

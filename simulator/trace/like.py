@@ -36,7 +36,7 @@ def like(
         "zeros": {name: plan.zeros for name, plan in found.items()},
     }
     if structure is not None:
-        source["silent_samples"] = share
+        source["silent_samples"] = f"{round(share * meta.batch)} of {meta.batch}"
         source["structure"] = {name: plan.structure.to_dict() for name, plan in found.items() if plan.structure}
     data = {
         "format": FORMAT,

@@ -21,6 +21,7 @@ from h2sim.yamlfile import read_mapping
 _CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
 _POOL = re.compile(r"AP(?P<kernel>\d{1,5})")
 _FC = re.compile(r"(?P<out>\d{1,8})FC")
+MOST_CLASSES = 1 << 20
 _NOTATION = re.compile(r"\d+(C|FC)[0-9A-Za-z()\-]*")
 
 
@@ -82,6 +83,8 @@ def load_network(
 
 
 def _with_classes(network: Network, classes: int) -> tuple[dict[str, Any], ...]:
+    if type(classes) is not int or not 1 <= classes <= MOST_CLASSES:
+        raise NetworkError(at(network.name, "classes", f"an integer from 1 to {MOST_CLASSES}", repr(classes)))
     last = network.layers[-1]
     if last["kind"] != "fc":
         raise NetworkError(at(network.name, "last layer", "kind 'fc', to give it other classes", repr(last["kind"])))

@@ -1,14 +1,14 @@
 """Masks with the structure that real traces show, where independent coin flips have none.
 
-Whole samples without gradient, channels that never do anything, spatial clusters, and places that are active in all
-channels and timesteps of a sample. A mask is a Gaussian field cut where its density asks: so many of the largest values
-of each timestep and sample are set, which keeps the mean.
+Whole samples without gradient, channels that never do anything and channels that do more than others, spatial clusters,
+and places that are active in all channels and timesteps of a sample. A mask is a Gaussian field cut where its density
+asks: so many of the largest values of each timestep and sample are set, which keeps the mean.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -16,24 +16,31 @@ from h2sim.errors import TraceError, at
 from h2sim.trace.bits import packed_bytes
 
 Chw = tuple[int, int, int]
+LARGEST_CLUSTER = 16  # positions, that measuring finds
 
 
 @dataclass(frozen=True)
 class Structure:
     """silent_samples: share of samples whose gradient is 0 in every layer; dead_channels: share of each layer's
     channels whose masks are empty; cluster_positions: side of the square over which the field is averaged (1: none);
-    shared: share of the field's variance that all channels and timesteps of a sample have in common.
+    shared: share of the field's variance that all channels and timesteps of a sample have in common; channels: share
+    that is a channel's own, the same everywhere and in all masks of a layer.
     """
 
     silent_samples: float = 0.0
     dead_channels: float = 0.0
     cluster_positions: int = 1
     shared: float = 0.0
+    channels: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("silent_samples", "dead_channels", "shared"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise TraceError(at("structure", name, "a share from 0 to 1", getattr(self, name)))
+        for name in ("silent_samples", "dead_channels", "shared", "channels"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+                raise TraceError(at("structure", name, "a share from 0 to 1", repr(value)))
+        if self.shared + self.channels > 1 + 1e-9:
+            together = f"{self.shared} + {self.channels}"
+            raise TraceError(at("structure", "shared + channels", "a share of at most 1 together", together))
         if type(self.cluster_positions) is not int or not 1 <= self.cluster_positions <= 256:
             raise TraceError(at("structure", "cluster_positions", "an integer from 1 to 256", self.cluster_positions))
 
@@ -41,7 +48,16 @@ class Structure:
         return asdict(self)
 
 
-STRUCTURE_FIELDS = tuple(field.name for field in fields(Structure))
+@dataclass(frozen=True)
+class Channels:
+    """What a layer's masks have in common: in which order (C,) its channels die, and their offsets (C,)."""
+
+    order: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def draw(cls, channels: int, rng: np.random.Generator) -> Channels:
+        return cls(rng.permutation(channels), rng.standard_normal(channels, dtype=np.float32))
 
 
 def silent_set(samples: int, share: float, seed_rng: np.random.Generator) -> np.ndarray:
@@ -58,16 +74,16 @@ def structured_mask(
     density: float,
     structure: Structure,
     silent: np.ndarray,
-    channel_order: np.ndarray,
+    layer: Channels,
     where: str,
 ) -> np.ndarray:
     """A packed mask (T, N, bytes) whose mean over all bits is `density`.
 
-    silent (N,) are the samples that stay empty; the first round(dead_channels * C) of channel_order (C,) are dead.
+    silent (N,) are the samples that stay empty; the first round(dead_channels * C) of the layer's order are dead.
     Raises TraceError where the samples and channels that are left cannot hold so many bits.
     """
     channels, height, width = chw
-    dead = channel_order[: round(structure.dead_channels * channels)]
+    dead = layer.order[: round(structure.dead_channels * channels)]
     alive = np.setdiff1d(np.arange(channels), dead)
     live = (~silent).mean() * len(alive) / channels
     if density > live + 1e-12:
@@ -75,10 +91,11 @@ def structured_mask(
         raise TraceError(at(where, "density", wanted, f"{density:.4g}"))
     packed = np.zeros((timesteps, len(silent), packed_bytes(math.prod(chw))), np.uint8)
     bits_each = density / live * len(alive) * height * width if live else 0.0
-    common = _field(rng, (len(silent), 1, height, width), structure.cluster_positions)
+    common = math.sqrt(structure.shared) * _field(rng, (len(silent), 1, height, width), structure.cluster_positions)
+    common = common + math.sqrt(structure.channels) * layer.offsets[alive][:, None, None]
+    rest = math.sqrt(max(0.0, 1 - structure.shared - structure.channels))
     for t in range(timesteps):
-        own = _field(rng, (len(silent), len(alive), height, width), structure.cluster_positions)
-        field = math.sqrt(structure.shared) * common + math.sqrt(1 - structure.shared) * own
+        field = common + rest * _field(rng, (len(silent), len(alive), height, width), structure.cluster_positions)
         for n in np.flatnonzero(~silent):
             mask = np.zeros(chw, bool)
             mask[alive] = _largest(field[n], bits_each, rng)
@@ -113,8 +130,9 @@ def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> np.nd
 def measured(packed: np.ndarray, chw: Chw, silent: np.ndarray) -> Structure:
     """The structure of a packed mask (T, N, bytes); `silent` (N,) are samples without gradient, left out.
 
-    Clusters and what is shared come from correlations of neighbouring and of equal positions; the correlation of the
-    fields behind two masks is taken as sin(pi/2 * correlation of the masks), exact for masks half full.
+    Clusters, what is shared and what is a channel's own come from the correlations of neighbouring positions, of equal
+    positions and within channels; the correlation of the fields behind two masks is taken as
+    sin(pi/2 * correlation of the masks), exact for masks half full.
     """
     bits = np.unpackbits(packed[:, ~silent], axis=2, count=math.prod(chw)).reshape(len(packed), -1, *chw)
     if not bits.size or not bits.any():
@@ -128,9 +146,12 @@ def measured(packed: np.ndarray, chw: Chw, silent: np.ndarray) -> Structure:
     pairs = [(alive[..., 1:, :], alive[..., :-1, :]), (alive[..., 1:], alive[..., :-1])]
     both = [float((a & b).mean()) for a, b in pairs if a.size]
     near = _latent((sum(both) / len(both) - density**2) / variance)
-    places = alive.mean(axis=(0, 2))
-    shared = _latent(float(places.var()) / variance)
-    return Structure(0.0, float(dead.mean()), max(1, min(16, round(1 / max(1 - near, 1 / 16)))), shared)
+    shared = _latent(float(alive.mean(axis=(0, 2)).var()) / variance)
+    channels = _latent(float(alive.mean(axis=(0, 1, 3, 4)).var()) / variance)
+    inner = (near - channels) / (1 - channels) if channels < 1 else 0.0
+    cluster = round(1 / max(1 - inner, 1 / LARGEST_CLUSTER))
+    scale = max(1.0, shared + channels)
+    return Structure(0.0, float(dead.mean()), max(1, cluster), shared / scale, channels / scale)
 
 
 def _latent(correlation: float) -> float:

@@ -16,7 +16,7 @@ from h2sim.trace.members import MASKS
 from h2sim.trace.model import FORMAT, PHASES, VERSION, TraceMeta
 from h2sim.trace.network import Network
 from h2sim.trace.parse import parse_meta
-from h2sim.trace.structure import Structure, silent_set, structured_mask
+from h2sim.trace.structure import Channels, Structure, silent_set, structured_mask
 
 # table 5.6 of the source's dissertation: th_f 0.3, th_r - th_l 0.5
 NEURON = {
@@ -68,6 +68,7 @@ def synthesise(
     source: dict[str, Any] = {"kind": "synthetic", "method": method, "seed": seed}
     if structure is not None:
         source["structure"] = structure.to_dict()
+        source["silent_samples"] = f"{round(structure.silent_samples * batch)} of {batch}"
     source["sparsity"] = asdict(sparsity)
     if own:
         source["layer_sparsity"] = {name: asdict(value) for name, value in own.items()}
@@ -129,7 +130,7 @@ def _mask(
     if plan.structure is None:
         return _bits(meta, seed, member, math.prod(chw), plan.zeros)
     empty = silent if kind == "grad" else np.zeros_like(silent)
-    channels = _stream(seed, f"{layer}.channels").permutation(chw[0])
+    channels = Channels.draw(chw[0], _stream(seed, f"{layer}.channels"))
     rng = _stream(seed, member)
     return structured_mask(rng, meta.timesteps, chw, 1 - plan.zeros, plan.structure, empty, channels, member)
 
