@@ -18,6 +18,7 @@ from h2sim.errors import TrainingError, at
 from h2sim.files import check_writable, replacing, write_text
 from h2sim.train.settings import Settings
 from h2sim.train.trainer import Trainer
+from h2sim.train.writer import TraceWriter
 
 CHECKPOINT_SECONDS = 60.0
 COLUMNS = ("epoch", "iteration", "loss", "accuracy", "test_samples", "seconds")
@@ -125,9 +126,14 @@ class Run:
         self.trainer, self.folder, self.plan = trainer, folder, plan
         self.test_samples, self.report = test_samples, report
         self.saved = self.began = time.monotonic()
+        self.writer = TraceWriter(report.trace)
 
     def to_the_end(self) -> None:
         """All that is left of the run."""
+        with self.writer:
+            self._iterate()
+
+    def _iterate(self) -> None:
         trainer, per_epoch = self.trainer, self.trainer.iterations_per_epoch
         while True:
             done = trainer.iteration
@@ -169,8 +175,7 @@ class Run:
             "loss_value": loss,
             "samples": f"the first {plan.samples} of a batch: rows {part.rows.tolist()}",
         }
-        self.trainer.write_trace(path, record, part, source)
-        self.report.trace(path)
+        self.writer.submit(path, lambda place: self.trainer.write_trace(place, record, part, source))
         return loss
 
     def _accuracy_of(self, epoch: int) -> float | None:
@@ -197,5 +202,6 @@ class Run:
         self._save()
 
     def _save(self) -> None:
+        self.writer.wait()  # a run that goes on from here has its earlier traces
         self.folder.save(self.trainer)
         self.saved = time.monotonic()

@@ -9,10 +9,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from h2sim.errors import OutputError, TrainingError  # noqa: E402
+from h2sim.files import write_text  # noqa: E402
 from h2sim.trace import load_trace  # noqa: E402
 from h2sim.train import folder as folder_module  # noqa: E402
 from h2sim.train.folder import Report, Run, RunFolder, TracePlan, start_weights  # noqa: E402
 from h2sim.train.session import torch_session  # noqa: E402
+from h2sim.train.writer import TraceWriter  # noqa: E402
 from tests.train.tiny import binary_layers, settings, tiny_trainer  # noqa: E402
 
 PLAN = TracePlan(epochs=(0, 1, 2), batches=2, samples=3, values=True)
@@ -123,3 +125,16 @@ def test_another_run_lends_its_weights_if_they_fit(tmp_path):
 def test_settings_in_a_run_folder_round_trip(tmp_path):
     RunFolder(tmp_path / "run").start(settings())
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == json.loads(json.dumps(settings().to_dict()))
+
+
+def test_a_trace_that_cannot_be_written_stops_the_run(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"), TraceWriter() as writer:
+        writer.submit(tmp_path / "missing" / "t.npz", lambda path: write_text(path, "x"))
+
+
+def test_a_writer_tells_of_each_file_when_it_is_there(tmp_path):
+    told = []
+    with TraceWriter(lambda path: told.append((path.name, path.exists()))) as writer:
+        for name in ("a", "b"):
+            writer.submit(tmp_path / name, lambda path: write_text(path, "x"))
+    assert told == [("a", True), ("b", True)]
