@@ -105,12 +105,13 @@ def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Win
         raise ExportError(at(path, "window_threshold", wanted, least))
     far = max(_FAR, 4 * float(m.abs().max()))
     low, high = (_edge(inside, threshold, side * far) for side in (-1, 1))
-    given = inside(m)
+    slope = derivative(spec, m, path)
+    given = slope.abs() > least
     mask = (m > low) & (m < high)
     room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
     near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
     exact = not bool(((given != mask) & ~near).any())
-    height = _height(spec, m, mask, (low, high), path) if exact else None
+    height = _height(spec, slope, mask, (low, high), path) if exact else None
     return Window(mask if exact else given, (low, high), exact, height)
 
 
@@ -133,18 +134,21 @@ def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: flo
 
 
 def _height(
-    spec: NeuronSpec, m: torch.Tensor, mask: torch.Tensor, interval: tuple[float, float], path: str
+    spec: NeuronSpec, slope: torch.Tensor, mask: torch.Tensor, interval: tuple[float, float], path: str
 ) -> float | None:
-    """eta in the trace's unit if the surrogate is a rectangle of one height and 0 outside, else None."""
+    """eta in the trace's unit if the surrogate is a rectangle of one height and 0 outside, else None.
+
+    slope is ds/dv at every m, mask where m is in the window.
+    """
     low, high = interval
     if abs(low) >= WIDE or abs(high) >= WIDE:
         return None
-    outside = torch.cat([torch.tensor([low, high], dtype=m.dtype), m[~mask]])
-    if bool(derivative(spec, outside, path).any()):
+    edges = derivative(spec, torch.tensor([low, high], dtype=slope.dtype), path)
+    if bool(edges.any()) or bool((slope.masked_fill(mask, 0)).any()):
         return None
-    grid = torch.linspace(low, high, 67, dtype=m.dtype)[1:-1]
-    slopes = torch.cat([derivative(spec, grid, path), derivative(spec, m[mask], path)])
-    least, most = float(slopes.min()), float(slopes.max())
+    grid = derivative(spec, torch.linspace(low, high, 67, dtype=slope.dtype)[1:-1], path)
+    least = min(float(grid.min()), float(slope.masked_fill(~mask, float("inf")).min()))
+    most = max(float(grid.max()), float(slope.masked_fill(~mask, -float("inf")).max()))
     return most * spec.scale if most - least <= _SAME * abs(most) else None
 
 

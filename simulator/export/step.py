@@ -103,6 +103,8 @@ def _check_read(step: Step, path: str, terms: tuple[str, ...]) -> None:
     for part in sent:
         if part.shape[2] != read.shape[2] or part.shape[0] > read.shape[0]:
             raise ExportError(at(path, "reads", f"{wanted}, {tuple(part.shape)}", tuple(read.shape)))
+    if len(sent) == 1 and torch.equal(read, sent[0].expand_as(read)):
+        return
     total = torch.stack([part.expand_as(read) for part in sent]).sum(0)
     slack = torch.zeros_like(total)
     if len(terms) > 1:

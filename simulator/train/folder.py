@@ -62,6 +62,8 @@ class RunFolder:
         """A new run; raises TrainingError if the folder holds one already, OutputError if it cannot be written."""
         if (self.path / "run.json").exists():
             raise TrainingError(f"{self.path}: holds a run already: --resume goes on with it; or name another folder")
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainingError(f"{self.path}: expected a folder for the run, or a name for one; got a file")
         check_writable(self.path / "run.json") if self.path.exists() else check_writable(self.path)
         self.path.mkdir(exist_ok=True)
         write_text(self.path / "run.json", json.dumps(settings.to_dict(), indent=1) + "\n")

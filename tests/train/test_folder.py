@@ -109,6 +109,9 @@ def test_damaged_files_are_named(tmp_path):
 def test_a_run_needs_a_folder_that_can_be_made(tmp_path):
     with pytest.raises(OutputError, match="no folder"):
         run(tmp_path / "missing" / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="file: expected a folder for the run, or a name for one; got a file"):
+        run(tmp_path / "file")
 
 
 def test_another_run_lends_its_weights_if_they_fit(tmp_path):
