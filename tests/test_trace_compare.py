@@ -80,7 +80,7 @@ def test_compare_counts_masks_as_numpy_does(tmp_path, trace, other):
 def test_compare_has_a_line_per_layer_and_phase_with_the_runs_cycles(tmp_path, trace, other):
     good("compare", trace, other, "--csv", tmp_path / "c.csv")
     rows = pd.read_csv(tmp_path / "c.csv")
-    mine = rows[(rows.trace == "other") & rows.layer.notna()]
+    mine = rows[(rows.trace == "other") & rows.layer.notna() & rows.phase.notna()]
     run, base = (simulate(load_arch("h2learn"), load_trace(p)).activity.layers for p in (other, trace))
     assert len(mine) == len(run)
     for line, row, reference in zip(mine.itertuples(), run, base, strict=True):
@@ -105,8 +105,9 @@ def test_traces_of_other_networks_stand_in_the_first_tables_only(tmp_path, trace
     small = tiny_trace(tmp_path, "small.npz", notation="6C3-10FC")
     text = good("compare", trace, small, trace)
     assert "note: not in the table of layers, other layer names than #1: 2" in text
-    header = next(line for line in text.splitlines() if line.startswith("layer"))
-    assert header.split() == ["layer", "phase", "engine", "#1", "#3", "x"]
+    rates, header = (line.split() for line in text.splitlines() if line.startswith("layer"))
+    assert rates == ["layer", "#1", "rate", "#1", "out", "#1", "in", "#3", "rate", "#3", "out", "#3", "in"]
+    assert header == ["layer", "phase", "engine", "#1", "#3", "x"]
     good("compare", trace, small, "--csv", tmp_path / "c.csv")
     rows = pd.read_csv(tmp_path / "c.csv")
     layers = rows[(rows.trace == "small") & rows.layer.notna()]
@@ -118,7 +119,9 @@ def test_many_traces_are_split_into_tables_that_fit(trace):
     opened = load_trace(trace)
     row = compared("t", opened, simulate(load_arch("h2learn"), opened))
     again = [compared("t", opened, row.result) for _ in range(7)]
-    layers = [sheet for sheet in sheets([row, *again]) if sheet.left[0] == "layer"]
+    layers = [sheet for sheet in sheets([row, *again]) if sheet.left[:2] == ["layer", "phase"]]
+    rates = [sheet for sheet in sheets([row, *again]) if sheet.left == ["layer"]]
+    assert [len(sheet.right) for sheet in rates] == [12, 12]
     assert [sheet.right for sheet in layers] == [
         ["#1", "#2", "x", "#3", "x", "#4", "x", "#5", "x", "#6", "x"], ["#1", "#7", "x", "#8", "x"],
     ]  # fmt: skip
@@ -186,7 +189,7 @@ def test_markdown_starts_with_the_command_as_it_was_typed_and_holds_the_tables(t
         assert load_trace(path).sha256[:12] in text
     tables = [block for block in text.split("\n## ")[1:]]
     assert [block.splitlines()[0].split(":")[0].split(";")[0] for block in tables] == [
-        "Masks", "One steady sub-batch", "Compute cycles",
+        "Masks", "One steady sub-batch", "Spike rate, output sparsity, input sparsity", "Compute cycles",
     ]  # fmt: skip
     for block in tables:
         lines = [line for line in block.splitlines() if line.startswith("|")]
@@ -246,3 +249,16 @@ def test_a_folder_of_nothing_or_of_different_networks_is_refused(tmp_path, trace
     (tmp_path / "mixed" / "a.npz").write_bytes(trace.read_bytes())
     (tmp_path / "mixed" / "b.npz").write_bytes(RESIDUAL.read_bytes())
     assert "expected traces of one network and T; got a and b" in bad("compare", tmp_path / "mixed")
+
+
+def test_compare_gives_each_layers_rates_as_numpy_counts_them(tmp_path, trace, other):
+    text = good("compare", trace, other, "--csv", tmp_path / "c.csv")
+    rows, opened = pd.read_csv(tmp_path / "c.csv"), load_trace(other)
+    kinds = {"spike_rate": "spikes", "output_sparsity": "window", "input_sparsity": "grad"}
+    line = next(line.split() for line in text.splitlines() if line.startswith("conv2") and "%" in line)
+    for place, (name, kind) in enumerate(kinds.items()):
+        share = bits_of(opened, "conv2", kind).mean()
+        wanted = share if kind == "spikes" else 1 - share
+        (found,) = rows[(rows.trace == "other") & (rows.layer == "conv2") & (rows.quantity == name)].value
+        assert found == pytest.approx(wanted)
+        assert line[4 + place] == f"{wanted:.2%}"

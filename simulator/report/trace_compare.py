@@ -14,11 +14,13 @@ from h2sim.errors import TraceError
 from h2sim.report.text import TITLES, new_table, percent
 from h2sim.result import Result
 from h2sim.trace.read import Trace
-from h2sim.trace.summary import TraceSummary, summarise, trace_counts
+from h2sim.trace.summary import TraceSummary, layer_summary, summarise, trace_counts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+RATES = ("spike_rate", "output_sparsity", "input_sparsity")
+MOST_RATES = 4  # traces in one table of rates
 MOST_BESIDE = 5  # traces beside the first in one table of layers: what 120 columns hold
 CSV_HEAD = (
     "trace", "network", "dataset", "source", "layer", "phase", "engine", "quantity", "value", "ratio_to_first",
@@ -31,8 +33,8 @@ class Compared:
     """One trace, or the means over several of one network, and what it cost.
 
     numbers: compute cycles of each engine, cycles of a steady sub-batch, on-chip energy of one sample in uJ; cells:
-    compute cycles by layer and phase. samples: of all traces; hashes: of each. twin_of: the row (from 0) whose masks'
-    means a synthetic twin has, or None. result is the (first) trace's.
+    compute cycles by layer and phase; rates: by layer and one of RATES. samples: of all traces; hashes: of each.
+    twin_of: the row (from 0) whose masks' means a synthetic twin has, or None. result is the (first) trace's.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Compared:
     masks: TraceSummary
     numbers: dict[str, float]
     cells: dict[Cell, float]
+    rates: dict[Cell, float | None]
     hashes: tuple[str, ...]
     result: Result
     twin_of: int | None = None
@@ -72,10 +75,12 @@ def compared(label: str, trace: Trace, result: Result, twin_of: int | None = Non
     numbers["steady_cycles"] = activity.steady_cycles
     numbers["energy_per_sample_uj"] = result.cost.energy_j * 1e6 / activity.samples
     cells: dict[Cell, float] = {(row.layer, row.phase): row.compute_cycles for row in activity.layers}
-    masks, hashes = summarise(trace_counts(trace)), (result.workload.sha256,)
+    counts = trace_counts(trace)
+    rates = {(row.layer, name): getattr(row, name) for row in map(layer_summary, counts) for name in RATES}
     return Compared(
-        label, meta.dataset, meta.timesteps, meta.batch, layers, masks, numbers, cells, hashes, result, twin_of
-    )
+        label, meta.dataset, meta.timesteps, meta.batch, layers, summarise(counts), numbers, cells, rates,
+        (result.workload.sha256,), result, twin_of,
+    )  # fmt: skip
 
 
 def mean_of(label: str, rows: Sequence[Compared]) -> Compared:
@@ -96,10 +101,11 @@ def mean_of(label: str, rows: Sequence[Compared]) -> Compared:
     )
     numbers = {name: math.fsum(row.numbers[name] for row in rows) / len(rows) for name in first.numbers}
     cells = {cell: math.fsum(row.cells[cell] for row in rows) / len(rows) for cell in first.cells}
+    rates = {cell: _mean([row.rates[cell] for row in rows]) for cell in first.rates}
     hashes = tuple(sha for row in rows for sha in row.hashes)
     return replace(
         first, label=label, samples=sum(row.samples for row in rows), masks=masks, numbers=numbers, cells=cells,
-        hashes=hashes,
+        rates=rates, hashes=hashes,
     )  # fmt: skip
 
 
@@ -109,9 +115,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def sheets(rows: Sequence[Compared]) -> list[Sheet]:
-    """Masks, cycles and energy, twins against their originals if there are any, compute cycles per layer and phase."""
+    """Masks, cycles and energy, twins against their originals if there are any; by layer: rates, compute cycles."""
     twins = [_twins(rows)] if any(row.twin_of is not None for row in rows) else []
-    return [_masks(rows), _costs(rows), *twins, *_layers(rows)]
+    return [_masks(rows), _costs(rows), *twins, *_rates(rows), *_layers(rows)]
 
 
 def compare_tables(console: Console, rows: Sequence[Compared]) -> None:
@@ -168,6 +174,8 @@ def _csv_lines(row: Compared, first: Compared) -> Iterator[list[str]]:
         engine = name.removesuffix("_compute_cycles") if name.endswith("_compute_cycles") else ""
         quantity = "compute_cycles" if engine else name
         yield ["", "", engine, quantity, repr(number), _exact(number, first.numbers[name])]
+    for (layer_name, name), share in row.rates.items():
+        yield [layer_name, "", "", name, "" if share is None else repr(share), ""]
     shared = row.layers == first.layers
     for layer in row.result.activity.layers:
         reference = first.cells.get((layer.layer, layer.phase)) if shared else None
@@ -226,6 +234,18 @@ def _twins(rows: Sequence[Compared]) -> Sheet:
             body.append([str(number), row.label, str(row.twin_of + 1), *ratios])
     columns = [*(TITLES[engine] for engine in ENGINES), "steady", "energy"]
     return Sheet("Synthetic twins: ratio to the trace whose means they have", ["#", "trace", "twin of"], columns, body)
+
+
+def _rates(rows: Sequence[Compared]) -> Iterator[Sheet]:
+    """Spike rate, output and input sparsity of each layer; only traces with the first one's layers."""
+    alike = [(number, row) for number, row in enumerate(rows, 1) if row.layers == rows[0].layers]
+    for start in range(0, len(alike), MOST_RATES):
+        some = alike[start : start + MOST_RATES]
+        body = [
+            [layer, *(percent(row.rates[layer, name]) for _, row in some for name in RATES)] for layer in rows[0].layers
+        ]
+        columns = [f"#{number} {short}" for number, _ in some for short in ("rate", "out", "in")]
+        yield Sheet("Spike rate, output sparsity, input sparsity", ["layer"], columns, body)
 
 
 def _layers(rows: Sequence[Compared]) -> Iterator[Sheet]:

@@ -80,7 +80,7 @@ def trace_counts(trace: Trace, progress: Progress | None = None) -> list[LayerCo
 
 def layer_table(trace: Trace) -> list[LayerSummary]:
     """One row per layer, in execution order."""
-    return [_row(counts) for counts in trace_counts(trace)]
+    return [layer_summary(counts) for counts in trace_counts(trace)]
 
 
 def summarise(rows: Sequence[LayerCounts]) -> TraceSummary:
@@ -108,7 +108,8 @@ def _set_bits(packed: np.ndarray) -> np.ndarray:
     return np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
 
 
-def _row(counts: LayerCounts) -> LayerSummary:
+def layer_summary(counts: LayerCounts) -> LayerSummary:
+    """A layer in its fractions."""
     layer, grad = counts.layer, counts.set_bits.get("grad")
     silent = None if grad is None else int(np.count_nonzero(grad.sum(axis=0) == 0))
     shape = layer.out_chw[:1] if layer.kind == "fc" else layer.out_chw
