@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +108,21 @@ def test_without_torch_it_says_how_to_get_it(tmp_path, monkeypatch):
         done.output
         == "h2sim: torch: expected the package, it comes with h2sim[train] (pip install 'h2sim[train]'); got none\n"
     )
+
+
+def test_a_process_that_is_killed_leaves_whole_files_and_goes_on_to_the_same_bytes(tmp_path):
+    arguments = [NOTATION, "mnist-5k", *SHORT, "--epochs", "80", "--trace-epochs", "1,last"]
+    command = [sys.executable, "-c", "from h2sim.cli import main; main()", "train", *map(str, arguments)]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    with subprocess.Popen([*command, "-o", str(killed)], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch 2"):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    load_trace(killed / "traces" / "epoch-001" / "batch-00.npz").check()
+    assert not (killed / "traces" / "epoch-080").exists()
+    assert invoke(*arguments, "-o", killed, "--resume").exit_code == 0
+    assert invoke(*arguments, "-o", whole).exit_code == 0
+    for epoch in ("epoch-001", "epoch-080"):
+        ours, theirs = (run / "traces" / epoch / "batch-00.npz" for run in (killed, whole))
+        assert ours.read_bytes() == theirs.read_bytes()
