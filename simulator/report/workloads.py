@@ -9,7 +9,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from h2sim.report.text import new_table
-from h2sim.trace import Layer, Network, parse_meta
+from h2sim.trace import Layer, Network, check_layers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 def layers_of(network: Network) -> tuple[Layer, ...]:
     """The network's layers, checked."""
-    neuron = {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]}
-    meta = {
-        "format": "h2sim-trace", "version": 1, "network": network.name, "dataset": "none", "timesteps": 1, "batch": 1,
-        "phases": ["forward"], "neuron": neuron, "source": {"kind": "synthetic"}, "layers": list(network.layers),
-    }  # fmt: skip
-    return parse_meta(meta, network.name).layers
+    return check_layers(list(network.layers), network.name).layers
 
 
 def weights(layer: Layer) -> int:

@@ -2,7 +2,7 @@
 
 from h2sim.trace.like import like
 from h2sim.trace.model import Layer, Neuron, TraceMeta
-from h2sim.trace.network import Network, load_network, parse_notation
+from h2sim.trace.network import Network, check_layers, load_network, parse_notation
 from h2sim.trace.parse import parse_meta
 from h2sim.trace.read import Trace, load_trace
 from h2sim.trace.sparsity import reported_sparsity
@@ -20,6 +20,7 @@ __all__ = [
     "Structure",
     "Trace",
     "TraceMeta",
+    "check_layers",
     "layer_table",
     "like",
     "load_network",

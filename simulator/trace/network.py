@@ -103,7 +103,7 @@ def _load(name_or_path: str, input_shape: tuple[int, int, int] | None) -> Networ
         raise NetworkError(at(name_or_path, "input shape", "C,H,W beside a notation", "nothing"))
     layers = parse_notation(name_or_path, input_shape)
     kind: Literal["spikes", "analog"] = "analog" if layers[0]["kind"] == "encode" else "spikes"
-    _check(layers, name_or_path)
+    check_layers(layers, name_or_path)
     return Network(name_or_path, _three(input_shape), kind, 10, tuple(layers))
 
 
@@ -128,7 +128,7 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
         raise NetworkError("\n".join(describe(error, _File, str(path)))) from None
     shape, where = input_shape or file.input.shape, str(path)
     layers = parse_notation(file.layers, shape, where) if isinstance(file.layers, str) else file.layers
-    meta = _check(layers, where)
+    meta = check_layers(layers, where)
     if meta.analog != (file.input.kind == "analog"):
         wanted = "analog (an encode layer reads it)" if meta.analog else "spikes (no encode layer reads it)"
         raise NetworkError(at(where, "input.kind", wanted, file.input.kind))
@@ -139,8 +139,8 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
     return Network(file.name, _three(shape), file.input.kind, file.timesteps, tuple(layers), file.source, neuron)
 
 
-def _check(layers: list[dict[str, Any]], where: str) -> TraceMeta:
-    """The layers as a trace would hold them; NetworkError with a line per fault."""
+def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
+    """The layers of a network as a trace would hold them; NetworkError with a line per fault, each naming `where`."""
     meta = {
         "format": FORMAT,
         "version": VERSION,

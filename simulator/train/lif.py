@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,14 @@ class Neuron:
     window: tuple[float, float] = (0.05, 0.55)
     surrogate_scale: float = 1.0
     detach_reset: bool = False
+
+    def __post_init__(self) -> None:
+        low, high = self.window
+        numbers = (self.threshold, self.decay, low, high, self.surrogate_scale)
+        if not all(math.isfinite(number) for number in numbers):
+            raise NetworkError(f"neuron: expected finite numbers; got {list(numbers)}")
+        if low >= high:
+            raise NetworkError(f"neuron.window: expected low < high; got {[low, high]}")
 
     @classmethod
     def from_meta(cls, entry: dict[str, Any]) -> Neuron:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from h2sim.errors import NetworkError
 from h2sim.export.record import LayerRecord
-from h2sim.trace import parse_meta
+from h2sim.trace import check_layers
 from h2sim.train.lif import Neuron, lif, record_grad, rounded
 
 Layer = dict[str, Any]
@@ -26,23 +26,9 @@ def weight_shape(layer: Layer) -> tuple[int, ...] | None:
     return None
 
 
-def check_layers(layers: list[Layer], neuron: Neuron) -> None:
-    """Raises TraceError unless a trace may hold these layers, NetworkError if no later layer reads one."""
-    parse_meta(
-        {
-            "format": "h2sim-trace",
-            "version": 1,
-            "network": "",
-            "dataset": "",
-            "timesteps": 1,
-            "batch": 1,
-            "phases": ["forward"],
-            "neuron": neuron.to_meta(),
-            "source": {"kind": "training"},
-            "layers": layers,
-        },
-        "network",
-    )
+def check_read(layers: list[Layer]) -> None:
+    """Raises NetworkError unless a trace may hold these layers and a later layer reads each but the last."""
+    check_layers(layers, "network")
     read = {source for layer in layers for source in layer["inputs"]}
     for layer in layers[:-1]:
         if layer["name"] not in read:
@@ -55,7 +41,7 @@ class SpikingNetwork(nn.Module):
     A layer's current is a convolution, a product, an average pool or (kind add) the sum of its inputs;
     it then goes through LIF, unless the layer says `"spiking": false`. Weights and biases start uniform
     within 1 / sqrt(fan in), drawn from `generator`. Gradients of membranes and currents are rounded to
-    `gradient_dtype`. Raises as check_layers does.
+    `gradient_dtype`. Raises as check_read does.
     """
 
     def __init__(
@@ -63,7 +49,7 @@ class SpikingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.layers, self.neuron, self.gradient_dtype = layers, neuron, gradient_dtype
-        check_layers(layers, neuron)
+        check_read(layers)
         self.neurons = {
             layer["name"]: Neuron.from_meta({**neuron.to_meta(), **layer.get("neuron", {})}) for layer in layers
         }

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from h2sim.arch import load_arch  # noqa: E402
-from h2sim.errors import NetworkError, TraceError, TrainingError  # noqa: E402
+from h2sim.errors import NetworkError, TrainingError  # noqa: E402
 from h2sim.simulate import simulate  # noqa: E402
 from h2sim.trace import load_trace  # noqa: E402
 from h2sim.train import bptt  # noqa: E402
@@ -190,7 +190,7 @@ def test_a_data_set_that_does_not_fit_the_network_is_refused():
 def test_layers_that_do_not_chain_are_refused(change, message):
     layers = tiny_layers()
     layers[2] = {**layers[2], **change}
-    with pytest.raises(TraceError, match=message):
+    with pytest.raises(NetworkError, match=message):
         SpikingNetwork(layers, Neuron(), torch.Generator())
 
 
