@@ -15,8 +15,10 @@ import yaml
 
 from h2sim import library
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, BufferTraffic, LayerActivity, Stalls
+from h2sim.arch import load_arch
 from h2sim.arch.schema import Arch, Buffer
 from h2sim.energy import area, load_energy_table, parse_energy_table, price, slow_buffers
+from h2sim.energy.area import unit_um2
 from h2sim.energy.sram import price_buffer
 from h2sim.errors import EnergyTableError
 
@@ -458,3 +460,18 @@ def test_a_table_file_prices_like_the_shipped_one_and_keeps_its_hash(tmp_path):
     assert copied.sha256 == T28.sha256 != T45.sha256
     assert re.fullmatch(r"[0-9a-f]{64}", copied.sha256)
     assert price(STEP, machine(), copied).energy_j == price(STEP, machine(), T28).energy_j
+
+
+@pytest.mark.parametrize("name", ["28nm", "45nm"])
+def test_what_the_units_are_charged_adds_up_to_the_logic_area(name):
+    arch, table = load_arch("h2learn"), load_energy_table(name)
+    charged, engines = unit_um2(arch, table), arch.engines
+    pes = {"forward": "lut_pe", "weight_update": "lut_pe", "backward": "group_pe"}
+    total = 0.0
+    for engine, unit in pes.items():
+        shape = getattr(engines, engine)
+        lanes = shape.parallelism if engine == "backward" else 1
+        total += shape.rows * shape.columns * lanes * charged[f"{engine}_{unit}"]
+        total += shape.columns * charged[f"{engine}_column"]
+    logic = math.fsum(block.area_um2 for block in area(arch, table).blocks if block.component != "glb")
+    assert total == pytest.approx(logic)

@@ -124,9 +124,12 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
 @click.option("--liberty", type=click.Path(exists=True, dir_okay=False), help="Cells to map to; else generic gates.")
 @click.option("--operand-bits", default=16, show_default=True, type=click.IntRange(2, 32))
 @click.option("--sum-bits", default=16, show_default=True, type=click.IntRange(4, 40))
+@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="What a unit is charged.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
-def area(arch, engine, liberty, operand_bits, sum_bits, json_file) -> None:
+def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file) -> None:
     """Synthesise the units of ARCH with Yosys: cells of each, and um2 where a Liberty file is named.
+
+    Beside them stands what the energy table charges for such a unit, in floating point.
 
     \b
     Examples:
@@ -140,17 +143,20 @@ def area(arch, engine, liberty, operand_bits, sum_bits, json_file) -> None:
 
     check_target(json_file)
     _needs_amaranth()
+    from h2sim.energy.area import unit_um2
     from h2sim.report.text import unit_area_table
     from h2sim.rtl.area import UnitArea, unit_areas
     from h2sim.rtl.parameters import Widths, of_engine
 
     machine, widths = h2sim.load_arch(arch), Widths(operand_bits, sum_bits)
+    charged = unit_um2(machine, h2sim.load_energy_table(energy_table))
     rows: list[UnitArea] = []
     names = engine or ENGINE_NAMES
     with progress("synthesising") as report:
         for done, name in enumerate(names):
             report(name, done, len(names))
             rows += unit_areas(of_engine(machine, name, widths, (3, 3)), Path(liberty) if liberty else None)
-    unit_area_table(console(err=json_file == "-"), rows)
+    unit_area_table(console(err=json_file == "-"), rows, charged)
     if json_file:
-        emit(json_file, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        table = [{**asdict(row), "table_um2": charged.get(row.module)} for row in rows]
+        emit(json_file, json.dumps(table, indent=1) + "\n")

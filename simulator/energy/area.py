@@ -96,6 +96,26 @@ def area(arch: Arch, table: EnergyTable) -> Area:
     return Area(tuple(blocks))
 
 
+def unit_um2(arch: Arch, table: EnergyTable) -> dict[str, float]:
+    """What the table charges for one PE and for one column's Acc and neuron units, by the RTL's names of them.
+
+    O finders are in no table [A]: 0.
+    """
+    fe, wue, be = arch.engines.forward, arch.engines.weight_update, arch.engines.backward
+    charged = {}
+    for name, engine, units, pes in (
+        ("forward", fe, forward_units(fe), "lut_pe"),
+        ("weight_update", wue, weight_update_units(wue), "lut_pe"),
+        ("backward", be, backward_units(be, arch.tile), "group_pe"),
+    ):
+        lanes = engine.parallelism if pes == "group_pe" else 1
+        n_pes = engine.rows * engine.columns * lanes
+        charged[f"{name}_{pes}"] = units["pe_array"].area_um2(table) / n_pes
+        rest = math.fsum(unit.area_um2(table) for part, unit in units.items() if part != "pe_array")
+        charged[f"{name}_column"] = rest / engine.columns
+    return {**charged, "backward_output_finder": 0.0}
+
+
 def lut_array_units(engine: ForwardEngine | WeightUpdateEngine) -> dict[str, Units]:
     """PE array and Acc of a LUT engine: R*C PEs, P lanes.
 

@@ -206,16 +206,21 @@ def rtl_table(console: Console, rows: list[tuple[str, str, int, int]], cycles: i
         console.print(table)
 
 
-def unit_area_table(console: Console, rows: list[UnitArea]) -> None:
-    """Synthesised units: cells and flip-flops of one, how many the engine has, um2 where cells have areas."""
-    table = new_table(
-        "Units, synthesised one by one", ["unit"], ["instances", "cells", "flip-flops", "um2", "all, mm2"]
-    )
+def unit_area_table(console: Console, rows: list[UnitArea], charged: dict[str, float]) -> None:
+    """Synthesised units: cells and flip-flops of one, how many there are, um2 where cells have areas, the table's um2."""
+    right = ["instances", "cells", "flip-flops", "um2", "all, mm2", "table, um2"]
+    table = new_table("Units, synthesised one by one", ["unit"], right)
     for row in rows:
         area = (
             ("-", "-")
             if row.area_um2 is None
             else (f"{row.area_um2:,.1f}", f"{row.area_um2 * row.instances / 1e6:.3f}")
         )
-        table.add_row(row.module, f"{row.instances:,}", f"{row.cells:,}", f"{row.flip_flops:,}", *area)
+        table.add_row(
+            row.module, f"{row.instances:,}", f"{row.cells:,}", f"{row.flip_flops:,}", *area, _um2(charged, row)
+        )
     console.print(table)
+
+
+def _um2(charged: dict[str, float], row: UnitArea) -> str:
+    return f"{charged[row.module]:,.0f}" if row.module in charged else "-"
