@@ -207,7 +207,7 @@ def rtl_table(console: Console, rows: list[tuple[str, str, int, int]], cycles: i
 
 
 def unit_area_table(console: Console, rows: list[UnitArea], charged: dict[str, float]) -> None:
-    """Synthesised units: cells and flip-flops of one, how many there are, um2 where cells have areas, the table's um2."""
+    """Synthesised units: cells and flip-flops of one, how many, um2 where cells have areas, what the table charges."""
     right = ["instances", "cells", "flip-flops", "um2", "all, mm2", "table, um2"]
     table = new_table("Units, synthesised one by one", ["unit"], right)
     for row in rows:
