@@ -61,7 +61,7 @@ def trace_next(trainer: Trainer, path: Path) -> float:
         "loss_value": loss,
         "samples": f"the first {SUB_BATCH} of the batch after training: rows {batch.rows.tolist()} of mnist_5k.csv.gz",
     }
-    trainer.write_trace(path, record, batch, source)
+    trainer.write_trace(path, record, batch, source, level=None)
     return accuracy
 
 

@@ -123,8 +123,13 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.stream.load_state(state["stream"])
 
-    def write_trace(self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any]) -> None:
-        """The trace of a recorded sub-batch; `source` adds epoch and accuracy to what the settings say."""
+    def write_trace(
+        self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any], level: int | None = 1
+    ) -> None:
+        """The trace of a recorded sub-batch; `source` adds epoch and accuracy to what the settings say.
+
+        level is trace.write_trace's: fast by default, for training waits.
+        """
         fixed = {"kind": "training", "framework": f"torch {'.'.join(torch.__version__.split('+')[0].split('.')[:2])}"}
         meta = step_meta(
             network=self.settings.network,
@@ -135,4 +140,4 @@ class Trainer:
             source={**fixed, **self.settings.to_source(), "labels": batch.labels.tolist(), **source},
             layers=self.network.layers,
         )
-        write_trace(path, meta, record.members(), level=1)
+        write_trace(path, meta, record.members(), level=level)
