@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from h2sim.trace import write_trace
 from h2sim.train import bptt
 from h2sim.train.batches import Batch, BatchStream, Coding
 from h2sim.train.network import Layer, SpikingNetwork
+from h2sim.train.objective import Objective
 from h2sim.train.settings import Settings
 
-# How a batch changes the weights, by recipe: other training algorithms join here.
-RECIPES: dict[str, Callable[..., float]] = {"bptt": bptt.gradients}
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training algorithm: how a batch leaves gradients in .grad, and the same with its first samples recorded."""
+
+    gradients: Callable[[SpikingNetwork, Batch, int, Objective], float]
+    recorded: Callable[[SpikingNetwork, Batch, int, Objective, int, bool], tuple[float, StepRecord]]
+
+
+RECIPES = {"bptt": Recipe(bptt.gradients, bptt.recorded_gradients)}
 
 
 def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
@@ -34,7 +44,7 @@ class Trainer:
     def __init__(self, settings: Settings, layers: list[Layer], dataset: Dataset) -> None:
         if settings.recipe not in RECIPES:
             raise TrainingError(at("training", "recipe", f"one of {', '.join(RECIPES)}", repr(settings.recipe)))
-        self.settings, self.dataset = settings, dataset
+        self.settings, self.dataset, self.recipe = settings, dataset, RECIPES[settings.recipe]
         layers = with_readout(layers, settings.objective.last_layer_spikes)
         generator = torch.Generator().manual_seed(settings.seed)
         self.network = SpikingNetwork(layers, settings.neuron, generator, settings.objective.gradient_dtype)
@@ -78,19 +88,19 @@ class Trainer:
 
     def step(self) -> float:
         """One iteration; returns the loss."""
-        loss = RECIPES[self.settings.recipe](self.network, *self._next())
+        loss = self.recipe.gradients(self.network, *self._next())
         self._update()
         return loss
 
     def recorded_step(self, samples: int, values: bool) -> tuple[float, StepRecord, Batch]:
         """One iteration whose first `samples` are recorded; past the last one the weights stay as they are."""
-        network, batch, timesteps, objective = self.network, *self._next()
-        loss, record = bptt.recorded_gradients(network, batch, timesteps, objective, samples, values)
+        batch, timesteps, objective = self._next()
+        loss, record = self.recipe.recorded(self.network, batch, timesteps, objective, samples, values)
         if self.iteration < self.iterations:
             self._update()
         return loss, record, batch.part(0, samples)
 
-    def _next(self) -> tuple[Batch, int, Any]:
+    def _next(self) -> tuple[Batch, int, Objective]:
         self.optimizer.zero_grad(set_to_none=True)
         return next(self.stream), self.settings.timesteps, self.settings.objective
 
