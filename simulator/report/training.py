@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from h2sim.files import replacing
 
@@ -24,6 +25,8 @@ def draw_log(rows: Sequence[dict[str, Any]], path: Path) -> None:
     accuracy.plot([r["epoch"] for r in rows], [r["accuracy"] for r in rows], color="#3b6ea5", marker="o")
     accuracy.set(xlabel="epoch", ylabel="accuracy, held out (blue)", ylim=(0, 1))
     loss.set_ylabel("loss, mean of the epoch (grey)")
+    loss.set_ylim(bottom=0)
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
     with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
