@@ -24,6 +24,11 @@ $frozen --gradient-dtype float16-flush -o frozen-flush
 $frozen --gradient-dtype float16 --loss-scale 1024 -o frozen-float16-1024
 $frozen --gradient-dtype float16-flush --loss-scale 1024 -o frozen-flush-1024
 
+big="h2sim train mnist mnist --start-from mnist-table34 --epochs 1 --train-samples 512 --batch 8 --learning-rate 1e-9 --seed 5
+    --trace-batches 8"
+$big --gradient-dtype float32 -o big-float32
+$big --gradient-dtype float16 -o big-float16
+
 # the same start, 500 iterations under each loss and readout
 tuned="h2sim train mnist-small mnist --start-from small-ce --epochs 1 --trace-batches 8 --test-samples 2000
     --train-samples 16000 --learning-rate 5e-4 --shift 2 --seed 5"
@@ -36,6 +41,7 @@ h2sim trace compare frozen-float32/traces/epoch-001 frozen-sum/traces/epoch-001 
     frozen-flush/traces/epoch-001 frozen-float16-1024/traces/epoch-001 frozen-flush-1024/traces/epoch-001 \
     tuned-ce-current/traces/epoch-001 tuned-ce-rate/traces/epoch-001 tuned-mse-current/traces/epoch-001 \
     tuned-mse-rate/traces/epoch-001 --markdown choices.md
+h2sim trace compare big-float32/traces/epoch-001 big-float16/traces/epoch-001 --markdown choices-table34.md
 h2sim trace compare small-ce/traces/epoch-000 small-ce/traces/epoch-001 small-ce/traces/epoch-002 --markdown epochs.md
 h2sim trace compare mnist-table34/traces/epoch-002 --twins both --markdown twins-mnist.md
 h2sim trace compare small-ce/traces/epoch-002 conv-mnist/traces/epoch-003 conv-fashion/traces/epoch-003 \
