@@ -72,7 +72,7 @@ def test_bytes_changed_anywhere_never_end_in_another_exception(tmp_path, compres
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_value_in_any_place_of_the_metadata_is_accepted_or_refused_by_a_trace_error(data):
     meta, _ = parts()
     place = meta

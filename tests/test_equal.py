@@ -24,7 +24,7 @@ from h2sim.verify import datapath
 H2LEARN = load_arch("h2learn")
 DENSITIES = st.sampled_from([0.0, 0.02, 0.2, 0.5, 0.9, 1.0])
 SEEDS = st.integers(0, 2**31)
-PROPERTY = settings(max_examples=40, deadline=None)
+PROPERTY = settings(max_examples=40)
 
 
 @st.composite
@@ -148,7 +148,7 @@ def test_weight_update_fc(engine, n_in, n_out, steps, density, seed):
     assert_same_bits(ours, reference.values)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(engines("backward"), TILES, conv_shapes(), DENSITIES, DENSITIES, SEEDS)
 def test_backward_conv(engine, tile, shape, grad_density, window_density, seed):
     rng = np.random.default_rng(seed)

@@ -96,7 +96,7 @@ def test_sparsity_modes_are_ordered_and_only_move_the_backward_engine(trace):
     assert cycles["dual"] < cycles["dense"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from(["dual", "input_only", "output_only"]))
 def test_a_denser_mask_is_never_faster(seed, mode):
     rng = np.random.default_rng(seed)

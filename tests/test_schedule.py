@@ -109,7 +109,7 @@ def test_pieces_sum_to_the_iteration_they_come_from(cut):
 ITERATIONS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ITERATIONS, ITERATIONS, ITERATIONS)
 def test_every_cycle_of_every_row_is_accounted_for_and_memory_is_never_oversubscribed(a, b, c):
     jobs = [
@@ -130,7 +130,7 @@ def test_every_cycle_of_every_row_is_accounted_for_and_memory_is_never_oversubsc
     assert ideal.makespan_cycles <= result.makespan_cycles
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ITERATIONS, st.integers(1, 4))
 def test_more_bandwidth_never_adds_cycles_to_one_engine(a, factor):
     jobs = [job("x", "forward", "forward", *zip(*a, strict=True))]

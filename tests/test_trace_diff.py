@@ -32,7 +32,7 @@ def test_a_trace_does_not_differ_from_itself(tmp_path, trace):
     assert {value.max_absolute for value in found.values} == {0.0}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31))
 def test_differing_bits_and_rates_are_numpys(tmp_path_factory, seed):
     folder, rng = tmp_path_factory.mktemp("diff"), np.random.default_rng(seed)

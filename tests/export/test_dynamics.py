@@ -46,7 +46,7 @@ def library_spikes(spec, x):
     return v, s
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     decay=st.floats(0, 1), threshold=st.floats(0.1, 2), gain=st.floats(0.05, 2), seed=st.integers(0, 999),
     reset=st.sampled_from(["zero", "subtract", "none"]),
@@ -70,7 +70,7 @@ def test_a_wrong_parameter_is_noticed_by_the_spikes(wrong):
         dynamics.membrane_of(NeuronSpec(**{**right, **wrong}), x, s.float(), EPS, "lif")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     half=st.floats(0.01, 3), height=st.floats(0.1, 5), threshold=st.floats(-1, 2), gain=st.floats(0.1, 2),
     seed=st.integers(0, 999),

@@ -213,7 +213,7 @@ def test_the_same_step_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     decay=st.floats(0, 1), threshold=st.floats(0.05, 1), kernel=st.integers(1, 3), stride=st.integers(1, 2),
     padding=st.integers(0, 1), channels=st.integers(1, 3), rate=st.floats(0, 1), seed=st.integers(0, 99),

@@ -75,7 +75,7 @@ def test_what_the_rtl_does_not_build_is_refused_by_name(build, path, value):
         build(changed(**{path: value}), *arguments)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
 def test_fixed_point_neurons_equal_the_reference_where_nothing_is_rounded(steps, detach, seed):
     rng = np.random.default_rng(seed)

@@ -65,7 +65,7 @@ def test_the_fused_neuron_equals_autograd_through_every_timestep(detach_reset, d
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 6), st.integers(1, 3), st.integers(1, 40), st.integers(0, 2**32 - 1), st.booleans(),
     st.sampled_from([0.0, 0.25, 0.9, 1.0]), st.sampled_from([0.3, 1.0]),
