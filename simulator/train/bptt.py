@@ -59,8 +59,11 @@ def _part(
 
 def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
     """Weights and biases, and the weight gradients of the samples that ran since they were last cleared."""
-    for name, weight in network.weights.items():
-        layer, grad = record.layers[name], weight.grad
+    for name, layer in record.layers.items():
+        if name not in network.weights:
+            continue
+        weight = network.weights[name]
+        grad = weight.grad
         layer.weight, layer.bias = _stored(weight), _stored(network.biases[name])
         layer.weight_grad = None if grad is None else grad.detach().cpu().numpy().copy()
 

@@ -35,6 +35,19 @@ def check_read(layers: list[Layer]) -> None:
             raise NetworkError(f"layer {layer['name']}: expected a later layer that reads it; got none")
 
 
+class LayerParameters(nn.Module):
+    """Parameters by layer name. torch takes no dots in a parameter's name, and a layer's has no '/'."""
+
+    def __setitem__(self, layer: str, parameter: nn.Parameter) -> None:
+        self.register_parameter(layer.replace(".", "/"), parameter)
+
+    def __getitem__(self, layer: str) -> nn.Parameter:
+        return self._parameters[layer.replace(".", "/")]  # type: ignore[return-value]
+
+    def __contains__(self, layer: str) -> bool:
+        return layer.replace(".", "/") in self._parameters
+
+
 class SpikingNetwork(nn.Module):
     """Runs the `layers` of a trace's meta over all timesteps, layer by layer.
 
@@ -53,7 +66,7 @@ class SpikingNetwork(nn.Module):
         self.neurons = {
             layer["name"]: Neuron.from_meta({**neuron.to_meta(), **layer.get("neuron", {})}) for layer in layers
         }
-        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        self.weights, self.biases = LayerParameters(), LayerParameters()
         for layer in layers:
             shape = weight_shape(layer)
             if shape is not None:

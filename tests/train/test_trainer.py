@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from h2sim.arch import load_arch  # noqa: E402
 from h2sim.errors import NetworkError, TrainingError  # noqa: E402
 from h2sim.simulate import simulate  # noqa: E402
-from h2sim.trace import load_trace  # noqa: E402
+from h2sim.trace import load_network, load_trace  # noqa: E402
 from h2sim.train import bptt  # noqa: E402
 from h2sim.train.batches import Coding, rate_spikes, shifted  # noqa: E402
 from h2sim.train.lif import Neuron  # noqa: E402
@@ -237,3 +237,19 @@ def test_the_frames_of_a_recording_shift_together():
 def test_settings_are_plain_data():
     assert settings().to_dict()["neuron"]["window"] == [0.05, 0.55]
     assert settings(start_from="run").to_source()["start_from"] == "run"
+
+
+def test_a_layer_may_have_a_dot_in_its_name():
+    layers = [
+        {**layer, "name": layer["name"].replace("conv1", "block1.conv1"), "inputs": [
+            name.replace("conv1", "block1.conv1") for name in layer["inputs"]
+        ]}
+        for layer in load_network("4C3-AP2-10FC", (1, 8, 8)).layers
+    ]  # fmt: skip
+    network = SpikingNetwork(layers, Neuron(), torch.Generator().manual_seed(0))
+    assert "block1.conv1" in network.weights
+    assert "block1/conv1" not in [layer["name"] for layer in layers]
+    output = network(torch.rand(2, 3, 1, 8, 8), 2)
+    output.sum().backward()
+    assert network.weights["block1.conv1"].grad.shape == (4, 1, 3, 3)
+    assert {"weights.block1/conv1", "biases.block1/conv1"} < set(network.state_dict())
