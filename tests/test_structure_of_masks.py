@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_without_structure_the_bits_are_those_of_before():
     assert np.array_equal(members["conv1.grad"][0], first)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 1), st.integers(1, 5), st.floats(0, 1), st.integers(0, 2**31),
 )  # fmt: skip
@@ -208,6 +210,21 @@ def test_the_command_writes_what_was_asked(tmp_path):
     assert synth("cifar10-dvs", "--sparsity", "table-3.2", "--batch", 1, "--timesteps", 1, "-o", out).exit_code == 0
     assert synth("--like", RESIDUAL, "--structure", "measured", "-o", out).exit_code == 0
     assert load_trace(out).meta.network == "encode-residual"
+
+
+def test_the_command_reports_every_member_under_its_layer(tmp_path, monkeypatch):
+    calls = []
+
+    @contextmanager
+    def recorded(what):
+        yield lambda *call: calls.append((what, *call))
+
+    monkeypatch.setattr(importlib.import_module("h2sim.cli.trace"), "progress", recorded)
+    assert synth("4C3-AP2-10FC", "--input-shape", "2,8,8", "--sparsity", "0.5", "-o", tmp_path / "t.npz").exit_code == 0
+    layers = [("drawing", "input", 0, 3)]
+    for number, name in enumerate(("conv1", "pool1", "fc1"), start=1):
+        layers += [("drawing", name, number, 3)] * 3  # spikes, window, grad
+    assert calls == layers
 
 
 @pytest.mark.parametrize(

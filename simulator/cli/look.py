@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -150,25 +150,27 @@ def _rows(
 ) -> Iterator[Compared]:  # fmt: skip
     """Each trace (each folder's mean), and behind it its twins; one simulation at a time."""
     import h2sim
-    from h2sim.report.trace_compare import compared, mean_of
+    from h2sim.report.trace_compare import compared
 
     def cost(label: str, trace: Trace, twin_of: int | None = None) -> Compared:
         return compared(label, trace, h2sim.simulate(arch, trace, table, progress=report), twin_of)
 
     n_rows = 0
     for label, group in zip(labels, groups, strict=True):
-        yield _one(mean_of, label, [cost(trace.path.stem, trace) for trace in group])
+        yield _one(label, [cost(trace.path.stem, trace) for trace in group])
         for kind in twins:
             found = []
             for trace in group:
                 with _twin(trace, kind, seed) as twin:
                     found.append(cost(trace.path.stem, twin, n_rows))
-            yield _one(mean_of, f"{label}, {kind} twin", found)
+            yield _one(f"{label}, {kind} twin", found)
         n_rows += 1 + len(twins)
 
 
-def _one(mean_of: Callable[..., Compared], label: str, rows: list[Compared]) -> Compared:
+def _one(label: str, rows: list[Compared]) -> Compared:
     """The only row under its label, its integers as they are; or the mean of several."""
+    from h2sim.report.trace_compare import mean_of
+
     return replace(rows[0], label=label) if len(rows) == 1 else mean_of(f"{label}, mean of {len(rows)}", rows)
 
 

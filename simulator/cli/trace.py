@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from h2sim import library
 from h2sim.cli.look import compare, diff, plot
-from h2sim.cli.support import IntsType, check_target, console, find_network
+from h2sim.cli.support import IntsType, Progress, check_target, console, find_network, progress
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KINDS = ("spikes", "window", "grad")
 
@@ -161,7 +165,8 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
         meta, members = like(load_trace(like_file), seed, _structure(structure, measurable=True))
     else:
         meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch or 4, seed, input_shape)
-    write_trace(output, meta, members)
+    with progress("drawing") as report:
+        write_trace(output, meta, _reported(members, [layer["name"] for layer in meta["layers"]], report))
     click.echo(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
 
 
@@ -175,6 +180,16 @@ def _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, i
     own |= {name: Sparsity(**given) for name, given in layers}
     steps = timesteps or described.timesteps
     return synthesise(described, steps, batch, every, seed, layers=own, structure=_structure(structure, False))
+
+
+def _reported(
+    members: Iterator[tuple[str, np.ndarray]], layers: Sequence[str], report: Progress
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same members; each is reported under its layer's name before it is handed on."""
+    for name, array in members:
+        layer = name.rpartition(".")[0]
+        report(layer, layers.index(layer) + 1 if layer in layers else 0, len(layers))
+        yield name, array
 
 
 def _structure(given, measurable: bool):
