@@ -39,6 +39,22 @@ class TrainingError(H2SimError):
     """A training run cannot start, go on or be resumed as asked."""
 
 
+class BaselineError(H2SimError):
+    """A baseline's file is wrong, or a workload cannot run on that machine."""
+
+
+class GpuTraceError(H2SimError):
+    """A GPU trace or profile is missing, damaged or cannot be mapped, or there is no GPU to record on."""
+
+
+class ComparisonError(H2SimError):
+    """A result that is to be compared is missing, damaged, or of another workload."""
+
+
+class ReproductionError(H2SimError):
+    """The claims or assumptions of a reproduction do not fit together."""
+
+
 class ToolError(H2SimError):
     """A tool that h2sim calls is missing or failed: Verilator and its compiler, Yosys."""
 

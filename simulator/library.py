@@ -11,6 +11,8 @@ _FOLDERS = {
     "network": ("h2sim.workloads", "networks", ".yaml"),
     "trace": ("h2sim.workloads", "traces", ".npz"),
     "sparsity": ("h2sim.workloads", "", ".yaml"),
+    "baseline": ("h2sim.baselines_data", "", ".yaml"),
+    "GPU trace": ("h2sim.baselines_data", "gpu", ".json"),
 }
 
 

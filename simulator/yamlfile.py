@@ -30,11 +30,18 @@ def read_mapping(kind: str, name_or_path: str | Path, error: type[H2SimError]) -
     Raises `error` with one line: no such file (and what is shipped), unreadable, not YAML (and where), no mapping.
     """
     path = library.find(kind, str(name_or_path))
+    if not path.exists():
+        known = ", ".join(library.names(kind))
+        raise error(f"{name_or_path}: no such {kind} file; shipped {kind} files: {known}")
+    return read_file(path, error), path
+
+
+def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
+    """The fields of one YAML file. Raises `error` with one line as read_mapping does."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        known = ", ".join(library.names(kind))
-        raise error(f"{name_or_path}: no such {kind} file; shipped {kind} files: {known}") from None
+        raise error(f"{path}: no such file") from None
     except OSError as fault:
         raise error(f"{path}: cannot be read: {fault.strerror}") from None
     except (UnicodeDecodeError, RecursionError):
@@ -45,4 +52,4 @@ def read_mapping(kind: str, name_or_path: str | Path, error: type[H2SimError]) -
         raise error(f"{path}: not valid YAML{line}: {getattr(fault, 'problem', None) or 'unreadable'}") from None
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
-    return data, path
+    return data
