@@ -2,8 +2,9 @@
 
 from h2sim.energy.area import Area, area
 from h2sim.energy.cost import BillLine, Charge, Cost, price
+from h2sim.energy.load import load_energy_table, parse_energy_table
 from h2sim.energy.sram import slow_buffers
-from h2sim.energy.table import EnergyTable, load_energy_table, parse_energy_table
+from h2sim.energy.table import EnergyTable
 
 __all__ = [
     "Area",

@@ -5,14 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from h2sim.errors import EnergyTableError
-from h2sim.faults import describe
-from h2sim.yamlfile import read_mapping
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
@@ -130,6 +125,19 @@ class Sram(_Sourced):
         return value
 
 
+class SramPart(Sram):
+    """A file of energy_tables/parts: macros of one node, which tables of that node may take."""
+
+    node_nm: Positive
+
+
+class Scale(_Sourced):
+    """One factor per quantity on a whole table: on-chip energy with leakage, and area. method says what was fitted."""
+
+    energy: Positive
+    area: Positive
+
+
 def _once(keys: list, what: str) -> None:
     twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
     if twice is not None:
@@ -137,10 +145,14 @@ def _once(keys: list, what: str) -> None:
 
 
 class EnergyTable(_Strict):
-    """A whole table. kind: first-principles (published, measured, scaled by a published rule) or calibrated."""
+    """A whole table.
+
+    kind: first-principles (published, measured, scaled by a published rule), derived (some prices follow from what the
+    source claims of itself) or calibrated (fitted to the source's totals).
+    """
 
     name: Text
-    kind: Literal["first-principles", "calibrated"]
+    kind: Literal["first-principles", "derived", "calibrated"]
     node_nm: Positive
     voltage_v: Positive
     description: str = ""
@@ -196,31 +208,3 @@ class EnergyTable(_Strict):
         (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
         slope = math.log(y1 / y0) / math.log(x1 / x0)
         return y0 * (entries / x0) ** slope
-
-
-def load_energy_table(name_or_path: str | Path) -> EnergyTable:
-    """A shipped table (`28nm`, `45nm`) or a table file; EnergyTableError with one line per fault."""
-    data, path = read_mapping("energy table", name_or_path, EnergyTableError)
-    return parse_energy_table(data, str(path))
-
-
-def parse_energy_table(data: object, where: str) -> EnergyTable:
-    """A checked table from plain data; `where` names the source in error lines."""
-    if not isinstance(data, dict):
-        raise EnergyTableError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
-    try:
-        return EnergyTable.model_validate(data)
-    except ValidationError as error:
-        raise EnergyTableError("\n".join(_faults(error, where))) from None
-
-
-def _faults(error: ValidationError, where: str) -> list[str]:
-    """One line per fault; a missing price reads `28nm.yaml: actions: lacks an entry for 'fp16_add'`."""
-    lines = describe(error, EnergyTable, where)
-    for index, fault in enumerate(error.errors(include_url=False)):
-        if fault["type"] == "missing":
-            *holder, name = fault["loc"]
-            inside = ".".join(str(part) for part in holder) or "top level"
-            lacking = MACRO_COLUMNS[name] if isinstance(name, int) else name
-            lines[index] = f"{where}: {inside}: lacks an entry for {lacking!r}"
-    return lines
