@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2sim._version import __version__
 from h2sim.activity import ENGINES, Actions, Activity, Engine, LayerActivity
-from h2sim.arch.schema import Arch
+from h2sim.arch.schema import Arch, Interconnect
 from h2sim.energy import Cost, EnergyTable
 
 if TYPE_CHECKING:
@@ -41,8 +41,90 @@ class EngineSummary:
 
 
 @dataclass(frozen=True)
+class ChipsPoint:
+    """A batch group on n_chips; cycles are exact, bytes and energies are of all chips together.
+
+    speedup: in samples per second over one chip; efficiency: speedup / n_chips. energy_j is on chip and counts leakage
+    for as long as the group takes; memories (offchip_energy_j) and links (link_energy_j) stand apart.
+    """
+
+    n_chips: int
+    working_chips: int
+    sub_batches_per_chip: int
+    samples: int
+    cycles: int
+    all_reduce_cycles: int
+    idle_chip_cycles: int
+    link_bytes: int
+    samples_per_second: float
+    speedup: float
+    efficiency: float
+    energy_j: float
+    offchip_energy_j: float
+    link_energy_j: float
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """points[k - 1] is k chips; least_efficiency is what still counts as worth its chips."""
+
+    points: tuple[ChipsPoint, ...]
+    least_efficiency: float
+
+    @property
+    def fastest(self) -> ChipsPoint:
+        """The highest throughput, with as few chips as give it."""
+        return max(self.points, key=lambda point: (point.samples_per_second, -point.n_chips))
+
+    @property
+    def last_worth(self) -> ChipsPoint:
+        """The most chips that fewer do not outrun and of which each does least_efficiency of what one alone does."""
+        worth, best = self.points[0], 0.0
+        for point in self.points:
+            if point.samples_per_second > best:
+                best = point.samples_per_second
+                worth = point if point.efficiency >= self.least_efficiency else worth
+        return worth
+
+    @property
+    def shown(self) -> tuple[ChipsPoint, ...]:
+        """The points at powers of two, and the last."""
+        last = len(self.points)
+        return tuple(p for p in self.points if p.n_chips == last or p.n_chips & (p.n_chips - 1) == 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, every point."""
+        return {
+            "fastest_chips": self.fastest.n_chips,
+            "last_worth_chips": self.last_worth.n_chips,
+            "points": [asdict(point) for point in self.points],
+        }
+
+
+@dataclass(frozen=True)
+class Chips:
+    """Several chips in a ring: strong shares one chip's batch group among all, weak gives each a group of its own."""
+
+    interconnect: Interconnect | None
+    gradient_bytes: int
+    least_efficiency: float
+    strong: Scaling
+    weak: Scaling
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as the document holds it."""
+        return {
+            "interconnect": self.interconnect.model_dump() if self.interconnect else None,
+            "gradient_bytes": self.gradient_bytes,
+            "least_efficiency": self.least_efficiency,
+            "strong": self.strong.to_dict(),
+            "weak": self.weak.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
 class Result:
-    """One simulated step: what was run, what it did (activity) and what that costs (cost)."""
+    """One simulated step: what was run, what it did (activity) and what that costs (cost); chips: several machines."""
 
     arch: Arch
     arch_sha256: str
@@ -51,6 +133,7 @@ class Result:
     activity: Activity
     cost: Cost
     ideal_memory: bool = False
+    chips: Chips | None = None
 
     @property
     def steady_seconds(self) -> float:
@@ -92,6 +175,7 @@ class Result:
             "layers": [self._layer(index, row) for index, row in enumerate(self.activity.layers)],
             "memories": [asdict(slice_) for slice_ in self.activity.memory],
             "area_um2": self.cost.area.to_dict(),
+            **({"chips": self.chips.to_dict()} if self.chips else {}),
         }
 
     def layer_table(self) -> pd.DataFrame:

@@ -32,8 +32,11 @@ def parse_arch(data: object, where: str) -> Arch:
 
 
 def arch_sha256(arch: Arch) -> str:
-    """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling."""
-    text = json.dumps(arch.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
+
+    The interconnect stays out: nothing that one chip does depends on it, and results of several chips state it.
+    """
+    text = json.dumps(arch.model_dump(mode="json", exclude={"interconnect"}), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -162,8 +162,19 @@ class Pipeline(_Strict):
     accumulate_weight_gradients: bool = True
 
 
+class Interconnect(_Strict):
+    """Links that join several chips in a ring (section 3.2.4); each chip sends to one and hears from another at once.
+
+    link_bytes_per_s: of one link in one direction; hop_cycles: from the last byte sent to the next step's first.
+    """
+
+    link_bytes_per_s: Annotated[int, Field(strict=True, ge=1, le=10**15)]
+    hop_cycles: Cycles
+    energy_pj_per_bit: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+
+
 class Arch(_Strict):
-    """A whole machine."""
+    """A whole machine; interconnect is asked for only where several of them work together."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: str = ""
@@ -173,3 +184,4 @@ class Arch(_Strict):
     memory: Memory
     latency: Latency
     pipeline: Pipeline
+    interconnect: Interconnect | None = None

@@ -61,9 +61,8 @@ def check(files: tuple[str, ...]) -> None:
     Example:
       h2sim arch check mine.yaml h2learn
     """
-    from h2sim.arch import load_arch
+    from h2sim.arch import load_arch, peak_flops
     from h2sim.errors import ArchError
-    from h2sim.report.text import peak_flops
 
     faults = []
     for file in files:

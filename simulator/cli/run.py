@@ -23,11 +23,16 @@ from h2sim.errors import TraceError
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of layers ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw cycles.png, energy.png and area.png into a folder.")
 @click.option("--timeline", metavar="FILE", help="Write the pipeline in Chrome trace event format, for Perfetto.")
-def run(arch, trace, energy_table, mode, ideal_memory, layers, json_file, csv_file, plots, timeline) -> None:
+@click.option("--chips", type=int, metavar="K", help="Also share a batch group among 1 to K machines in a ring.")
+@click.option("--least-efficiency", type=float, metavar="SHARE", help="What still pays [default: 0.5].")
+def run(
+    arch, trace, energy_table, mode, ideal_memory, layers, json_file, csv_file, plots, timeline, chips, least_efficiency
+) -> None:
     """Run one step of TRACE on ARCH and print cycles, stalls, energy and area.
 
     ARCH and TRACE are names of shipped files (see `h2sim arch list`, `h2sim trace list`) or paths. --layer narrows the
-    rows that are printed and written; the totals stay the whole step's.
+    rows that are printed and written; the totals stay the whole step's. --chips adds scaling tables (with --plots,
+    scaling.png): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
 
     \b
     Examples:
@@ -35,12 +40,16 @@ def run(arch, trace, energy_table, mode, ideal_memory, layers, json_file, csv_fi
       h2sim run h2learn mnist-digits --mode dense --ideal-memory
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
+      h2sim run h2learn mnist-digits --chips 16 --plots plots
       h2sim run h2learn mnist-digits --json - | python -m json.tool | less
     """
     import h2sim
     from h2sim.report.folder import check_folder
     from h2sim.report.text import summary
+    from h2sim.simulate import LEAST_EFFICIENCY
 
+    if least_efficiency is not None and chips is None:
+        raise click.UsageError("--least-efficiency needs --chips")
     for target in (json_file, csv_file, timeline):
         check_target(target)
     if plots:
@@ -49,8 +58,16 @@ def run(arch, trace, energy_table, mode, ideal_memory, layers, json_file, csv_fi
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)
     with progress("simulating") as report:
-        result = h2sim.simulate(machine, workload, table, mode=mode, ideal_memory=ideal_memory, progress=report)
-    summary(console(err="-" in (json_file, csv_file, timeline)), result, layers, workload.meta.source)
+        result = h2sim.simulate(
+            machine, workload, table, mode=mode, ideal_memory=ideal_memory, progress=report, chips=chips,
+            least_efficiency=LEAST_EFFICIENCY if least_efficiency is None else least_efficiency,
+        )  # fmt: skip
+    out = console(err="-" in (json_file, csv_file, timeline))
+    summary(out, result, layers, workload.meta.source)
+    if result.chips:
+        from h2sim.report.chips import chips_tables
+
+        chips_tables(out, result)
     _write(result, layers, json_file, csv_file, plots, timeline)
 
 
@@ -80,3 +97,7 @@ def _write(result, layers, json_file, csv_file, plots, timeline) -> None:
         from h2sim.report.plots import draw
 
         draw(result, plots)
+        if result.chips:
+            from h2sim.report.chips import draw_scaling
+
+            draw_scaling(result, plots)

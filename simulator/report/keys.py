@@ -20,16 +20,16 @@ _STEP = {
     "step": "one sub-batch on the whole machine",
     "first_cycles": "cycles of the first sub-batch, forward then backward and weight update, nothing beside it",
     "steady_cycles": "cycles per sub-batch with the pipeline full: forward of the next beside backward of this one",
-    "samples": "samples of a sub-batch (in step.batch: of a whole batch)",
+    "samples": "samples of a sub-batch (in step.batch and chips: of a whole batch group)",
     "clock_hz": "clock frequency, Hz",
     "seconds": "steady-state time of one sub-batch, s (in step.batch: of a whole batch)",
     "samples_per_second": "samples / seconds",
-    "energy_j": "on-chip energy of one steady sub-batch, J (per engine: by component)",
-    "offchip_energy_j": "external-memory energy of one sub-batch, J; never part of energy_j",
+    "energy_j": "on-chip energy of one steady sub-batch, J (per engine: by component; in chips: of a batch group)",
+    "offchip_energy_j": "external-memory energy of one sub-batch (in chips: a batch group), J; never part of energy_j",
     "average_power_w": "energy_j / seconds, W",
     "batch": "a batch group: sub-batches, then the weight update",
     "sub_batches": "sub-batches of a batch group",
-    "cycles": "cycles of a batch group: first + (sub_batches - 1) x steady + update",
+    "cycles": "cycles of a batch group: first + (sub_batches - 1) x steady + update (in chips: and all-reduce)",
     "update_cycles": "cycles of the weight update that ends a batch group: reading w and dw, writing w",
 }
 
@@ -83,6 +83,30 @@ _ROWS = {
     "total": "area of the machine, um2",
 }
 
+_CHIPS = {
+    "chips": "with --chips: a batch group on 1, 2, ... chips; energies and bytes are of all of them together",
+    "interconnect": "the ring's links, as the arch file has them",
+    "link_bytes_per_s": "bytes per second of one link in one direction",
+    "hop_cycles": "cycles from the last byte of a step of the ring to the first of the next",
+    "energy_pj_per_bit": "energy of a bit over one link, pJ",
+    "gradient_bytes": "bytes of all weight gradients, that every chip's are added to",
+    "least_efficiency": "the efficiency from which on chips count as worth their place",
+    "strong": "one chip's batch group shared among all chips",
+    "weak": "a batch group of its own for each chip",
+    "fastest_chips": "chips with the highest throughput; of several such numbers the smallest",
+    "last_worth_chips": "the most chips that fewer do not outrun and whose efficiency is at least least_efficiency",
+    "points": "one entry per number of chips",
+    "n_chips": "number of chips",
+    "working_chips": "chips that have a sub-batch, and take part in the ring",
+    "sub_batches_per_chip": "sub-batches of the chip that has most",
+    "all_reduce_cycles": "cycles in which the weight gradients go round the ring",
+    "idle_chip_cycles": "cycles of all chips together without sub-batch, all-reduce or update",
+    "link_bytes": "bytes over all links",
+    "speedup": "samples per second / those of one chip",
+    "efficiency": "speedup / n_chips",
+    "link_energy_j": "energy of the links, J; part of neither energy_j nor offchip_energy_j",
+}
+
 _ENERGY_GROUPS = ("lut", "fp16_add", "fp16_multiply", "register", "priority_encode", "soma", "grad", "glb", "leakage")
 
 _COLUMNS = {
@@ -98,4 +122,4 @@ _COLUMNS = {
     **{f"energy_{group}_pj": f"energy of {group.replace('_', ' ')}, pJ" for group in _ENERGY_GROUPS},
 }  # fmt: skip
 
-KEYS: dict[str, str] = {**_STEP, **_ROWS, **_COLUMNS}
+KEYS: dict[str, str] = {**_STEP, **_ROWS, **_CHIPS, **_COLUMNS}

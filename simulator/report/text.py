@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from h2sim.activity import ENGINES
-from h2sim.arch.schema import Arch
+from h2sim.arch import Arch, peak_flops
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,13 +29,6 @@ def new_table(title: str, left: list[str], right: list[str]) -> Table:
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def peak_flops(arch: Arch) -> float:
-    """Peak operations per second as the source counts them: LUT reads fused to adds, three operations a BE pair."""
-    fe, wue, be = arch.engines.forward, arch.engines.weight_update, arch.engines.backward
-    lut = sum(e.rows * e.columns * e.sub_luts * e.parallelism for e in (fe, wue))
-    return arch.clock_hz * (lut + be.rows * be.columns * be.parallelism * 3)
 
 
 def summary(console: Console, result: Result, layers: tuple[str, ...], source: dict[str, Any]) -> None:
