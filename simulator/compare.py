@@ -1,0 +1,211 @@
+"""Results side by side: an h2sim result as a Measurement, and the ratios of two Measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from h2sim.activity import Phase
+from h2sim.errors import ComparisonError, at
+from h2sim.faults import describe
+from h2sim.measurement import Measurement, Part
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Cycles = Annotated[int, Field(strict=True, ge=0)]
+
+
+class _Open(BaseModel):
+    """A part of an h2sim-result document: later versions add keys."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Workload(_Open):
+    network: str
+    dataset: str
+    source: str
+    sha256: str
+
+
+class _Name(_Open):
+    name: str
+
+
+class _Table(_Name):
+    node_nm: float | None = None
+
+
+class _Step(_Open):
+    steady_cycles: Cycles
+    first_cycles: Cycles
+    samples: Annotated[int, Field(strict=True, ge=1)]
+    clock_hz: Annotated[int, Field(strict=True, ge=1)]
+    energy_j: Amount
+
+
+class _Stalls(_Open):
+    memory_read: Cycles
+    memory_write: Cycles
+
+
+class _Layer(_Open):
+    layer: str
+    phase: Phase
+    compute_cycles: Cycles
+    fill_cycles: Cycles
+    stall_cycles: _Stalls
+    energy_pj: dict[str, Amount]
+
+
+class _Area(_Open):
+    total: Amount
+
+
+class _Document(_Open):
+    schema_: Annotated[Literal["h2sim-result"], Field(alias="schema")]
+    version: Literal[1]
+    arch: _Name
+    workload: _Workload
+    energy_table: _Table
+    step: _Step
+    layers: list[_Layer]
+    area_um2: _Area
+
+
+def load_result(path: str | Path) -> dict[str, Any]:
+    """The h2sim-result document of a file that `h2sim run --json` wrote. Raises ComparisonError."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ComparisonError(f"{path}: cannot be read: {fault.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ComparisonError(at(str(path), "file", "an h2sim-result document (h2sim run --json)", "no JSON")) from None
+    if not isinstance(data, dict):
+        raise ComparisonError(at(str(path), "top level", "an h2sim-result document", type(data).__name__))
+    return data
+
+
+def measurement_of(document: dict[str, Any], where: str) -> Measurement:
+    """An h2sim-result document as a Measurement: the steady step of a sub-batch; the first sub-batch where only the
+    forward pass ran.
+
+    A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for other
+    layers. Raises ComparisonError with a line per fault.
+    """
+    try:
+        found = _Document.model_validate(document)
+    except ValidationError as error:
+        raise ComparisonError("\n".join(describe(error, _Document, where))) from None
+    step, clock = found.step, found.step.clock_hz
+    parts = tuple(_part(layer, clock) for layer in found.layers)
+    phases: tuple[Phase, ...] = tuple(dict.fromkeys(layer.phase for layer in found.layers))
+    cycles = step.first_cycles if phases == ("forward",) else step.steady_cycles
+    notes = ("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()
+    return Measurement(
+        found.arch.name, "simulated", found.workload.network, step.samples, cycles / clock, step.energy_j,
+        found.area_um2.total / 1e6, found.energy_table.node_nm, phases, parts, notes,
+    )  # fmt: skip
+
+
+def _part(layer: _Layer, clock_hz: int) -> Part:
+    stalls = layer.stall_cycles
+    cycles = layer.compute_cycles + layer.fill_cycles + stalls.memory_read + stalls.memory_write
+    energy = 1e-12 * math.fsum(layer.energy_pj.values())
+    return Part(layer.layer, layer.phase, cycles / clock_hz, energy, fused=layer.compute_cycles == 0)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Theirs over ours, per sample: above 1 is in favour of ours. phase None: the whole step.
+
+    fused: the layer runs inside another's time on one of them, so that its own time says nothing.
+    """
+
+    layer: str
+    phase: Phase | None
+    ours_seconds: float
+    theirs_seconds: float
+    ours_energy_j: float | None
+    theirs_energy_j: float | None
+    fused: bool = False
+
+    @property
+    def speedup(self) -> float | None:
+        """Their time over ours; None where ours takes none, or one is fused."""
+        return self.theirs_seconds / self.ours_seconds if self.ours_seconds and not self.fused else None
+
+    @property
+    def energy_saving(self) -> float | None:
+        """Their energy over ours; None where one is unknown."""
+        return self.theirs_energy_j / self.ours_energy_j if self.ours_energy_j and self.theirs_energy_j else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on one network: the step, the phases, the layers that both have."""
+
+    ours: Measurement
+    theirs: Measurement
+    step: Ratio | None
+    phases: tuple[Ratio, ...]
+    layers: tuple[Ratio, ...]
+
+    @property
+    def area_saving(self) -> float | None:
+        """Their area over ours; None where one is unknown."""
+        return self.theirs.area_mm2 / self.ours.area_mm2 if self.ours.area_mm2 and self.theirs.area_mm2 else None
+
+
+def compare(ours: Measurement, theirs: Measurement) -> Comparison:
+    """Per sample: the whole step where both cover the same phases, and every phase and layer that both have.
+
+    Raises ComparisonError for two different networks.
+    """
+    if ours.network != theirs.network:
+        where = f"{ours.system} and {theirs.system}"
+        raise ComparisonError(at(where, "network", f"one, {ours.network}", theirs.network))
+    step = _whole(ours, theirs) if set(ours.phases) == set(theirs.phases) else None
+    shared = [(p, q) for p in ours.parts if (q := theirs.part(p.layer, p.phase))]
+    layers = tuple(_ratio(p.layer, p.phase, p, q, ours, theirs) for p, q in shared)
+    phases = tuple(_phase(phase, ours, theirs, shared) for phase in dict.fromkeys(p.phase for p, _ in shared))
+    return Comparison(ours, theirs, step, phases, layers)
+
+
+def _whole(ours: Measurement, theirs: Measurement) -> Ratio:
+    return Ratio(
+        "step", None, ours.seconds_per_sample, theirs.seconds_per_sample, ours.energy_j_per_sample,
+        theirs.energy_j_per_sample,
+    )  # fmt: skip
+
+
+def _phase(phase: Phase, ours: Measurement, theirs: Measurement, shared: list[tuple[Part, Part]]) -> Ratio:
+    """The layers of a phase that both have."""
+    pairs = [(p, q) for p, q in shared if p.phase == phase]
+    mine, other = (
+        _together(phase, [pair[side] for pair in pairs], system) for side, system in ((0, ours), (1, theirs))
+    )
+    return _ratio("shared layers", phase, mine, other, ours, theirs)
+
+
+def _together(phase: Phase, parts: list[Part], system: Measurement) -> Part:
+    """These layers one after the other; the system's own step where they are all of it, for its layers may overlap."""
+    if system.phases == (phase,) and len(parts) == len(system.parts):
+        return Part("shared layers", phase, system.seconds, system.energy_j)
+    energies = [p.energy_j for p in parts if p.energy_j is not None]
+    energy = math.fsum(energies) if len(energies) == len(parts) else None
+    return Part("shared layers", phase, math.fsum(p.seconds for p in parts), energy)
+
+
+def _ratio(layer: str, phase: Phase, p: Part, q: Part, ours: Measurement, theirs: Measurement) -> Ratio:
+    def energy(part: Part, samples: int) -> float | None:
+        return None if part.energy_j is None else part.energy_j / samples
+
+    return Ratio(
+        layer, phase, p.seconds / ours.samples, q.seconds / theirs.samples, energy(p, ours.samples),
+        energy(q, theirs.samples), p.fused or q.fused,
+    )  # fmt: skip

@@ -1,0 +1,191 @@
+"""Comparisons: a result as a measurement, ratios per sample, and the command."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import h2sim
+from h2sim.cli import main
+from h2sim.compare import compare, load_result, measurement_of
+from h2sim.errors import ComparisonError
+from h2sim.measurement import Measurement, Part
+from tests.traces import tiny_trace
+
+
+def system(name: str, samples: int, seconds: float, energy_j: float | None, parts=(), phases=("forward",), network="n"):
+    return Measurement(name, "measured", network, samples, seconds, energy_j, 2.0, 28.0, phases, tuple(parts))
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    return h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace(tiny_trace(folder)))
+
+
+def test_ratios_are_per_sample_and_above_one_favours_the_first():
+    ours = system("ours", 4, 2.0, 8.0, [Part("conv1", "forward", 1.0, 4.0)])
+    theirs = system("theirs", 2, 5.0, 1.0, [Part("conv1", "forward", 3.0, 6.0), Part("fc1", "forward", 1.0, 1.0)])
+    found = compare(ours, theirs)
+    assert found.step.speedup == (5.0 / 2) / (2.0 / 4)
+    assert found.step.energy_saving == (1.0 / 2) / (8.0 / 4)
+    assert found.area_saving == 1.0
+    assert [r.layer for r in found.layers] == ["conv1"]  # only what both have
+    assert found.layers[0].speedup == (3.0 / 2) / (1.0 / 4)
+    assert found.phases[0].energy_saving == (6.0 / 2) / (8.0 / 4)  # all of our layers: our step
+
+
+def test_a_step_is_compared_only_with_a_step_of_the_same_phases():
+    training = system("ours", 1, 1.0, None, [Part("conv1", "forward", 1.0)], ("forward", "backward", "weight_update"))
+    inference = system("theirs", 1, 3.0, 1.0, [Part("conv1", "forward", 3.0)])
+    found = compare(training, inference)
+    assert found.step is None
+    assert found.phases[0].speedup == 3.0
+    assert found.phases[0].energy_saving is None  # ours is not known
+
+
+def test_two_networks_cannot_be_compared():
+    with pytest.raises(ComparisonError, match=r"^a and b: network: expected one, n; got m$"):
+        compare(system("a", 1, 1.0, 1.0), system("b", 1, 1.0, 1.0, network="m"))
+
+
+def test_a_result_becomes_a_measurement_whose_parts_are_its_rows(result):
+    document = result.to_dict()
+    found = measurement_of(document, "here")
+    assert found.seconds == result.steady_seconds
+    assert found.energy_j == document["step"]["energy_j"]
+    assert found.area_mm2 == document["area_um2"]["total"] / 1e6
+    assert [(p.layer, p.phase) for p in found.parts] == [(r["layer"], r["phase"]) for r in document["layers"]]
+    row = document["layers"][0]
+    held = row["end_cycle"] - row["start_cycle"] - row["stall_cycles"]["dependency"]
+    assert found.parts[0].seconds == held / document["step"]["clock_hz"]
+    assert found.parts[0].energy_j == pytest.approx(1e-12 * sum(row["energy_pj"].values()))
+    assert found.assumptions == ("SYNTHETIC masks",)
+
+
+def test_the_forward_pass_alone_takes_the_latency_of_the_first_sub_batch(result):
+    document = result.to_dict()
+    document["layers"] = [row for row in document["layers"] if row["phase"] == "forward"]
+    found = measurement_of(document, "here")
+    assert found.seconds == document["step"]["first_cycles"] / document["step"]["clock_hz"]
+    assert found.phases == ("forward",)
+
+
+def test_one_phase_alone_is_the_sum_of_its_parts():
+    parts = [Part("a", "forward", 1.0, 2.0), Part("b", "forward", 2.0, 3.0), Part("a", "backward", 9.0, None)]
+    whole = system("s", 1, 10.0, 20.0, parts, ("forward", "backward"))
+    assert (whole.only("forward").seconds, whole.only("forward").energy_j) == (3.0, 5.0)
+    assert whole.only("backward").energy_j is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", r"r\.json: file: expected an h2sim-result document \(h2sim run --json\); got no JSON$"),
+        ("[1]", r"r\.json: top level: expected an h2sim-result document; got list$"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ComparisonError, match=message):
+        load_result(tmp_path / "r.json")
+
+
+def test_a_missing_file_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ComparisonError, match=r"none\.json: cannot be read: No such file or directory$"):
+        load_result(tmp_path / "none.json")
+
+
+def test_every_fault_of_a_damaged_result_is_named(result):
+    document = result.to_dict()
+    document["schema"] = "other"
+    del document["step"]["clock_hz"]
+    document["layers"][0]["compute_cycles"] = -1
+    with pytest.raises(ComparisonError, match=r"schema: expected 'h2sim-result'; got 'other'") as caught:
+        measurement_of(document, "r.json")
+    lines = str(caught.value).splitlines()
+    assert "r.json: step.clock_hz: missing field" in lines
+    assert "r.json: layers.0.compute_cycles: expected greater than or equal to 0; got -1" in lines
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Results of the bundled trace: dual and dense."""
+    folder = tmp_path_factory.mktemp("digits")
+    arch, trace = h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits")
+    for mode in ("dual", "dense"):
+        document = h2sim.simulate(arch, trace, mode=mode).to_dict()
+        (folder / f"{mode}.json").write_text(json.dumps(document))
+    return folder
+
+
+def run(*args) -> object:
+    return CliRunner().invoke(main, ["compare", *map(str, args)])
+
+
+def test_two_results_are_compared_layer_by_layer(digits, tmp_path):
+    found = run(digits / "dual.json", digits / "dense.json", "--csv", tmp_path / "r.csv", "--plots", tmp_path / "p")
+    assert found.exit_code == 0, found.output
+    ratios = pd.read_csv(tmp_path / "r.csv")
+    steps = ratios[ratios["scope"] == "step"]
+    assert steps["speedup"].item() > 1  # sparsity helps
+    assert (ratios[ratios["phase"] == "forward"]["speedup"].dropna() == 1).all()  # the Forward Engine is the same
+    assert {p.name for p in (tmp_path / "p").iterdir()} == {"step.png", "layers.png"}
+
+
+def test_rivals_run_on_the_results_own_trace(digits, tmp_path):
+    found = run(digits / "dual.json", "--spinalflow", "--loihi", "--json", tmp_path / "c.json")
+    assert found.exit_code == 0, found.output
+    document = json.loads((tmp_path / "c.json").read_text())
+    names = [s["system"].split()[0].lower() for s in document["systems"]]
+    assert names == ["h2learn", "spinalflow", "loihi"]
+    assert all(s["assumptions"] for s in document["systems"][1:])
+    assert {r["scope"] for r in document["ratios"]} == {"phase", "layer"}  # they do not train
+
+
+def test_a_gpu_trace_without_layers_is_compared_by_the_step(digits, tmp_path):
+    document = json.loads((digits / "dual.json").read_text())
+    document["workload"]["network"] = "mnist"
+    (tmp_path / "mnist.json").write_text(json.dumps(document))
+    found = run(tmp_path / "mnist.json", "--gpu", "v100-mnist", "--csv", "-")
+    assert found.exit_code == 0, found.output
+    lines = found.stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("h2learn,NVIDIA")
+
+
+def test_a_rival_needs_the_trace_and_the_right_one(result, tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps(result.to_dict()))
+    found = run(tmp_path / "r.json", "--loihi")
+    assert found.exit_code == 2
+    assert "got none; it is not a shipped trace, name it by --workload" in found.stderr
+    found = run(tmp_path / "r.json", "--loihi", "--workload", "mnist-digits")
+    assert found.exit_code == 2
+    assert "mnist-digits: --workload: expected the trace of" in found.stderr
+    assert found.stderr.rstrip().endswith("got another trace")
+
+
+def test_nothing_to_compare_with_is_wrong_use(digits):
+    found = run(digits / "dual.json")
+    assert found.exit_code == 2
+    assert "expected another RESULT, --gpu" in found.stderr
+
+
+def test_layers_that_overlap_are_compared_by_the_step_where_they_are_all_of_it():
+    ours = system("ours", 1, 2.0, 1.0, [Part("a", "forward", 1.0), Part("b", "forward", 1.0)])
+    theirs = system("theirs", 1, 3.0, 1.0, [Part("a", "forward", 2.5), Part("b", "forward", 2.5)])
+    assert compare(ours, theirs).phases[0].speedup == 3.0 / 2.0  # not 5 / 2
+    more = system("theirs", 1, 3.0, 1.0, [*theirs.parts, Part("c", "forward", 1.0)])
+    assert compare(ours, more).phases[0].speedup == 5.0 / 2.0
+
+
+def test_a_layer_inside_anothers_time_has_no_speedup(result):
+    ours = measurement_of(result.to_dict(), "here")
+    assert {p.layer for p in ours.parts if p.fused} == {"pool1"}
+    theirs = system("t", 1, 1.0, 1.0, [Part("pool1", "forward", 1.0, 1.0)], network=ours.network)
+    (ratio,) = compare(ours, theirs).layers
+    assert ratio.speedup is None
+    assert ratio.energy_saving > 0
