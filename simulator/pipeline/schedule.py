@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from h2sim.activity import ENGINES, MemorySlice, Stalls
-from h2sim.arch.schema import Arch
+from h2sim.arch.schema import Memory
 from h2sim.errors import ArchError
 from h2sim.kernels import schedule as kernel
 from h2sim.pipeline.job import Job, JobKey, in_pieces
@@ -16,6 +17,17 @@ from h2sim.pipeline.job import Job, JobKey, in_pieces
 GRADIENT_MEMORY = 2
 MOST_PIECES = 2_000_000  # of one layer
 SIDE_MEMORY = {"forward": 0, "backward": 1}  # the roles swap with every sub-batch
+
+
+class Machine(Protocol):
+    """What a schedule asks of a machine: an Arch is one, and so is any baseline that brings its own jobs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def clock_hz(self) -> int: ...
+    @property
+    def memory(self) -> Memory: ...
 
 
 @dataclass(frozen=True)
@@ -37,18 +49,18 @@ class Schedule:
     makespan_cycles: int
 
 
-def transfer_cycles(arch: Arch, n_bytes: np.ndarray, ideal_memory: bool = False) -> np.ndarray:
+def transfer_cycles(machine: Machine, n_bytes: np.ndarray, ideal_memory: bool = False) -> np.ndarray:
     """Whole cycles that one memory needs for transfers of `n_bytes`; 0 for none and with an ideal memory."""
     if ideal_memory:
         return np.zeros_like(n_bytes)
-    common = math.gcd(arch.clock_hz, arch.memory.bandwidth_bytes_per_s)
-    clock, bandwidth = arch.clock_hz // common, arch.memory.bandwidth_bytes_per_s // common
+    common = math.gcd(machine.clock_hz, machine.memory.bandwidth_bytes_per_s)
+    clock, bandwidth = machine.clock_hz // common, machine.memory.bandwidth_bytes_per_s // common
     exact = n_bytes if int(n_bytes.max(initial=0)) * clock < 1 << 62 else n_bytes.astype(object)
     cycles = (-(-(exact * clock) // bandwidth)).astype(np.int64)
-    return np.where(n_bytes > 0, cycles + arch.memory.first_access_cycles, 0)
+    return np.where(n_bytes > 0, cycles + machine.memory.first_access_cycles, 0)
 
 
-def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedule:
+def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False) -> Schedule:
     """Runs `jobs` (each engine takes its own in list order) until all results are written.
 
     A dependency on a job that is not in the list was met before the schedule began.
@@ -56,11 +68,11 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
     ordered = [job for engine in ENGINES for job in jobs if job.engine == engine]
     if not ordered:
         return Schedule({}, (), 0)
-    _check_pieces(arch, ordered)
+    _check_pieces(machine, ordered)
     iterations, moved = _iterations(ordered)
     table = _job_table(ordered)
     after_start, after = _dependencies(ordered)
-    transfers = transfer_cycles(arch, moved, ideal_memory)
+    transfers = transfer_cycles(machine, moved, ideal_memory)
     use = kernel.run_schedule(_engine_table(ordered, iterations), iterations, transfers, table, after_start, after)
     stuck = [job.key for job, row in zip(ordered, table, strict=True) if row[kernel.DONE] < 0]
     if stuck:
@@ -69,14 +81,14 @@ def schedule(arch: Arch, jobs: list[Job], ideal_memory: bool = False) -> Schedul
     return Schedule(slots, _slices(ordered, use), int(table[:, kernel.DONE].max()))
 
 
-def _check_pieces(arch: Arch, jobs: list[Job]) -> None:
+def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
     """Refuses buffers so small that the schedule would have more pieces than a memory holds."""
     for job in jobs:
         pieces = int(job.traffic.pieces.sum())
         if pieces > MOST_PIECES:
             raise ArchError(
-                f"{arch.name}: engines.{job.engine}.buffers: expected halves that hold a grid iteration in few pieces; "
-                f"got {pieces} pieces for {job.layer} {job.phase}, more than {MOST_PIECES}"
+                f"{machine.name}: engines.{job.engine}.buffers: expected halves that hold a grid iteration in few "
+                f"pieces; got {pieces} pieces for {job.layer} {job.phase}, more than {MOST_PIECES}"
             )
 
 
