@@ -1,0 +1,196 @@
+"""Placement on cores: every neuron once, no limit broken, looser limits never need more cores."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h2sim.baselines.loihi import load_loihi
+from h2sim.baselines.loihi_machine import LoihiMachine, parse_loihi
+from h2sim.baselines.placement import LIMITS, place
+from h2sim.baselines.wiring import Connection, Stage, wire
+from h2sim.errors import BaselineError
+from h2sim.trace import load_network, load_trace
+from tests.traces import tiny_trace
+
+
+def machine_with(share: bool = True, population: bool = True, **limits: int) -> LoihiMachine:
+    data = load_loihi().model_dump()
+    for name, value in limits.items():
+        data["limits"][name]["value"] = value
+    data["mapping"]["share_convolution_weights"]["value"] = share
+    data["mapping"]["population_axons"]["value"] = population
+    return parse_loihi(data, "small")
+
+
+def conv_stage(channels: int, size: int, out: int, kernel: int) -> Stage:
+    link = Connection("input", (channels, size, size), (out, size, size), (kernel, kernel), (1, 1), (kernel // 2,) * 2)
+    return Stage("conv", "conv", (out, size, size), 0, False, True, (link,))
+
+
+def fc_stage(features: int, out: int) -> Stage:
+    link = Connection("input", (features, 1, 1), (out, 1, 1), (1, 1), (1, 1), (0, 0), dense=True)
+    return Stage("fc", "fc", (out, 1, 1), 0, False, True, (link,))
+
+
+def tight(compartments, memory, axons_in, axons_out, share, population):
+    return machine_with(
+        share, population, compartments=compartments, synapse_memory_bits=memory, input_axons=axons_in,
+        output_axons=axons_out,
+    )  # fmt: skip
+
+
+LIMIT_VALUES = {
+    "compartments": st.integers(1, 64),
+    "memory": st.integers(2000, 40_000),
+    "axons_in": st.integers(60, 200),
+    "share": st.booleans(),
+    "population": st.booleans(),
+}
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> tuple[Stage, ...]:
+    return wire(load_trace(tiny_trace(tmp_path_factory.mktemp("t"))).meta, "t")
+
+
+@settings(max_examples=60)
+@given(**LIMIT_VALUES, axons_out=st.integers(16, 200))
+def test_every_neuron_is_placed_once_and_no_limit_is_broken(
+    stages, compartments, memory, axons_in, axons_out, share, population
+):
+    machine = tight(compartments, memory, axons_in, axons_out, share, population)
+    try:
+        placement = place(stages, machine, "t")
+    except BaselineError:
+        return
+    taken = 0
+    for stage, cores in zip(stages, placement.layers, strict=True):
+        assert cores.first_core == taken
+        taken += cores.cores
+        seen = np.zeros((stage.shape[0], stage.positions), int)
+        for group in range(cores.groups):
+            for block in range(cores.blocks):
+                channels = slice(*cores.channel_edges[group : group + 2])
+                positions = slice(*cores.position_edges[block : block + 2])
+                seen[channels, positions] += 1
+                use = cores.uses[group * cores.blocks + block]
+                assert use.compartments == seen[channels, positions].size > 0
+                assert all(getattr(use, name) <= getattr(machine.limits, name).value for name in LIMITS)
+        assert (seen == 1).all()
+    assert placement.cores == taken
+
+
+@settings(max_examples=60)
+@given(
+    **LIMIT_VALUES,
+    more=st.tuples(st.integers(0, 30), st.integers(0, 20_000), st.integers(0, 100)),
+    channels=st.integers(1, 6),
+    out=st.integers(1, 24),
+    size=st.integers(1, 9),
+)
+def test_looser_limits_never_need_more_cores(
+    compartments, memory, axons_in, share, population, more, channels, out, size
+):
+    stage = conv_stage(channels, size, out, 3)
+    limits = (compartments, memory, axons_in)
+    looser = tuple(a + b for a, b in zip(limits, more, strict=True))
+    try:
+        before = place((stage,), tight(*limits, 1 << 20, share, population), "t").cores
+    except BaselineError:
+        return
+    assert place((stage,), tight(*looser, 1 << 20, share, population), "t").cores <= before
+
+
+def test_compartments_alone_fill_cores_to_the_last():
+    placement = place((conv_stage(2, 8, 16, 3),), machine_with(), "t")
+    assert (placement.cores, placement.chips, placement.tiles) == (1, 1, 1)
+    placement = place((conv_stage(2, 8, 16, 3),), machine_with(compartments=64), "t")
+    assert placement.cores == 16  # 4 positions x 16 channels each
+    assert (placement.layers[0].groups, placement.layers[0].blocks, placement.tiles) == (1, 16, 4)
+
+
+def test_synapse_memory_cuts_a_dense_layer():
+    placement = place((fc_stage(1152, 512),), machine_with(), "t")
+    assert placement.cores == 6  # 1152 x 9 bits a neuron: 101 neurons in 1,048,576 bits
+    assert max(use.synapse_memory_bits for use in placement.layers[0].uses) == 86 * 1152 * 9
+
+
+def test_shared_kernels_need_less_memory_than_stored_synapses():
+    stage = conv_stage(16, 16, 16, 3)
+    shared, stored = (place((stage,), machine_with(share=share), "t") for share in (True, False))
+    assert shared.cores == 4
+    assert shared.layers[0].uses[0].synapse_memory_bits == 16 * 16 * 9 * (9 + 10)
+    assert stored.cores > shared.cores
+    total = sum(use.synapse_memory_bits for use in stored.layers[0].uses)
+    assert total == stage.synapses * (9 + 10)
+
+
+def test_a_kernel_too_large_for_a_core_is_cut_into_channel_groups():
+    placement = place((conv_stage(512, 4, 512, 3),), machine_with(), "t")
+    cores = placement.layers[0]
+    assert cores.groups > 1
+    assert max(use.synapse_memory_bits for use in cores.uses) <= 1 << 20
+
+
+def test_axons_are_counted_by_position_or_by_neuron():
+    stage = conv_stage(3, 4, 2, 3)
+    by_position, by_neuron = (place((stage,), machine_with(population=p), "t").layers[0].uses for p in (True, False))
+    assert (by_position[0].input_axons, by_neuron[0].input_axons) == (16, 48)
+
+
+def test_output_axons_count_the_cores_that_a_population_reaches():
+    first = conv_stage(1, 4, 2, 1)
+    link = Connection("conv", (2, 4, 4), (4, 4, 4), (1, 1), (1, 1), (0, 0))
+    second = Stage("next", "conv", (4, 4, 4), 1, False, True, (link,))
+    placement = place((first, second), machine_with(compartments=32), "t")
+    assert placement.of("next").cores == 2
+    assert placement.of("conv").uses[0].output_axons == 16  # each position's population goes to one of the two cores
+    separate = place((first, second), machine_with(population=False, compartments=32), "t")
+    assert separate.of("conv").uses[0].output_axons == 32
+
+
+@pytest.mark.parametrize(
+    ("stage", "limits", "message"),
+    [
+        (fc_stage(8192, 512), {"population": False}, "layer fc: expected at most 4096 input axons for one neuron, as "
+         "a core of loihi has; got 8192"),
+        (fc_stage(120_000, 2), {"input_axons": 200_000}, "layer fc: expected at most 1048576 bits of synapse memory "
+         "for one neuron, as a core of loihi has; got 1080000"),
+        (conv_stage(1, 4, 1, 3), {"input_axons": 8}, "layer conv: expected at most 8 input axons for one neuron, as a "
+         "core of loihi has; got 9"),
+    ],
+)  # fmt: skip
+def test_a_neuron_that_exceeds_a_core_is_one_line(stage, limits, message):
+    with pytest.raises(BaselineError, match=f"^some.npz: {re.escape(message)}$"):
+        place((stage,), machine_with(**limits), "some.npz")
+
+
+def test_too_many_edges_out_of_one_neuron_is_one_line():
+    first = conv_stage(1, 1, 1, 1)
+    link = Connection("conv", (1, 1, 1), (9, 1, 1), (1, 1), (1, 1), (0, 0), dense=True)
+    second = Stage("fc", "fc", (9, 1, 1), 1, False, True, (link,))
+    with pytest.raises(BaselineError, match=r"^t: layer conv: expected at most 8 output axons for one neuron.* got 9$"):
+        place((first, second), machine_with(compartments=1, output_axons=8), "t")
+
+
+def test_the_network_of_table_3_7_needs_more_than_a_chip_only_at_large_inputs():
+    from h2sim.trace import check_layers
+
+    found = {}
+    for size in (28, 34, 64):
+        network = load_network("loihi", (2, size, size))
+        meta = check_layers([dict(layer) for layer in network.layers], "n")
+        found[size] = place(wire(meta, "n"), load_loihi(), "n")
+    assert [found[size].chips for size in (28, 34, 64)] == [1, 1, 3]
+    assert found[28].cores < found[34].cores < found[64].cores
+
+
+def test_placement_works_on_a_file_of_the_format(tmp_path: Path):
+    stages = wire(load_trace(tiny_trace(tmp_path)).meta, "t")
+    assert [stage.layer for stage in stages] == [cores.layer for cores in place(stages, load_loihi(), "t").layers]
