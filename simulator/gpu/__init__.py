@@ -1,0 +1,6 @@
+"""GPU traces: what a training step takes on a GPU, per layer and phase; recorded, imported or published."""
+
+from h2sim.gpu.files import load_gpu_trace, write_gpu_trace
+from h2sim.gpu.trace import Device, Energy, GpuTrace, Row, Step, parse_gpu_trace
+
+__all__ = ["Device", "Energy", "GpuTrace", "Row", "Step", "load_gpu_trace", "parse_gpu_trace", "write_gpu_trace"]

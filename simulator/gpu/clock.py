@@ -1,0 +1,89 @@
+"""Clocks: marks on the GPU's own time line (CUDA events), or the processor's nanoseconds behind the same interface."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from h2sim.gpu.trace import RowPhase
+
+Label = tuple[str, RowPhase]
+
+
+class Clock(Protocol):
+    """A mark is cheap and may lie in the future; `wait` until all lie in the past, then ask for the time between."""
+
+    def mark(self) -> Any: ...
+
+    def wait(self) -> None: ...
+
+    def seconds(self, earlier: Any, later: Any) -> float: ...
+
+
+class CpuClock:
+    """Work is done when the call returns: marks are nanoseconds."""
+
+    def mark(self) -> int:
+        return time.perf_counter_ns()
+
+    def wait(self) -> None:
+        return None
+
+    def seconds(self, earlier: int, later: int) -> float:
+        return (later - earlier) / 1e9
+
+
+class CudaClock:
+    """Marks are CUDA events in the current stream: they cost the GPU no stop, and gaps between kernels count."""
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
+    def mark(self) -> Any:
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+    def wait(self) -> None:
+        import torch
+
+        torch.cuda.synchronize(self.device)
+
+    def seconds(self, earlier: Any, later: Any) -> float:
+        return earlier.elapsed_time(later) / 1e3
+
+
+class Marks:
+    """Divides a step: what passes from one mark to the next belongs to the earlier one's layer and phase."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._marks: list[tuple[Label, Any]] = []
+
+    def __call__(self, layer: str, phase: RowPhase) -> None:
+        self._marks.append(((layer, phase), self.clock.mark()))
+
+    def end(self) -> tuple[float, dict[Label, float]]:
+        """(seconds from the first mark to now, seconds per label, which add up to it); forgets the marks."""
+        labels, stamps = [label for label, _ in self._marks], [stamp for _, stamp in self._marks]
+        stamps.append(self.clock.mark())
+        self._marks = []
+        self.clock.wait()
+        parts: dict[Label, float] = defaultdict(float)
+        for label, earlier, later in zip(labels, stamps, stamps[1:], strict=False):
+            parts[label] += self.clock.seconds(earlier, later)
+        return self.clock.seconds(stamps[0], stamps[-1]), dict(parts)
+
+
+def timed(clock: Clock, work: Callable[[], None]) -> float:
+    """Seconds that `work` takes, from an idle device until it is idle again."""
+    clock.wait()
+    first = clock.mark()
+    work()
+    last = clock.mark()
+    clock.wait()
+    return clock.seconds(first, last)

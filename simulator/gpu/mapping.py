@@ -1,0 +1,180 @@
+"""Kernels of a profile to layers and phases, so that the sum of all is the time of all kernels.
+
+For each kernel the first of these that says something counts:
+
+1. the user's rules, in order;
+2. going outwards from the call that launched it: a range named like a layer, or an operation of the backward pass,
+   joined by autograd's sequence number to the operation of the forward pass that made it, and that one's range;
+3. what PyTorch itself names: optimizer, data loader, accumulation of gradients;
+4. `unmapped`.
+
+A layer's backward pass is divided. A convolution's kernels: by names (wgrad, dgrad, ...), and those whose names say
+nothing go with the next kernel of the same operation that says it (they prepare it), the last ones with the one before.
+A product's (fc): PyTorch computes the input's gradient first and the weights' second; sums are the bias's. Where
+nothing says anything: all to the weights where the layer reads the network's input, which needs no gradient, else one
+half to each, for both take the same number of multiply-accumulates [A].
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from h2sim.gpu import rules as names
+from h2sim.gpu.clock import Label
+from h2sim.gpu.profile import Profile, Work
+from h2sim.gpu.rules import Rule
+from h2sim.gpu.trace import RowPhase
+
+UNMAPPED: Label = ("unmapped", "other")
+
+
+@dataclass
+class Mapped:
+    """ns and kernels per label; what was not mapped, by name; ns that were halved for want of a name."""
+
+    ns: Counter[Label] = field(default_factory=Counter)
+    kernels: Counter[Label] = field(default_factory=Counter)
+    unmapped_ns: Counter[str] = field(default_factory=Counter)
+    halved_ns: int = 0
+
+    def add(self, label: Label, work: Work) -> None:
+        """The whole work to one label."""
+        self.ns[label] += work.ns
+        self.kernels[label] += 1
+        if label == UNMAPPED:
+            self.unmapped_ns[work.name] += work.ns
+
+    def halve(self, layer: str, work: Work) -> None:
+        """One half to each gradient; the odd nanosecond to the input's."""
+        half = work.ns // 2
+        self.ns[layer, "weight_update"] += half
+        self.ns[layer, "backward"] += work.ns - half
+        self.kernels[layer, "backward"] += 1
+        self.halved_ns += work.ns
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """inputs: what each layer of the network reads."""
+
+    profile: Profile
+    inputs: Mapping[str, tuple[str, ...]]
+    rules: tuple[Rule, ...] = ()
+
+    def map(self, works: list[tuple[Work, int]]) -> Mapped:
+        """Each work once."""
+        mapped, groups = Mapped(), defaultdict[tuple[str, int], list[tuple[Work, int]]](list)
+        for work, index in works:
+            layer, phase = self._label(work, index)
+            node = self._divided(index)
+            if phase is None and node is not None:
+                groups[layer, node].append((work, index))
+            else:
+                mapped.add((layer, phase or ("backward" if self._is_backward(index) else "forward")), work)
+        for (layer, node), members in groups.items():
+            self._divide(mapped, layer, node, members)
+        return mapped
+
+    def _label(self, work: Work, index: int) -> tuple[str, RowPhase | None]:
+        """(layer, phase); None where the phase is to be found out."""
+        around = [self.profile.events[i].name for i in self.profile.chain(index)]
+        for rule in self.rules:
+            if rule.holds(work.name, around):
+                return rule.layer, rule.phase or self._named(work, index)
+        for i in self.profile.chain(index):
+            found = self._says(i)
+            if found is not None:
+                layer, phase = found
+                return layer, phase or self._named(work, index)
+        own = next((rule for rule in names.OWN_RULES if rule.holds(work.name, around)), None)
+        return (own.layer, own.phase) if own else UNMAPPED
+
+    def _says(self, index: int) -> tuple[str, RowPhase | None] | None:
+        """What one event says by itself or by the operation of the forward pass that made it."""
+        event = self.profile.events[index]
+        if event.kind == "range":
+            return names.read_label(event.name, self.inputs)
+        if event.kind == "op" and event.sequence is not None and names.BACKWARD.search(event.name):
+            for i in self.profile.chain(self._made_by.get(event.sequence, -1)):
+                made = self.profile.events[i]
+                label = names.read_label(made.name, self.inputs) if made.kind == "range" else None
+                if label is not None:
+                    layer, phase = label
+                    return (layer, "other") if phase == "other" else (layer, None)
+        return None
+
+    @cached_property
+    def _made_by(self) -> dict[int, int]:
+        """Sequence number -> the operation of the forward pass that took it: the last to begin with it."""
+        found: dict[int, int] = {}
+        for index, event in enumerate(self.profile.events):
+            if event.sequence is None or event.kind != "op" or names.BACKWARD.search(event.name):
+                continue
+            before = found.get(event.sequence)
+            if before is None or event.start_ns >= self.profile.events[before].start_ns:
+                found[event.sequence] = index
+        return found
+
+    def _is_backward(self, index: int) -> bool:
+        events = (self.profile.events[i] for i in self.profile.chain(index))
+        return any(event.kind == "op" and names.BACKWARD.search(event.name) for event in events)
+
+    def _named(self, work: Work, index: int) -> RowPhase | None:
+        """The gradient that the kernel's own name says, within a backward pass."""
+        return names.gradient_of(work.name) if self._is_backward(index) and self._divided(index) is None else None
+
+    def _divided(self, index: int) -> int | None:
+        """The outermost operation around that computes both gradients of a layer."""
+        found = None
+        for i in self.profile.chain(index):
+            event = self.profile.events[i]
+            both = names.CONV_BACKWARD.search(event.name) or names.FC_BACKWARD.search(event.name)
+            if event.kind == "op" and both:
+                found = i
+        return found
+
+    def _divide(self, mapped: Mapped, layer: str, node: int, members: list[tuple[Work, int]]) -> None:
+        conv = names.CONV_BACKWARD.search(self.profile.events[node].name)
+        said = self._conv_phases(members) if conv else self._product_phases(members, self._first(layer))
+        for (work, _), phase in zip(members, said, strict=True):
+            if phase is not None:
+                mapped.add((layer, phase), work)
+            elif self._first(layer):
+                mapped.add((layer, "weight_update"), work)
+            else:
+                mapped.halve(layer, work)
+
+    def _first(self, layer: str) -> bool:
+        return self.inputs[layer] == ("input",)
+
+    @staticmethod
+    def _conv_phases(members: list[tuple[Work, int]]) -> list[RowPhase | None]:
+        """By name; else as the next that says it; else as the last one that did."""
+        said: list[RowPhase | None] = [names.gradient_of(work.name) for work, _ in members]
+        for i in range(len(said) - 2, -1, -1):
+            said[i] = said[i] or said[i + 1]
+        for i in range(1, len(said)):
+            said[i] = said[i] or said[i - 1]
+        return said
+
+    def _product_phases(self, members: list[tuple[Work, int]], first: bool) -> list[RowPhase | None]:
+        """By the product's place in its operation: input's gradient, weights'; what is in no product is the bias's."""
+        places = [self._product(index) for _, index in members]
+        order = sorted({place for place in places if place is not None}, key=self._start)
+        if len(order) != 2:
+            return [None] * len(members)
+        return ["backward" if place == order[0] else "weight_update" for place in places]
+
+    def _start(self, index: int) -> int:
+        return self.profile.events[index].start_ns
+
+    def _product(self, index: int) -> int | None:
+        """The matrix product that an event lies in, as PyTorch calls it."""
+        found = None
+        for i in self.profile.chain(index):
+            if names.PRODUCT.fullmatch(self.profile.events[i].name):
+                found = i
+        return found

@@ -1,0 +1,203 @@
+"""The network on the GPU: timestep by timestep as the source's baseline, or layer by layer; with marks or without.
+
+Both compute what h2sim.train's SpikingNetwork computes: same parameters, same gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from h2sim.gpu.clock import Marks
+from h2sim.gpu.trace import RowPhase
+from h2sim.train.lif import Neuron, lif
+from h2sim.train.network import Layer, SpikingNetwork
+
+
+class _Fire(torch.autograd.Function):
+    """Spikes of one timestep; the gradient passes where th_l < m < th_r (eq. 2.3, 2.6)."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
+        ctx.save_for_backward(membrane)
+        ctx.neuron = neuron
+        return (membrane >= neuron.threshold).to(membrane.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (membrane,) = ctx.saved_tensors
+        return grad * ctx.neuron.in_window(membrane).to(grad.dtype) * ctx.neuron.surrogate_scale, None
+
+
+class _Mark(torch.autograd.Function):
+    """Identity whose backward pass sets a mark: what runs after it belongs to the layer and phase."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, marks: Marks, layer: str, phase: RowPhase) -> torch.Tensor:
+        ctx.set = (marks, layer, phase)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        marks, layer, phase = ctx.set
+        marks(layer, phase)
+        return grad, None, None, None
+
+
+class _SplitConv(torch.autograd.Function):
+    """A convolution whose weight gradient and input gradient are two calls with a mark before each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.how = how
+        _, _, stride, padding = how
+        return functional.conv2d(x, weight, bias, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+        x, weight = ctx.saved_tensors
+        marks, name, stride, padding = ctx.how
+
+        def part(mask: list[bool]) -> list[torch.Tensor]:
+            sizes = [weight.shape[0]] if mask[2] else None
+            return torch.ops.aten.convolution_backward(
+                grad, x, weight, sizes, stride, padding, (1, 1), False, (0, 0), 1, mask
+            )
+
+        marks(name, "weight_update")
+        _, of_weight, of_bias = part([False, True, True])
+        marks(name, "backward")
+        of_input = part([True, False, False])[0] if ctx.needs_input_grad[0] else None
+        return of_input, of_weight, of_bias, None
+
+
+class _SplitLinear(torch.autograd.Function):
+    """A fully connected layer, divided in the same way; x is (T, N, F)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.how = how
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+        x, weight = ctx.saved_tensors
+        marks, name = ctx.how
+        flat = grad.flatten(0, 1)
+        marks(name, "weight_update")
+        of_weight, of_bias = flat.t() @ x.flatten(0, 1), flat.sum(0)
+        marks(name, "backward")
+        of_input = grad @ weight if ctx.needs_input_grad[0] else None
+        return of_input, of_weight, of_bias, None
+
+
+class Plain:
+    """The layers as PyTorch computes them, without a mark."""
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        self.network = network
+
+    def enter(self, layer: Layer) -> None:
+        """A layer's forward pass begins."""
+
+    def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """x (T, N, ...) from what the layer's inputs send, each (T, N, ...)."""
+        return self.network.current(layer, inputs)
+
+    def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
+        """What the layer sends on."""
+        return value
+
+    def set(self, name: str) -> None:
+        """A part of the step begins that is no layer's."""
+
+
+class Marked(Plain):
+    """The same values; marks where a layer begins, and in its backward pass before either gradient."""
+
+    def __init__(self, network: SpikingNetwork, marks: Marks) -> None:
+        super().__init__(network)
+        self.marks = marks
+
+    def enter(self, layer: Layer) -> None:
+        self.marks(layer["name"], "forward")
+
+    def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+        name = layer["name"]
+        if name not in self.network.weights:
+            return self.network.current(layer, inputs)
+        # marks on the parameters: adding up their gradients over timesteps is the weight update's
+        held = (self.network.weights[name], self.network.biases[name])
+        weight, bias = (_Mark.apply(value, self.marks, name, "weight_update") for value in held)
+        if layer["kind"] == "fc":
+            return _SplitLinear.apply(inputs[0].flatten(2), weight, bias, (self.marks, name))
+        how = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
+        frames = _SplitConv.apply(inputs[0].flatten(0, 1), weight, bias, how)
+        return frames.unflatten(0, inputs[0].shape[:2])
+
+    def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
+        return _Mark.apply(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+
+    def set(self, name: str) -> None:
+        self.marks(name, "other")
+
+
+def vanilla(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """The timestep loop outside, all layers inside, membranes in plain torch operations; (T, N, classes).
+
+    As the source's baseline (Wu et al., STBP): a static input's current is computed anew at every timestep.
+    inputs are (T or 1, N, C, H, W).
+    """
+    network, outputs = ops.network, []
+    state: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for t in range(timesteps):
+        values = {"input": inputs[t : t + 1] if inputs.shape[0] > 1 else inputs}
+        for layer in network.layers:
+            name = layer["name"]
+            ops.enter(layer)
+            value = ops.current(layer, [values[source] for source in layer["inputs"]])
+            if layer.get("spiking", True):
+                state[name] = _next(value, state.get(name), network.neurons[name])
+                value = state[name][1]
+            values[name] = ops.leave(layer, value)
+        outputs.append(values[network.layers[-1]["name"]])
+    return torch.cat(outputs)
+
+
+def _next(
+    current: torch.Tensor, before: tuple[torch.Tensor, torch.Tensor] | None, neuron: Neuron
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(membrane, spikes) of the next timestep: eq. 2.1-2.3."""
+    membrane = current
+    if before is not None:
+        last, spikes = before
+        kept = 1 - (spikes.detach() if neuron.detach_reset else spikes)
+        membrane = neuron.decay * last * kept + current
+    return membrane, _Fire.apply(membrane, neuron)
+
+
+def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """Layer by layer over all timesteps, as SpikingNetwork runs; (T, N, classes)."""
+    network, values = ops.network, {"input": inputs}
+    for layer in network.layers:
+        ops.enter(layer)
+        value = ops.current(layer, [values[source] for source in layer["inputs"]])
+        if value.shape[0] == 1 < timesteps:
+            value = value.expand(timesteps, *value.shape[1:])
+        if layer.get("spiking", True):
+            value = lif(value, network.neurons[layer["name"]])
+        values[layer["name"]] = ops.leave(layer, value)
+    return value
+
+
+Implementation = Callable[[Plain, torch.Tensor, int], torch.Tensor]
+IMPLEMENTATIONS: dict[str, Implementation] = {"vanilla": vanilla, "fused": fused}

@@ -1,0 +1,101 @@
+"""Energy by NVML's counter and by its power, on fakes; what a GPU does not tell."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from h2sim.gpu import meter
+from h2sim.gpu.meter import MeterError, NvmlMeter, Sampler, idle_power_w, measure_energy
+from tests.gpu.fakes import FakeMeter, FakeNvml
+
+
+def measured(fake, idle_w=30.0):
+    return measure_energy(fake, fake.step, lambda: None, 0.25, idle_w, 2.0, fake.timing)
+
+
+def test_energy_by_the_counter_is_its_difference_over_the_steps():
+    fake = FakeMeter()
+    energy = measured(fake)
+    # 8 steps of 0.25 s at 100 W, 30 W of them idle
+    assert (fake.steps, energy.measured_steps, energy.measured_seconds) == (8, 8, 2.0)
+    assert (energy.joules, energy.above_idle_joules, energy.idle_w) == (25.0, 17.5, 30.0)
+    assert energy.method.startswith("NVML's total energy counter")
+    assert energy.memory_busy_share == 0.5
+
+
+def test_energy_without_a_counter_is_the_integral_of_the_power():
+    energy = measured(FakeMeter(counts=False, busy=None))
+    assert (energy.joules, energy.above_idle_joules) == (pytest.approx(25.0), pytest.approx(17.5))
+    assert "integrated by trapezoids" in energy.method
+    assert energy.memory_busy_share is None
+
+
+def test_a_counter_that_stands_still_is_not_believed():
+    fake = FakeMeter()
+    fake.energy_mj = lambda: 7
+    assert "integrated" in measured(fake).method
+
+
+def test_trapezoids_by_hand():
+    # 10 W to 30 W in 1 s, then 30 W for 2 s
+    assert meter.trapezoid_joules([(0.0, 10.0), (1.0, 30.0), (3.0, 30.0)]) == 80.0
+    assert meter.trapezoid_joules([(0.0, 10.0)]) == 0.0
+
+
+def test_a_gpu_that_tells_neither_energy_nor_power_is_no_meter():
+    with pytest.raises(MeterError, match="this GPU gives neither energy nor power"):
+        measured(FakeMeter(watts=None, counts=False), idle_w=None)
+    with pytest.raises(MeterError, match="expected energy above 0 J; got 0 J"):
+        measured(FakeMeter(watts=0.0, counts=False))
+
+
+def test_idle_power_is_the_mean_of_a_second():
+    assert idle_power_w(FakeMeter(42.0), timing=FakeMeter(42.0).timing) == 42.0
+    assert idle_power_w(FakeMeter(None)) is None
+
+
+def test_what_fails_in_the_sampling_thread_is_raised_where_the_block_ends(monkeypatch):
+    fake = FakeMeter()
+    monkeypatch.setattr(meter, "INTERVAL_S", 0.0005)
+    sampler = Sampler(fake)
+
+    def fail():
+        raise MeterError("NVML: lost")
+
+    def use():
+        with sampler:
+            fake.power_w = fail
+            sampler._thread.join()
+
+    with pytest.raises(MeterError, match="NVML: lost"):
+        use()
+
+
+def test_nvmls_units_become_joules_and_watts(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    nvml = NvmlMeter("GPU-1")
+    assert (nvml.energy_mj(), nvml.power_w(), nvml.memory_busy_share()) == (5_000, pytest.approx(123.456), 0.4)
+    assert (nvml.power_limit_w(), nvml.driver()) == (300.0, "580.1")
+    # V100: 877 MHz, twice a clock, 512 bytes: 898 GB/s
+    assert nvml.memory_bandwidth_bytes_per_s() == pytest.approx(898.048e9)
+
+
+def test_what_a_gpu_does_not_tell_is_none(monkeypatch):
+    lacking = [name for name in vars(FakeNvml()) if name.startswith("nvmlDeviceGet") and "Handle" not in name]
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(*lacking, "nvmlSystemGetDriverVersion"))
+    nvml = NvmlMeter("GPU-1")
+    assert [nvml.energy_mj(), nvml.power_w(), nvml.memory_busy_share(), nvml.power_limit_w(), nvml.driver()] == [
+        None
+    ] * 5
+    assert nvml.memory_bandwidth_bytes_per_s() is None
+
+
+def test_no_nvml_is_a_reason_not_a_traceback(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(MeterError, match="no pynvml: pip install nvidia-ml-py"):
+        NvmlMeter("GPU-1")
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("nvmlInit"))
+    with pytest.raises(MeterError, match="NVML: Not Supported"):
+        NvmlMeter("GPU-1")
