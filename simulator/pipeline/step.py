@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from h2sim.activity import Activity, LayerActivity
+from h2sim.activity import Activity, LayerActivity, Phase
 from h2sim.arch.schema import Arch
+from h2sim.errors import TraceError, at
 from h2sim.memory.traffic import VALUE_BYTES
 from h2sim.pipeline.backward_jobs import backward_job
 from h2sim.pipeline.forward_jobs import forward_job
@@ -41,6 +42,23 @@ def simulate_step(
     return Activity(
         layers, steady.memory, first, steady.makespan_cycles, whole, update_cycles, sub_batches, trace.meta.batch
     )
+
+
+def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_memory: bool = False) -> Activity:
+    """One layer in one phase alone on its engine, with the memories to itself (the engines of section 3.3.2).
+
+    first, steady and batch cycles are all the time until its last result is written. Raises TraceError for a job the
+    trace does not have.
+    """
+    meta = trace.meta
+    build = {"forward": forward_job, "backward": backward_job, "weight_update": update_job}[phase]
+    job = build(arch, Graph(meta, trace.analog_steps), Maps(trace, arch.tile), meta.layer(layer))
+    if phase not in meta.phases or job is None:
+        raise TraceError(at(str(trace.path), "layer and phase", "one that the trace's step has", f"{layer} {phase}"))
+    alone = schedule(arch, [job], ideal_memory)
+    cycles = alone.makespan_cycles
+    row = _activity(job, alone.slots[job.key])
+    return Activity((row,), alone.memory, cycles, cycles, cycles, 0, 1, meta.batch)
 
 
 def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:

@@ -1,0 +1,71 @@
+"""`h2sim reproduce`: the source's evaluation, regenerated."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from h2sim.cli.support import console
+
+
+@click.command()
+@click.argument("claims", nargs=-1, metavar="[CLAIM]...")
+@click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, CSV tables, figures.")
+@click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
+def reproduce(claims, output, list_) -> None:
+    """Regenerate the source's evaluation from simulation: ours, theirs, relative error, and what it hangs on.
+
+    Without CLAIM all numbers of chapter 3; with names only those (no report is written). A claim that does not fit is
+    swept over the assumptions marked [A] that it hangs on: 'explained by X between a and b', or 'not explained'.
+
+    \b
+    Examples:
+      h2sim reproduce -o reports/h2learn
+      h2sim reproduce area power
+      h2sim reproduce --list
+    """
+    from h2sim.report.reproduce import print_claims, print_rows
+    from h2sim.reproduce.claims import load_assumptions, load_claims
+    from h2sim.reproduce.report import reproduce as regenerate
+    from h2sim.reproduce.report import write
+
+    if list_:
+        assumptions = load_assumptions()
+        print_claims(console(), load_claims(assumptions), assumptions)
+        return
+    if claims and output:
+        raise click.UsageError("-o writes the whole report; give no CLAIM with it")
+    if output:
+        _check_folder(Path(output))
+    with _steps() as say:
+        found = regenerate(claims, say)
+    print_rows(console(), found.rows)
+    if output:
+        for path in write(found, Path(output)):
+            click.echo(str(path), err=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """The folder and its parents are made; what is there must be folders."""
+    from h2sim.errors import OutputError
+
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise OutputError(f"{folder}: cannot be written: {place} is a file, expected a folder")
+            return
+
+
+@contextmanager
+def _steps():
+    """Names the step at hand on standard error, only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("regenerating") as status:
+        yield lambda what: status.update(f"regenerating {what}")

@@ -1,0 +1,1 @@
+"""The source's evaluation (chapter 3), regenerated from simulation: claims, assumptions, report."""

@@ -1,0 +1,77 @@
+"""Figure 3.13: throughput of each engine by rows, columns and parallelism, the others at their published setting."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from h2sim.activity import Engine, Phase
+from h2sim.arch import Arch
+from h2sim.reproduce.engines import Measure
+from h2sim.reproduce.lab import Lab
+from h2sim.reproduce.setting import Setting
+
+PHASES: dict[Engine, Phase] = {"forward": "forward", "weight_update": "weight_update", "backward": "backward"}
+SHORT: dict[Engine, str] = {"forward": "fe", "weight_update": "wue", "backward": "be"}
+DIMENSIONS = ("rows", "columns", "parallelism")
+FACTORS = (0.25, 0.5, 1, 2, 4)
+
+
+def scaled(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> Arch:
+    """h2learn with one dimension of one engine scaled; its buffers grow with it (reading.grown_buffers) [A]."""
+    published = getattr(getattr(lab.arch(setting).engines, engine), dimension)
+    arch = lab.arch(setting, **{f"engines__{engine}__{dimension}": max(1, round(published * factor))})
+    if factor <= 1 or not setting.reading.grown_buffers:
+        return arch
+    buffers = getattr(arch.engines, engine).buffers
+    grown = {
+        f"engines.{engine}.buffers.{name}.{field}": int(getattr(getattr(buffers, name), field) * factor)
+        for name in type(buffers).model_fields
+        for field in ("bytes", "banks")
+    }
+    return lab.arch(
+        setting.changed(
+            {
+                "arch": {**setting.arch, f"engines.{engine}.{dimension}": round(published * factor), **grown},
+                "buffer_scale": 1,
+            }
+        )
+    )
+
+
+def cycles(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> int:
+    """Time of the layer on the scaled engine, alone."""
+    return lab.layer(scaled(lab, setting, engine, dimension, factor), setting, PHASES[engine]).steady_cycles
+
+
+def speedup(engine: Engine, dimension: str, from_factor: float, to_factor: float) -> Measure:
+    """Throughput at `to_factor` over that at `from_factor`."""
+    return lambda lab, setting: (
+        cycles(lab, setting, engine, dimension, from_factor) / cycles(lab, setting, engine, dimension, to_factor)
+    )
+
+
+MEASURES: dict[str, Measure] = {
+    f"{step}-{SHORT[engine]}-{dimension}": speedup(engine, dimension, *factors)
+    for step, factors in {"halved": (0.5, 1), "doubled": (1, 2)}.items()
+    for engine in PHASES
+    for dimension in DIMENSIONS
+}
+
+
+def points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Cycles, stalls and throughput relative to the published setting, of every engine, dimension and factor."""
+    rows = []
+    for engine in PHASES:
+        for dimension in DIMENSIONS:
+            base = cycles(lab, setting, engine, dimension, 1)
+            for factor in FACTORS:
+                arch = scaled(lab, setting, engine, dimension, factor)
+                activity = lab.layer(arch, setting, PHASES[engine])
+                row = activity.layers[0]
+                rows.append({
+                    "engine": engine, "dimension": dimension, "factor": factor,
+                    "size": getattr(getattr(arch.engines, engine), dimension), "cycles": activity.steady_cycles,
+                    "compute_cycles": row.compute_cycles, "stall_cycles": row.stalls.total,
+                    "throughput": base / activity.steady_cycles,
+                })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,178 @@
+"""Section 3.3.2: the engines alone on the 4x10x256x56x56 convolution and their baselines (figures 3.10 to 3.12)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from h2sim.activity import Engine, Phase
+from h2sim.arch.schema import MODES, Mode
+from h2sim.energy import Cost, area
+from h2sim.reproduce.lab import Lab
+from h2sim.reproduce.setting import Setting
+
+Measure = Callable[[Lab, Setting], float]
+WINDOW = 9  # inputs of a 3x3 window
+PARALLELISM = (1, 2, 4, 8)
+SUB_LUTS = (1, 2, 3, 5, 9)  # how many a window of 9 is cut into: figure 3.10's axis
+LUT_ENGINES: dict[Engine, Phase] = {"forward": "forward", "weight_update": "weight_update"}
+ARRAY = ("pe_array", "acc")
+
+
+def engine_area_um2(lab: Lab, setting: Setting, engine: Engine, **fields: Any) -> float:
+    """PE array and Acc of an engine; with reading.area 'engine' its buffers and neuron units too."""
+    blocks = [b for b in area(lab.arch(setting, **fields), lab.table(setting)).blocks if b.engine == engine]
+    return math.fsum(b.area_um2 for b in blocks if setting.reading.area == "engine" or b.component in ARRAY)
+
+
+def row_energy_j(cost: Cost) -> float:
+    """On-chip energy of the only row: events and the leakage of its engine meanwhile."""
+    return 1e-12 * math.fsum(cost.layer_energy_pj(0).values())
+
+
+def lut_area_saving(engine: Engine) -> Measure:
+    """Area of the adder baseline over the area of the LUT design."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        adders = engine_area_um2(lab, setting, engine, **{f"engines__{engine}__lut": False})
+        return adders / engine_area_um2(lab, setting, engine)
+
+    return measure
+
+
+def lut_energy_saving(engine: Engine) -> Measure:
+    """Energy of the layer on the adder baseline over that on the LUT design."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        with_luts = lab.arch(setting)
+        without = lab.arch(setting, **{f"engines__{engine}__lut": False})
+        phase = LUT_ENGINES[engine]
+        adders, luts = (row_energy_j(lab.layer_cost(arch, setting, phase)[1]) for arch in (without, with_luts))
+        return adders / luts
+
+    return measure
+
+
+def leakage_with_parallelism(engine: Engine) -> Measure:
+    """Leakage energy of the layer at the default parallelism over that at half of it."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        field = f"engines__{engine}__parallelism"
+        full = getattr(lab.arch(setting).engines, engine).parallelism
+        costs = [
+            lab.layer_cost(lab.arch(setting, **{field: p}), setting, LUT_ENGINES[engine])[1] for p in (full, full // 2)
+        ]
+        whole, half = (cost.layer_energy_pj(0)["leakage"] for cost in costs)
+        return whole / half
+
+    return measure
+
+
+def backward(lab: Lab, setting: Setting, mode: Mode) -> tuple[int, Cost]:
+    """Cycles and price of the layer's backward pass in one of the four designs."""
+    activity, cost = lab.layer_cost(lab.arch(setting, mode), setting, "backward")
+    return activity.steady_cycles, cost
+
+
+def backward_speedup(mode: Mode, over: Mode = "dense") -> Measure:
+    """Cycles of the design `over` over those of `mode`."""
+    return lambda lab, setting: backward(lab, setting, over)[0] / backward(lab, setting, mode)[0]
+
+
+def backward_energy_saving(lab: Lab, setting: Setting) -> float:
+    """Energy of the dense design over that of the dual one."""
+    return row_energy_j(backward(lab, setting, "dense")[1]) / row_energy_j(backward(lab, setting, "dual")[1])
+
+
+def array_energy_j(cost: Cost, engine: Engine = "backward") -> float:
+    """Energy of PE array and Acc, without leakage."""
+    parts = cost.engine_energy_j(engine)
+    return math.fsum(parts[name] for name in ARRAY)
+
+
+def input_only_array_energy(lab: Lab, setting: Setting) -> float:
+    """PE array and Acc energy of the input_only design over that of the output_only one."""
+    one, other = (array_energy_j(backward(lab, setting, mode)[1]) for mode in ("input_only", "output_only"))
+    return one / other
+
+
+MEASURES: dict[str, Measure] = {
+    "fe-area": lut_area_saving("forward"),
+    "fe-energy": lut_energy_saving("forward"),
+    "wue-area": lut_area_saving("weight_update"),
+    "wue-energy": lut_energy_saving("weight_update"),
+    "fe-leakage": leakage_with_parallelism("forward"),
+    "wue-leakage": leakage_with_parallelism("weight_update"),
+    "be-speedup": backward_speedup("dual"),
+    "be-energy": backward_energy_saving,
+    "be-single-speed": backward_speedup("input_only", "output_only"),
+    "be-input-only-energy": input_only_array_energy,
+}
+
+
+def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Figure 3.10: one PE and its share of Acc for a 3x3 window, by sub-LUTs and by parallelism, against adders.
+
+    Area of n sub-LUTs of 2^ceil(9/n) entries with P ports, P (n - 1) adders and P Acc adders; energy per window: n
+    reads and n adds, against 9 register reads and 9 adds. LUT sizes that were not measured are extrapolated [A].
+    """
+    table, rows = lab.table(setting), []
+    add, register = table.actions.fp16_add, table.actions.register_access
+    for lanes in PARALLELISM:
+        rows.append(("adders", 0, 1, lanes, WINDOW * (lanes * add.area_um2 + register.area_um2), 0.0,
+                     WINDOW * add.energy_pj, WINDOW * register.energy_pj))  # fmt: skip
+        for n in SUB_LUTS:
+            entries = 2 ** -(-WINDOW // n)
+            luts_um2 = n * table.lut_area_um2(entries, lanes)
+            rows.append((f"{n} x {entries}", n, entries, lanes, lanes * n * add.area_um2, luts_um2,
+                         n * add.energy_pj, n * table.lut_read_pj(entries)))  # fmt: skip
+    names = ["design", "sub_luts", "entries", "parallelism", "adder_area_um2", "lut_area_um2", "adder_pj", "lut_pj"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Figure 3.11: area, energy and throughput of both LUT engines by parallelism, with and without LUTs."""
+    rows = []
+    for engine, phase in LUT_ENGINES.items():
+        for lut in (True, False):
+            for lanes in PARALLELISM:
+                arch = lab.arch(setting, **{f"engines__{engine}__lut": lut, f"engines__{engine}__parallelism": lanes})
+                activity, cost = lab.layer_cost(arch, setting, phase)
+                areas = {b.component: b.area_um2 / 1e6 for b in cost.area.blocks if b.engine == engine}
+                energy = {k: v * 1e3 for k, v in cost.engine_energy_j(engine).items()}
+                rows.append({
+                    "engine": engine, "design": "LUT" if lut else "adders", "parallelism": lanes,
+                    "cycles": activity.steady_cycles,
+                    "seconds": cost.steady_seconds, "array_mm2": areas["pe_array"] + areas["acc"],
+                    "glb_mm2": areas["glb"],
+                    "other_mm2": areas.get("soma", 0.0), "array_mj": energy["pe_array"] + energy["acc"],
+                    "glb_mj": energy["glb"], "other_mj": energy.get("soma", 0.0), "leakage_mj": energy["leakage"],
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Figure 3.12a: area of the Backward Engine by PE group size."""
+    rows = []
+    for lanes in PARALLELISM:
+        arch = lab.arch(setting, engines__backward__parallelism=lanes)
+        blocks = [b for b in area(arch, lab.table(setting)).blocks if b.engine == "backward"]
+        areas = {b.component: b.area_um2 / 1e6 for b in blocks}
+        rows.append({"group_size": lanes, **{f"{name}_mm2": value for name, value in areas.items()}})
+    return pd.DataFrame(rows)
+
+
+def backward_mode_points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Figure 3.12b: energy and speedup of the four designs."""
+    dense, rows = backward(lab, setting, "dense")[0], []
+    for mode in MODES:
+        cycles, cost = backward(lab, setting, mode)
+        energy = {k: v * 1e3 for k, v in cost.engine_energy_j("backward").items()}
+        rows.append({
+            "mode": mode, "cycles": cycles, "speedup": dense / cycles, "array_mj": energy["pe_array"] + energy["acc"],
+            "glb_mj": energy["glb"], "grad_mj": energy["grad"], "leakage_mj": energy["leakage"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)

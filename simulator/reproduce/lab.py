@@ -1,0 +1,157 @@
+"""The simulations behind the figures, each made once: machines, tables and workloads by setting."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from h2sim.activity import Activity, Phase
+from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
+from h2sim.arch.schema import Mode
+from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
+from h2sim.errors import ReproductionError, at
+from h2sim.pipeline.step import simulate_job
+from h2sim.reproduce.setting import Setting
+from h2sim.result import Result
+from h2sim.simulate import simulate
+from h2sim.trace import Sparsity, Structure, Trace, load_network, load_trace, reported_sparsity, synthesise, write_trace
+
+LAYER_SPARSITY = 0.75  # section 3.3.2: of both masks of the layer of figures 3.11 to 3.13
+SEED = 0
+Made = TypeVar("Made")
+Progress = Callable[[str], None]
+
+
+class Lab:
+    """Makes what a figure needs, under a setting, and keeps it. A context manager: its traces are temporary files."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._kept: dict[Hashable, Any] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="h2sim-reproduce-")
+        self._progress = progress or (lambda what: None)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def arch(self, setting: Setting, mode: Mode | None = None, **more: Any) -> Arch:
+        """h2learn as the setting changes it; `more` are dotted fields ('__' for '.') on top."""
+        data = load_arch("h2learn").model_dump()
+        if mode:
+            _set(data, "engines.backward.mode", mode)
+        for field, value in {**setting.arch, **{k.replace("__", "."): v for k, v in more.items()}}.items():
+            _set(data, field, value)
+        for engine in data["engines"].values():
+            _grow(engine["buffers"], setting.buffer_scale)
+        return parse_arch(data, "h2learn, changed")
+
+    def table(self, setting: Setting) -> EnergyTable:
+        """The setting's table with its prices at the ends of their ranges."""
+        return self.once(("table", setting.table, _key(setting.prices), setting.area_scale), lambda: _priced(setting))
+
+    def trace(self, name: str, setting: Setting, batch: int = 4, phases: tuple[str, ...] | None = None) -> Trace:
+        """SYNTHETIC masks of a shipped network: the sparsities of table 3.2 where it has them, 75 % for conv256."""
+        shape = setting.input_shapes.get(name)
+        key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
+        return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
+
+    def run(self, name: str, setting: Setting, mode: Mode | None = None) -> Result:
+        """A whole training step of a network on the setting's machine, priced by its table."""
+        arch, trace = self.arch(setting, mode), self.trace(name, setting)
+        key = ("run", arch_sha256(arch), trace.sha256, setting.ideal_memory)
+        table = self.table(setting)
+        result = self.once(key, lambda: simulate(arch, trace, table, ideal_memory=setting.ideal_memory))
+        return replace(result, energy_table=table, cost=price(result.activity, arch, table))
+
+    def layer(
+        self, arch: Arch, setting: Setting, phase: Phase, name: str = "conv256", layer: str = "conv2"
+    ) -> Activity:
+        """One layer in one phase, alone on its engine."""
+        trace = self.trace(name, setting)
+        key = ("layer", arch_sha256(arch), trace.sha256, layer, phase, setting.ideal_memory)
+        return self.once(key, lambda: simulate_job(arch, trace, layer, phase, ideal_memory=setting.ideal_memory))
+
+    def layer_cost(self, arch: Arch, setting: Setting, phase: Phase) -> tuple[Activity, Cost]:
+        """The conv256 layer in one phase, alone, and its price."""
+        activity = self.layer(arch, setting, phase)
+        return activity, price(activity, arch, self.table(setting))
+
+    def inference(self, name: str, setting: Setting) -> Result:
+        """The forward pass of one sample (table 3.7)."""
+        arch, trace, table = self.arch(setting), self.trace(name, setting, 1, ("forward",)), self.table(setting)
+        key = ("run", arch_sha256(arch), trace.sha256, setting.ideal_memory)
+        result = self.once(key, lambda: simulate(arch, trace, table, ideal_memory=setting.ideal_memory))
+        return replace(result, energy_table=table, cost=price(result.activity, arch, table))
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        if key not in self._kept:
+            self._progress(" ".join(str(part)[:12] for part in key if isinstance(part, str)))  # type: ignore[union-attr]
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _written(self, name: str, shape: Any, setting: Setting, batch: int, phases: tuple[str, ...] | None) -> Trace:
+        network = load_network(name, shape)
+        if name == "conv256":
+            window = LAYER_SPARSITY if setting.layer_window is None else setting.layer_window
+            every, own = Sparsity(LAYER_SPARSITY, window, LAYER_SPARSITY), {}
+        elif phases == ("forward",):
+            every, own = (
+                Sparsity(0.9, 0.75, 0.75),
+                {},
+            )  # of the masks only spikes are read; 0.9 as in workloads/sparsity.yaml
+        else:
+            every, own = reported_sparsity(network)
+        if setting.spikes is not None:
+            every = replace(every, spikes=setting.spikes)
+            own = {layer: replace(sparsity, spikes=setting.spikes) for layer, sparsity in own.items()}
+        structure = Structure(**setting.masks.model_dump()) if setting.masks else None
+        more = {} if phases is None else {"phases": phases}
+        meta, members = synthesise(
+            network, network.timesteps, batch, every, SEED, layers=own, structure=structure, **more
+        )
+        path = Path(self._folder.name) / f"{len(self._kept)}.npz"
+        write_trace(path, meta, members)
+        return load_trace(path)
+
+
+def _key(mapping: dict[str, Any]) -> str:
+    return json.dumps(mapping, sort_keys=True)
+
+
+def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    place = data
+    for part in parents:
+        place = place.get(part, {})
+    if last not in place:
+        raise ReproductionError(at("setting", f"arch.{dotted}", "a field of an arch file", "none of that name"))
+    place[last] = value
+
+
+def _grow(buffers: dict[str, dict[str, int]], scale: int) -> None:
+    """More banks of the same macros."""
+    for buffer in buffers.values():
+        buffer["bytes"] *= scale
+        buffer["banks"] *= scale
+
+
+def _priced(setting: Setting) -> EnergyTable:
+    table = load_energy_table(setting.table)
+    data = table.model_dump()
+    for name, end in setting.prices.items():
+        entries = data["luts"] if name == "luts" else [data["actions"][name]]
+        for entry in entries:
+            value = entry[f"{end}_pj"]
+            if value is not None:
+                entry["read_pj" if name == "luts" else "energy_pj"] = value
+    for entry in [*data["actions"].values(), *data["luts"]]:
+        for field in ("area_um2", "area_1_port_um2", "area_4_ports_um2"):
+            if field in entry:
+                entry[field] *= setting.area_scale
+    return parse_energy_table(data, f"{setting.table}, changed")

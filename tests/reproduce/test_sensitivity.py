@@ -1,0 +1,121 @@
+"""Claims, assumptions and verdicts, on measures made up for the purpose."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from h2sim.errors import ReproductionError
+from h2sim.reproduce import claims as claims_module
+from h2sim.reproduce.claims import Assumption, Claim, Point, load_assumptions, load_claims
+from h2sim.reproduce.sensitivity import regenerate_one
+from h2sim.reproduce.setting import Setting
+
+
+def claim(theirs: float, relation: str = "equal", **more) -> Claim:
+    return Claim(what="w", theirs=theirs, unit="x", where="here", relation=relation, **more)
+
+
+def assumption(name: str, **points) -> dict[str, Assumption]:
+    return {name: Assumption(name, "d", "s", tuple(Point(label, change) for label, change in points.items()))}
+
+
+SPIKES = assumption("spikes", few={"spikes": 0.5}, many={"spikes": 1.0})
+BUFFERS = assumption("buffers", twice={"buffer_scale": 2})
+
+
+def grows(lab, setting: Setting) -> float:
+    """10 by default; 5 and 20 with few and many spikes; buffers add 1 each."""
+    return {None: 10.0, 0.5: 5.0, 1.0: 20.0}[setting.spikes] + setting.buffer_scale - 1
+
+
+def verdict(a_claim: Claim, measure=grows, **assumptions: Assumption) -> str:
+    return regenerate_one(None, "c", a_claim, assumptions, measure).verdict
+
+
+def test_a_number_within_the_tolerance_fits():
+    assert verdict(claim(10.4)) == "fits"
+    assert verdict(claim(10.6)).startswith("not explained: it hangs on no assumption")
+    assert verdict(claim(10.0, tolerance=0)) == "fits"
+    assert verdict(claim(10.0001, tolerance=0)).startswith("not explained")
+
+
+def test_one_assumption_explains_between_the_neighbours_that_bracket_theirs():
+    text = verdict(claim(15, hangs_on=("spikes",)), **SPIKES)
+    assert text == "explained by spikes between default: d (10) and many (20)"
+    text = verdict(claim(7, hangs_on=("spikes",)), **SPIKES)
+    assert text == "explained by spikes between few (5) and default: d (10)"
+
+
+def test_several_together_are_tried_only_when_none_alone_explains():
+    text = verdict(claim(21, tolerance=0.01, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
+    assert text == "explained only by spikes at many, buffers at twice together (21)"
+    text = verdict(claim(30, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
+    assert text == "not explained: spikes at many, buffers at twice together (21)"
+
+
+def test_a_range_that_never_reaches_theirs_is_printed():
+    assert verdict(claim(30, hangs_on=("spikes",)), **SPIKES) == "not explained: 5 to 20 over spikes"
+
+
+def test_a_sentence_holds_or_does_not():
+    assert verdict(claim(11, "below")) == "holds"
+    assert verdict(claim(9, "below")).startswith("not explained")
+    assert verdict(claim(9, "above")) == "holds"
+    assert verdict(claim(10.2, "about")) == "fits"
+    # a clear difference is asked for where the claim says so
+    assert verdict(claim(10.2, "below", tolerance=0.05)).startswith("not explained")
+    assert verdict(claim(8, "below", hangs_on=("spikes",)), **SPIKES) == "explained by spikes at few"
+
+
+def test_the_span_holds_every_value_that_was_tried():
+    row = regenerate_one(None, "c", claim(10, hangs_on=("spikes",)), SPIKES, grows)
+    assert row.fits
+    (span,) = row.spans
+    assert span.values == (("default: d", 10.0), ("few", 5.0), ("many", 20.0))
+    assert (span.low, span.high) == (5.0, 20.0)
+
+
+def test_a_setting_merges_changes_one_level_deep():
+    base = Setting(arch={"tile.height": 7}, reading={"power": "busiest"})
+    changed = base.changed({"arch": {"tile.width": 7}, "reading": {"area": "engine"}, "spikes": 0.5})
+    assert changed.arch == {"tile.height": 7, "tile.width": 7}
+    assert (changed.reading.power, changed.reading.area, changed.spikes) == ("busiest", "engine", 0.5)
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        base.changed({"nothing": 1})
+
+
+def test_every_shipped_claim_hangs_on_shipped_assumptions_and_each_is_used():
+    assumptions = load_assumptions()
+    claims = load_claims(assumptions)
+    used = {name for c in claims.values() for name in c.hangs_on}
+    assert used == set(assumptions)
+    assert all(c.where for c in claims.values())
+
+
+@pytest.mark.parametrize(
+    ("claims", "assumptions", "message"),
+    [
+        ({"c": {"what": "w"}}, {}, r"claims\.c\.theirs: missing field"),
+        (
+            {"c": {"what": "w", "theirs": 1.0, "unit": "x", "where": "h", "hangs_on": ["none"]}},
+            {"a": {"what": "w", "default": "d", "source": "s", "points": [{"label": "l", "spikes": 0.5}]}},
+            r"claims\.c\.hangs_on: expected names of assumptions\.yaml; got 'none'",
+        ),
+        (
+            {},
+            {"a": {"what": "w", "default": "d", "source": "s", "points": [{"label": "l", "speed": 1}]}},
+            r"assumptions\.a\.points\.0: speed: unknown field",
+        ),
+        (
+            {},
+            {"a": {"what": "w", "default": "d", "source": "s", "points": [{"spikes": 0.5}]}},
+            r"assumptions\.a\.points\.0: expected a label and a change; got \['spikes'\]",
+        ),
+    ],
+)
+def test_a_damaged_file_is_refused_by_the_field(monkeypatch, claims, assumptions, message):
+    files = {"claims": {"claims": claims}, "assumptions": {"assumptions": assumptions}}
+    monkeypatch.setattr(claims_module, "read_mapping", lambda kind, name, error: (files[name], f"{name}.yaml"))
+    with pytest.raises(ReproductionError, match=message):
+        load_claims(load_assumptions())
