@@ -29,20 +29,36 @@ ALLOWED = {
     "reference": {"reference", "activity", "arch", "shapes"},
     "memory": {"memory", "activity", "arch", "shapes"},
     "pipeline": {"pipeline", "activity", "errors", "arch", "engines", "kernels", "memory", "shapes", "trace"},
-    "result": {"_version", "activity", "arch", "energy"},
+    "measurement": {"activity"},
+    "result": {"_version", "activity", "arch", "energy", "pipeline"},
     "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
     "verify": {"verify", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
+    "baselines": {
+        "baselines", "activity", "arch", "energy", "engines", "errors", "faults", "library", "measurement", "memory",
+        "pipeline", "shapes", "trace", "yamlfile",
+    },
+    "gpu": {
+        "gpu", "_version", "activity", "errors", "export", "faults", "files", "library", "measurement", "trace",
+        "train", "yamlfile",
+    },
+    "estimate": {"activity", "energy", "errors", "faults", "library", "result", "shapes", "trace", "yamlfile"},
+    "compare": {"activity", "errors", "faults", "measurement"},
+    "reproduce": {
+        "reproduce", "activity", "arch", "baselines", "compare", "energy", "errors", "faults", "files", "gpu",
+        "measurement", "pipeline", "result", "simulate", "trace", "yamlfile",
+    },
     "report": {
-        "report", "activity", "arch", "datasets", "energy", "errors", "files", "result", "rtl", "shapes", "trace",
-        "verify",
+        "report", "activity", "arch", "baselines", "compare", "datasets", "energy", "errors", "estimate", "files",
+        "gpu", "measurement", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify",
     },
     "rtl": {"rtl", "_version", "arch", "engines", "errors", "reference", "shapes"},
-    "datasets": {"datasets", "errors", "files"},
+    "datasets": {"datasets", "errors"},
     "export": {"export", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "files", "kernels", "trace"},
     "cli": {
-        "cli", "_version", "activity", "arch", "datasets", "energy", "errors", "export", "files", "library", "report",
-        "result", "rtl", "simulate", "trace", "train", "verify",
+        "cli", "_version", "activity", "arch", "baselines", "compare", "datasets", "energy", "errors", "estimate",
+        "export", "files", "gpu", "library", "measurement", "report", "reproduce", "result", "rtl", "simulate", "trace",
+        "train", "verify",
     },
 }  # fmt: skip
 
@@ -81,7 +97,7 @@ def test_the_package_list_names_every_folder_that_holds_code():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {p.parent for p in SOURCE.rglob("__init__.py")}
     tree = {".".join(("h2sim", *f.relative_to(SOURCE).parts)) for f in folders}
-    assert listed == tree | {"h2sim.archconfigs", "h2sim.energy_tables", "h2sim.workloads"}
+    assert listed == tree | {"h2sim.archconfigs", "h2sim.baselines_data", "h2sim.energy_tables", "h2sim.workloads"}
 
 
 def test_the_version_is_written_once_for_people_and_once_for_pip():
@@ -105,9 +121,10 @@ def test_every_data_file_is_covered_by_the_wheels_package_data():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     for package, folder in (
         ("archconfigs", "archconfigs"),
+        ("baselines_data", "baselines"),
         ("energy_tables", "energy_tables"),
         ("workloads", "workloads"),
     ):
         covered = {p for pattern in data[f"h2sim.{package}"] for p in (ROOT / folder).glob(pattern)}
-        files = {p for suffix in ("*.yaml", "*.npz") for p in (ROOT / folder).rglob(suffix)}
+        files = {p for suffix in ("*.yaml", "*.npz", "*.json") for p in (ROOT / folder).rglob(suffix)}
         assert files == covered
