@@ -40,12 +40,26 @@ class _Table(_Name):
     node_nm: float | None = None
 
 
+class _Batch(_Open):
+    sub_batches: Annotated[int, Field(strict=True, ge=1)]
+    cycles: Cycles
+
+
 class _Step(_Open):
     steady_cycles: Cycles
     first_cycles: Cycles
     samples: Annotated[int, Field(strict=True, ge=1)]
     clock_hz: Annotated[int, Field(strict=True, ge=1)]
     energy_j: Amount
+    batch: _Batch | None = None
+
+
+class _EngineEnergy(_Open):
+    leakage: Amount
+
+
+class _Engine(_Open):
+    energy_j: _EngineEnergy
 
 
 class _Stalls(_Open):
@@ -73,6 +87,7 @@ class _Document(_Open):
     workload: _Workload
     energy_table: _Table
     step: _Step
+    engines: dict[str, _Engine]
     layers: list[_Layer]
     area_um2: _Area
 
@@ -90,33 +105,40 @@ def load_result(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def measurement_of(document: dict[str, Any], where: str) -> Measurement:
-    """An h2sim-result document as a Measurement: the steady step of a sub-batch; the first sub-batch where only the
-    forward pass ran.
+def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False) -> Measurement:
+    """An h2sim-result document as a Measurement.
 
-    A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for other
-    layers. Raises ComparisonError with a line per fault.
+    Training: a batch group with its weight update, as a GPU's step has one; `steady` takes the steady state of one
+    sub-batch instead, and so does a document that says nothing of batch groups. Inference: the first sub-batch, its
+    latency. A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for
+    other layers; its energy holds the leakage of all its row. Raises ComparisonError with a line per fault.
     """
     try:
         found = _Document.model_validate(document)
     except ValidationError as error:
         raise ComparisonError("\n".join(describe(error, _Document, where))) from None
-    step, clock = found.step, found.step.clock_hz
-    parts = tuple(_part(layer, clock) for layer in found.layers)
-    phases: tuple[Phase, ...] = tuple(dict.fromkeys(layer.phase for layer in found.layers))
-    cycles = step.first_cycles if phases == ("forward",) else step.steady_cycles
+    step, phases = found.step, tuple(dict.fromkeys(layer.phase for layer in found.layers))
+    sub_batches, cycles = 1, step.steady_cycles
+    if phases == ("forward",):
+        cycles = step.first_cycles
+    elif step.batch and not steady:
+        sub_batches, cycles = step.batch.sub_batches, step.batch.cycles
+    leakage_j = math.fsum(engine.energy_j.leakage for engine in found.engines.values())
+    waiting = (cycles - sub_batches * step.steady_cycles) / step.steady_cycles if step.steady_cycles else 0.0
     notes = ("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()
     return Measurement(
-        found.arch.name, "simulated", found.workload.network, step.samples, cycles / clock, step.energy_j,
-        found.area_um2.total / 1e6, found.energy_table.node_nm, phases, parts, notes,
+        found.arch.name, "simulated", found.workload.network, step.samples * sub_batches, cycles / step.clock_hz,
+        sub_batches * step.energy_j + waiting * leakage_j, found.area_um2.total / 1e6, found.energy_table.node_nm,
+        phases, tuple(_part(layer, step.clock_hz, sub_batches) for layer in found.layers), notes,
     )  # fmt: skip
 
 
-def _part(layer: _Layer, clock_hz: int) -> Part:
+def _part(layer: _Layer, clock_hz: int, sub_batches: int) -> Part:
     stalls = layer.stall_cycles
     cycles = layer.compute_cycles + layer.fill_cycles + stalls.memory_read + stalls.memory_write
     energy = 1e-12 * math.fsum(layer.energy_pj.values())
-    return Part(layer.layer, layer.phase, cycles / clock_hz, energy, fused=layer.compute_cycles == 0)
+    fused = layer.compute_cycles == 0
+    return Part(layer.layer, layer.phase, sub_batches * cycles / clock_hz, sub_batches * energy, fused)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,11 @@ class Result:
             "h2sim": __version__,
             "arch": {"name": self.arch.name, "sha256": self.arch_sha256},
             "workload": asdict(self.workload),
-            "energy_table": {"name": self.energy_table.name, "sha256": self.energy_table.sha256},
+            "energy_table": {
+                "name": self.energy_table.name,
+                "sha256": self.energy_table.sha256,
+                "node_nm": self.energy_table.node_nm,
+            },
             "options": {"mode": self.arch.engines.backward.mode, "ideal_memory": self.ideal_memory},
             "step": self._step(),
             "engines": {engine: self._engine(engine) for engine in ENGINES},

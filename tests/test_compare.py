@@ -54,9 +54,10 @@ def test_two_networks_cannot_be_compared():
 
 def test_a_result_becomes_a_measurement_whose_parts_are_its_rows(result):
     document = result.to_dict()
-    found = measurement_of(document, "here")
+    found = measurement_of(document, "here", steady=True)
     assert found.seconds == result.steady_seconds
     assert found.energy_j == document["step"]["energy_j"]
+    assert found.samples == document["step"]["samples"]
     assert found.area_mm2 == document["area_um2"]["total"] / 1e6
     assert [(p.layer, p.phase) for p in found.parts] == [(r["layer"], r["phase"]) for r in document["layers"]]
     row = document["layers"][0]
@@ -64,6 +65,19 @@ def test_a_result_becomes_a_measurement_whose_parts_are_its_rows(result):
     assert found.parts[0].seconds == held / document["step"]["clock_hz"]
     assert found.parts[0].energy_j == pytest.approx(1e-12 * sum(row["energy_pj"].values()))
     assert found.assumptions == ("SYNTHETIC masks",)
+
+
+def test_a_training_step_is_a_batch_group_with_its_update(result):
+    document, activity = result.to_dict(), result.activity
+    found = measurement_of(document, "here")
+    assert found.samples == activity.samples * activity.sub_batches
+    assert found.seconds == activity.batch_cycles / result.arch.clock_hz
+    extra_s = found.seconds - activity.sub_batches * result.steady_seconds
+    events = activity.sub_batches * document["step"]["energy_j"]
+    assert found.energy_j == pytest.approx(events + result.cost.leakage_w * extra_s)
+    assert found.seconds_per_sample > measurement_of(document, "here", steady=True).seconds_per_sample
+    del document["step"]["batch"]  # an older document
+    assert measurement_of(document, "here").seconds == result.steady_seconds
 
 
 def test_the_forward_pass_alone_takes_the_latency_of_the_first_sub_batch(result):

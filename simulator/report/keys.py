@@ -12,6 +12,7 @@ _STEP = {
     "options": "Backward Engine mode; whether transfers took no time",
     "name": "name of the machine or table",
     "sha256": "hash of the machine's parameters, the table's content or the trace's bytes",
+    "node_nm": "technology of the energy table, nm",
     "network": "the network that the trace was made with",
     "dataset": "the data it was trained on",
     "source": "training, inference or synthetic",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from h2sim.activity import Engine, Phase
-from h2sim.arch import Arch
+from h2sim.arch import Arch, load_arch
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
@@ -19,23 +19,14 @@ FACTORS = (0.25, 0.5, 1, 2, 4)
 def scaled(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> Arch:
     """h2learn with one dimension of one engine scaled; its buffers grow with it (reading.grown_buffers) [A]."""
     published = getattr(getattr(lab.arch(setting).engines, engine), dimension)
-    arch = lab.arch(setting, **{f"engines__{engine}__{dimension}": max(1, round(published * factor))})
-    if factor <= 1 or not setting.reading.grown_buffers:
-        return arch
-    buffers = getattr(arch.engines, engine).buffers
-    grown = {
-        f"engines.{engine}.buffers.{name}.{field}": int(getattr(getattr(buffers, name), field) * factor)
-        for name in type(buffers).model_fields
-        for field in ("bytes", "banks")
-    }
-    return lab.arch(
-        setting.changed(
-            {
-                "arch": {**setting.arch, f"engines.{engine}.{dimension}": round(published * factor), **grown},
-                "buffer_scale": 1,
-            }
-        )
-    )
+    fields: dict[str, int] = {f"engines.{engine}.{dimension}": max(1, round(published * factor))}
+    if factor > 1 and setting.reading.grown_buffers:
+        buffers = getattr(load_arch("h2learn").engines, engine).buffers
+        for name in type(buffers).model_fields:
+            buffer, path = getattr(buffers, name), f"engines.{engine}.buffers.{name}"
+            size = int(setting.arch.get(f"{path}.bytes", buffer.bytes))
+            fields |= {f"{path}.bytes": int(size * factor), f"{path}.banks": int(buffer.banks * factor)}
+    return lab.arch(setting, fields)
 
 
 def cycles(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> int:

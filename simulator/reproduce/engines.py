@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,9 +22,9 @@ LUT_ENGINES: dict[Engine, Phase] = {"forward": "forward", "weight_update": "weig
 ARRAY = ("pe_array", "acc")
 
 
-def engine_area_um2(lab: Lab, setting: Setting, engine: Engine, **fields: Any) -> float:
+def engine_area_um2(lab: Lab, setting: Setting, engine: Engine, fields: Mapping[str, Any] | None = None) -> float:
     """PE array and Acc of an engine; with reading.area 'engine' its buffers and neuron units too."""
-    blocks = [b for b in area(lab.arch(setting, **fields), lab.table(setting)).blocks if b.engine == engine]
+    blocks = [b for b in area(lab.arch(setting, fields), lab.table(setting)).blocks if b.engine == engine]
     return math.fsum(b.area_um2 for b in blocks if setting.reading.area == "engine" or b.component in ARRAY)
 
 
@@ -37,7 +37,7 @@ def lut_area_saving(engine: Engine) -> Measure:
     """Area of the adder baseline over the area of the LUT design."""
 
     def measure(lab: Lab, setting: Setting) -> float:
-        adders = engine_area_um2(lab, setting, engine, **{f"engines__{engine}__lut": False})
+        adders = engine_area_um2(lab, setting, engine, {f"engines.{engine}.lut": False})
         return adders / engine_area_um2(lab, setting, engine)
 
     return measure
@@ -48,7 +48,7 @@ def lut_energy_saving(engine: Engine) -> Measure:
 
     def measure(lab: Lab, setting: Setting) -> float:
         with_luts = lab.arch(setting)
-        without = lab.arch(setting, **{f"engines__{engine}__lut": False})
+        without = lab.arch(setting, {f"engines.{engine}.lut": False})
         phase = LUT_ENGINES[engine]
         adders, luts = (row_energy_j(lab.layer_cost(arch, setting, phase)[1]) for arch in (without, with_luts))
         return adders / luts
@@ -60,10 +60,10 @@ def leakage_with_parallelism(engine: Engine) -> Measure:
     """Leakage energy of the layer at the default parallelism over that at half of it."""
 
     def measure(lab: Lab, setting: Setting) -> float:
-        field = f"engines__{engine}__parallelism"
+        field = f"engines.{engine}.parallelism"
         full = getattr(lab.arch(setting).engines, engine).parallelism
         costs = [
-            lab.layer_cost(lab.arch(setting, **{field: p}), setting, LUT_ENGINES[engine])[1] for p in (full, full // 2)
+            lab.layer_cost(lab.arch(setting, {field: p}), setting, LUT_ENGINES[engine])[1] for p in (full, full // 2)
         ]
         whole, half = (cost.layer_energy_pj(0)["leakage"] for cost in costs)
         return whole / half
@@ -73,7 +73,7 @@ def leakage_with_parallelism(engine: Engine) -> Measure:
 
 def backward(lab: Lab, setting: Setting, mode: Mode) -> tuple[int, Cost]:
     """Cycles and price of the layer's backward pass in one of the four designs."""
-    activity, cost = lab.layer_cost(lab.arch(setting, mode), setting, "backward")
+    activity, cost = lab.layer_cost(lab.arch(setting, {"engines.backward.mode": mode}), setting, "backward")
     return activity.steady_cycles, cost
 
 
@@ -139,7 +139,7 @@ def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     for engine, phase in LUT_ENGINES.items():
         for lut in (True, False):
             for lanes in PARALLELISM:
-                arch = lab.arch(setting, **{f"engines__{engine}__lut": lut, f"engines__{engine}__parallelism": lanes})
+                arch = lab.arch(setting, {f"engines.{engine}.lut": lut, f"engines.{engine}.parallelism": lanes})
                 activity, cost = lab.layer_cost(arch, setting, phase)
                 areas = {b.component: b.area_um2 / 1e6 for b in cost.area.blocks if b.engine == engine}
                 energy = {k: v * 1e3 for k, v in cost.engine_energy_j(engine).items()}
@@ -158,7 +158,7 @@ def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     """Figure 3.12a: area of the Backward Engine by PE group size."""
     rows = []
     for lanes in PARALLELISM:
-        arch = lab.arch(setting, engines__backward__parallelism=lanes)
+        arch = lab.arch(setting, {"engines.backward.parallelism": lanes})
         blocks = [b for b in area(arch, lab.table(setting)).blocks if b.engine == "backward"]
         areas = {b.component: b.area_um2 / 1e6 for b in blocks}
         rows.append({"group_size": lanes, **{f"{name}_mm2": value for name, value in areas.items()}})

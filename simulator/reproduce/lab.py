@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from h2sim.activity import Activity, Phase
 from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
-from h2sim.arch.schema import Mode
 from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
 from h2sim.errors import ReproductionError, at
 from h2sim.pipeline.step import simulate_job
 from h2sim.reproduce.setting import Setting
 from h2sim.result import Result
 from h2sim.simulate import simulate
-from h2sim.trace import Sparsity, Structure, Trace, load_network, load_trace, reported_sparsity, synthesise, write_trace
+from h2sim.trace import (
+    Sparsity,
+    Structure,
+    Trace,
+    load_network,
+    load_trace,
+    reported_sparsity,
+    reported_spikes,
+    synthesise,
+    write_trace,
+)
 
 LAYER_SPARSITY = 0.75  # section 3.3.2: of both masks of the layer of figures 3.11 to 3.13
 SEED = 0
@@ -40,12 +49,10 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def arch(self, setting: Setting, mode: Mode | None = None, **more: Any) -> Arch:
-        """h2learn as the setting changes it; `more` are dotted fields ('__' for '.') on top."""
+    def arch(self, setting: Setting, fields: Mapping[str, Any] | None = None) -> Arch:
+        """h2learn with the setting's fields, by dotted path, and these on top of them."""
         data = load_arch("h2learn").model_dump()
-        if mode:
-            _set(data, "engines.backward.mode", mode)
-        for field, value in {**setting.arch, **{k.replace("__", "."): v for k, v in more.items()}}.items():
+        for field, value in {**setting.arch, **(fields or {})}.items():
             _set(data, field, value)
         for engine in data["engines"].values():
             _grow(engine["buffers"], setting.buffer_scale)
@@ -61,13 +68,9 @@ class Lab:
         key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
         return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
 
-    def run(self, name: str, setting: Setting, mode: Mode | None = None) -> Result:
+    def run(self, name: str, setting: Setting) -> Result:
         """A whole training step of a network on the setting's machine, priced by its table."""
-        arch, trace = self.arch(setting, mode), self.trace(name, setting)
-        key = ("run", arch_sha256(arch), trace.sha256, setting.ideal_memory)
-        table = self.table(setting)
-        result = self.once(key, lambda: simulate(arch, trace, table, ideal_memory=setting.ideal_memory))
-        return replace(result, energy_table=table, cost=price(result.activity, arch, table))
+        return self._run(self.trace(name, setting), setting)
 
     def layer(
         self, arch: Arch, setting: Setting, phase: Phase, name: str = "conv256", layer: str = "conv2"
@@ -84,27 +87,29 @@ class Lab:
 
     def inference(self, name: str, setting: Setting) -> Result:
         """The forward pass of one sample (table 3.7)."""
-        arch, trace, table = self.arch(setting), self.trace(name, setting, 1, ("forward",)), self.table(setting)
+        return self._run(self.trace(name, setting, 1, ("forward",)), setting)
+
+    def _run(self, trace: Trace, setting: Setting) -> Result:
+        arch, table = self.arch(setting), self.table(setting)
         key = ("run", arch_sha256(arch), trace.sha256, setting.ideal_memory)
         result = self.once(key, lambda: simulate(arch, trace, table, ideal_memory=setting.ideal_memory))
         return replace(result, energy_table=table, cost=price(result.activity, arch, table))
 
-    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+    def once(self, key: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
+        """What `make` makes, made once for a key."""
         if key not in self._kept:
-            self._progress(" ".join(str(part)[:12] for part in key if isinstance(part, str)))  # type: ignore[union-attr]
+            self._progress(" ".join(part[:12] for part in key if isinstance(part, str)))
             self._kept[key] = make()
         return self._kept[key]
 
     def _written(self, name: str, shape: Any, setting: Setting, batch: int, phases: tuple[str, ...] | None) -> Trace:
         network = load_network(name, shape)
+        own: dict[str, Sparsity] = {}
         if name == "conv256":
             window = LAYER_SPARSITY if setting.layer_window is None else setting.layer_window
-            every, own = Sparsity(LAYER_SPARSITY, window, LAYER_SPARSITY), {}
+            every = Sparsity(LAYER_SPARSITY, window, LAYER_SPARSITY)
         elif phases == ("forward",):
-            every, own = (
-                Sparsity(0.9, 0.75, 0.75),
-                {},
-            )  # of the masks only spikes are read; 0.9 as in workloads/sparsity.yaml
+            every = Sparsity(reported_spikes(), 0.0, 0.0)  # only spikes are read
         else:
             every, own = reported_sparsity(network)
         if setting.spikes is not None:

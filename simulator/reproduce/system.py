@@ -63,15 +63,8 @@ def highest_power_w(lab: Lab, setting: Setting) -> float:
 
 def training(lab: Lab, setting: Setting, name: str) -> Measurement:
     """A network's training step; the time of a sample from whole batches with their update (reading.epoch)."""
-    result = lab.run(name, setting)
-    measured = measurement_of(result.to_dict(), name)
-    if setting.reading.epoch == "steady":
-        return measured
-    a = result.activity
-    seconds = a.batch_cycles / result.arch.clock_hz / a.sub_batches
-    assert measured.energy_j is not None
-    energy = measured.energy_j + result.cost.leakage_w * (seconds - result.steady_seconds)
-    return replace(measured, seconds=seconds, energy_j=energy)
+    steady = setting.reading.epoch == "steady"
+    return measurement_of(lab.run(name, setting).to_dict(), name, steady=steady)
 
 
 def v100(setting: Setting, name: str) -> Measurement:

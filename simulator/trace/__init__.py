@@ -5,7 +5,7 @@ from h2sim.trace.model import Layer, Neuron, TraceMeta
 from h2sim.trace.network import Network, check_layers, load_network, parse_notation
 from h2sim.trace.parse import parse_meta
 from h2sim.trace.read import Trace, load_trace
-from h2sim.trace.sparsity import reported_sparsity
+from h2sim.trace.sparsity import reported_sparsity, reported_spikes
 from h2sim.trace.structure import Structure
 from h2sim.trace.summary import LayerSummary, layer_table
 from h2sim.trace.synth import Sparsity, synthesise
@@ -28,6 +28,7 @@ __all__ = [
     "parse_meta",
     "parse_notation",
     "reported_sparsity",
+    "reported_spikes",
     "synthesise",
     "write_trace",
 ]

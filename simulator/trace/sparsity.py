@@ -33,11 +33,7 @@ def reported_sparsity(network: Network) -> tuple[Sparsity, dict[str, Sparsity]]:
 
     Raises TraceError for a network that the table does not have, or whose convolutions it does not fit.
     """
-    data, path = read_mapping("sparsity", "sparsity", TraceError)
-    try:
-        table = _Table.model_validate(data)
-    except ValidationError as error:
-        raise TraceError("\n".join(describe(error, _Table, str(path)))) from None
+    table = _table()
     row = table.rows.get(network.name)
     if row is None:
         raise TraceError(at(TABLE, "network", f"one of {', '.join(table.rows)}", repr(network.name)))
@@ -55,6 +51,19 @@ def reported_sparsity(network: Network) -> tuple[Sparsity, dict[str, Sparsity]]:
         if layer["kind"] != "fc":
             layers[name] = before
     return rest, layers
+
+
+def reported_spikes() -> float:
+    """The share of neurons and timesteps without a spike that is assumed where no trace says it (the same file)."""
+    return _table().spikes
+
+
+def _table() -> _Table:
+    data, path = read_mapping("sparsity", "sparsity", TraceError)
+    try:
+        return _Table.model_validate(data)
+    except ValidationError as error:
+        raise TraceError("\n".join(describe(error, _Table, str(path)))) from None
 
 
 def _mean(shares: list[float]) -> float:

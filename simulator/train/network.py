@@ -89,7 +89,7 @@ class SpikingNetwork(nn.Module):
             spread = float(value.std())
             if name in self.weights and spread > 0:
                 for parameter in (self.weights[name], self.biases[name]):
-                    parameter *= deviation / spread
+                    parameter.mul_(deviation / spread)
                 value = value * (deviation / spread)
             if value.shape[0] == 1 < timesteps:
                 value = value.expand(timesteps, *value.shape[1:])
