@@ -12,6 +12,8 @@ import yaml
 
 from h2sim import library
 from h2sim.arch import load_arch
+from h2sim.baselines.registry import run_baseline
+from h2sim.energy import load_energy_table
 from h2sim.report.trace_compare import compared
 from h2sim.simulate import simulate
 from h2sim.trace import like, load_trace, write_trace
@@ -206,3 +208,39 @@ def test_independent_bits_flatter_the_backward_engine_as_often_and_as_much_as_th
     assert f"by {100 - 100 * max(ratios):.0f} to {100 - 100 * min(ratios):.0f} %" in text
     off = sorted(abs(float(cells[2]) - 1) for cells in mask_rows())
     assert f"within {100 * off[-2]:.0f} % on seven of the eight, and within {100 * off[-1]:.0f} %" in text
+
+
+# --- reports/systems.md: what the bundled trace gives -------------------------------------------------------------------
+
+SYSTEMS = (REPORTS / "systems.md").read_text()
+
+
+def cells(first: str) -> list[str]:
+    """The cells of the table row of systems.md that begins with `first`."""
+    (line,) = [line for line in SYSTEMS.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in line.strip("| \n").split("|")]
+
+
+def test_the_scaling_curve_of_the_digits_is_what_the_simulator_gives():
+    chips = simulate(load_arch("h2learn"), load_trace("mnist-digits"), chips=16).chips
+    for k in (2, 4, 8, 16):
+        strong, weak = chips.strong.points[k - 1], chips.weak.points[k - 1]
+        _, speedup, reduce, other, *_ = cells(str(k))
+        assert (speedup, reduce) == (
+            f"{strong.speedup:.2f}x",
+            f"{100 * strong.all_reduce_cycles / strong.cycles:.1f} %",
+        )
+        assert other == f"{weak.speedup:.2f}x"
+
+
+def test_loihi_and_the_estimate_on_the_digits_are_what_is_reported():
+    trace, table = load_trace("mnist-digits"), load_energy_table("28nm")
+    loihi = run_baseline("loihi", trace, table).measurement()
+    assert (
+        f"{loihi.seconds_per_sample * 1e3:.2f} ms and {loihi.energy_j_per_sample * 1e6:.0f} uJ a sample on 65"
+        in SYSTEMS
+    )
+    fitted = run_baseline("loihi-sanafe", trace, table).measurement()
+    assert f"{fitted.seconds_per_sample * 1e3:.2f} ms and {fitted.energy_j_per_sample * 1e6:.0f} uJ." in SYSTEMS
+    step = simulate(load_arch("h2learn"), trace, table)
+    assert f"the training step {step.cost.energy_j / trace.meta.batch * 1e6:.0f} uJ" in SYSTEMS.replace("\n", " ")
