@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-settings.register_profile("h2sim")
+settings.register_profile("h2sim", deadline=None)
 settings.load_profile("h2sim")

@@ -17,8 +17,8 @@ from h2sim.engines import backward
 from h2sim.pipeline.graph import Graph
 from h2sim.pipeline.step import build_jobs, simulate_step
 from h2sim.shapes import ConvShape
-from h2sim.trace import write_trace
-from tests.traces import changed
+from h2sim.trace import load_trace, write_trace
+from tests.traces import changed, parts
 
 RESIDUAL = Path(__file__).parent / "data" / "encode-residual.npz"
 ARCH = load_arch("h2learn")
@@ -164,3 +164,39 @@ def test_an_inference_trace_runs_forward_only_and_keeps_no_membrane(tmp_path):
 
 def test_two_simulations_of_one_trace_are_equal(trace):
     assert simulate_step(ARCH, trace) == simulate_step(ARCH, trace)
+
+
+# --- an encoding layer computed once (engines.backward.encode_once) ---------------------------------------------------
+
+
+def encoded(tmp_path, once: bool, analog_steps: int = 1):
+    """Jobs of a small network with an encoding layer; its input has `analog_steps` frames."""
+    meta, members = parts("4C3(Encoding)-6C3-10FC", (1, 9, 9), timesteps=3, batch=2)
+    members["input.analog"] = np.ones((analog_steps, 2, 1, 9, 9), np.float32)
+    write_trace(tmp_path / f"{once}{analog_steps}.npz", meta, members)
+    trace = load_trace(tmp_path / f"{once}{analog_steps}.npz")
+    forward, _, update = build_jobs(changed("engines.backward.encode_once", once), trace)
+    return forward[0], next(job for job in update if job.layer == "conv1")
+
+
+def test_an_input_that_stands_still_is_convolved_once_and_swept_at_every_timestep(tmp_path):
+    (every, every_dw), (once, once_dw) = encoded(tmp_path, False), encoded(tmp_path, True)
+    for many, few in ((every, once), (every_dw, once_dw)):
+        assert int(many.cycles.sum()) == 3 * int(few.cycles.sum())
+        assert many.pe_array.fp16_multiply == 3 * few.pe_array.fp16_multiply
+    assert once.neuron == every.neuron  # every timestep has its neuron updates
+    assert once.fill_cycles > every.fill_cycles  # and Soma its sweeps: more of them are left when the array is done
+    # dw: two additions for each of 2 x 4 x 9 x 9 gradients sum them over three timesteps first
+    assert once_dw.pe_array.fp16_add == every_dw.pe_array.fp16_add // 3 + 2 * 2 * 4 * 81
+    # the same bytes come and go; partial sums of one timestep instead of three
+    assert np.array_equal(once.traffic.reads, every.traffic.reads)
+    assert np.array_equal(once.traffic.writes, every.traffic.writes)
+    psums = [next(b.read_bytes for b in job.traffic.buffers if b.buffer == "psum") for job in (every, once)]
+    assert psums[0] == 3 * psums[1]
+
+
+def test_an_input_that_changes_is_convolved_at_every_timestep_all_the_same(tmp_path):
+    (every, every_dw), (once, once_dw) = (encoded(tmp_path, value, analog_steps=3) for value in (False, True))
+    assert np.array_equal(every.cycles, once.cycles)
+    assert np.array_equal(every_dw.cycles, once_dw.cycles)
+    assert every_dw.pe_array == once_dw.pe_array

@@ -34,9 +34,13 @@ def parse_arch(data: object, where: str) -> Arch:
 def arch_sha256(arch: Arch) -> str:
     """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
 
-    The interconnect stays out: nothing that one chip does depends on it, and results of several chips state it.
+    The interconnect stays out: nothing that one chip does depends on it, and results of several chips state it. So
+    does encode_once where it is off, for the machine is then the one that earlier results were made on.
     """
-    text = json.dumps(arch.model_dump(mode="json", exclude={"interconnect"}), sort_keys=True, separators=(",", ":"))
+    data = arch.model_dump(mode="json", exclude={"interconnect"})
+    if not arch.engines.backward.encode_once:
+        del data["engines"]["backward"]["encode_once"]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -126,6 +126,7 @@ class BackwardEngine(_Array):
     empty_window_cycles: Cycles = 1
     tile_sync_cycles: Cycles = 4
     dm_compressed: bool = False
+    encode_once: bool = False
     buffers: BackwardBuffers
 
 

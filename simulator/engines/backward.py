@@ -106,14 +106,15 @@ def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
     return EngineWork(cycles, pe_array, Actions(fp16_add=macs), macs, _peak(engine, cycles), exposed)
 
 
-def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
-    """Encoding layer, forward: a dense convolution of an analog input, once per timestep."""
+def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape, steps: int = 1) -> EngineWork:
+    """Encoding layer, forward: a dense convolution of an analog input, once per timestep of `shape`; Soma sweeps every
+    current `steps` times (encode_once: shape has one timestep, steps are all)."""
     cycles, macs = _encode_cycles(engine, tile, shape)
     acc = Actions(fp16_add=shape.samples * shape.out_height * shape.out_width * shape.out_channels * shape.in_channels)
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     sweep = np.tile(sweep_cycles(tiles, engine.parallelism), cycles.shape[0])
     per_sample = cycles[:, :, -1].reshape(-1, 1) // shape.samples
-    exposed = exposed_sweep(cycles, per_sample * np.arange(1, shape.samples + 1), sweep[:, None])
+    exposed = exposed_sweep(cycles, per_sample * np.arange(1, shape.samples + 1), steps * sweep[:, None])
     return EngineWork(cycles, _mac_actions(macs), acc, macs, _peak(engine, cycles), exposed)
 
 

@@ -117,8 +117,9 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 
 def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
-    work = backward.encode_forward(engine, arch.tile, shape)
+    engine = arch.engines.backward
+    shape, steps = graph.encoded(arch, layer)
+    work = backward.encode_forward(engine, arch.tile, shape, steps)
     neurons, results = _results(arch, graph, maps, layer, engine.columns)
     channels = widths(shape.in_channels, engine.rows)
     images = shape.batch * graph.analog_steps
@@ -126,7 +127,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     stationary = OutputStationary(
         VALUE_BYTES * images * input_regions(arch.tile, shape)[:, None] * channels[None, :],
         VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
-        neurons.values(),
+        neurons.values() // steps,
         np.zeros_like(results),
         results,
     )

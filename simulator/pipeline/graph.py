@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from h2sim.arch.schema import Arch
 from h2sim.pipeline.job import JobKey
+from h2sim.shapes import ConvShape
 from h2sim.trace import Layer, TraceMeta
 
 
@@ -19,6 +23,14 @@ class Graph:
             for name in layer.inputs:
                 if name in self._consumers:
                     self._consumers[name].append(layer)
+
+    def encoded(self, arch: Arch, layer: Layer) -> tuple[ConvShape, int]:
+        """An encoding layer as its engine works through it, and how many timesteps share what it computes: with
+        encode_once an input that stands still is convolved once (and its gradients are summed over time before)."""
+        shape = self.meta.conv_shape(layer)
+        if arch.engines.backward.encode_once and self.analog_steps == 1:
+            return replace(shape, timesteps=1), shape.timesteps
+        return shape, 1
 
     def spiking(self, name: str) -> bool:
         """Whether a layer's output is spikes (the binary network input is)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from h2sim.activity import Actions, Engine
@@ -93,7 +95,8 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 
 def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
+    engine = arch.engines.backward
+    shape, steps = graph.encoded(arch, layer)
     work = backward.encode_weight_gradient(engine, arch.tile, shape)
     gradients = NeuronTiles.of(graph.samples, layer.out_chw, engine.columns, arch.tile, None)
     inputs = VALUE_BYTES * shape.batch * graph.analog_steps * shape.in_channels * input_regions(arch.tile, shape)
@@ -103,7 +106,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         inputs,
         inputs,
         VALUE_BYTES * gradients.group_widths * offsets,
-        VALUE_BYTES * graph.samples * len(inputs) * shape.out_channels * offsets,
+        VALUE_BYTES * shape.samples * len(inputs) * shape.out_channels * offsets,
     )
     b = engine.buffers
     traffic = stationary.traffic(
@@ -111,7 +114,7 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     )
     work = EngineWork(
         work.iteration_cycles.sum(axis=2, keepdims=True),
-        work.pe_array,
+        work.pe_array + Actions(fp16_add=(steps - 1) * shape.batch * math.prod(layer.out_chw)),
         work.acc,
         work.useful_operations,
         work.peak_operations,
