@@ -45,6 +45,8 @@ def check_writable(path: Path) -> None:
     """Raises OutputError if a file could not be written at `path`; leaves nothing behind."""
     if path.is_dir():
         raise OutputError(f"{path}: cannot be written: is a folder")
+    if os.path.lexists(path) and not path.is_file():  # renaming would put a plain file there
+        raise OutputError(f"{path}: cannot be written: is no plain file")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: cannot be written: no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -50,6 +50,8 @@ def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
         mark = getattr(fault, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
         raise error(f"{path}: not valid YAML{line}: {getattr(fault, 'problem', None) or 'unreadable'}") from None
+    except ValueError as fault:  # a scalar that is no date or number after all
+        raise error(f"{path}: not valid YAML: {str(fault).splitlines()[0][:100]}") from None
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
     return data

@@ -326,3 +326,9 @@ def test_the_installed_program_runs_from_any_folder_with_the_right_status(tmp_pa
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("h2sim: none.npz: no such trace file")
     assert program("--no-such-option").returncode == 2
+
+
+@pytest.mark.parametrize("scalar", ["2001-99-99", '!!int "x"', "9" * 5000])
+def test_a_scalar_that_yaml_cannot_make_is_one_line(tmp_path, scalar):
+    (tmp_path / "a.yaml").write_text(f"name: {scalar}\n")
+    assert "a.yaml: not valid YAML: " in bad("arch", "check", tmp_path / "a.yaml")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from h2sim.cli.support import check_target, console, emit, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import console, emit, progress
 
 
 @click.command()
@@ -38,8 +39,7 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     from h2sim.estimate import load_estimate_data, simulated
     from h2sim.report.estimate import estimate_tables, layer_rows, to_dict
 
-    for target in (csv_file, json_file):
-        check_target(target)
+    check_outputs(csv_file, json_file, reads=(trace, arch, energy_table))
     machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
     table, data = h2sim.load_energy_table(energy_table), load_estimate_data()
     options: dict[str, Any] = {"encode": encode, "padding": padding, "spike_rate": spike_rate}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from h2sim.cli.support import NO, Progress, check_target, console, emit, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import NO, Progress, console, emit, progress
 from h2sim.errors import TraceError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def diff(a, b, json_file) -> None:
     from h2sim.report.trace_diff import diff_table, diff_traces
     from h2sim.trace import load_trace
 
-    check_target(json_file)
+    check_outputs(json_file, reads=(a, b))
     left, right = load_trace(a), load_trace(b)
     with progress("comparing") as report:
         found = diff_traces(left, right, report)
@@ -119,8 +120,7 @@ def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) ->
     import h2sim
     from h2sim.report.trace_compare import compare_csv, compare_markdown, compare_tables
 
-    for target in (csv_file, markdown):
-        check_target(target)
+    check_outputs(csv_file, markdown, reads=traces)
     machine, table = h2sim.load_arch(arch), h2sim.load_energy_table(energy_table)
     groups = [_opened(name) for name in traces]
     with progress("simulating") as report:

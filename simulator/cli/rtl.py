@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import NO, Commands, check_target, console, emit, extra, fail, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import NO, Commands, console, emit, extra, fail, progress
 
 ENGINE_NAMES = ("forward", "weight_update", "backward")
 
@@ -91,7 +92,7 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
     """
     import h2sim
 
-    check_target(record)
+    check_outputs(record)
     _needs_amaranth()
     from h2sim.report.text import rtl_table
     from h2sim.rtl import campaign
@@ -141,7 +142,7 @@ def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file)
 
     import h2sim
 
-    check_target(json_file)
+    check_outputs(json_file)
     _needs_amaranth()
     from h2sim.energy.area import unit_um2
     from h2sim.report.text import unit_area_table

@@ -8,7 +8,8 @@ import json
 import click
 
 from h2sim.arch import MODES
-from h2sim.cli.support import check_target, console, emit, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import console, emit, progress
 from h2sim.errors import TraceError
 
 
@@ -44,16 +45,12 @@ def run(
       h2sim run h2learn mnist-digits --json - | python -m json.tool | less
     """
     import h2sim
-    from h2sim.report.folder import check_folder
     from h2sim.report.text import summary
     from h2sim.simulate import LEAST_EFFICIENCY
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
-    for target in (json_file, csv_file, timeline):
-        check_target(target)
-    if plots:
-        check_folder(plots)
+    check_outputs(json_file, csv_file, timeline, folder=plots, reads=(arch, trace, energy_table))
     machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)

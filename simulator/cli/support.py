@@ -106,10 +106,14 @@ def console(*, err: bool = False):
     """A rich console: the terminal's width, or 120 columns without colour when piped."""
     from rich.console import Console
 
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1, which is "the answer is no"
+            raise BrokenPipeError
+
     stream = sys.stderr if err else sys.stdout
     if stream.isatty():
-        return Console(stderr=err, markup=False, emoji=False)  # names come from files
-    return Console(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
+        return Ours(stderr=err, markup=False, emoji=False)  # names come from files
+    return Ours(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from h2sim import library
-from h2sim.cli.support import check_target, console, emit
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import console, emit
 
 KIND = "energy table"
 
@@ -108,6 +109,6 @@ def scale(name: str, to_nm: float, sram: str, new_name: str | None, output: str)
     from h2sim.energy.scaling import scale_table
     from h2sim.report.table import table_yaml
 
-    check_target(output)
+    check_outputs(output)
     scaled = scale_table(load_energy_table(name), to_nm, sram, name=new_name or "")
     emit(output, table_yaml(scaled, sram if sram in part_names() else None))

@@ -9,7 +9,8 @@ import click
 
 from h2sim import library
 from h2sim.cli.look import compare, diff, plot
-from h2sim.cli.support import IntsType, Progress, check_target, console, find_network, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import IntsType, Progress, console, find_network, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +159,7 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
     """
     from h2sim.trace import like, load_trace, write_trace
 
-    check_target(output)
+    check_outputs(output, reads=[like_file] if like_file else [])
     if like_file:
         if network or sparsity or layers or timesteps or batch or input_shape:
             raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")

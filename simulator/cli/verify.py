@@ -8,7 +8,8 @@ from dataclasses import asdict
 
 import click
 
-from h2sim.cli.support import NO, check_target, console, emit, progress
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import NO, console, emit, progress
 
 
 @click.command()
@@ -30,7 +31,7 @@ def verify(arch, trace, json_file) -> None:
     from h2sim.report.text import verify_table
     from h2sim.verify import verify_trace
 
-    check_target(json_file)
+    check_outputs(json_file, reads=(arch, trace))
     machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
     with progress("verifying") as report:
         found = verify_trace(machine, workload, report)

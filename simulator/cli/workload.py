@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from h2sim import library
-from h2sim.cli.support import IntsType, check_target, console, emit, find_network
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import IntsType, console, emit, find_network
 
 
 @click.group()
@@ -60,7 +61,7 @@ def show(network, input_shape, json_file) -> None:
     """
     from h2sim.report.workloads import network_dict, network_table
 
-    check_target(json_file)
+    check_outputs(json_file)
     described = find_network(network, input_shape)
     network_table(console(err=json_file == "-"), described)
     if json_file:
