@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
 from h2sim.cli import main
 from h2sim.errors import ArchError, H2SimError
-from h2sim.pipeline.chips import AllReduce, all_reduce, group_run, stepped_all_reduce
+from h2sim.pipeline.chips import AllReduce, all_reduce, check_chips, group_run, stepped_all_reduce
 from h2sim.report.keys import KEYS
 from h2sim.result import ChipsPoint, Scaling
 from h2sim.simulate import simulate
@@ -302,3 +302,19 @@ def test_wrong_use_is_one_line_and_exit_status_2(trace, arguments, line):
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == line
+
+
+def test_a_link_takes_a_whole_cycle_for_the_bytes_that_are_left():
+    # 34 values on 2 chips: chunks of 34 B; 31.25 B a cycle: 2 cycles, not 1; Mem 2: 1 cycle, 3 and 2 times
+    assert all_reduce(linked(hop_cycles=0), 34, 2).cycles == 3 + 2
+    # 8 B a cycle: 34 B take 5 cycles, more than Mem 2
+    assert all_reduce(linked(link_bytes_per_s=6_400_000_000, hop_cycles=0), 34, 2).cycles == 2 * 5
+
+
+def test_the_number_of_chips_is_checked_before_anything_is_simulated():
+    lone = changed("interconnect", None)
+    check_chips(lone, 1)
+    check_chips(linked(), 1024)  # the most there can be
+    for chips in (2, 3):
+        with pytest.raises(ArchError, match=r"^h2learn: interconnect: expected .* for several chips; got none$"):
+            check_chips(lone, chips)

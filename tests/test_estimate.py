@@ -98,6 +98,7 @@ def test_every_figure_of_a_tiny_trace_is_the_hand_counted_one(by_hand):
     assert conv.ann_energy.fp32_pj == pytest.approx(288 * 4.6)
     assert (fc.ann_flops, fc.zeta, fc.spike_rate, fc.snn_flops, fc.diet_operations) == (24, 6 / 8, 1, 18, 24)
     assert fc.accumulates == 18
+    assert (fc.energy.fp32_pj, fc.energy.int32_pj) == pytest.approx((18 * 0.9, 18 * 0.1))  # additions, no MACs
     assert (pool.operation, pool.ann_flops, pool.snn_flops, pool.zeta, pool.accumulates) == ("none", 0, 0, None, 0)
     assert (pool.energy.fp32_pj, pool.spike_rate) == (0, 6 / 8)
 
@@ -336,6 +337,16 @@ def test_a_wrong_data_file_is_refused_in_one_line(tmp_path, field, value, messag
         load_estimate_data(str(tmp_path / "mine.yaml"))
 
 
+def test_an_ac_that_is_no_addition_is_refused(tmp_path):
+    data = yaml.safe_load(library.find("baseline", "estimate").read_text())
+    data["formats"]["int32"]["ac_pj"] = 0.2
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(
+        BaselineError, match=r"formats\.int32: expected mac_pj = .* and ac_pj = add_pj; got 3\.2, 0\.2$"
+    ):
+        load_estimate_data(str(tmp_path / "mine.yaml"))
+
+
 def test_a_missing_data_file_is_named():
     with pytest.raises(BaselineError, match=r"^none: no such baseline file"):
         load_estimate_data("none")
@@ -385,3 +396,20 @@ def test_wrong_use_is_one_line(tmp_path):
     assert "no such trace file" in bad("nothing.npz")
     assert "no such energy table file" in bad("mnist-digits", "--energy-table", "7nm")
     assert "cannot be written: no folder" in bad("mnist-digits", "--csv", tmp_path / "no" / "x")
+
+
+def test_rates_are_of_all_samples(tmp_path):
+    # two samples of 9 input neurons and 3 outputs, T = 2: 9 spikes come in, 4 go out
+    meta, members = parts("3FC", (1, 3, 3), 2, 2)
+    members["input.spikes"] = masked((2, 2, 9), *[(0, 0, i) for i in range(8)], (1, 1, 0))
+    members["fc1.spikes"] = masked((2, 2, 3), (0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 1, 2))
+    (fc,) = estimate(h2sim.load_trace(raw_trace(tmp_path / "two.npz", meta, members)), T45).layers
+    assert (fc.zeta, fc.spike_rate) == (9 / 18, 4 / 6)
+
+
+def test_accumulates_of_a_map_that_is_no_square_are_counted_by_row_and_column(tmp_path):
+    # 1x3x5, 3x3 taps, padding 1: a spike at (0, 0) reaches 2 x 2 outputs, at (1, 2) all 3 x 3, at (1, 4) 3 x 2
+    meta, members = parts("2C3-3FC", (1, 3, 5), 1, 1)
+    members["input.spikes"] = masked((1, 1, 15), (0, 0, 0), (0, 0, 7), (0, 0, 9))
+    conv = estimate(h2sim.load_trace(raw_trace(tmp_path / "wide.npz", meta, members)), T45).layers[0]
+    assert conv.accumulates == 2 * (4 + 9 + 6)

@@ -20,6 +20,7 @@ from h2sim.energy.scaling import (
     scale_table,
     voltage_factor,
 )
+from h2sim.energy.transform import Factors, multiplied
 from h2sim.errors import EnergyTableError
 from h2sim.report.table import table_yaml
 
@@ -91,12 +92,18 @@ def test_energy_goes_with_the_square_of_the_voltage():
     assert voltage_factor(1.1, 0.9) * voltage_factor(0.9, 1.1) == pytest.approx(1)
     with pytest.raises(EnergyTableError, match=r"^scaling: voltage: expected volts above 0; got 0 to 0\.9$"):
         voltage_factor(0, 0.9)
+    with pytest.raises(EnergyTableError, match=r"^scaling: voltage: expected volts above 0; got 0\.9 to -1$"):
+        voltage_factor(0.9, -1)
+    with pytest.raises(EnergyTableError, match=r"^scaling: voltage: expected volts above 0; got 0\.9 to nan$"):
+        voltage_factor(0.9, float("nan"))
 
 
 def test_a_factor_outside_its_own_range_is_refused():
     plain = energy_factor(45, 28).model_dump()
     with pytest.raises(ValueError, match=r"expected low <= value <= high; got 0\.6, 0\.52, 0\.62"):
         Factor(**(plain | {"low": 0.6}))
+    with pytest.raises(ValueError, match=r"expected low <= value <= high; got 0\.45, 0\.52, 0\.5"):
+        Factor(**(plain | {"high": 0.5}))
 
 
 def test_the_28_nm_table_is_the_45_nm_one_scaled_so_that_the_two_cannot_drift():
@@ -142,3 +149,17 @@ def test_a_scaled_table_written_as_yaml_reads_back_the_same(tmp_path, part):
     assert load_energy_table(tmp_path / "mine.yaml").sha256 == scaled.sha256
     assert (yaml.safe_load((tmp_path / "mine.yaml").read_text())["sram"] == {"part": HP28}) == (part is not None)
     assert not re.search(r"\d\.\d{9}", table_yaml(scaled, HP28).split("sram:")[0].replace("before:", ""))
+
+
+def test_macros_are_multiplied_only_where_that_is_asked_for():
+    plain, factors = T28.model_dump(), Factors(2.0, 3.0, 5.0)
+    assert multiplied(plain, factors, "m", with_sram=False)["sram"] == plain["sram"]
+    before, after = T28.sram.macros[0], multiplied(plain, factors, "m", with_sram=True)["sram"]["macros"][0]
+    assert (after.read_pj, after.write_pj) == (2 * before.read_pj, 2 * before.write_pj)
+    assert (after.area_um2, after.leakage_mw) == (3 * before.area_um2, 5 * before.leakage_mw)
+
+
+@pytest.mark.parametrize("name", ["a\nb", " a", "\x1b[1m", "x" * 201])
+def test_a_name_that_no_line_can_hold_is_refused(name):
+    with pytest.raises(EnergyTableError, match=r"^scale 45nm: name: expected .*; got "):
+        scale_table(T45, 28, HP28, name=name)

@@ -243,6 +243,46 @@ def test_tables_that_extend_each_other_are_refused(tmp_path):
     itself = variant(tmp_path, "c.yaml", extends="c.yaml")
     with pytest.raises(EnergyTableError, match=r"c\.yaml: extends: .*; got c\.yaml -> c\.yaml$"):
         load_energy_table(itself)
+    into = variant(tmp_path, "d.yaml", extends="a.yaml")  # leads to the circle and is no part of it
+    with pytest.raises(EnergyTableError, match=r"b\.yaml: extends: .*; got a\.yaml -> b\.yaml -> a\.yaml$"):
+        load_energy_table(into)
+
+
+def test_a_variant_may_name_a_part_that_lies_beside_it(tmp_path):
+    part = yaml.safe_load((parts_folder() / "sram-28nm-itrs-hp-360k.yaml").read_text())
+    (tmp_path / "mine-sram.yaml").write_text(yaml.safe_dump({**part, "flavour": "mine"}))
+    assert load_energy_table(variant(tmp_path, sram={"part": "mine-sram.yaml"})).sram.flavour == "mine"
+    assert load_sram_part("mine-sram.yaml", folder=tmp_path).flavour == "mine"
+
+
+def test_prose_alone_needs_no_new_method_but_a_bound_is_a_number(tmp_path):
+    told = load_energy_table(variant(tmp_path, actions={"fp16_add": {"source": "another page"}}))
+    assert told.actions.fp16_add == BASE.actions.fp16_add.model_copy(update={"source": "another page"})
+    with pytest.raises(EnergyTableError, match=r"actions\.fp16_add\.method: expected how the overriding numbers came"):
+        load_energy_table(variant(tmp_path, actions={"fp16_add": {"low_pj": 0.001}}))
+
+
+def test_every_field_of_a_variant_reaches_the_table(tmp_path):
+    found = load_energy_table(variant(tmp_path, voltage_v=0.7, description="cool", kind="derived"))
+    assert (found.voltage_v, found.description, found.kind) == (0.7, "cool", "derived")
+    assert found.sha256 != BASE.sha256
+
+
+def test_luts_without_a_size_are_each_told(tmp_path):
+    lut = {k: v for k, v in BASE.luts[0].model_dump(exclude_none=True).items() if k != "entries"}
+    with pytest.raises(EnergyTableError, match="lacks an entry") as caught:
+        load_energy_table(variant(tmp_path, luts=[lut, lut]))
+    assert [line.split("luts.")[1] for line in str(caught.value).splitlines()] == [
+        f"{index}: lacks an entry for 'entries'" for index in (3, 4)
+    ]
+
+
+@pytest.mark.parametrize("entries", [8, 32])
+def test_a_lut_that_a_variant_names_twice_is_refused(tmp_path, entries):
+    lut = {**BASE.luts[0].model_dump(exclude_none=True), "entries": entries}
+    message = rf"mine\.yaml: luts\.1\.entries: expected each number of entries once; got {entries}$"
+    with pytest.raises(EnergyTableError, match=message):
+        load_energy_table(variant(tmp_path, luts=[lut, {**lut, "read_pj": 99.0}]))
 
 
 @pytest.mark.parametrize(
@@ -340,3 +380,6 @@ def test_scale_refuses_in_one_line(tmp_path):
     assert "sram: expected macros of 32 nm; got 28 nm" in bad("scale", "45nm", "--to", 32, "--sram", hp)
     gone = tmp_path / "no" / "x"
     assert "cannot be written: no folder" in bad("scale", "45nm", "--to", 28, "--sram", hp, "-o", gone)
+    named = bad("scale", "45nm", "--to", 28, "--sram", hp, "--name", "a\nb", "-o", tmp_path / "x")
+    assert named.startswith("h2sim: scale 45nm: name: expected one line of printable text")
+    assert not (tmp_path / "x").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ import click
 from click.core import ParameterSource
 
 from h2sim import library
-from h2sim.cli.support import NO, IntsType, check_target, console, extra, find_network
+from h2sim.cli.outputs import STDOUT, check_outputs
+from h2sim.cli.support import NO, IntsType, console, emit, extra, find_network
 from h2sim.errors import GpuTraceError
+
+MOST = 1 << 40  # batches, steps: more is a slip of the finger
+LONGEST = 2000  # characters of a line in a trace
 
 
 @click.group()
@@ -53,19 +58,23 @@ def _given(options) -> dict:
 
 @gpu.command("record")
 @click.argument("network")
-@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv")
+@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--implementation", type=click.Choice(["vanilla", "fused"]), default="vanilla", show_default=True,
               help="Timesteps outside, as the source's baseline; or layer by layer.")  # fmt: skip
-@click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True, help="Steps before any counts.")
-@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True, help="Steps to take the median of.")
+@click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
+@click.option(
+    "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
+)
 @click.option("--energy-seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
               help="How long to measure energy.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="With --device cpu.")
+@click.option(
+    "--threads", type=click.IntRange(1, os.cpu_count() or 1), default=1, show_default=True, help="With --device cpu."
+)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @_device_options
 def record_(network, output, **options) -> None:
     """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
@@ -81,7 +90,7 @@ def record_(network, output, **options) -> None:
     """
     from h2sim.train.session import prepare_process
 
-    check_target(output)
+    check_outputs(output, reads=(network,))
     described = find_network(network, options["input_shape"])
     prepare_process()
     with extra("gpu"):
@@ -120,11 +129,13 @@ def _named(target, options):
     """The target with what the user says of the device."""
     from dataclasses import replace
 
-    return replace(target, device=target.device.model_copy(update=_given(options)))
+    from h2sim.gpu.trace import device_of
+
+    return replace(target, device=device_of({**target.device.model_dump(), **_given(options)}, "gpu record"))
 
 
-def _command() -> str:
-    """What was typed, so that it can be typed again: arguments, and the options that were given."""
+def _command() -> str | None:
+    """What was typed, so that it can be typed again: arguments, and the options that were given; None if too long."""
     context = click.get_current_context()
     words = context.command_path.split()
     for parameter in context.command.params:
@@ -133,7 +144,16 @@ def _command() -> str:
             words.append(str(value))
         elif context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    return shlex.join(words)
+    typed = " ".join(_quoted(word) for word in words)
+    return typed if len(typed) <= LONGEST else None
+
+
+def _quoted(word: str) -> str:
+    """As a shell reads it, in printable characters."""
+    if word.isprintable():
+        return shlex.quote(word)
+    kept = (c if c.isprintable() and c not in "\\'" else "\\'" if c == "'" else repr(c)[1:-1] for c in word)
+    return f"$'{''.join(kept)}'"
 
 
 def _say(what: str, done: int, total: int) -> None:
@@ -144,22 +164,25 @@ def _say(what: str, done: int, total: int) -> None:
 
 def _write(trace, output: str) -> None:
     from h2sim.gpu import write_gpu_trace
+    from h2sim.gpu.files import to_json
 
-    write_gpu_trace(Path(output), trace)
-    click.echo(
-        f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
-    )
+    if output == STDOUT:
+        emit(output, to_json(trace))
+    else:
+        write_gpu_trace(Path(output), trace)
+    said = f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
+    click.echo(said, err=output == STDOUT)
 
 
 @gpu.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--network", required=True, help="Whose step the profile is of; names its layers.")
-@click.option("--batch", type=click.IntRange(1), required=True, help="Samples of one step.")
-@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv")
+@click.option("--batch", type=click.IntRange(1, MOST), required=True, help="Samples of one step.")
+@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--format", "form", type=click.Choice(["chrome", "nsys"]), help="[default: by the file's first bytes]")
 @click.option("--map", "rules", metavar="RULES.yaml", type=click.Path(path_type=Path),
               help="Rules kernel -> layer and phase, asked first.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), help="In the profile [default: its ProfilerStep# ranges, or 1].")
+@click.option("--steps", type=click.IntRange(1, MOST), help="In the profile [default: its ProfilerStep# ranges, or 1].")
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--dataset", default="not said", show_default=True)
 @click.option("--implementation", default="imported", show_default=True)
@@ -180,7 +203,7 @@ def import_(file, network, output, **options) -> None:
     from h2sim.gpu.importing import Made, import_profile
     from h2sim.gpu.rules import load_rules
 
-    check_target(output)
+    check_outputs(output, reads=(file, network, *([options["rules"]] if options["rules"] else [])))
     described = find_network(network, options["input_shape"])
     inputs = {layer["name"]: tuple(layer["inputs"]) for layer in described.layers}
     rules = load_rules(options["rules"], inputs) if options["rules"] else ()

@@ -124,6 +124,8 @@ def _merge_luts(base: Any, own: list[Any], where: str) -> list[Any]:
     merged = {lut["entries"]: lut for lut in base}
     for index, lut in enumerate(own):
         entries = lut.get("entries") if isinstance(lut, dict) else None
+        if any(entries is not None and isinstance(e, dict) and e.get("entries") == entries for e in own[:index]):
+            raise EnergyTableError(at(where, f"luts.{index}.entries", "each number of entries once", repr(entries)))
         before = merged.get(entries) if isinstance(entries, int) else None
         merged[entries if before else f"new {index}"] = _merge(before, lut, where, f"luts.{index}.") if before else lut
     return list(merged.values())

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from h2sim.energy.load import load_sram_part, parts_folder
+from h2sim.energy.load import load_sram_part, parse_energy_table, parts_folder
 from h2sim.energy.table import EnergyTable, Sram
 from h2sim.energy.transform import Factors, multiplied
 from h2sim.errors import EnergyTableError, at
@@ -112,7 +112,7 @@ def scale_table(table: EnergyTable, to_nm: float, sram: str, folder: Path = Path
     described = f"{table.name}: logic scaled from {table.node_nm:g} nm, SRAM native to {to_nm:g} nm, off chip as it was"
     macros = {field: getattr(part, field) for field in Sram.model_fields}
     new = {"name": name or f"{table.name}-to-{to_nm:g}nm", "node_nm": to_nm, "description": described, "sram": macros}
-    return EnergyTable.model_validate({**data, **new})
+    return parse_energy_table({**data, **new}, f"scale {table.name}")
 
 
 @cache

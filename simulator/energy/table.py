@@ -7,12 +7,21 @@ import math
 from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable() or value.strip() != value:
+        raise ValueError(f"expected one line of printable text without spaces around it; got {value[:40]!r}")
+    return value
+
+
+Name = Annotated[Text, Field(max_length=200), AfterValidator(_one_line)]
 
 
 class _Strict(BaseModel):
@@ -151,7 +160,7 @@ class EnergyTable(_Strict):
     source claims of itself) or calibrated (fitted to the source's totals).
     """
 
-    name: Text
+    name: Name
     kind: Literal["first-principles", "derived", "calibrated"]
     node_nm: Positive
     voltage_v: Positive

@@ -20,7 +20,7 @@ from h2sim.gpu.mapping import UNMAPPED, Mapped, Mapper
 from h2sim.gpu.nsys import read_nsys
 from h2sim.gpu.profile import Event, Profile, Work, busy_ns
 from h2sim.gpu.rules import Rule
-from h2sim.gpu.trace import PHASES, SCHEMA, VERSION, Device, GpuTrace, Row, Step
+from h2sim.gpu.trace import PHASES, SCHEMA, VERSION, GpuTrace, Row, Step, checked, device_of, printable
 
 READERS = {"chrome": read_chrome, "nsys": read_nsys}
 ORDER = {"forward": 0, "backward": 1, "weight_update": 2, "other": 3}
@@ -85,7 +85,8 @@ def import_profile(
         raise GpuTraceError(at(str(path), "kernels", wanted, _largest(mapped.unmapped_ns) or "none"))
     for work, _ in [pair for pair in works if spans and not _within(profile.launched_ns(*pair), spans)]:
         mapped.add(OUTSIDE, work)
-    return _trace(path, made, profile, mapped, spans, command)
+    with checked(str(path)):
+        return _trace(path, made, profile, mapped, spans, command)
 
 
 def step_spans(profile: Profile) -> list[Event]:
@@ -115,7 +116,7 @@ def _trace(
         timesteps=made.timesteps,
         phases=tuple(phase for phase in PHASES if phase in there),
         implementation=made.implementation,
-        device=Device.model_validate({"name": profile.device or unknown, **made.given}),
+        device=device_of({"name": printable(profile.device or "") or unknown, **made.given}, str(path)),
         step=_step(profile, spans, steps),
         rows=_rows(mapped, list(made.inputs), steps),
         software={"h2sim": __version__},
@@ -170,12 +171,7 @@ def _notes(profile: Profile, mapped: Mapped, steps: int) -> tuple[str, ...]:
 
 def _largest(unmapped: Counter[str]) -> str:
     top = sorted(unmapped.items(), key=lambda item: (-item[1], item[0]))[:MOST_NAMED]
-    return ", ".join(f"{_printable(name)} {_ms(ns)}" for name, ns in top)
-
-
-def _printable(name: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in name)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return ", ".join(f"{printable(name)} {_ms(ns)}" for name, ns in top)
 
 
 def _ms(ns: int) -> str:
@@ -184,4 +180,4 @@ def _ms(ns: int) -> str:
 
 def _hashed(path: Path) -> str:
     with path.open("rb") as file:
-        return f"{_printable(path.name)}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"{printable(path.name)}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

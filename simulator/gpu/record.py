@@ -14,9 +14,10 @@ from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.clock import Clock, CpuClock, CudaClock, Label, timed
 from h2sim.gpu.meter import Meter, MeterError, NvmlMeter, Timing, idle_power_w, measure_energy
 from h2sim.gpu.step import TrainingStep, Workload
-from h2sim.gpu.trace import SCHEMA, VERSION, Device, Energy, GpuTrace, Row, Step
+from h2sim.gpu.trace import SCHEMA, VERSION, Device, Energy, GpuTrace, Row, Step, checked
 
 Report = Callable[[str, int, int], None]
+LONGEST_S = 86_400
 ORDER = {"forward": 0, "backward": 1, "weight_update": 2, "other": 3}
 
 
@@ -31,6 +32,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.repeats < 1 or self.warm_up < 0:
             raise GpuTraceError(at("record", "repeats", "at least 1, and 0 or more to warm up", self.repeats))
+        if not 0 < self.energy_seconds <= LONGEST_S:
+            raise GpuTraceError(at("record", "energy_seconds", f"above 0, at most {LONGEST_S}", self.energy_seconds))
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,35 @@ def record(
 ) -> GpuTrace:
     """Runs the step of `workload` on `target` as `plan` says and returns what was measured.
 
-    `report` hears what is done and how often. Raises GpuTraceError where memory runs out or weights turn to NaN.
+    `report` hears what is done and how often. Raises GpuTraceError where a name is none that a trace can hold (before
+    anything runs), where memory runs out or weights turn to NaN.
     """
+    _check_words(workload, target, command)
     try:
         return _record(workload, target, plan, command, report, timing)
     except torch.OutOfMemoryError:
         wanted = f"memory for batch {workload.batch} over {workload.timesteps} timesteps"
         raise GpuTraceError(at("gpu record", "--batch", wanted, "less; try a smaller batch")) from None
+
+
+def _check_words(workload: Workload, target: Target, command: str | None) -> None:
+    """Builds a trace of the same words, so that none is refused after minutes of measuring."""
+    with checked("gpu record"):
+        GpuTrace(
+            schema=SCHEMA,
+            version=VERSION,
+            origin="measured",
+            network=workload.name,
+            dataset="checked later",
+            samples=workload.batch,
+            batch=workload.batch,
+            timesteps=workload.timesteps,
+            implementation=workload.implementation,
+            device=target.device,
+            step=Step(seconds=1.0),
+            rows=tuple(Row(layer=layer["name"], phase="forward", seconds=0.0) for layer in workload.layers),
+            command=command,
+        )
 
 
 def _record(

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from h2sim.errors import GpuTraceError, at
 from h2sim.faults import describe
-from h2sim.gpu.trace import Line, RowPhase
+from h2sim.gpu.trace import Line, RowPhase, printable
 from h2sim.yamlfile import read_file
 
 # cuDNN's and CUTLASS's names for the kernels of a convolution's two gradients
@@ -99,7 +99,8 @@ def read_label(name: str, layers: Collection[str]) -> tuple[str, RowPhase | None
     layer, phase = found["layer"], found["phase"]
     if layer in layers:
         return layer, phase  # type: ignore[return-value]
-    return (layer, "other") if found["ours"] else None
+    said = printable(layer)
+    return (said, "other") if found["ours"] and said else None
 
 
 def gradient_of(kernel: str) -> Literal["backward", "weight_update"] | None:

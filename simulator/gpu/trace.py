@@ -6,7 +6,8 @@ baselines/README.md describes the format for people who write one by hand.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -196,7 +197,26 @@ def parse_gpu_trace(data: object, where: str) -> GpuTrace:
     if schema != SCHEMA or type(version) is not int or version != VERSION:
         got = f"{schema!r} version {version!r}"
         raise GpuTraceError(at(where, "schema", f"{SCHEMA!r} version {VERSION}", got[:80]))
-    try:
+    with checked(where, GpuTrace):
         return GpuTrace.model_validate(data)
+
+
+def device_of(fields: dict[str, Any], where: str) -> Device:
+    """A checked device; GpuTraceError names `where` and the field."""
+    with checked(f"{where}: device", Device):
+        return Device.model_validate(fields)
+
+
+@contextmanager
+def checked(where: str, model: type[BaseModel] = GpuTrace) -> Iterator[None]:
+    """Around what is built of a user's words and numbers: GpuTraceError with a line per fault instead of pydantic's."""
+    try:
+        yield
     except ValidationError as error:
-        raise GpuTraceError("\n".join(describe(error, GpuTrace, where))) from None
+        raise GpuTraceError("\n".join(describe(error, model, where))) from None
+
+
+def printable(name: str, most: int = 60) -> str:
+    """A foreign name in one line of at most so many characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in name).strip()
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 
 import click
 import pytest
@@ -12,6 +14,7 @@ from h2sim import library
 from h2sim.cli.gpu import gpu
 from h2sim.cli.support import Commands
 from h2sim.gpu import load_gpu_trace
+from h2sim.trace import load_network
 from tests.gpu.made import cuda_step, fields
 
 
@@ -131,3 +134,112 @@ def test_every_command_has_an_example(name):
     text = call(*path, "--help").stdout
     assert "Examples:" in text
     assert f"h2sim gpu {name or 'list'}" in text
+
+
+DEVICE = [
+    (["--area", "nan"], "device: area_mm2: expected a finite number; got nan"),
+    (["--power", "inf"], "device: power_w: expected a finite number; got inf"),
+    (["--power", "1e300"], "device: power_w: expected less than or equal to 1000000000000000; got 1e+300"),
+    (["--device-name", ""], "device: name: expected one line of printable text without spaces around it; got ''"),
+    (["--device-name", "a\nb"], r"device: name: expected one line of printable text without .*; got 'a\nb'"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), DEVICE)
+def test_a_device_that_cannot_be_is_refused_before_the_work(tmp_path, options, said):
+    pytest.importorskip("torch")
+    small = ["--device", "cpu", "--batch", 1, "--timesteps", 1, "--warm-up", 0, "--repeats", 1]
+    done = call("record", "10FC", "--input-shape", "1,2,2", *small, *options, "-o", tmp_path / "x.json", status=2)
+    said = said.replace("without .*; got", "without spaces around it; got")
+    assert done.stderr == f"h2sim: gpu record: {said}\n"
+    profile = cuda_step().write(tmp_path / "p.json")
+    named = ["--network", "mnist-small", "--batch", 4, "-o", tmp_path / "x.json"]
+    done = call("import", profile, *named, *options, status=2)
+    assert done.stderr == f"h2sim: {profile}: {said}\n"
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dataset", ""], "dataset: expected one line of printable text"),
+        (["--implementation", "a\tb"], "implementation: expected one line of printable text"),
+        (["--steps", 10**30], "Invalid value for '--steps'"),
+        (["--batch", 10**30], "Invalid value for '--batch'"),
+    ],
+)
+def test_words_and_numbers_that_no_trace_holds_are_refused_by_import(tmp_path, options, said):
+    profile = cuda_step().write(tmp_path / "p.json")
+    named = ["--network", "mnist-small", "--batch", 4, "-o", tmp_path / "x.json"]
+    assert said in call("import", profile, *named, *options, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seed", 1 << 63], "Invalid value for '--seed'"),
+        (["--threads", 100_000], "Invalid value for '--threads'"),
+        (["--energy-seconds", "nan"], "record: energy_seconds: expected above 0, at most 86400; got nan"),
+        (["--energy-seconds", "inf"], "record: energy_seconds: expected above 0, at most 86400; got inf"),
+    ],
+)
+def test_numbers_that_torch_cannot_take_are_refused_by_record(tmp_path, options, said):
+    pytest.importorskip("torch")
+    done = call("record", "10FC", *NOTATION, "--device", "cpu", *options, "-o", tmp_path / "x.json", status=2)
+    assert said in done.stderr
+    assert "warm-up" not in done.stderr
+
+
+def test_a_layers_name_that_no_trace_holds_is_refused_before_the_work(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    network = load_network("10FC", (1, 2, 2))
+    layers = tuple({**layer, "name": "fc\n1"} for layer in network.layers)
+    command = sys.modules["h2sim.cli.gpu"]  # the package's own name for it is the group's
+    monkeypatch.setattr(command, "find_network", lambda *_: replace(network, layers=layers))
+    done = call("record", "mine", "--device", "cpu", "--warm-up", 1, "-o", tmp_path / "x.json", status=2)
+    assert done.stderr.startswith("h2sim: gpu record: layer: expected one line of printable text")
+    assert "warm-up" not in done.stderr
+
+
+def test_dash_is_standard_output_and_nothing_but_the_trace_stands_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    profile = cuda_step().write(tmp_path / "p.json")
+    arguments = ["import", profile, "--network", "mnist-small", "--batch", 4, "-o"]
+    done = call(*arguments, "-")
+    assert json.loads(done.stdout)["origin"] == "imported"
+    assert "-: imported, mnist-small" in done.stderr
+    assert not (tmp_path / "-").exists()
+    call(*arguments, "x.json")
+    assert (tmp_path / "x.json").read_text() == done.stdout.replace(" -o -", " -o x.json")
+
+
+def test_a_profile_is_not_overwritten_by_what_is_read_from_it(tmp_path):
+    profile = cuda_step().write(tmp_path / "p.json")
+    before = profile.read_bytes()
+    said = call("import", profile, "--network", "mnist-small", "--batch", 4, "-o", profile, status=2).stderr
+    assert said == f"h2sim: {profile}: cannot be written: it is read by the same command\n"
+    assert profile.read_bytes() == before
+
+
+def test_foreign_names_are_kept_in_one_line(tmp_path):
+    profile = tmp_path / "a\nb.json"
+    data = json.loads(cuda_step().write(tmp_path / "p.json").read_text())
+    data["deviceProperties"] = [{"name": "GPU\n\x1b[1m"}]
+    for event in data["traceEvents"]:
+        if event.get("name") == "h2sim:loss":
+            event["name"] = "h2sim: loss\u2028 "
+    profile.write_text(json.dumps(data))
+    out = tmp_path / "x.json"
+    call("import", profile, "--network", "mnist-small", "--batch", 4, "-o", out)
+    trace = load_gpu_trace(out)
+    assert trace.device.name == "GPU??[1m"
+    assert trace.command.startswith(f"h2sim gpu import $'{tmp_path}/a\\nb.json' --network mnist-small")
+    assert trace.sources["rows"].startswith("a?b.json, sha256 ")
+    assert "loss?" in {row.layer for row in trace.rows}
+
+
+def test_a_command_too_long_for_a_trace_is_left_out(tmp_path):
+    profile = cuda_step().write(tmp_path / "p.json")
+    given = ["--dataset", "d" * 1990]
+    call("import", profile, "--network", "mnist-small", "--batch", 4, *given, "-o", tmp_path / "x.json")
+    assert load_gpu_trace(tmp_path / "x.json").command is None

@@ -216,6 +216,10 @@ def test_rules_that_cannot_be_read_are_refused(tmp_path):
         ("loss", None),
         ("conv10", None),
         ("odd:forward", ("odd:forward", None)),
+        ("h2sim:  ", None),
+        ("h2sim: my loss ", ("my loss", "other")),
+        ("h2sim:" + "x" * 61, ("x" * 57 + "...", "other")),
+        ("h2sim:" + "x" * 60, ("x" * 60, "other")),
     ],
 )
 def test_a_ranges_name_says_layer_and_phase(name, label):
@@ -380,3 +384,94 @@ def test_older_exports_name_their_categories_otherwise(tmp_path):
         event["cat"] = names.get(event["cat"], event["cat"])
     found = Counter(by_label(import_profile(profile.write(tmp_path / "p.json"), MADE)))
     assert found == {("conv1", "forward"): pytest.approx(20e-6)}
+
+
+def mapped(tmp_path, profile, rules=()):
+    return by_label(import_profile(profile.write(tmp_path / "p.json"), MADE, rules))
+
+
+def test_a_rule_without_a_phase_leaves_it_to_the_kernels_name_and_its_operation(tmp_path):
+    profile = ChromeTrace()
+    profile.add("cpu_op", "MineBackward0", 0.0, 50.0)
+    profile.kernel("mine_wgrad", 1.0, 60.0, 3.0)
+    profile.kernel("mine_dgrad", 2.0, 70.0, 5.0)
+    profile.kernel("mine_other", 3.0, 80.0, 7.0)
+    profile.kernel("mine_wgrad", 60.0, 90.0, 11.0)  # in no backward pass
+    (tmp_path / "rules.yaml").write_text("rules: [{kernel: ^mine_, layer: conv2}]\n")
+    found = mapped(tmp_path, profile, load_rules(tmp_path / "rules.yaml", INPUTS))
+    assert found == {
+        ("conv2", "forward"): pytest.approx(11e-6),
+        ("conv2", "backward"): pytest.approx(12e-6),
+        ("conv2", "weight_update"): pytest.approx(3e-6),
+    }
+
+
+def test_the_backward_pass_of_what_a_forward_range_made_is_no_forward_pass(tmp_path):
+    profile = ChromeTrace()
+    profile.add("user_annotation", "conv2:forward", 0.0, 10.0)
+    profile.add("cpu_op", "Fire", 1.0, 5.0, **{"Sequence number": 3})
+    profile.kernel("ge", 2.0, 20.0, 2.0)
+    profile.add("cpu_op", "FireBackward", 50.0, 10.0, 2, **{"Sequence number": 3})
+    profile.kernel("mul", 51.0, 60.0, 5.0, 2)
+    assert mapped(tmp_path, profile) == {
+        ("conv2", "forward"): pytest.approx(2e-6), ("conv2", "backward"): pytest.approx(5e-6)
+    }  # fmt: skip
+
+
+def test_a_kernel_of_the_outer_operation_goes_with_the_inner_ones(tmp_path):
+    profile = ChromeTrace()
+    profile.add("user_annotation", "conv2", 0.0, 100.0)
+    profile.add("cpu_op", "ConvolutionBackward0", 1.0, 90.0)
+    profile.kernel("prepare", 2.0, 10.0, 3.0)  # before the operation that computes both gradients
+    profile.add("cpu_op", "aten::convolution_backward", 5.0, 50.0)
+    profile.kernel("dgrad", 6.0, 20.0, 5.0)
+    profile.kernel("wgrad", 7.0, 30.0, 7.0)
+    assert mapped(tmp_path, profile) == {
+        ("conv2", "backward"): pytest.approx(8e-6), ("conv2", "weight_update"): pytest.approx(7e-6)
+    }  # fmt: skip
+
+
+def stepped(*spans):
+    """ProfilerStep# ranges (start, duration), a kernel of 1 us launched 10 us into each."""
+    profile = ChromeTrace()
+    for number, (start, duration) in enumerate(spans):
+        profile.add("user_annotation", f"ProfilerStep#{number}", start, duration)
+        profile.add("user_annotation", "conv1", start + 1, 50.0)
+        profile.kernel("k", start + 10, start + 20, 1.0)
+    return profile
+
+
+def test_a_step_holds_what_is_launched_from_its_start_on_and_before_its_end(tmp_path):
+    profile = ChromeTrace()
+    profile.add("user_annotation", "conv1", 0.0, 1000.0)
+    profile.add("user_annotation", "ProfilerStep#1", 100.0, 100.0)
+    profile.kernel("first", 100.0, 110.0, 2.0)
+    profile.kernel("later", 200.0, 210.0, 4.0)
+    assert mapped(tmp_path, profile) == {
+        ("conv1", "forward"): pytest.approx(2e-6), ("outside steps", "other"): pytest.approx(4e-6)
+    }  # fmt: skip
+
+
+def test_the_step_is_the_median_of_the_steps_between_its_quartiles(tmp_path):
+    profile = stepped((0.0, 900.0), (1000.0, 1400.0), (3000.0, 1000.0))
+    step = import_profile(profile.write(tmp_path / "p.json"), MADE).step
+    spread = (step.lower_quartile_seconds, step.seconds, step.upper_quartile_seconds)
+    assert spread == pytest.approx((950e-6, 1000e-6, 1200e-6))
+
+
+def test_kernels_are_counted_only_where_all_steps_have_as_many(tmp_path):
+    profile = stepped((0.0, 900.0), (1000.0, 900.0))
+    whole = import_profile(profile.write(tmp_path / "p.json"), MADE)
+    assert [row.kernels for row in whole.rows] == [1]
+    profile.kernel("k", 15.0, 40.0, 1.0)
+    odd = import_profile(profile.write(tmp_path / "p.json"), MADE)
+    assert [row.kernels for row in odd.rows] == [None]
+
+
+def test_the_time_of_told_steps_ends_with_the_kernel_that_ends_last(tmp_path):
+    profile = ChromeTrace()
+    profile.add("user_annotation", "conv1", 0.0, 50.0)
+    profile.kernel("long", 1.0, 10.0, 500.0)
+    profile.kernel("short", 2.0, 20.0, 1.0)  # launched last, done long before
+    trace = import_profile(profile.write(tmp_path / "p.json"), Made("three", INPUTS, batch=4, steps=1))
+    assert trace.step.seconds == pytest.approx(509e-6)

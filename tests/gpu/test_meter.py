@@ -99,3 +99,75 @@ def test_no_nvml_is_a_reason_not_a_traceback(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("nvmlInit"))
     with pytest.raises(MeterError, match="NVML: Not Supported"):
         NvmlMeter("GPU-1")
+
+
+def test_so_many_steps_that_they_last_long_enough():
+    fake = FakeMeter()
+    energy = measure_energy(fake, fake.step, lambda: None, 0.3, None, 2.0, fake.timing)
+    assert (fake.steps, energy.measured_steps) == (7, 7)  # 6 would last 1.8 s
+    assert energy.above_idle_joules is None
+
+
+def test_idle_energy_is_taken_over_the_time_that_was_integrated():
+    class Slow(FakeMeter):
+        def power_w(self):
+            self.seconds += 0.1  # a reading takes time: the last one comes after the last step's end
+            return self.watts
+
+    energy = measured(Slow(counts=False))
+    assert energy.measured_seconds > 8 * 0.25
+    assert energy.joules * 8 == pytest.approx(100 * energy.measured_seconds)
+    assert energy.above_idle_joules == pytest.approx(0.7 * energy.joules)
+
+
+def test_one_reading_of_the_power_is_no_energy():
+    class Once(FakeMeter):
+        def power_w(self):
+            watts, self.watts = self.watts, None
+            return watts
+
+    with pytest.raises(MeterError, match=r"^NVML: this GPU gives neither energy nor power$"):
+        measured(Once(counts=False))
+
+
+def test_work_of_before_is_waited_for_and_all_own_work_is_counted():
+    class Queue(FakeMeter):
+        queued = 1  # somebody else's step
+
+        def step(self):
+            self.queued += 1
+
+        def wait(self):
+            self.seconds += 0.25 * self.queued
+            self.queued = 0
+
+    fake = Queue()
+    energy = measure_energy(fake, fake.step, fake.wait, 0.25, None, 2.0, fake.timing)
+    assert (energy.joules, energy.measured_seconds) == (25.0, 2.0)
+
+
+def test_idle_power_is_read_all_second_long():
+    class Rising(FakeMeter):
+        def power_w(self):
+            return 10 + 20 * self.seconds  # 10 W to 30 W in the second
+
+    fake = Rising()
+    assert idle_power_w(fake, timing=fake.timing) == pytest.approx(20, abs=0.5)
+
+
+def test_a_failure_that_passes_is_still_told(monkeypatch):
+    fake = FakeMeter()
+    monkeypatch.setattr(meter, "INTERVAL_S", 0.0005)
+    sampler, answer = Sampler(fake), fake.power_w
+
+    def fail():
+        raise MeterError("NVML: lost")
+
+    def use():
+        with sampler:
+            fake.power_w = fail
+            sampler._thread.join()
+            fake.power_w = answer
+
+    with pytest.raises(MeterError, match="NVML: lost"):
+        use()

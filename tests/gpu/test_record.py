@@ -17,7 +17,7 @@ from h2sim.gpu import record as recording  # noqa: E402
 from h2sim.gpu.clock import CpuClock, CudaClock, Marks, timed  # noqa: E402
 from h2sim.gpu.files import from_csv, to_csv  # noqa: E402
 from h2sim.gpu.meter import NvmlMeter, Timing  # noqa: E402
-from h2sim.gpu.network import Marked, Plain  # noqa: E402
+from h2sim.gpu.network import Marked, Plain, _Fire  # noqa: E402
 from h2sim.gpu.record import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
 from h2sim.train.lif import Neuron  # noqa: E402
@@ -128,6 +128,8 @@ def test_marks_put_each_operation_to_its_layer_and_phase(implementation):
     assert sorted(forward) == sorted([(name, "forward") for name in ("encode", "block", "down")] * times)
     pools = [label for label, name, _ in watch.seen if name == "aten::avg_pool2d_backward"]
     assert pools == [("shrink", "backward")] * times
+    products = [label for label, name, _ in watch.seen if name == "aten::mm"]
+    assert sorted(products) == sorted([("out", "weight_update"), ("out", "backward")] * times)
     adam = {label for label, name, _ in watch.seen if "sqrt" in name}
     assert adam == {("optimizer", "other")}
 
@@ -218,6 +220,8 @@ def test_rows_are_in_the_networks_order_with_medians():
     ("call", "said"),
     [
         (lambda: Plan(repeats=0), "record: repeats: expected at least 1"),
+        (lambda: Plan(energy_seconds=0.0), "record: energy_seconds: expected above 0, at most 86400; got 0.0"),
+        (lambda: Plan(energy_seconds=86_401.0), "record: energy_seconds: expected above 0, at most 86400; got 86401.0"),
         (lambda: workload(implementation="lazy"), "implementation: expected one of vanilla, fused; got 'lazy'"),
     ],
 )
@@ -339,3 +343,10 @@ def test_the_most_memory_held_is_torchs(fake_cuda):
     training = types.SimpleNamespace(step=lambda: None)
     seconds, peak = recording._unmarked(training, target, Plan(0, 2), lambda *said: None)
     assert (len(seconds), peak) == (2, 12_345)
+
+
+def test_a_membrane_at_its_threshold_fires():
+    """0.5 is held exactly: eq. 2.3 fires from the threshold on."""
+    neuron = Neuron(threshold=0.5, window=(0.0, 1.0))
+    fired = _Fire.apply(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), neuron)
+    assert fired.tolist() == [0.0, 1.0, 1.0]

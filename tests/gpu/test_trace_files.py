@@ -162,6 +162,9 @@ def test_damaged_json_is_refused(text, said):
         ("layer,phase,seconds,energy_j", "layer,phase,seconds,joules", "columns: expected layer, phase, seconds"),
         ("conv1,backward,0.25,", "conv1,backward,0.25", "line 13: row: expected 4 columns; got 3"),
         ("conv1,backward,0.25,", "conv1,backward,fast,", "line 13: seconds: expected a number; got 'fast'"),
+        ("conv1,backward,0.25,", "conv1,backward,true,", "line 13: seconds: expected a number; got 'true'"),
+        ("conv1,backward,0.25,", "conv1,backward,0.25,,", "line 13: row: expected 4 columns; got 5"),
+        ("layer,phase,seconds,energy_j", "layer,phase,seconds,seconds", "line 11: columns: expected layer, phase"),
         ("conv1,backward,0.25,", 'conv1,"backward,0.25,', "line 14: not valid CSV: unexpected end of data"),
         ("conv1,backward,0.25,", "conv1,backward,,", "rows.1.seconds: missing field"),
         ("# samples: 4", "# samples: four", "samples: expected a valid integer; got 'four'"),
@@ -250,3 +253,21 @@ def test_energy_is_that_without_the_external_memory_as_far_as_known(device, ener
 def test_marks_overhead_is_what_the_marks_add():
     assert gpu_trace(step={"seconds": 0.5, "marked_seconds": 0.55}).step.marks_overhead == pytest.approx(0.1)
     assert gpu_trace().step.marks_overhead is None
+
+
+def test_an_ending_may_be_written_large(tmp_path):
+    write_gpu_trace(tmp_path / "A.CSV", gpu_trace())
+    assert (tmp_path / "A.CSV").read_text().startswith("# schema: ")
+    assert load_gpu_trace(tmp_path / "A.CSV") == gpu_trace()
+
+
+def test_an_epoch_is_told_in_the_measurements_assumptions():
+    said = "[A] an epoch is one pass over the training samples, and holds all that its loop does"
+    assert said in load_gpu_trace("v100-mnist").to_measurement().assumptions
+    assert said not in gpu_trace().to_measurement().assumptions
+
+
+def test_a_spreadsheets_byte_order_mark_and_empty_rows_are_passed_over():
+    plain = from_csv(BY_HAND, "mine.csv")
+    assert from_csv("\ufeff" + BY_HAND, "mine.csv") == plain
+    assert from_csv(BY_HAND + ",,,\n\n", "mine.csv") == plain
