@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from h2sim.activity import Phase
 from h2sim.errors import ComparisonError, at
 from h2sim.faults import describe
 from h2sim.measurement import Measurement, Part
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Cycles = Annotated[int, Field(strict=True, ge=0)]
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError(f"expected one line of printable text; got {value[:40]!r}")
+    return value
+
+
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=2000), AfterValidator(_one_line)]
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
+Cycles = Annotated[int, Field(strict=True, ge=0, le=1 << 62)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
 
 
 class _Open(BaseModel):
@@ -26,30 +35,29 @@ class _Open(BaseModel):
 
 
 class _Workload(_Open):
-    network: str
-    dataset: str
+    network: Name
     source: str
     sha256: str
 
 
 class _Name(_Open):
-    name: str
+    name: Name
 
 
 class _Table(_Name):
-    node_nm: float | None = None
+    node_nm: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)] | None = None
 
 
 class _Batch(_Open):
-    sub_batches: Annotated[int, Field(strict=True, ge=1)]
+    sub_batches: AtLeastOne
     cycles: Cycles
 
 
 class _Step(_Open):
     steady_cycles: Cycles
     first_cycles: Cycles
-    samples: Annotated[int, Field(strict=True, ge=1)]
-    clock_hz: Annotated[int, Field(strict=True, ge=1)]
+    samples: AtLeastOne
+    clock_hz: AtLeastOne
     energy_j: Amount
     batch: _Batch | None = None
 
@@ -59,6 +67,8 @@ class _EngineEnergy(_Open):
 
 
 class _Engine(_Open):
+    compute_cycles: Cycles
+    fill_cycles: Cycles
     energy_j: _EngineEnergy
 
 
@@ -68,8 +78,10 @@ class _Stalls(_Open):
 
 
 class _Layer(_Open):
-    layer: str
+    layer: Name
     phase: Phase
+    start_cycle: Cycles
+    end_cycle: Cycles
     compute_cycles: Cycles
     fill_cycles: Cycles
     stall_cycles: _Stalls
@@ -88,7 +100,7 @@ class _Document(_Open):
     energy_table: _Table
     step: _Step
     engines: dict[str, _Engine]
-    layers: list[_Layer]
+    layers: Annotated[list[_Layer], Field(min_length=1)]
     area_um2: _Area
 
 
@@ -111,12 +123,13 @@ def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False
     Training: a batch group with its weight update, as a GPU's step has one; `steady` takes the steady state of one
     sub-batch instead, and so does a document that says nothing of batch groups. Inference: the first sub-batch, its
     latency. A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for
-    other layers; its energy holds the leakage of all its row. Raises ComparisonError with a line per fault.
+    other layers, and its energy holds the leakage of that time. Raises ComparisonError with a line per fault.
     """
     try:
         found = _Document.model_validate(document)
     except ValidationError as error:
         raise ComparisonError("\n".join(describe(error, _Document, where))) from None
+    _check_whole(found, where)
     step, phases = found.step, tuple(dict.fromkeys(layer.phase for layer in found.layers))
     sub_batches, cycles = 1, step.steady_cycles
     if phases == ("forward",):
@@ -133,10 +146,26 @@ def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False
     )  # fmt: skip
 
 
+def _check_whole(found: _Document, where: str) -> None:
+    """Raises ComparisonError where rows are missing, whose step would pass for theirs, or cycles do not add up."""
+    for field in ("compute_cycles", "fill_cycles"):
+        engines = sum(getattr(engine, field) for engine in found.engines.values())
+        rows = sum(getattr(layer, field) for layer in found.layers)
+        if rows != engines:
+            wanted = f"all rows of the step, with the {engines} {field} of its engines (h2sim run without --layer)"
+            raise ComparisonError(at(where, "layers", wanted, rows))
+    step, batch = found.step, found.step.batch
+    if batch and batch.cycles < step.first_cycles + (batch.sub_batches - 1) * step.steady_cycles:
+        wanted = "at least step.first_cycles and step.steady_cycles of all other sub-batches"
+        raise ComparisonError(at(where, "step.batch.cycles", wanted, batch.cycles))
+
+
 def _part(layer: _Layer, clock_hz: int, sub_batches: int) -> Part:
     stalls = layer.stall_cycles
     cycles = layer.compute_cycles + layer.fill_cycles + stalls.memory_read + stalls.memory_write
-    energy = 1e-12 * math.fsum(layer.energy_pj.values())
+    row, leakage_pj = layer.end_cycle - layer.start_cycle, layer.energy_pj.get("leakage", 0.0)
+    waited_pj = leakage_pj * (row - cycles) / row if row > cycles else 0.0
+    energy = 1e-12 * (math.fsum(layer.energy_pj.values()) - waited_pj)
     fused = layer.compute_cycles == 0
     return Part(layer.layer, layer.phase, sub_batches * cycles / clock_hz, sub_batches * energy, fused)
 
@@ -179,19 +208,23 @@ class Comparison:
 
     @property
     def area_saving(self) -> float | None:
-        """Their area over ours; None where one is unknown."""
+        """Their area over ours; None where one is unknown, or one machine trains and the other does not."""
+        if set(self.ours.phases) != set(self.theirs.phases):
+            return None
         return self.theirs.area_mm2 / self.ours.area_mm2 if self.ours.area_mm2 and self.theirs.area_mm2 else None
 
 
 def compare(ours: Measurement, theirs: Measurement) -> Comparison:
-    """Per sample: the whole step where both cover the same phases, and every phase and layer that both have.
+    """Per sample: the whole step where both cover the same phases and no layer is left out; every phase and layer that
+    both have.
 
     Raises ComparisonError for two different networks.
     """
     if ours.network != theirs.network:
         where = f"{ours.system} and {theirs.system}"
         raise ComparisonError(at(where, "network", f"one, {ours.network}", theirs.network))
-    step = _whole(ours, theirs) if set(ours.phases) == set(theirs.phases) else None
+    alike = set(ours.phases) == set(theirs.phases) and not (ours.left_out or theirs.left_out)
+    step = _whole(ours, theirs) if alike else None
     shared = [(p, q) for p in ours.parts if (q := theirs.part(p.layer, p.phase))]
     layers = tuple(_ratio(p.layer, p.phase, p, q, ours, theirs) for p, q in shared)
     phases = tuple(_phase(phase, ours, theirs, shared) for phase in dict.fromkeys(p.phase for p, _ in shared))

@@ -18,7 +18,7 @@ Kind = Literal["simulated", "measured", "published"]
 class Part:
     """One layer in one phase, for all `samples` of the measurement; energy_j: no off-chip memory; None if unknown.
 
-    fused: it runs inside another layer's time, and seconds is only what it adds to that.
+    fused: it runs inside another layer's time, or beside other layers: its own seconds are no share of the step.
     """
 
     layer: str
@@ -34,7 +34,8 @@ class Measurement:
 
     samples: how many samples the times and energies are of; seconds: the whole step (training: all phases; inference:
     the forward pass), which need not be the sum of the parts, for engines overlap; energy_j: the step's energy without
-    off-chip memory; phases: what the step covers; assumptions: what a reader must know to judge the numbers.
+    off-chip memory; phases: what the step covers; left_out: layers that the system cannot run, so that its step is
+    not the network's; assumptions: what a reader must know to judge the numbers.
     """
 
     system: str
@@ -48,6 +49,7 @@ class Measurement:
     phases: tuple[Phase, ...]
     parts: tuple[Part, ...] = ()
     assumptions: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds_per_sample(self) -> float:
@@ -70,5 +72,5 @@ class Measurement:
         energy = math.fsum(energies) if len(energies) == len(parts) else None
         return Measurement(
             self.system, self.kind, self.network, self.samples, math.fsum(p.seconds for p in parts), energy,
-            self.area_mm2, self.node_nm, (phase,), parts, self.assumptions,
+            self.area_mm2, self.node_nm, (phase,), parts, self.assumptions, self.left_out,
         )  # fmt: skip

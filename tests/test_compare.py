@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 import h2sim
+from h2sim.baselines.registry import run_baseline
 from h2sim.cli import main
 from h2sim.compare import compare, load_result, measurement_of
 from h2sim.errors import ComparisonError
 from h2sim.measurement import Measurement, Part
-from tests.traces import tiny_trace
+from h2sim.trace import write_trace
+from tests.look import RESIDUAL, inference_trace
+from tests.traces import changed, parts, raw_trace, tiny_trace
 
 
 def system(name: str, samples: int, seconds: float, energy_j: float | None, parts=(), phases=("forward",), network="n"):
@@ -80,9 +84,9 @@ def test_a_training_step_is_a_batch_group_with_its_update(result):
     assert measurement_of(document, "here").seconds == result.steady_seconds
 
 
-def test_the_forward_pass_alone_takes_the_latency_of_the_first_sub_batch(result):
-    document = result.to_dict()
-    document["layers"] = [row for row in document["layers"] if row["phase"] == "forward"]
+def test_the_forward_pass_alone_takes_the_latency_of_the_first_sub_batch(tmp_path):
+    trace = h2sim.load_trace(inference_trace(tmp_path))
+    document = h2sim.simulate(h2sim.load_arch("h2learn"), trace).to_dict()
     found = measurement_of(document, "here")
     assert found.seconds == document["step"]["first_cycles"] / document["step"]["clock_hz"]
     assert found.phases == ("forward",)
@@ -203,3 +207,161 @@ def test_a_layer_inside_anothers_time_has_no_speedup(result):
     (ratio,) = compare(ours, theirs).layers
     assert ratio.speedup is None
     assert ratio.energy_saving > 0
+
+
+@pytest.fixture(scope="module")
+def starved(tmp_path_factory):
+    """A result of a machine that waits for its memory, to read and to write."""
+    slow = changed("memory", {"bandwidth_bytes_per_s": 10**9, "first_access_cycles": 0})
+    return h2sim.simulate(slow, h2sim.load_trace(tiny_trace(tmp_path_factory.mktemp("starved"))))
+
+
+def test_parts_of_a_batch_group_are_the_rows_of_all_its_sub_batches(starved):
+    document, n = starved.to_dict(), starved.activity.sub_batches
+    found = measurement_of(document, "here")
+    assert n > 1
+    assert sum(row["stall_cycles"]["memory_read"] for row in document["layers"]) > 0
+    assert sum(row["stall_cycles"]["memory_write"] for row in document["layers"]) > 0
+    for part, row in zip(found.parts, document["layers"], strict=True):
+        held = row["end_cycle"] - row["start_cycle"] - row["stall_cycles"]["dependency"]
+        assert part.seconds == n * held / document["step"]["clock_hz"]
+        idle = 1 - held / (row["end_cycle"] - row["start_cycle"])  # waiting for other layers is not the layer's
+        spent = sum(row["energy_pj"].values()) - idle * row["energy_pj"]["leakage"]
+        assert part.energy_j == pytest.approx(n * 1e-12 * spent)
+    assert sum(part.energy_j for part in found.parts) <= found.energy_j
+
+
+def test_more_bandwidth_never_adds_time_or_energy(starved, result):
+    slow, fast = (measurement_of(r.to_dict(), "here") for r in (starved, result))
+    assert fast.seconds < slow.seconds
+    assert fast.energy_j < slow.energy_j  # less leakage
+
+
+def test_masks_of_real_training_need_no_note(digits):
+    assert measurement_of(load_result(digits / "dual.json"), "dual.json").assumptions == ()
+
+
+def test_area_saving_is_their_area_over_ours():
+    small = system("ours", 1, 1.0, 1.0)
+    large = Measurement("theirs", "measured", "n", 1, 1.0, 1.0, 8.0, 28.0, ("forward",))
+    unknown = Measurement("none", "measured", "n", 1, 1.0, 1.0, None, 28.0, ("forward",))
+    assert compare(small, large).area_saving == 4.0
+    assert compare(large, small).area_saving == 0.25
+    assert compare(small, unknown).area_saving is None
+
+
+def test_energy_of_shared_layers_is_unknown_where_one_of_theirs_is():
+    ours = system("ours", 1, 9.0, 9.0, [Part("a", "forward", 1.0, 1.0), Part("b", "forward", 1.0, 2.0)])
+    parts = [Part("a", "forward", 1.0, 5.0), Part("b", "forward", 1.0, None), Part("c", "forward", 1.0, 1.0)]
+    (shared,) = compare(ours, system("theirs", 1, 9.0, None, parts)).phases
+    assert shared.theirs_energy_j is None
+    assert shared.energy_saving is None
+
+
+def test_a_phase_of_training_is_the_sum_of_its_layers_never_the_step():
+    training = ("forward", "backward", "weight_update")
+    ours = system("ours", 1, 100.0, 100.0, [Part("a", "forward", 1.0, 2.0)], training)
+    theirs = system("theirs", 1, 7.0, 7.0, [Part("a", "forward", 3.0, 4.0)])
+    (shared,) = compare(ours, theirs).phases
+    assert (shared.ours_seconds, shared.ours_energy_j) == (1.0, 2.0)
+    assert (shared.theirs_seconds, shared.theirs_energy_j) == (7.0, 7.0)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_layer_that_is_fused_on_either_side_has_no_speedup(side):
+    pair = [
+        system(name, 1, 1.0, 1.0, [Part("a", "forward", 1.0, 1.0, fused=side == number)])
+        for number, name in enumerate(("ours", "theirs"))
+    ]
+    (ratio,) = compare(*pair).layers
+    assert ratio.fused
+    assert ratio.speedup is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("arch.name", "a\nb", r"arch\.name: expected one line of printable text; got 'a\\nb'$"),
+        ("workload.network", "\ud800", r"workload\.network: expected "),
+        ("step.first_cycles", 10**400, r"step\.first_cycles: expected less than or equal to 46\d+; got 1000"),
+        ("step.samples", True, r"step\.samples: expected a valid integer; got True$"),
+        ("step.samples", 10**30, r"step\.samples: expected less than or equal to 9007199254740992; got 1000"),
+        ("step.energy_j", float("inf"), r"step\.energy_j: expected .*; got inf$"),
+        ("step.energy_j", "1e3", r"step\.energy_j: expected a valid number; got '1e3'$"),
+        ("energy_table.node_nm", -28.0, r"energy_table\.node_nm: expected greater than 0; got -28\.0$"),
+        ("layers", [], r"layers: expected List should have at least 1 item .*; got \[\]$"),
+        ("step.batch.cycles", 1, r"step\.batch\.cycles: expected at least step\.first_cycles and .*; got 1$"),
+    ],
+)
+def test_a_result_that_cannot_be_is_refused_in_one_line(result, path, value, message):
+    document = json.loads(json.dumps(result.to_dict()))
+    *parents, last = path.split(".")
+    place = document
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    with pytest.raises(ComparisonError, match="^here: " + message) as caught:
+        measurement_of(document, "here")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_result_of_some_layers_is_not_taken_for_the_step(result, tmp_path):
+    document = result.to_dict()
+    document["layers"] = [row for row in document["layers"] if row["layer"] == "conv1"]
+    message = (
+        r"^r: layers: expected all rows of the step, with the \d+ compute_cycles of its engines .*--layer\); got \d+$"
+    )
+    with pytest.raises(ComparisonError, match=message):
+        measurement_of(document, "r")
+
+
+def test_other_nodes_are_told(digits, tmp_path):
+    document = json.loads((digits / "dual.json").read_text())
+    said = run(digits / "dual.json", digits / "dense.json").stdout
+    assert "nodes of" not in said
+    document["energy_table"]["node_nm"] = 45.0
+    (tmp_path / "45.json").write_text(json.dumps(document))
+    said = run(digits / "dual.json", tmp_path / "45.json").stdout
+    assert "nodes of 28 and 45 nm: energies and areas stand as they are, not scaled\n" in said
+
+
+def test_spinalflow_is_not_priced_by_a_table_of_another_node(digits):
+    found = run(digits / "dual.json", "--spinalflow", "--energy-table", "45nm")
+    assert found.exit_code == 2
+    wanted = "h2sim: energy table 45nm: node_nm: expected a table of 28 nm, as SpinalFlow's own prices; got 45\n"
+    assert found.stderr == wanted
+    assert run(digits / "dual.json", "--loihi", "--energy-table", "45nm").exit_code == 0  # has prices of its own
+
+
+def test_a_step_that_leaves_layers_out_is_not_compared_with_a_whole_one(tmp_path):
+    with np.load(RESIDUAL) as held:
+        members = {name: held[name] for name in held.files if name.endswith((".spikes", ".window", ".analog"))}
+        meta = json.loads(bytes(held["meta"])) | {"phases": ["forward"]}
+    trace = h2sim.load_trace(raw_trace(tmp_path / "forward.npz", meta, members))
+    ours = measurement_of(h2sim.simulate(h2sim.load_arch("h2learn"), trace).to_dict(), "here")
+    table = h2sim.load_energy_table("28nm")
+    partial, whole = (compare(ours, run_baseline(n, trace, table).measurement()) for n in ("spinalflow", "loihi"))
+    assert "join" in partial.theirs.left_out
+    assert partial.step is None
+    assert partial.phases[0].speedup > 0  # of the layers that both have
+    assert whole.step.speedup == whole.theirs.seconds_per_sample / ours.seconds_per_sample
+
+
+def test_a_published_row_is_compared_as_it_stands(tmp_path):
+    arch = h2sim.load_arch("h2learn")
+    meta, members = parts("32C3-AP2-10FC", (2, 8, 8))
+    meta["network"], meta["phases"] = "loihi", ["forward"]
+    kept = {name: value for name, value in members.items() if not name.endswith(".grad")}
+    write_trace(tmp_path / "l.npz", meta, kept)
+    document = h2sim.simulate(arch, h2sim.load_trace(tmp_path / "l.npz")).to_dict()
+    (tmp_path / "ours.json").write_text(json.dumps(document))
+    found = run(tmp_path / "ours.json", "--baseline", "loihi-reported", "--json", "-")
+    assert found.exit_code == 0, found.output
+    (step,) = [r for r in json.loads(found.stdout)["ratios"] if r["scope"] == "step"]
+    assert step["their_seconds_per_sample"] == 1.02e-3
+    assert step["their_energy_j_per_sample"] == 6.6e-5
+
+
+def test_a_machine_that_only_infers_has_no_area_ratio_with_one_that_trains():
+    trains = system("a", 1, 1.0, 1.0, phases=("forward", "backward", "weight_update"))
+    assert compare(trains, system("b", 1, 1.0, 1.0)).area_saving is None

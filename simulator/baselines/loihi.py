@@ -92,7 +92,7 @@ class LoihiResult:
 
     def measurement(self) -> Measurement:
         """Inference of these samples: phase forward only."""
-        parts = tuple(Part(row.layer, "forward", row.busy_seconds, row.energy_pj * 1e-12) for row in self.layers)
+        parts = tuple(Part(row.layer, "forward", row.busy_seconds, row.energy_pj * 1e-12, True) for row in self.layers)
         return Measurement(
             self.machine, "simulated", self.network, self.samples, self.seconds, self.energy_j, self.area_mm2,
             self.node_nm, ("forward",), parts, self.assumptions,

@@ -109,6 +109,7 @@ class SpinalFlowResult:
             ("forward",),
             parts,
             self.assumptions,
+            tuple(layer for layer, _ in self.unsupported),
         )
 
     @property

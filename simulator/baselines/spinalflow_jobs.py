@@ -111,7 +111,7 @@ class _Bytes:
         first[:, :, -1] = weights
         with_slots = [np.concatenate(pair, axis=2) for pair in ((first, reads), (slots, writes), (slots + 1, pieces))]
         zero = np.zeros_like(with_slots[0])
-        through = int(writes.sum()) + int(spilled.sum()) * (spines.shape[1] - 1)
+        through = int(writes.sum()) + int((reads - spines).sum())  # what leaves, and the sums that come back
         rows = 0 if self.is_pool else sum(len(r) for r in row_segments(m.spines, self.shape))
         buffers = (
             BufferTraffic("filter", work.events.filter_rows * m.row_bytes, rows * len(weights) * m.row_bytes),

@@ -7,7 +7,8 @@ import json
 import click
 
 from h2sim import library
-from h2sim.cli.support import check_target, console, emit
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import console, emit
 from h2sim.errors import ComparisonError, at
 
 
@@ -39,12 +40,9 @@ def compare(results, gpus, spinalflow, loihi, names, workload, energy_table, jso
     from h2sim.compare import compare as ratios
     from h2sim.compare import load_result, measurement_of
     from h2sim.report.compare import print_comparison, ratio_table, to_document
-    from h2sim.report.folder import check_folder
 
-    for target in (json_file, csv_file):
-        check_target(target)
-    if plots:
-        check_folder(plots)
+    read = (*results, *gpus, energy_table, *([workload] if workload else []))
+    check_outputs(json_file, csv_file, folder=plots, reads=read)
     rivals = [name for name, asked in (("spinalflow", spinalflow), ("loihi", loihi)) if asked] + list(names)
     if not (gpus or rivals or len(results) > 1):
         raise click.UsageError("expected another RESULT, --gpu, --spinalflow, --loihi or --baseline to compare with")
@@ -52,8 +50,7 @@ def compare(results, gpus, spinalflow, loihi, names, workload, energy_table, jso
     ours = measurement_of(document, results[0])
     others = [measurement_of(load_result(path), path) for path in results[1:]]
     others += [_gpu(name) for name in gpus]
-    if rivals:
-        others += _rivals(_workload(document, results[0], workload), energy_table, rivals)
+    others += _rivals(document, results[0], workload, energy_table, rivals)
     found = [ratios(ours, other) for other in others]
     print_comparison(console(err="-" in (json_file, csv_file)), found)
     if json_file:
@@ -86,9 +83,18 @@ def _workload(document, where: str, given: str | None):
     raise ComparisonError(at(given or where, field, expected, got))
 
 
-def _rivals(trace, energy_table: str, names: list[str]):
+def _rivals(document, where: str, workload: str | None, energy_table: str, names: list[str]):
+    """Machines run on the result's own trace; published rows are taken as they stand."""
+    from h2sim.baselines.published import published_row, published_rows
     from h2sim.baselines.registry import run_baseline
     from h2sim.energy import load_energy_table
 
-    table = load_energy_table(energy_table)
-    return [run_baseline(name, trace, table).measurement() for name in names]
+    published = {row.name for row in published_rows()}
+    found = []
+    for name in names:
+        if name in published:
+            found.append(published_row(name).measurement())
+        else:
+            trace = _workload(document, where, workload)
+            found.append(run_baseline(name, trace, load_energy_table(energy_table)).measurement())
+    return found

@@ -37,6 +37,10 @@ def print_comparison(console: Console, found: Sequence[Comparison]) -> None:
     console.print(f"h2sim compare: {ours.system} on {ours.network}; above 1x is in favour of {ours.system}")
     console.print()
     console.print(_systems(found))
+    nodes = _nodes(found)
+    if len(nodes) > 1:
+        listed = " and ".join(f"{node:g}" for node in nodes)
+        console.print(f"nodes of {listed} nm: energies and areas stand as they are, not scaled", soft_wrap=True)
     for comparison in found:
         if comparison.layers:
             console.print()
@@ -45,6 +49,12 @@ def print_comparison(console: Console, found: Sequence[Comparison]) -> None:
     for system in (ours, *(c.theirs for c in found)):
         for note in system.assumptions:
             console.print(f"{system.system}: {note}")
+
+
+def _nodes(found: Sequence[Comparison]) -> list[float]:
+    """The technologies that are known, the finest first."""
+    systems = (found[0].ours, *(c.theirs for c in found))
+    return sorted({system.node_nm for system in systems if system.node_nm is not None})
 
 
 def _systems(found: Sequence[Comparison]):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from h2sim.baselines.registry import BASELINES, run_baseline
 from h2sim.cli import main
-from h2sim.energy import load_energy_table
+from h2sim.energy import load_energy_table, parse_energy_table
 from h2sim.errors import BaselineError
 from h2sim.trace import load_trace, write_trace
 from tests.traces import parts, tiny_trace
@@ -98,3 +100,29 @@ def test_the_list_has_every_machine_and_the_published_rows():
 def test_an_unknown_machine_is_refused_in_one_line(trace, table):
     with pytest.raises(BaselineError, match=r"^baseline: name: expected one of spinalflow, .*; got 'eyeriss'$"):
         run_baseline("eyeriss", trace, table)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_layer_more_never_lowers_time_or_energy(name, tmp_path, table):
+    found = []
+    for notation in ("4C3-AP2", "4C3-AP2-6C3", "4C3-AP2-6C3-10FC", "4C3-AP2-6C3-10FC-10FC"):
+        found.append(run_baseline(name, load_trace(tiny_trace(tmp_path, notation=notation)), table).measurement())
+    assert all(part.seconds >= 0 and part.energy_j >= 0 for run in found for part in run.parts)
+    for fewer, more in pairwise(found):
+        assert more.seconds > fewer.seconds
+        assert more.energy_j > fewer.energy_j
+        assert len(more.parts) == len(fewer.parts) + 1
+
+
+@pytest.mark.parametrize("name", ["spinalflow", "spinalflow-every-spike"])
+def test_an_edit_of_the_energy_table_reaches_the_result(name, trace, table):
+    data = table.model_dump()
+    data["actions"]["register_access"]["energy_pj"] = 2 * data["actions"]["register_access"]["energy_pj"]
+    data["actions"]["register_access"]["high_pj"] = None
+    data["name"] = "dearer"
+    before, after = (run_baseline(name, trace, t) for t in (table, parse_energy_table(data, "dearer")))
+    assert after.energy_j > before.energy_j
+    assert after.seconds == before.seconds
+    for row, dearer in zip(before.rows, after.rows, strict=True):
+        assert dearer.energy_pj.sorter > row.energy_pj.sorter
+        assert dearer.energy_pj.leakage == row.energy_pj.leakage

@@ -124,6 +124,11 @@ def test_energy_is_the_sum_of_counts_times_prices_by_event_and_by_layer(result):
     counts = {cost.event: cost.count for cost in result.events}
     assert counts["neuron_active"] == sum(row.neurons_active for row in result.layers)
     assert counts["message_sent"] == sum(row.messages_sent for row in result.layers)
+    assert counts["message_received"] == sum(row.messages_received for row in result.layers)
+    assert counts["hop_east_west"] == sum(row.hops_east_west for row in result.layers)
+    assert counts["hop_north_south"] == sum(row.hops_north_south for row in result.layers)
+    assert counts["hop_east_west"] != counts["hop_north_south"]
+    assert all(count >= 0 for count in counts.values())
 
 
 def test_every_neuron_updates_in_every_step(result):
@@ -192,6 +197,7 @@ def test_more_than_one_chip_is_said_in_the_assumptions(tmp_path):
     result = run_loihi(parse_loihi(data, "m"), trace)
     assert result.chips == math.ceil(result.cores / 128) > 1
     assert result.area_mm2 == 60.0 * result.chips
+    assert result.static_energy_j == pytest.approx(data["static"]["power_w"] * result.chips * result.seconds)
     assert any(line.startswith(f"{result.chips} chips side by side") for line in result.assumptions)
     assert "synthetic masks, not from training" in result.assumptions
 

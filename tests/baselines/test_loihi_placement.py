@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from h2sim.baselines.loihi import load_loihi
 from h2sim.baselines.loihi_machine import LoihiMachine, parse_loihi
-from h2sim.baselines.placement import LIMITS, place
+from h2sim.baselines.placement import LIMITS, _group_counts, _Room, place
 from h2sim.baselines.wiring import Connection, Stage, wire
 from h2sim.errors import BaselineError
+from h2sim.shapes import ceil_div
 from h2sim.trace import load_network, load_trace
 from tests.traces import tiny_trace
 
@@ -194,3 +195,78 @@ def test_the_network_of_table_3_7_needs_more_than_a_chip_only_at_large_inputs():
 def test_placement_works_on_a_file_of_the_format(tmp_path: Path):
     stages = wire(load_trace(tiny_trace(tmp_path)).meta, "t")
     assert [stage.layer for stage in stages] == [cores.layer for cores in place(stages, load_loihi(), "t").layers]
+
+
+def depthwise_stage(channels: int, size: int, kernel: int = 1, source: str = "input", depth: int = 0) -> Stage:
+    out = size // kernel
+    link = Connection(
+        source, (channels, size, size), (channels, out, out), (kernel, kernel), (kernel, kernel), (0, 0), depthwise=True
+    )
+    return Stage("pool", "pool", (channels, out, out), depth, False, True, (link,))
+
+
+@settings(max_examples=60)
+@given(**LIMIT_VALUES, channels=st.integers(1, 4), out=st.integers(1, 12), size=st.integers(1, 6))
+def test_the_cut_is_the_first_of_those_with_the_fewest_cores(
+    compartments, memory, axons_in, share, population, channels, out, size
+):
+    stage = conv_stage(channels, size, out, 3)
+    machine = tight(compartments, memory, axons_in, 1 << 20, share, population)
+    room = _Room(stage, machine, np.zeros(stage.positions, np.int64))
+    tried = []
+    for groups in _group_counts(out, compartments):
+        blocks = room._runs(ceil_div(out, groups))
+        if blocks:
+            tried.append((groups * (len(blocks) - 1), groups))
+    if not tried:
+        with pytest.raises(BaselineError, match=r"^t: layer conv: expected at most \d+ .* for one neuron"):
+            place((stage,), machine, "t")
+        return
+    cores = place((stage,), machine, "t").layers[0]
+    assert (cores.cores, cores.groups) == min(tried)
+
+
+def test_channel_groups_differ_by_one_channel_at_most():
+    # 3 compartments, one position: 10 channels in 4 groups
+    cores = place((conv_stage(1, 1, 10, 1),), machine_with(compartments=3), "t").layers[0]
+    assert cores.channel_edges == (0, 2, 5, 7, 10)
+
+
+@pytest.mark.parametrize(
+    ("neurons", "chips", "tiles"), [(4, 1, 1), (5, 1, 2), (128, 1, 32), (129, 2, 32), (256, 2, 32), (257, 3, 32)]
+)
+def test_chips_and_tiles_are_filled_in_order(neurons, chips, tiles):
+    placement = place((fc_stage(1, neurons),), machine_with(compartments=1), "t")
+    assert (placement.cores, placement.chips, placement.tiles) == (neurons, chips, tiles)
+
+
+def test_a_pool_stores_one_kernel_however_many_channels_share_it():
+    stage = depthwise_stage(6, 4, kernel=2)
+    shared, stored = (place((stage,), machine_with(share=share), "t").layers[0].uses for share in (True, False))
+    assert [use.synapse_memory_bits for use in shared] == [4 * (9 + 10)]
+    assert [use.synapse_memory_bits for use in stored] == [4 * 4 * 6 * (9 + 10)]
+
+
+def test_a_cores_channels_of_a_pool_need_axons_of_their_own_channels_alone():
+    stage = depthwise_stage(6, 4, kernel=2)
+    by_neuron = place((stage,), machine_with(population=False, compartments=8), "t").layers[0]
+    assert (by_neuron.groups, by_neuron.blocks) == (3, 1)  # 2 channels x 4 positions each
+    assert [use.input_axons for use in by_neuron.uses] == [2 * 16] * 3
+
+
+def test_a_neuron_that_feeds_its_own_channel_reaches_one_group_where_it_has_its_own_axon():
+    # 4 channels of 2x2 on cores of 2 neurons: 2 groups x 4 positions, in both layers
+    both = (conv_stage(1, 2, 4, 1), depthwise_stage(4, 2, source="conv", depth=1))
+    single, population = (
+        place(both, machine_with(population=p, compartments=2), "t").of("conv") for p in (False, True)
+    )
+    assert (single.groups, single.blocks) == (2, 4)
+    assert {use.output_axons for use in single.uses} == {2}  # a neuron to its channel's core
+    assert {use.output_axons for use in population.uses} == {2}  # a population to both groups' cores
+
+
+def test_synapses_are_those_of_every_target_channel_from_every_source_channel():
+    # 4x4, 3x3 taps, padding 1: (2 + 3 + 3 + 2)^2 taps inside
+    assert conv_stage(3, 4, 5, 3).synapses == 100 * 3 * 5
+    assert fc_stage(7, 3).synapses == 21
+    assert depthwise_stage(6, 4, kernel=2).synapses == 6 * 16

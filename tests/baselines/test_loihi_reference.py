@@ -15,6 +15,7 @@ from h2sim.baselines.loihi_events import EVENTS, Events, count_events
 from h2sim.baselines.loihi_machine import LoihiMachine, parse_loihi
 from h2sim.baselines.placement import Placement, place
 from h2sim.baselines.wiring import Connection, Stage, wire
+from h2sim.errors import BaselineError
 from h2sim.trace import Sparsity, Trace, check_layers, load_network, load_trace, synthesise, write_trace
 
 
@@ -146,9 +147,9 @@ NETWORKS = [
 ]
 
 
-@settings(max_examples=25)
+@pytest.mark.parametrize("network", NETWORKS, ids=["pool", "strides", "fc", "residual"])
+@settings(max_examples=10)
 @given(
-    network=st.sampled_from(NETWORKS),
     rate=st.sampled_from([0.0, 0.1, 0.4, 1.0]),
     seed=st.integers(0, 1000),
     compartments=st.integers(1, 40),
@@ -238,3 +239,66 @@ def test_a_windows_synapses_are_those_found_by_trying_each(size, kernel, stride,
     assert connection.synapses == len(found)
     ones = connection.arrivals(np.ones((1, 2, size[0] * size[1]), np.uint8))
     assert np.array_equal(ones[0, 0], connection.fan_in)
+
+
+def test_a_neuron_that_one_of_its_inputs_reaches_is_active(tmp_path):
+    """An add layer's first input spikes once, its last never: that neuron is active, in both orders."""
+    layers = [
+        conv("a", ["input"], [1, 2, 2], [1, 2, 2], kernel=1, padding=0),
+        conv("b", ["input"], [1, 2, 2], [1, 2, 2], kernel=1, padding=0),
+    ]
+    for order in (["a", "b"], ["b", "a"]):
+        join = {"name": "join", "kind": "add", "inputs": order, "in_shape": [1, 2, 2], "out_shape": [1, 2, 2]}
+        trace = random_trace(tmp_path, [*layers, join], (1, 2, 2), 0.0, 0, timesteps=1, batch=1)
+        meta = trace.meta.model_dump(mode="json", exclude_none=True)
+        names = [f"{name}.{kind}" for name in ("a", "b", "join") for kind in ("spikes", "window")]
+        members = {name: trace.mask(*name.split(".")) for name in names}
+        members["a.spikes"] = np.packbits(np.array([[[0, 0, 1, 0]]], np.uint8), axis=-1)
+        write_trace(tmp_path / "one.npz", meta, {"input.spikes": trace.input_spikes(), **members})
+        row = run_loihi(load_loihi(), load_trace(tmp_path / "one.npz")).layers[-1]
+        assert (row.layer, row.neurons_active, row.synaptic_operations) == ("join", 1, 1)
+
+
+def wired(folder, layers, shape=(1, 6, 7)):
+    return wire(random_trace(folder, layers, shape, 0.2, 1).meta, "t")
+
+
+def test_a_current_that_an_add_layer_shares_with_another_is_refused(tmp_path):
+    meta = random_trace(tmp_path, RESIDUAL, (1, 6, 7), 0.2, 1).meta
+    also = meta.layers[2].model_copy(update={"name": "also", "inputs": ("short",)})
+    meta = meta.model_copy(update={"layers": (*meta.layers[:4], also, *meta.layers[4:])})
+    with pytest.raises(BaselineError, match=r"^t: layer also: expected an input that spikes, .*; got 'short'$"):
+        wire(meta, "t")
+
+
+def test_a_layer_that_spikes_stands_on_cores_though_only_an_add_layer_reads_it(tmp_path):
+    layers = [dict(layer) for layer in RESIDUAL]
+    layers[2] = {k: v for k, v in layers[2].items() if k != "spiking"}  # main fires
+    stages = {stage.layer: stage for stage in wired(tmp_path, layers)}
+    assert {name: stage.depth for name, stage in stages.items()} == {
+        "encode": 0, "down": 1, "main": 2, "join": 3, "out": 4
+    }  # fmt: skip
+    assert [c.source for c in stages["join"].connections] == ["main", "encode", "down"]
+
+
+def test_an_fc_layer_whose_current_is_added_becomes_synapses(tmp_path):
+    def fc(name, source, inputs, outputs, **more):
+        sizes = {"in_features": inputs, "out_features": outputs}
+        return {"name": name, "kind": "fc", "inputs": [source], **sizes, **more}
+
+    join = {"name": "join", "kind": "add", "inputs": ["b", "a"], "in_shape": [6, 1, 1], "out_shape": [6, 1, 1]}
+    layers = [fc("a", "input", 42, 6), fc("b", "a", 6, 6, spiking=False), join]
+    stages = wired(tmp_path, layers)
+    assert [stage.layer for stage in stages] == ["a", "join"]
+    assert [(c.source, c.dense, c.depthwise) for c in stages[1].connections] == [("a", True, False), ("a", False, True)]
+    assert stages[1].synapses == 36 + 6
+
+
+def test_only_an_encode_layer_takes_the_analog_input(tmp_path):
+    meta = random_trace(tmp_path, RESIDUAL, (1, 6, 7), 0.2, 1).meta
+    assert meta.analog
+    wrong = meta.layers[1].model_copy(update={"inputs": ("input",), "in_shape": (1, 6, 7)})
+    meta = meta.model_copy(update={"layers": (meta.layers[0], wrong)})
+    message = r"^t: layer down: expected spikes as its input; got the analog network input$"
+    with pytest.raises(BaselineError, match=message):
+        wire(meta, "t")

@@ -11,13 +11,17 @@ import yaml
 from rich.console import Console
 
 from h2sim import library
+from h2sim.activity import BufferTraffic
 from h2sim.baselines.spinalflow import load_spinalflow, parse_spinalflow, run_spinalflow
 from h2sim.baselines.spinalflow_cost import Prices
+from h2sim.baselines.spinalflow_jobs import layer_work
 from h2sim.energy import load_energy_table
 from h2sim.engines.spinalflow import SpikeMap, SpineEvents, conv
 from h2sim.errors import BaselineError, EnergyTableError
+from h2sim.pipeline.graph import Graph
 from h2sim.report.spinalflow import print_spinalflow
 from h2sim.trace import load_trace, write_trace
+from tests.look import RESIDUAL
 from tests.traces import parts, tiny_trace
 
 MACHINE, TABLE = load_spinalflow(), load_energy_table("28nm")
@@ -167,6 +171,134 @@ def test_weights_of_a_pass_arrive_after_the_pass_before(tmp_path):
     row = run_spinalflow(slow, trace, TABLE).rows[0]
     # passes of 128 and 72 channels, 2 rows each: 256 B, then 144 B of weights, which nothing hides
     assert row.stalls.memory_read >= 256 + 144
+
+
+def test_weights_wait_until_the_array_has_done_with_those_before_them(tmp_path):
+    trace = dense_trace(tmp_path, "200C1-10FC", (2, 4, 4), timesteps=1, batch=1)
+    slow = changed(
+        memory={"bandwidth_bytes_per_s": 8 * 200_000_000, "first_access_cycles": 0}, array__output_drain="exposed"
+    )  # 8 bytes a cycle
+    row = run_spinalflow(slow, trace, TABLE, coding="every_spike").rows[0]
+    # 256 B of weights and 16 B of the first row's spines; then 144 B of the second pass, whose spines follow unseen
+    assert row.stalls.memory_read == 256 / 8 + 16 / 8 + 144 / 8
+
+
+def job_of(machine, trace, name):
+    work = layer_work(machine, trace, Graph(trace.meta, trace.analog_steps), trace.meta.layer(name))
+    return work, {moved.buffer: moved for moved in work.job.traffic.buffers}
+
+
+def test_partial_sums_leave_all_segments_but_the_last_and_enter_all_but_the_first(tmp_path):
+    trace = dense_trace(tmp_path, "4C1-10FC", (2, 3, 3), timesteps=3, batch=2)
+    small = changed(buffers__filter={"bytes": 128 * 15, "word_bits": 1024, "banks": 1})  # 36 rows in 15, 15 and 6
+    work, moved = job_of(small, trace, "fc1")
+    reads, writes = (bytes_[0, :, 2:] for bytes_ in (work.job.traffic.reads, work.job.traffic.writes))
+    sums, spikes = 3 * 10 * 2, [2 * 15, 2 * 15, 2 * 6]  # of a sample: T x channels x 2 B; spines of a segment
+    assert writes.tolist() == [[sums, sums], [sums, sums], [10 * 2, 10 * 2]]
+    assert reads.tolist() == [[spikes[0]] * 2, [spikes[1] + sums] * 2, [spikes[2] + sums] * 2]
+    assert (moved["output"].read_bytes, moved["output"].write_bytes) == (4 * sums + 40 + 4 * sums,) * 2
+    assert moved["filter"].write_bytes == 36 * 128
+
+
+def test_a_groups_weights_are_written_to_the_filter_buffer_once(tmp_path):
+    _, moved = job_of(MACHINE, dense_trace(tmp_path, "200C1-10FC", (2, 3, 3)), "conv1")
+    assert moved["filter"].write_bytes == 2 * 2 * 128  # groups x rows x bytes of a row, full or not
+
+
+def test_output_spikes_take_a_spikes_bytes_not_a_potentials(tmp_path):
+    trace = dense_trace(tmp_path, "4C1-10FC", (2, 3, 3), timesteps=3, batch=2)
+    rows = run_spinalflow(changed(spike_bytes=3, potential_bytes=4), trace, TABLE).rows
+    assert rows[0].offchip_write_bytes == 2 * 9 * 4 * 3
+
+
+def test_iterations_are_cut_where_results_exceed_half_the_output_buffer(tmp_path):
+    # 8 output rows of 8 positions x 200 channels (128, then 72), one spike each: 2 B x 8 x 128 = 2,048 B a row
+    trace = dense_trace(tmp_path, "200C1-10FC", (1, 8, 8), timesteps=1, batch=1)
+    small = changed(buffers__output={"bytes": 1024, "word_bits": 64, "banks": 1})
+    pieces = job_of(small, trace, "conv1")[0].job.traffic.pieces[:, 0, 2:]
+    assert pieces.tolist() == [[4] * 8, [3] * 8]  # 2,048 B and 1,152 B in halves of 512 B
+    large = changed(buffers__output={"bytes": 4096, "word_bits": 64, "banks": 1})
+    assert (job_of(large, trace, "conv1")[0].job.traffic.pieces == 1).all()
+
+
+@pytest.mark.parametrize(("timesteps", "stay"), [(4, True), (5, False)])
+def test_spines_stay_where_each_buffer_holds_the_fullest_over_all_timesteps(tmp_path, timesteps, stay):
+    # every spike: a position's spine holds 2 channels x T spikes of 2 B; 16 spine buffers share 256 B: 16 B each
+    trace = dense_trace(tmp_path, "4C3-10FC", (2, 4, 4), timesteps=timesteps, batch=1)
+    small = changed(coding="every_spike", buffers__input={"bytes": 256, "word_bits": 64, "banks": 1})
+    work, _ = job_of(small, trace, "conv1")
+    once = [2 * 4, 3 * 4, 3 * 4, 2 * 4]  # input positions that an output row sees
+    again = [2 * (2 + 3 + 3 + 2), 3 * 10, 3 * 10, 2 * 10]  # the same, for each of the row's positions
+    spikes = once if stay else again
+    assert work.job.traffic.reads[0, 0, 2:].tolist() == [2 * 2 * timesteps * n for n in spikes]
+
+
+def test_a_sum_of_currents_is_refused_by_name():
+    result = run_spinalflow(MACHINE, load_trace(RESIDUAL), TABLE)
+    adds = {layer.name for layer in result.meta.layers if layer.kind == "add"}
+    assert adds
+    told = {name for name, why in result.unsupported if why == "a sum of currents: the machine has no place for it"}
+    assert told == adds
+
+
+def test_offchip_energy_is_the_bits_that_moved(tmp_path):
+    result = run_spinalflow(MACHINE, load_trace(tiny_trace(tmp_path)), TABLE)
+    moved = sum(row.offchip_read_bytes + row.offchip_write_bytes for row in result.rows)
+    assert result.offchip_energy_j == pytest.approx(1e-12 * 8 * moved * TABLE.offchip.energy_pj_per_bit)
+    assert all(value >= 0 for row in result.rows for value in row.energy_pj)
+
+
+def test_a_wider_potential_takes_more_registers(tmp_path):
+    trace = dense_trace(tmp_path, "4C1-10FC", (2, 3, 3))
+    register = TABLE.actions.register_access
+    for machine, words in ((changed(potential_bytes=1), 1), (MACHINE, 1), (changed(potential_bytes=3), 2)):
+        row, prices = run_spinalflow(machine, trace, TABLE).rows[-1], Prices(machine, TABLE)
+        e, units = row.events, machine.units
+        update = units.potential_add.energy_pj + units.threshold_compare.energy_pj + 2 * words * register.energy_pj
+        latched = e.filter_rows * 64 + e.potentials_moved * words
+        assert row.energy_pj.pes == pytest.approx(e.updates * update + latched * register.energy_pj)
+        pe = units.potential_add.area_um2 + units.threshold_compare.area_um2 + (words + 1) * register.area_um2
+        assert prices.area.pes == pytest.approx(128 * pe)
+
+
+def test_potentials_that_move_pass_a_register():
+    still = tuple(BufferTraffic(name, 0, 0) for name in ("filter", "input", "output"))
+    found = Prices(MACHINE, TABLE).energy(SpineEvents(potentials_moved=7), still, 0)
+    assert found == (pytest.approx(7 * TABLE.actions.register_access.energy_pj), 0, 0, 0, 0, 0)
+
+
+def test_leakage_and_area_are_those_of_every_unit_and_macro():
+    prices, units, register = Prices(MACHINE, TABLE), MACHINE.units, TABLE.actions.register_access
+    array = MACHINE.array
+    heads = array.spine_buffers + array.merge_fifos
+    compares = array.spine_buffers - 1 + array.merge_fifos - 1
+    pe = units.potential_add.leakage_uw + units.threshold_compare.leakage_uw + 2 * register.leakage_uw
+    sorter = compares * units.time_compare.leakage_uw + heads * register.leakage_uw
+    macros = sum(price.leakage_w for price in prices.buffers.values())
+    assert macros > 0
+    assert prices.leakage_w == pytest.approx(1e-6 * (128 * pe + sorter) + macros)
+    assert prices.area.sorter == pytest.approx(compares * units.time_compare.area_um2 + heads * register.area_um2)
+
+
+@pytest.mark.parametrize(
+    ("unit", "how_many"), [("potential_add", 128), ("threshold_compare", 128), ("time_compare", 18)]
+)
+def test_every_unit_leaks_and_takes_its_place(unit, how_many):
+    before = Prices(MACHINE, TABLE)
+    price = getattr(MACHINE.units, unit)
+    more = {f"units__{unit}__leakage_uw": price.leakage_uw + 1, f"units__{unit}__area_um2": price.area_um2 + 1}
+    after = Prices(changed(**more), TABLE)
+    assert after.leakage_w - before.leakage_w == pytest.approx(how_many * 1e-6)
+    assert after.area.total_um2 - before.area.total_um2 == pytest.approx(how_many)
+
+
+def test_more_bandwidth_never_adds_cycles(tmp_path):
+    trace, found = load_trace(tiny_trace(tmp_path)), []
+    for bandwidth in (10**8, 10**9, 10**10, 10**12):
+        machine = changed(memory={"bandwidth_bytes_per_s": bandwidth, "first_access_cycles": 0})
+        found.append(run_spinalflow(machine, trace, TABLE).makespan_cycles)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] >= run_spinalflow(MACHINE, trace, TABLE, ideal_memory=True).makespan_cycles
 
 
 def test_time_and_energy_add_up(tmp_path):
