@@ -210,7 +210,7 @@ def test_independent_bits_flatter_the_backward_engine_as_often_and_as_much_as_th
     assert f"within {100 * off[-2]:.0f} % on seven of the eight, and within {100 * off[-1]:.0f} %" in text
 
 
-# --- reports/systems.md: what the bundled trace gives -------------------------------------------------------------------
+# --- reports/systems.md: what the bundled trace gives ---------------------------------------------------------
 
 SYSTEMS = (REPORTS / "systems.md").read_text()
 

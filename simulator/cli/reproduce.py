@@ -39,7 +39,7 @@ def reproduce(claims, output, list_) -> None:
     if claims and output:
         raise click.UsageError("-o writes the whole report; give no CLAIM with it")
     if output:
-        _check_folder(Path(output))
+        _make_folder(Path(output))
     with _steps() as say:
         found = regenerate(claims, say)
     print_rows(console(), found.rows)
@@ -48,15 +48,17 @@ def reproduce(claims, output, list_) -> None:
             click.echo(str(path), err=True)
 
 
-def _check_folder(folder: Path) -> None:
-    """The folder and its parents are made; what is there must be folders."""
+def _make_folder(folder: Path) -> None:
+    """Makes the folder and its parents now, so that nothing runs for minutes and then cannot be written."""
     from h2sim.errors import OutputError
+    from h2sim.report.folder import check_folder
 
-    for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise OutputError(f"{folder}: cannot be written: {place} is a file, expected a folder")
-            return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is in the way" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise OutputError(f"{folder}: cannot be written: {reason}, expected a folder") from None
+    check_folder(str(folder))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from h2sim.reproduce.claims import Assumption, Claim
-from h2sim.reproduce.page import counts, number
+from h2sim.reproduce.page import number, tally
 from h2sim.reproduce.sensitivity import Row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
         table.add_row(row.claim.what, number(row.ours), theirs, row.claim.unit, error, row.verdict)
     console.print(table)
     console.print()
-    console.print("; ".join(f"{n} {kind}" for kind, n in counts(rows).items()))
+    console.print(tally(rows))
 
 
 def print_claims(console: Console, claims: Mapping[str, Claim], assumptions: Mapping[str, Assumption]) -> None:

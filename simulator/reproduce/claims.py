@@ -13,6 +13,7 @@ from h2sim.reproduce.setting import Setting
 from h2sim.yamlfile import read_mapping
 
 TOLERANCE = 0.05
+Kind = Literal["range", "choice", "theirs", "bound"]
 
 
 class _Strict(BaseModel):
@@ -20,12 +21,16 @@ class _Strict(BaseModel):
 
 
 class Claim(_Strict):
-    """One number or sentence of the source; relation says how ours is held against it (claims.yaml's header)."""
+    """One number or sentence of the source; relation says how ours is held against it (claims.yaml's header).
+
+    kind: a test; given, for a number that ours was built from; restated, for one that follows from other rows.
+    """
 
     what: str
     theirs: float
     unit: str
     where: str
+    kind: Literal["test", "given", "restated"] = "test"
     relation: Literal["equal", "below", "above", "about"] = "equal"
     tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     hangs_on: tuple[str, ...] = ()
@@ -34,6 +39,10 @@ class Claim(_Strict):
     def error(self, ours: float) -> float:
         """Relative difference, (ours - theirs) / theirs."""
         return (ours - self.theirs) / self.theirs
+
+    def wants_more(self, ours: float) -> bool:
+        """Whether ours would have to grow to agree."""
+        return self.relation == "above" or (self.relation != "below" and self.theirs > ours)
 
     def met(self, ours: float) -> bool:
         """Whether ours agrees: within the tolerance, or on the right side (by the tolerance, where one is set)."""
@@ -55,18 +64,28 @@ class Point:
 
 @dataclass(frozen=True)
 class Assumption:
-    """One assumption marked [A]: the value of the shipped files and the points it is swept over, in order."""
+    """One assumption marked [A]: the value of the shipped files and the points it is swept over, in order.
+
+    kind: a range; a choice between values with nothing between them; theirs, a range taken from the source's own
+    numbers, which can agree with them but not explain them; a bound, which idealises or changes what the source gives.
+    """
 
     what: str
     default: str
     source: str
+    kind: Kind
     points: tuple[Point, ...]
+
+    def point(self, label: str) -> Point:
+        """The point of that label; StopIteration if there is none."""
+        return next(point for point in self.points if point.label == label)
 
 
 class _Assumption(_Strict):
     what: str
     default: str
     source: str
+    kind: Kind = "range"
     points: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
@@ -116,4 +135,4 @@ def _assumption(name: str, entry: _Assumption, where: str) -> Assumption:
         except ValidationError as error:
             raise ReproductionError("\n".join(describe(error, Setting, f"{where}: {field}"))) from None
         points.append(Point(str(given["label"]), change))
-    return Assumption(entry.what, entry.default, entry.source, tuple(points))
+    return Assumption(entry.what, entry.default, entry.source, entry.kind, tuple(points))

@@ -99,7 +99,96 @@ def input_only_array_energy(lab: Lab, setting: Setting) -> float:
     return one / other
 
 
+def energy_spread(engine: Engine) -> Measure:
+    """Highest over lowest energy of the layer among the parallelisms of figure 3.11, with LUTs."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        machines = [lab.arch(setting, {f"engines.{engine}.parallelism": p}) for p in PARALLELISM]
+        energies = [row_energy_j(lab.layer_cost(arch, setting, LUT_ENGINES[engine])[1]) for arch in machines]
+        return max(energies) / min(energies)
+
+    return measure
+
+
+def engine_blocks_um2(lab: Lab, setting: Setting, engine: Engine) -> dict[str, float]:
+    """Area of an engine by component."""
+    return {b.component: b.area_um2 for b in area(lab.arch(setting), lab.table(setting)).blocks if b.engine == engine}
+
+
+def array_share(engine: Engine) -> Measure:
+    """PE array and Acc over the whole engine, area."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        blocks = engine_blocks_um2(lab, setting, engine)
+        return math.fsum(blocks[name] for name in ARRAY) / math.fsum(blocks.values())
+
+    return measure
+
+
+def glb_ratio(lab: Lab, setting: Setting) -> float:
+    """Area of the Weight Update Engine's buffers over the Forward Engine's."""
+    wue, fe = (engine_blocks_um2(lab, setting, engine)["glb"] for engine in ("weight_update", "forward"))
+    return wue / fe
+
+
+def programming_share(engine: Engine) -> Measure:
+    """Share of the layer's compute cycles in which LUTs are programmed: what programming behind the reads saves."""
+
+    def measure(lab: Lab, setting: Setting) -> float:
+        field = f"engines.{engine}.lut_double_buffered"
+        shown, hidden = (
+            lab.layer(lab.arch(setting, {field: value}), setting, LUT_ENGINES[engine]).layers[0].compute_cycles
+            for value in (False, True)
+        )
+        return (shown - hidden) / shown
+
+    return measure
+
+
+def leakage_share(lab: Lab, setting: Setting) -> float:
+    """Leakage over all on-chip energy of the layer on the dual Backward Engine."""
+    parts = backward(lab, setting, "dual")[1].layer_energy_pj(0)
+    return parts["leakage"] / math.fsum(parts.values())
+
+
+def glb_leakage_share(lab: Lab, setting: Setting) -> float:
+    """The buffers' share of the Backward Engine's leakage power."""
+    machine = area(lab.arch(setting), lab.table(setting))
+    return machine.glb_leakage_w("backward") / machine.leakage_w("backward")
+
+
+def dense_array_share(lab: Lab, setting: Setting) -> float:
+    """PE array and Acc over all on-chip energy of the layer on the dense Backward Engine."""
+    cost = backward(lab, setting, "dense")[1]
+    return array_energy_j(cost) / row_energy_j(cost)
+
+
+def group_size_glb(lab: Lab, setting: Setting) -> float:
+    """Area of the Backward Engine's buffers with groups of 8 PEs over that with 1."""
+    frame = backward_area_points(lab, setting).set_index("group_size")
+    return frame.loc[8, "glb_mm2"] / frame.loc[1, "glb_mm2"]
+
+
+def lut_growth(lab: Lab, setting: Setting) -> float:
+    """Area of a PE's sub-LUTs at parallelism 4 over that at 1; its adders grow by 4."""
+    engine, table = lab.arch(setting).engines.forward, lab.table(setting)
+    four, one = (table.lut_area_um2(engine.sub_lut_size, ports) for ports in (4, 1))
+    return four / one
+
+
 MEASURES: dict[str, Measure] = {
+    "fe-energy-spread": energy_spread("forward"),
+    "wue-energy-spread": energy_spread("weight_update"),
+    "fe-array-share": array_share("forward"),
+    "wue-array-share": array_share("weight_update"),
+    "wue-glb": glb_ratio,
+    "fe-programming": programming_share("forward"),
+    "wue-programming": programming_share("weight_update"),
+    "fe-lut-growth": lut_growth,
+    "be-leakage": leakage_share,
+    "be-glb-leakage": glb_leakage_share,
+    "be-dense-array": dense_array_share,
+    "be-group-glb": group_size_glb,
     "fe-area": lut_area_saving("forward"),
     "fe-energy": lut_energy_saving("forward"),
     "wue-area": lut_area_saving("weight_update"),
@@ -116,20 +205,31 @@ MEASURES: dict[str, Measure] = {
 def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     """Figure 3.10: one PE and its share of Acc for a 3x3 window, by sub-LUTs and by parallelism, against adders.
 
-    Area of n sub-LUTs of 2^ceil(9/n) entries with P ports, P (n - 1) adders and P Acc adders; energy per window: n
-    reads and n adds, against 9 register reads and 9 adds. LUT sizes that were not measured are extrapolated [A].
+    Registers: n sub-LUTs of 2^ceil(9/n) entries with P ports, or 9 weights, and P outputs; adders: P (n - 1) and P of
+    Acc; energy per window: n reads and n adds, against 9 register reads and 9 adds. LUT sizes that were not measured
+    are extrapolated [A].
     """
     table, rows = lab.table(setting), []
     add, register = table.actions.fp16_add, table.actions.register_access
     for lanes in PARALLELISM:
-        rows.append(("adders", 0, 1, lanes, WINDOW * (lanes * add.area_um2 + register.area_um2), 0.0,
+        outputs_um2 = lanes * register.area_um2
+        rows.append(("adders", 0, 1, lanes, WINDOW * lanes * add.area_um2, WINDOW * register.area_um2 + outputs_um2,
                      WINDOW * add.energy_pj, WINDOW * register.energy_pj))  # fmt: skip
         for n in SUB_LUTS:
             entries = 2 ** -(-WINDOW // n)
             luts_um2 = n * table.lut_area_um2(entries, lanes)
-            rows.append((f"{n} x {entries}", n, entries, lanes, lanes * n * add.area_um2, luts_um2,
+            rows.append((f"{n} x {entries}", n, entries, lanes, lanes * n * add.area_um2, luts_um2 + outputs_um2,
                          n * add.energy_pj, n * table.lut_read_pj(entries)))  # fmt: skip
-    names = ["design", "sub_luts", "entries", "parallelism", "adder_area_um2", "lut_area_um2", "adder_pj", "lut_pj"]
+    names = [
+        "design",
+        "sub_luts",
+        "entries",
+        "parallelism",
+        "adder_area_um2",
+        "register_area_um2",
+        "adder_pj",
+        "lut_pj",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 

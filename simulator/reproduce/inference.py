@@ -29,7 +29,8 @@ def latency_s(lab: Lab, setting: Setting, name: str) -> float:
 
 
 def energy_j(lab: Lab, setting: Setting, name: str) -> float:
-    """On-chip energy of that sample; reading.idle_engines_off leaves out the leakage of engines that do nothing."""
+    """On-chip energy of that sample; reading.idle_engines_off leaves out the leakage of every engine
+    while no layer of its own runs."""
     cost = lab.inference(name, setting).cost
     return cost.energy_j - (1e-12 * cost.idle_leakage_pj if setting.reading.idle_engines_off else 0.0)
 
@@ -62,7 +63,13 @@ def _expense(name: str) -> Measure:
     return lambda lab, setting: 1 / saving(lab, setting)
 
 
+def _power(name: str) -> Measure:
+    return lambda lab, setting: energy_j(lab, setting, name) / latency_s(lab, setting, name)
+
+
 MEASURES: dict[str, Measure] = {
+    "loihi-power": _power("loihi"),
+    "fpga-power": _power("fpga"),
     "loihi-latency": _latency("loihi"),
     "loihi-energy": _energy("loihi"),
     "loihi-speedup": _speedup("loihi"),

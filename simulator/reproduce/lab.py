@@ -60,10 +60,16 @@ class Lab:
 
     def table(self, setting: Setting) -> EnergyTable:
         """The setting's table with its prices at the ends of their ranges."""
-        return self.once(("table", setting.table, _key(setting.prices), setting.area_scale), lambda: _priced(setting))
+        return self.once(
+            ("table", setting.table, _key(setting.prices), setting.area_scale, setting.adder_area_um2),
+            lambda: _priced(setting),
+        )
 
     def trace(self, name: str, setting: Setting, batch: int = 4, phases: tuple[str, ...] | None = None) -> Trace:
-        """SYNTHETIC masks of a shipped network: the sparsities of table 3.2 where it has them, 75 % for conv256."""
+        """SYNTHETIC masks of a shipped network: the sparsities of table 3.2 where it has them, 75 % for conv256; or the
+        setting's trace of real training."""
+        if name in setting.traces:
+            return self.once(("real", setting.traces[name]), lambda: load_trace(setting.traces[name]))
         shape = setting.input_shapes.get(name)
         key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
         return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
@@ -155,6 +161,8 @@ def _priced(setting: Setting) -> EnergyTable:
             value = entry[f"{end}_pj"]
             if value is not None:
                 entry["read_pj" if name == "luts" else "energy_pj"] = value
+    if setting.adder_area_um2:
+        data["actions"]["fp16_add"]["area_um2"] = setting.adder_area_um2
     for entry in [*data["actions"].values(), *data["luts"]]:
         for field in ("area_um2", "area_1_port_um2", "area_4_ports_um2"):
             if field in entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from h2sim.baselines.published import published_row
 from h2sim.baselines.spinalflow import run_spinalflow
 from h2sim.baselines.spinalflow_schema import load_spinalflow
 from h2sim.compare import Comparison, compare
-from h2sim.energy import area, price
+from h2sim.energy import area, load_energy_table, price
 from h2sim.measurement import Measurement, Part
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
@@ -41,9 +42,12 @@ def against_spinalflow(lab: Lab, setting: Setting) -> Comparison:
     """The Forward Engine beside SpinalFlow on the same masks, memory model and energy table."""
     reading = setting.reading
     ran = lab.once(
-        ("spinalflow", lab.trace(NETWORK, setting).sha256, setting.model_dump_json()),
+        ("spinalflow", lab.trace(NETWORK, setting).sha256, setting.table, str(reading.spinalflow_coding)),
         lambda: run_spinalflow(
-            load_spinalflow(), lab.trace(NETWORK, setting), lab.table(setting), coding=reading.spinalflow_coding
+            load_spinalflow(),
+            lab.trace(NETWORK, setting),
+            load_energy_table(setting.table),
+            coding=reading.spinalflow_coding,
         ),
     )
     return compare(forward_engine(lab, setting), ran.measurement(reading.spinalflow_figures))
@@ -74,11 +78,12 @@ MEASURES: dict[str, Measure] = {"spinalflow-area": spinalflow_area, "spinalflow-
 def spinalflow_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     """Figure 3.14a: per layer, time and energy of both per sample, and the area at equal throughput."""
     rows = []
-    for coding in ("first_spike", "every_spike"):
-        comparison = against_spinalflow(lab, setting.changed({"reading": {"spinalflow_coding": coding}}))
+    for coding, figures in product(("first_spike", "every_spike"), ("published", "simulated")):
+        reading = {"spinalflow_coding": coding, "spinalflow_figures": figures}
+        comparison = against_spinalflow(lab, setting.changed({"reading": reading}))
         for ratio in (*comparison.layers, *comparison.phases):
             rows.append({
-                "coding": coding, "layer": ratio.layer, "fe_seconds": ratio.ours_seconds,
+                "coding": coding, "figures": figures, "layer": ratio.layer, "fe_seconds": ratio.ours_seconds,
                 "spinalflow_seconds": ratio.theirs_seconds, "speedup": ratio.speedup,
                 "fe_energy_j": ratio.ours_energy_j,
                 "spinalflow_energy_j": ratio.theirs_energy_j, "energy_saving": ratio.energy_saving,

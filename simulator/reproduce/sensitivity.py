@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from h2sim.reproduce.claims import Assumption, Claim
+from h2sim.reproduce.claims import Assumption, Claim, Kind
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
+
+DEFAULT = "default: "
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Span:
     """What one assumption makes of a figure: (label, value) of its default and its points, in order."""
 
     assumption: str
+    kind: Kind
     values: tuple[tuple[str, float], ...]
 
     @property
@@ -30,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Together:
-    """Several assumptions changed at once, each at the point that brings ours nearest to theirs."""
+    """Several assumptions changed at once, none of which could be left out."""
 
     points: tuple[tuple[str, str], ...]
     value: float
@@ -38,13 +41,12 @@ class Together:
 
 @dataclass(frozen=True)
 class Row:
-    """One claim, regenerated; verdict: in words."""
+    """One claim, regenerated; verdict: in words, beginning with one of VERDICTS."""
 
     name: str
     claim: Claim
     ours: float
     spans: tuple[Span, ...]
-    together: Together | None
     verdict: str
 
     @property
@@ -56,80 +58,125 @@ class Row:
         return self.claim.met(self.ours)
 
 
+VERDICTS = ("fits", "holds", "explained by", "explained only by", "spanned by", "consistent with", "not explained")
+
+
 def regenerate(
-    lab: Lab, claims: Mapping[str, Claim], assumptions: Mapping[str, Assumption], measures: Mapping[str, Measure]
-) -> Iterator[Row]:
-    """Every claim under the default setting and, where it does not fit, under the points of what it hangs on."""
-    for name, claim in claims.items():
-        yield regenerate_one(lab, name, claim, assumptions, measures[name])
-
-
-def regenerate_one(lab: Lab, name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: Measure) -> Row:
-    """One claim; its assumptions are swept also where it fits, for a figure that fits by chance should show it."""
-    default = Setting()
-    ours = measure(lab, default)
+    lab: Lab | None, name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: Measure
+) -> Row:
+    """One claim under the default setting and at every point of what it hangs on; also where it fits, for a figure
+    that fits by chance should show it."""
+    ours = measure(lab, Setting())  # type: ignore[arg-type]
     spans = tuple(_span(lab, other, assumptions[other], measure, ours) for other in claim.hangs_on)
-    fits = claim.met(ours)
-    alone = [text for span in spans if (text := _bracket(claim, span))]
-    together = None if fits or alone or len(spans) < 2 else _together(lab, claim, ours, spans, assumptions, measure)
-    return Row(name, claim, ours, spans, together, _verdict(claim, ours, alone, together, spans))
+
+    def at(points: Iterable[tuple[str, str]]) -> float:
+        setting = Setting()
+        for assumption, label in points:
+            setting = setting.changed(assumptions[assumption].point(label).change)
+        return measure(lab, setting)  # type: ignore[arg-type]
+
+    return Row(name, claim, ours, spans, _verdict(claim, ours, spans, assumptions, at))
 
 
-def _span(lab: Lab, name: str, assumption: Assumption, measure: Measure, ours: float) -> Span:
-    others = [(point.label, measure(lab, Setting().changed(point.change))) for point in assumption.points]
-    return Span(name, (("default: " + assumption.default, ours), *others))
+def _span(lab: Lab | None, name: str, assumption: Assumption, measure: Measure, ours: float) -> Span:
+    points = assumption.points
+    others = [(p.label, measure(lab, Setting().changed(p.change))) for p in points]  # type: ignore[arg-type]
+    return Span(name, assumption.kind, ((DEFAULT + assumption.default, ours), *others))
 
 
-def _bracket(claim: Claim, span: Span) -> str:
-    """Between which neighbouring values of one assumption ours meets theirs; empty if between none.
+At = Callable[[Iterable[tuple[str, str]]], float]
+
+
+def _verdict(claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapping[str, Assumption], at: At) -> str:
+    moved = [s for s in spans if s.kind != "bound" and s.low != s.high]
+    if claim.met(ours):
+        word = "fits" if claim.relation in ("equal", "about") else "holds"
+        if not moved:
+            return word
+        low, high = min(s.low for s in moved), max(s.high for s in moved)
+        return f"{word}; {low:.4g} to {high:.4g} over {', '.join(s.assumption for s in moved)}"
+    found = [(s, text) for s in moved if (text := _alone(claim, s))]
+    for start, kinds in (("explained by", ("range", "choice")), ("consistent with", ("theirs",))):
+        texts = [text for s, text in found if s.kind in kinds]
+        if texts:
+            return f"{start} {'; or by '.join(texts)}"
+    texts = [text for s in moved if s.kind == "choice" and (text := _spanned(claim, s))]
+    if texts:
+        return f"spanned by {'; and by '.join(texts)}"
+    together = _together(claim, ours, [s for s in moved if s.kind in ("range", "choice")], assumptions, at)
+    if together:
+        names = ", ".join(f"{name} at {label}" for name, label in together.points)
+        return f"explained only by {names} together ({together.value:.4g})"
+    return _not_explained(claim, spans, moved)
+
+
+def _alone(claim: Claim, span: Span) -> str:
+    """Where one assumption alone makes ours meet theirs: at a point, or (not of a choice) between two neighbours.
 
     Values are neighbours in order of what they make of ours, so that a default in the middle of a range has two.
     """
     ordered = sorted(span.values, key=lambda item: item[1])
-    met = [label for label, value in ordered if claim.met(value)]
-    if claim.relation in ("below", "above"):
-        return f"{span.assumption} at {met[0]}" if met else ""
-    for (a, low), (b, high) in pairwise(ordered):
-        if low <= claim.theirs <= high:
-            return f"{span.assumption} between {a} ({low:.4g}) and {b} ({high:.4g})"
-    return f"{span.assumption} at {met[0]}" if met else ""
+    if claim.relation == "equal" and span.kind != "choice":
+        for (a, low), (b, high) in pairwise(ordered):
+            if low <= claim.theirs <= high:
+                return f"{span.assumption} between {_short(a)} ({low:.4g}) and {_short(b)} ({high:.4g})"
+    met = [(label, value) for label, value in ordered if claim.met(value)]
+    return f"{span.assumption} at {met[0][0]} ({met[0][1]:.4g})" if met else ""
+
+
+def _spanned(claim: Claim, span: Span) -> str:
+    """The two values of a choice between which theirs lies, though neither gives it."""
+    for (a, low), (b, high) in pairwise(sorted(span.values, key=lambda item: item[1])):
+        if claim.relation == "equal" and low <= claim.theirs <= high:
+            return f"{span.assumption}: {_short(a)} ({low:.4g}), {_short(b)} ({high:.4g})"
+    return ""
+
+
+def _short(label: str) -> str:
+    return "the default" if label.startswith(DEFAULT) else label
 
 
 def _together(
-    lab: Lab,
-    claim: Claim,
-    ours: float,
-    spans: tuple[Span, ...],
-    assumptions: Mapping[str, Assumption],
-    measure: Measure,
-) -> Together:
-    """All assumptions that move ours towards theirs, each at the point that goes farthest, in one setting.
+    claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapping[str, Assumption], at: At
+) -> Together | None:
+    """The fewest assumptions, by their effect alone, that together bring ours to theirs or past it; None if all do not.
 
-    Of two that choose an energy table the first is taken.
+    Of two that choose an energy table the first is taken. What proves not needed in the end is left out.
     """
-    upwards = claim.theirs > ours if claim.relation != "below" else False
-    setting, chosen = Setting(), []
-    for span in spans:
-        label, value = max(span.values, key=lambda item: item[1] if upwards else -item[1])
-        change = next((p.change for p in assumptions[span.assumption].points if p.label == label), None)
-        if change is None or value == ours or ("table" in change and "table" in setting.model_fields_set):
+    up = claim.wants_more(ours)
+
+    def reached(value: float) -> bool:
+        return claim.met(value) or (claim.relation == "equal" and (value >= claim.theirs) == up)
+
+    best = [max(s.values, key=lambda item: item[1] if up else -item[1]) for s in spans]
+    useful = [(abs(v - ours), s.assumption, label) for s, (label, v) in zip(spans, best, strict=True) if v != ours]
+    chosen: list[tuple[str, str]] = []
+    tables = 0
+    for _, name, label in sorted(useful, reverse=True):
+        table = "table" in assumptions[name].point(label).change
+        if table and tables:
             continue
-        setting = setting.changed(change)
-        chosen.append((span.assumption, label))
-    return Together(tuple(chosen), measure(lab, setting))
+        tables += table
+        chosen.append((name, label))
+        if len(chosen) > 1 and reached(at(chosen)):
+            break
+    else:
+        return None
+    for point in list(chosen):
+        rest = [p for p in chosen if p != point]
+        if len(rest) > 1 and reached(at(rest)):
+            chosen = rest
+    return Together(tuple(chosen), at(chosen))
 
 
-def _verdict(claim: Claim, ours: float, alone: list[str], together: Together | None, spans: tuple[Span, ...]) -> str:
-    if claim.met(ours):
-        return "fits" if claim.relation in ("equal", "about") else "holds"
-    if alone:
-        return "explained by " + "; or by ".join(alone)
-    if together and len(together.points) > 1:
-        names = ", ".join(f"{name} at {label}" for name, label in together.points)
-        passed = claim.relation == "equal" and (together.value - claim.theirs) * (ours - claim.theirs) <= 0
-        reached = passed or claim.met(together.value)
-        return f"{'explained only by' if reached else 'not explained:'} {names} together ({together.value:.4g})"
-    if spans:
-        low, high = min(s.low for s in spans), max(s.high for s in spans)
-        return f"not explained: {low:.4g} to {high:.4g} over {', '.join(s.assumption for s in spans)}"
-    return "not explained: it hangs on no assumption that is swept"
+def _not_explained(claim: Claim, spans: Sequence[Span], moved: Sequence[Span]) -> str:
+    parts = []
+    if moved:
+        low, high = min(s.low for s in moved), max(s.high for s in moved)
+        parts.append(f"{low:.4g} to {high:.4g} over {', '.join(s.assumption for s in moved)}")
+    up = claim.wants_more(spans[0].values[0][1]) if spans else False
+    for span in spans:
+        if span.kind == "bound":
+            label, value = max(span.values[1:], key=lambda item: item[1] if up else -item[1])
+            parts.append(f"{value:.4g} at the bound {span.assumption}: {label}")
+    return "not explained: " + ("; ".join(parts) or "it hangs on no assumption that is swept")

@@ -34,9 +34,10 @@ class Reading(BaseModel):
     grown_buffers: bool = True
     idle_engines_off: bool = False
     equal_throughput: bool = False
-    spinalflow_figures: Literal["simulated", "published"] = "simulated"
+    spinalflow_figures: Literal["simulated", "published"] = "published"
     loihi: Literal["loihi", "loihi-sanafe"] = "loihi"
     spinalflow_coding: Literal["first_spike", "every_spike"] | None = None
+    saving: Literal["energy", "power"] = "energy"
     gpu_power_w: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -44,7 +45,9 @@ class Setting(BaseModel):
     """arch: fields of h2learn by dotted path; buffer_scale: how many times as large all its buffers are; table: an
     energy table; prices: entries taken at the low or high end of the table's own range; spikes: share of neurons and
     timesteps without a spike; masks: their structure; input_shapes: of networks whose input the source does
-    not give; layer_window: output sparsity of the layer of figures 3.11 to 3.13; area_scale: factor on logic's areas.
+    not give; layer_window: output sparsity of the layer of figures 3.11 to 3.13; area_scale: factor on logic's
+    areas; adder_area_um2: of an FP16 adder; traces: shipped traces of real training by network,
+    instead of synthetic masks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +60,8 @@ class Setting(BaseModel):
     masks: Masks | None = None
     input_shapes: dict[str, Chw] = {}
     layer_window: Annotated[float, Field(ge=0, le=1)] | None = None
+    adder_area_um2: Annotated[float, Field(gt=0)] | None = None
+    traces: dict[str, str] = {}
     area_scale: Annotated[float, Field(gt=0)] = 1.0
     ideal_memory: bool = False
     reading: Reading = Reading()

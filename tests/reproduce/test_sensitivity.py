@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from h2sim.errors import ReproductionError
 from h2sim.reproduce import claims as claims_module
 from h2sim.reproduce.claims import Assumption, Claim, Point, load_assumptions, load_claims
-from h2sim.reproduce.sensitivity import regenerate_one
+from h2sim.reproduce.sensitivity import regenerate
 from h2sim.reproduce.setting import Setting
 
 
@@ -16,8 +16,8 @@ def claim(theirs: float, relation: str = "equal", **more) -> Claim:
     return Claim(what="w", theirs=theirs, unit="x", where="here", relation=relation, **more)
 
 
-def assumption(name: str, **points) -> dict[str, Assumption]:
-    return {name: Assumption(name, "d", "s", tuple(Point(label, change) for label, change in points.items()))}
+def assumption(name: str, kind: str = "range", **points) -> dict[str, Assumption]:
+    return {name: Assumption(name, "d", "s", kind, tuple(Point(label, change) for label, change in points.items()))}
 
 
 SPIKES = assumption("spikes", few={"spikes": 0.5}, many={"spikes": 1.0})
@@ -30,7 +30,7 @@ def grows(lab, setting: Setting) -> float:
 
 
 def verdict(a_claim: Claim, measure=grows, **assumptions: Assumption) -> str:
-    return regenerate_one(None, "c", a_claim, assumptions, measure).verdict
+    return regenerate(None, "c", a_claim, assumptions, measure).verdict
 
 
 def test_a_number_within_the_tolerance_fits():
@@ -42,20 +42,64 @@ def test_a_number_within_the_tolerance_fits():
 
 def test_one_assumption_explains_between_the_neighbours_that_bracket_theirs():
     text = verdict(claim(15, hangs_on=("spikes",)), **SPIKES)
-    assert text == "explained by spikes between default: d (10) and many (20)"
+    assert text == "explained by spikes between the default (10) and many (20)"
     text = verdict(claim(7, hangs_on=("spikes",)), **SPIKES)
-    assert text == "explained by spikes between few (5) and default: d (10)"
+    assert text == "explained by spikes between few (5) and the default (10)"
+
+
+def test_a_choice_explains_only_by_one_of_its_values_and_else_spans():
+    choice = assumption("spikes", "choice", few={"spikes": 0.5}, many={"spikes": 1.0})
+    assert verdict(claim(20.5, hangs_on=("spikes",)), **choice) == "explained by spikes at many (20)"
+    assert verdict(claim(15, hangs_on=("spikes",)), **choice) == "spanned by spikes: the default (10), many (20)"
+
+
+def test_a_range_of_the_sources_own_numbers_is_consistent_and_explains_nothing():
+    theirs = assumption("spikes", "theirs", many={"spikes": 1.0})
+    text = verdict(claim(15, hangs_on=("spikes",)), **theirs)
+    assert text == "consistent with spikes between the default (10) and many (20)"
+
+
+def test_a_bound_never_explains_but_shows_where_the_difference_lies():
+    bound = assumption("spikes", "bound", many={"spikes": 1.0})
+    text = verdict(claim(15, hangs_on=("spikes", "buffers")), **bound, **BUFFERS)
+    assert text == "not explained: 10 to 11 over buffers; 20 at the bound spikes: many"
 
 
 def test_several_together_are_tried_only_when_none_alone_explains():
     text = verdict(claim(21, tolerance=0.01, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
     assert text == "explained only by spikes at many, buffers at twice together (21)"
     text = verdict(claim(30, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
-    assert text == "not explained: spikes at many, buffers at twice together (21)"
+    assert text == "not explained: 5 to 20 over spikes, buffers"
+
+
+def test_together_leaves_out_what_is_not_needed():
+    window = assumption("window", none={"layer_window": 0.0})
+    area = assumption("area", more={"area_scale": 2.0})
+
+    def sums(lab, setting: Setting) -> float:
+        spikes = 3.0 if setting.spikes else 0.0
+        return 10.0 + spikes + 2.9 * (setting.layer_window is not None) + 2.8 * (setting.area_scale > 1)
+
+    several = claim(15.6, tolerance=0.001, hangs_on=("spikes", "window", "area"))
+    text = verdict(several, sums, **assumption("spikes", many={"spikes": 1.0}), **window, **area)
+    assert text == "explained only by spikes at many, window at none together (15.9)"
+
+
+def test_a_claim_from_above_is_pushed_up_and_one_from_below_down():
+    weak = claim(19.5, "above", tolerance=0.05, hangs_on=("spikes", "buffers"))  # above 20.475
+    assert verdict(weak, **SPIKES, **BUFFERS) == "explained only by spikes at many, buffers at twice together (21)"
+    low = claim(4, "below", hangs_on=("spikes", "buffers"))
+    assert verdict(low, **SPIKES, **BUFFERS) == "not explained: 5 to 20 over spikes, buffers"
 
 
 def test_a_range_that_never_reaches_theirs_is_printed():
     assert verdict(claim(30, hangs_on=("spikes",)), **SPIKES) == "not explained: 5 to 20 over spikes"
+
+
+def test_a_number_that_fits_shows_its_range_all_the_same():
+    assert (
+        verdict(claim(10, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS) == "fits; 5 to 20 over spikes, buffers"
+    )
 
 
 def test_a_sentence_holds_or_does_not():
@@ -65,11 +109,11 @@ def test_a_sentence_holds_or_does_not():
     assert verdict(claim(10.2, "about")) == "fits"
     # a clear difference is asked for where the claim says so
     assert verdict(claim(10.2, "below", tolerance=0.05)).startswith("not explained")
-    assert verdict(claim(8, "below", hangs_on=("spikes",)), **SPIKES) == "explained by spikes at few"
+    assert verdict(claim(8, "below", hangs_on=("spikes",)), **SPIKES) == "explained by spikes at few (5)"
 
 
 def test_the_span_holds_every_value_that_was_tried():
-    row = regenerate_one(None, "c", claim(10, hangs_on=("spikes",)), SPIKES, grows)
+    row = regenerate(None, "c", claim(10, hangs_on=("spikes",)), SPIKES, grows)
     assert row.fits
     (span,) = row.spans
     assert span.values == (("default: d", 10.0), ("few", 5.0), ("many", 20.0))
