@@ -59,11 +59,11 @@ def _verdict(row: Row) -> str:
 
 def tally(rows: Sequence[Row]) -> str:
     """The counts in words, and how many claims are no tests."""
-    found = ", ".join(f"{n} {verdict}" for verdict, n in counts(rows).items() if n)
+    found = ", ".join(f"{verdict} {n}" for verdict, n in counts(rows).items() if n)
     given, restated = (sum(row.claim.kind == kind for row in rows) for kind in ("given", "restated"))
     tests = sum(row.claim.kind == "test" for row in rows)
     rest = f"{given} numbers that ours was built from and {restated} that restate others"
-    return f"{tests} tests: {found}. Beside them {rest}"
+    return f"Tests: {tests}; {found or 'none'}. Beside them {rest}"
 
 
 def page(

@@ -59,7 +59,7 @@ def test_one_claim_alone_writes_no_report():
     found = CliRunner().invoke(main, ["reproduce", "peak", "fe-adders"])
     assert found.exit_code == 0, found.output
     assert "27.85" in found.stdout
-    assert "0 tests" in found.stdout
+    assert "Tests: 0; none." in found.stdout
     assert "2 numbers that ours was built from" in found.stdout
     found = CliRunner().invoke(main, ["reproduce", "peak", "-o", "somewhere"])
     assert found.exit_code == 2
