@@ -13,7 +13,7 @@ from h2sim.reproduce.setting import Setting
 from h2sim.yamlfile import read_mapping
 
 TOLERANCE = 0.05
-Kind = Literal["range", "choice", "theirs", "bound"]
+Kind = Literal["range", "choice", "theirs", "theirs-choice", "bound"]
 
 
 class _Strict(BaseModel):
@@ -67,7 +67,8 @@ class Assumption:
     """One assumption marked [A]: the value of the shipped files and the points it is swept over, in order.
 
     kind: a range; a choice between values with nothing between them; theirs, a range taken from the source's own
-    numbers, which can agree with them but not explain them; a bound, which idealises or changes what the source gives.
+    numbers, which can agree with them but not explain them (theirs-choice: with nothing between its values); a bound,
+    which idealises or changes what the source gives.
     """
 
     what: str

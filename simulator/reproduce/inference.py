@@ -13,8 +13,8 @@ from h2sim.reproduce.setting import Setting
 
 REPORTED = {"loihi": "loihi-reported", "fpga": "fpga-ju-2020"}  # rows of baselines/published.yaml
 INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {  # channels, height, width: what the networks may have read [A]
-    "loihi": ((1, 28, 28), (2, 34, 34), (2, 42, 42), (2, 64, 64), (2, 128, 128)),
-    "fpga": ((1, 28, 28), (1, 32, 32), (3, 32, 32), (1, 34, 34), (1, 42, 42)),
+    "loihi": ((1, 28, 28), (2, 34, 34), (2, 64, 64)),
+    "fpga": ((1, 28, 28), (1, 32, 32), (3, 32, 32)),
 }
 
 

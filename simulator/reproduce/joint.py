@@ -52,7 +52,7 @@ def caption(frame: pd.DataFrame, theirs: Mapping[str, float]) -> str:
     best = nearest(frame, theirs)
     reading = {"step": "the mean of a step", "busiest": "all engines at their busiest layer at once"}
     return (
-        "Alone, larger buffers explain the area and the power, but not at the same size. Of the grid below "
+        "Alone, larger buffers reach the area and the power, but not at the same size. Of the grid below "
         f"the nearest to both is: buffers x{best['buffer_scale']}, SRAM {best['sram']}, power as "
         f"{reading[best['power_reading']]}: {best['area_mm2']:.1f} mm2 ({best['area_mm2'] / theirs['area'] - 1:+.1%}) "
         f"and {best['power_w']:.2f} W ({best['power_w'] / theirs['power'] - 1:+.1%}). "

@@ -132,7 +132,7 @@ def _one_value_lines(rows: Sequence[Row]) -> list[str]:
     turned: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for row in rows:
         for span in row.spans:
-            for label, value in span.values[1:] if row.claim.kind != "given" else ():
+            for label, value in span.values[1:] if row.claim.kind == "test" else ():
                 gained, lost = turned.setdefault((span.assumption, label), ([], []))
                 if row.claim.met(value) != row.fits:
                     (lost if row.fits else gained).append(row.name)
@@ -142,7 +142,7 @@ def _one_value_lines(rows: Sequence[Row]) -> list[str]:
         "",
         "## What one changed value gains and loses",
         "",
-        "Every value that makes a claim agree which did not, and which claims it costs, of those that hang on it.",
+        "Every value that makes a test agree which did not, and which tests it costs, of those that hang on it.",
         "",
         "| assumption | value | gains | loses |",
         "|---|---|---|---|",

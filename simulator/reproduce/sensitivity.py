@@ -33,10 +33,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Together:
-    """Several assumptions changed at once, none of which could be left out."""
+    """Several assumptions changed at once; if that reaches theirs, none of them could be left out."""
 
     points: tuple[tuple[str, str], ...]
     value: float
+    reached: bool
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ At = Callable[[Iterable[tuple[str, str]]], float]
 
 
 def _verdict(claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapping[str, Assumption], at: At) -> str:
-    moved = [s for s in spans if s.kind != "bound" and s.low != s.high]
+    moved = [s for s in spans if s.kind != "bound" and s.high - s.low > 5e-4 * abs(ours)]
     if claim.met(ours):
         word = "fits" if claim.relation in ("equal", "about") else "holds"
         if not moved:
@@ -96,7 +97,10 @@ def _verdict(claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapp
         low, high = min(s.low for s in moved), max(s.high for s in moved)
         return f"{word}; {low:.4g} to {high:.4g} over {', '.join(s.assumption for s in moved)}"
     found = [(s, text) for s in moved if (text := _alone(claim, s))]
-    for start, kinds in (("explained by", ("range", "choice")), ("consistent with", ("theirs",))):
+    for start, kinds in (
+        ("explained by", ("range", "choice")),
+        ("consistent with", ("theirs", "theirs-choice")),
+    ):
         texts = [text for s, text in found if s.kind in kinds]
         if texts:
             return f"{start} {'; or by '.join(texts)}"
@@ -104,10 +108,10 @@ def _verdict(claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapp
     if texts:
         return f"spanned by {'; and by '.join(texts)}"
     together = _together(claim, ours, [s for s in moved if s.kind in ("range", "choice")], assumptions, at)
-    if together:
+    if together and together.reached:
         names = ", ".join(f"{name} at {label}" for name, label in together.points)
         return f"explained only by {names} together ({together.value:.4g})"
-    return _not_explained(claim, spans, moved)
+    return _not_explained(claim, ours, spans, moved, together)
 
 
 def _alone(claim: Claim, span: Span) -> str:
@@ -116,12 +120,15 @@ def _alone(claim: Claim, span: Span) -> str:
     Values are neighbours in order of what they make of ours, so that a default in the middle of a range has two.
     """
     ordered = sorted(span.values, key=lambda item: item[1])
-    if claim.relation == "equal" and span.kind != "choice":
+    if claim.relation == "equal" and span.kind in ("range", "theirs"):
         for (a, low), (b, high) in pairwise(ordered):
             if low <= claim.theirs <= high:
                 return f"{span.assumption} between {_short(a)} ({low:.4g}) and {_short(b)} ({high:.4g})"
-    met = [(label, value) for label, value in ordered if claim.met(value)]
-    return f"{span.assumption} at {met[0][0]} ({met[0][1]:.4g})" if met else ""
+    met = [(label, value) for label, value in span.values if claim.met(value)]
+    if not met:
+        return ""
+    label, value = min(met, key=lambda item: abs(item[1] - span.values[0][1]))
+    return f"{span.assumption} at {label} ({value:.4g})"
 
 
 def _spanned(claim: Claim, span: Span) -> str:
@@ -139,14 +146,17 @@ def _short(label: str) -> str:
 def _together(
     claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapping[str, Assumption], at: At
 ) -> Together | None:
-    """The fewest assumptions, by their effect alone, that together bring ours to theirs or past it; None if all do not.
+    """The fewest assumptions, by their effect alone, that together bring ours to theirs; all of them if they do not;
+    None of fewer than two.
 
-    Of two that choose an energy table the first is taken. What proves not needed in the end is left out.
+    Past theirs counts where a range is among them. Of two that choose an energy table the first is taken. What proves
+    not needed in the end is left out.
     """
     up = claim.wants_more(ours)
 
-    def reached(value: float) -> bool:
-        return claim.met(value) or (claim.relation == "equal" and (value >= claim.theirs) == up)
+    def reached(points: Sequence[tuple[str, str]]) -> bool:
+        value, ranged = at(points), any(assumptions[name].kind == "range" for name, _ in points)
+        return claim.met(value) or (ranged and claim.relation == "equal" and (value >= claim.theirs) == up)
 
     best = [max(s.values, key=lambda item: item[1] if up else -item[1]) for s in spans]
     useful = [(abs(v - ours), s.assumption, label) for s, (label, v) in zip(spans, best, strict=True) if v != ours]
@@ -158,25 +168,31 @@ def _together(
             continue
         tables += table
         chosen.append((name, label))
-        if len(chosen) > 1 and reached(at(chosen)):
+        if len(chosen) > 1 and reached(chosen):
             break
     else:
-        return None
+        return Together(tuple(chosen), at(chosen), False) if len(chosen) > 1 else None
     for point in list(chosen):
         rest = [p for p in chosen if p != point]
-        if len(rest) > 1 and reached(at(rest)):
+        if len(rest) > 1 and reached(rest):
             chosen = rest
-    return Together(tuple(chosen), at(chosen))
+    return Together(tuple(chosen), at(chosen), True)
 
 
-def _not_explained(claim: Claim, spans: Sequence[Span], moved: Sequence[Span]) -> str:
+def _not_explained(
+    claim: Claim, ours: float, spans: Sequence[Span], moved: Sequence[Span], together: Together | None
+) -> str:
     parts = []
     if moved:
         low, high = min(s.low for s in moved), max(s.high for s in moved)
         parts.append(f"{low:.4g} to {high:.4g} over {', '.join(s.assumption for s in moved)}")
-    up = claim.wants_more(spans[0].values[0][1]) if spans else False
+    if together:
+        parts.append(f"{together.value:.4g} with all of them that help")
+    up = claim.wants_more(ours)
     for span in spans:
-        if span.kind == "bound":
-            label, value = max(span.values[1:], key=lambda item: item[1] if up else -item[1])
+        if span.kind != "bound":
+            continue
+        label, value = max(span.values[1:], key=lambda item: item[1] if up else -item[1])
+        if abs(claim.error(value)) < abs(claim.error(ours)) - 0.01:  # one that leads elsewhere says nothing
             parts.append(f"{value:.4g} at the bound {span.assumption}: {label}")
     return "not explained: " + ("; ".join(parts) or "it hangs on no assumption that is swept")

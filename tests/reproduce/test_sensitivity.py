@@ -59,9 +59,16 @@ def test_a_range_of_the_sources_own_numbers_is_consistent_and_explains_nothing()
     assert text == "consistent with spikes between the default (10) and many (20)"
 
 
+def test_a_bound_that_leads_elsewhere_is_not_printed():
+    bound = assumption("spikes", "bound", few={"spikes": 0.5})
+    assert (
+        verdict(claim(15, hangs_on=("spikes", "buffers")), **bound, **BUFFERS) == "not explained: 10 to 11 over buffers"
+    )
+
+
 def test_a_bound_never_explains_but_shows_where_the_difference_lies():
     bound = assumption("spikes", "bound", many={"spikes": 1.0})
-    text = verdict(claim(15, hangs_on=("spikes", "buffers")), **bound, **BUFFERS)
+    text = verdict(claim(18, hangs_on=("buffers", "spikes")), **bound, **BUFFERS)
     assert text == "not explained: 10 to 11 over buffers; 20 at the bound spikes: many"
 
 
@@ -69,7 +76,27 @@ def test_several_together_are_tried_only_when_none_alone_explains():
     text = verdict(claim(21, tolerance=0.01, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
     assert text == "explained only by spikes at many, buffers at twice together (21)"
     text = verdict(claim(30, hangs_on=("spikes", "buffers")), **SPIKES, **BUFFERS)
-    assert text == "not explained: 5 to 20 over spikes, buffers"
+    assert text == "not explained: 5 to 20 over spikes, buffers; 21 with all of them that help"
+
+
+def test_choices_together_must_meet_theirs_where_a_range_may_pass_it():
+    choice = assumption("spikes", "choice", many={"spikes": 1.0})
+    other = assumption("buffers", "choice", twice={"buffer_scale": 2})
+    past = claim(20.6, tolerance=0.001, hangs_on=("spikes", "buffers"))
+    assert verdict(past, **choice, **BUFFERS) == "explained only by spikes at many, buffers at twice together (21)"
+    assert verdict(past, **choice, **other).startswith("not explained: 10 to 20 over spikes, buffers; 21 with all")
+
+
+def test_the_sources_own_numbers_may_be_a_choice_too():
+    theirs = assumption("spikes", "theirs-choice", many={"spikes": 1.0})
+    assert verdict(claim(15, hangs_on=("spikes",)), **theirs) == "not explained: 10 to 20 over spikes"
+    assert verdict(claim(20, hangs_on=("spikes",)), **theirs) == "consistent with spikes at many (20)"
+
+
+def test_of_several_values_that_agree_the_one_nearest_to_the_default_is_named():
+    more = assumption("spikes", "choice", most={"spikes": 1.0, "buffer_scale": 2}, many={"spikes": 1.0})
+    text = verdict(claim(20.5, hangs_on=("spikes",)), **more)  # 21 and 20 both agree
+    assert text == "explained by spikes at many (20)"
 
 
 def test_together_leaves_out_what_is_not_needed():
