@@ -5,7 +5,6 @@ A simulated H2Learn, a GPU trace, a rival accelerator and a published row all be
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,13 +63,3 @@ class Measurement:
     def part(self, layer: str, phase: Phase) -> Part | None:
         """The part of a layer in a phase; None if the system has none."""
         return next((p for p in self.parts if p.layer == layer and p.phase == phase), None)
-
-    def only(self, phase: Phase) -> Measurement:
-        """One phase alone: the sum of its parts, one after the other."""
-        parts = tuple(p for p in self.parts if p.phase == phase)
-        energies = [p.energy_j for p in parts if p.energy_j is not None]
-        energy = math.fsum(energies) if len(energies) == len(parts) else None
-        return Measurement(
-            self.system, self.kind, self.network, self.samples, math.fsum(p.seconds for p in parts), energy,
-            self.area_mm2, self.node_nm, (phase,), parts, self.assumptions, self.left_out,
-        )  # fmt: skip

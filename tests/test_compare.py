@@ -92,13 +92,6 @@ def test_the_forward_pass_alone_takes_the_latency_of_the_first_sub_batch(tmp_pat
     assert found.phases == ("forward",)
 
 
-def test_one_phase_alone_is_the_sum_of_its_parts():
-    parts = [Part("a", "forward", 1.0, 2.0), Part("b", "forward", 2.0, 3.0), Part("a", "backward", 9.0, None)]
-    whole = system("s", 1, 10.0, 20.0, parts, ("forward", "backward"))
-    assert (whole.only("forward").seconds, whole.only("forward").energy_j) == (3.0, 5.0)
-    assert whole.only("backward").energy_j is None
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
