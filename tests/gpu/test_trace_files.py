@@ -222,7 +222,6 @@ def test_a_measurement_has_the_layers_parts_and_the_whole_steps_time():
         ("conv1", "backward", 0.25, 12.0),
     ]
     assert "time includes what is no layer's: loss" in found.assumptions
-    assert found.only("backward").seconds == 0.25
 
 
 def test_rows_of_another_network_are_refused():
