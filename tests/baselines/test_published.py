@@ -92,3 +92,12 @@ def test_a_wrong_file_is_one_line(tmp_path, text, message):
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(BaselineError, match=message):
         published_rows(tmp_path / "p.yaml")
+
+
+def test_the_rows_quote_what_table_3_6_prints():
+    rows = {row.name: row for row in published_rows()}
+    assert (rows["h2learn"].area_mm2, rows["v100"].area_mm2) == (110.46, 815.0)
+    specs = {("h2learn", "clock"): 800, ("h2learn", "peak"): 27.85, ("h2learn", "power"): 20.57,
+             ("h2learn", "bandwidth"): 384, ("v100", "clock"): 1530, ("v100", "peak"): 15.7, ("v100", "power"): 300,
+             ("v100", "bandwidth"): 900}  # fmt: skip
+    assert {key: rows[key[0]].spec(key[1]).value for key in specs} == specs

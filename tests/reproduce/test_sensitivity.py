@@ -190,3 +190,25 @@ def test_a_damaged_file_is_refused_by_the_field(monkeypatch, claims, assumptions
     monkeypatch.setattr(claims_module, "read_mapping", lambda kind, name, error: (files[name], f"{name}.yaml"))
     with pytest.raises(ReproductionError, match=message):
         load_claims(load_assumptions())
+
+
+# every number that the source prints, typed from it once more: a claim that misquotes it is no claim
+PRINTED = {
+    "clock": 800, "peak": 27.85, "area": 110.46, "power": 20.57, "fe-lut-size": 48, "wue-lut-size": 80,
+    "fe-adders": 36864, "wue-adders": 40960, "fe-area": 2.35, "fe-energy": 2.58, "wue-area": 2.56, "wue-energy": 3.00,
+    "be-speedup": 5.19, "be-energy": 9.24, "v100-speedup-lowest": 5.74, "v100-speedup-highest": 10.20,
+    "v100-saving-lowest": 5.25, "v100-saving-highest": 7.12, "v100-area": 7.38, "loihi-latency": 1.15e-4,
+    "loihi-energy": 3.33e-4, "loihi-speedup": 8.87, "loihi-energy-ratio": 5.06, "fpga-latency": 1.21e-4,
+    "fpga-energy": 3.58e-4, "fpga-speedup": 50.50, "fpga-energy-saving": 83.79, "loihi-model-latency": 1.02e-3,
+    "loihi-model-energy": 6.60e-5,
+}  # fmt: skip
+
+
+def test_the_claims_quote_the_numbers_that_the_source_prints():
+    claims = load_claims(load_assumptions())
+    assert {name: claims[name].theirs for name in PRINTED} == PRINTED
+    # what is not printed is a sentence, whose bound is a round number, or follows from two printed ones
+    rest = {name: claim.theirs for name, claim in claims.items() if name not in PRINTED}
+    assert rest.pop("loihi-power") == pytest.approx(3.33e-4 / 1.15e-4, rel=1e-3)
+    assert rest.pop("fpga-power") == pytest.approx(3.58e-4 / 1.21e-4, rel=1e-3)
+    assert set(rest.values()) <= {0.05, 0.25, 0.5, 1, 2, 4}
