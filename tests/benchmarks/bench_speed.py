@@ -15,7 +15,19 @@ from h2sim.shapes import ConvShape
 from h2sim.trace import Sparsity, load_network, synthesise, write_trace
 
 ARCH = load_arch("h2learn")
-LAYER = ConvShape(10, 4, 256, 56, 56, 256, 56, 56, (3, 3), (1, 1), (1, 1))  # section 3.3.2
+LAYER = ConvShape(
+    timesteps=10,
+    batch=4,
+    in_channels=256,
+    in_height=56,
+    in_width=56,
+    out_channels=256,
+    out_height=56,
+    out_width=56,
+    kernel=(3, 3),
+    stride=(1, 1),
+    padding=(1, 1),
+)  # section 3.3.2
 SPARSITY = 0.75
 
 

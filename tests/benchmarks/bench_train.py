@@ -34,8 +34,8 @@ def made(network: str, shape: tuple[int, int, int], batch: int) -> Trainer:
     rng = np.random.default_rng(0)
     pixels = rng.random((64, *shape), dtype=np.float32)
     split = Split(rng.integers(0, 10, 64), np.arange(64), pixels.__getitem__)
-    dataset = Dataset("random pixels", "images", shape, 10, split, split)
-    settings = Settings(network, "none", epochs=1000, batch=batch)
+    dataset = Dataset(name="random pixels", kind="images", shape=shape, classes=10, train=split, test=split)
+    settings = Settings(network=network, dataset="none", epochs=1000, batch=batch)
     return Trainer(settings, list(load_network(network).layers), dataset)
 
 

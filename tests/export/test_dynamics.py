@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from h2sim.errors import ExportError  # noqa: E402
 from h2sim.export import NeuronSpec, dynamics  # noqa: E402
-from tests.export.models import Spike  # noqa: E402
+from tests.helpers.models import Spike  # noqa: E402
 
 EPS = torch.finfo(torch.float32).eps
 
@@ -52,7 +52,7 @@ def library_spikes(spec, x):
     reset=st.sampled_from(["zero", "subtract", "none"]),
 )  # fmt: skip
 def test_the_membrane_divided_by_the_gain_gives_the_librarys_spikes(decay, threshold, gain, seed, reset):
-    spec = NeuronSpec(decay, threshold, Spike.apply, reset, gain)
+    spec = NeuronSpec(decay=decay, threshold=threshold, fire=Spike.apply, reset=reset, gain=gain)
     x = currents(seed)
     v, s = library_spikes(spec, x)
     m = dynamics.membrane_of(spec, x, s.float(), EPS, "lif")
@@ -76,7 +76,7 @@ def test_a_wrong_parameter_is_noticed_by_the_spikes(wrong):
     seed=st.integers(0, 999),
 )  # fmt: skip
 def test_a_rectangle_is_found_again(half, height, threshold, gain, seed):
-    spec = NeuronSpec(0.5, threshold, lambda u: Width.apply(u, half, height), gain=gain)
+    spec = NeuronSpec(decay=0.5, threshold=threshold, fire=lambda u: Width.apply(u, half, height), gain=gain)
     m = currents(seed)
     window = dynamics.window_of(spec, m, 0.0, "lif")
     assert window.exact
@@ -89,7 +89,7 @@ def test_a_rectangle_is_found_again(half, height, threshold, gain, seed):
 @pytest.mark.parametrize("detach", [True, False])
 @pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
 def test_the_gradient_is_what_autograd_finds_and_a_missing_path_is_noticed(reset, detach):
-    spec = NeuronSpec(0.5, 0.3, Spike.apply, reset, 0.5, detach)
+    spec = NeuronSpec(decay=0.5, threshold=0.3, fire=Spike.apply, reset=reset, gain=0.5, detach_reset=detach)
     x = currents(3).requires_grad_()
     weights, kept, loss, spikes = currents(4), torch.zeros(2, 5), 0.0, []
     for t in range(6):
@@ -104,5 +104,5 @@ def test_the_gradient_is_what_autograd_finds_and_a_missing_path_is_noticed(reset
     m = dynamics.membrane_of(spec, x.detach(), s, EPS, "lif")
     assert dynamics.follows_gradient(spec, m, s, weights, x.grad, "lif")
     assert not dynamics.follows_gradient(spec, m, s, weights, 1.01 * x.grad, "lif")
-    other = NeuronSpec(0.5, 0.3, Spike.apply, reset, 0.5, not detach)
+    other = NeuronSpec(decay=0.5, threshold=0.3, fire=Spike.apply, reset=reset, gain=0.5, detach_reset=not detach)
     assert dynamics.follows_gradient(other, m, s, weights, x.grad, "lif") == (reset == "none")

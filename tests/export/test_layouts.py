@@ -10,7 +10,7 @@ from torch import nn
 
 from h2sim import export
 from h2sim.errors import OutputError
-from tests.export.models import (
+from tests.helpers.models import (
     TARGETS,
     Lif,
     Loop,
@@ -37,7 +37,7 @@ class Sequence(Lif):
         return torch.stack([Lif.forward(self, step) for step in x])
 
     def h2sim_neuron(self):
-        return export.NeuronSpec(self.decay, self.threshold, self.fire, multi_step=True)
+        return export.NeuronSpec(decay=self.decay, threshold=self.threshold, fire=self.fire, multi_step=True)
 
 
 class Flattened(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.export.models import TARGETS, exported, library, mean_loss, quantities, spikes, torch
+from tests.helpers.models import TARGETS, exported, library, mean_loss, quantities, spikes, torch
 
 norse = library("norse.torch")
 from norse.torch.functional.lif_box import LIFBoxParameters  # noqa: E402

@@ -7,7 +7,7 @@ from torch import nn
 
 from h2sim import export
 from h2sim.errors import ExportError, H2SimError
-from tests.export.models import TARGETS, Lif, Loop, T, conv_pool_fc, image, mean_loss, spikes, torch
+from tests.helpers.models import TARGETS, Lif, Loop, T, conv_pool_fc, image, mean_loss, spikes, torch
 
 
 def refused(model, match, inputs=None, loss=mean_loss, targets=TARGETS, **options):
@@ -174,7 +174,7 @@ class Sequenced(Lif):
         return torch.stack([Lif.forward(self, step) for step in x])
 
     def h2sim_neuron(self):
-        return export.NeuronSpec(self.decay, self.threshold, self.fire, multi_step=True)
+        return export.NeuronSpec(decay=self.decay, threshold=self.threshold, fire=self.fire, multi_step=True)
 
 
 def test_neurons_that_saw_other_timesteps_or_shapes():
@@ -237,7 +237,7 @@ def test_a_neuron_that_is_not_what_it_says():
     said = Lif()
     said.h2sim_neuron = lambda: {"decay": 0.5}
     refused(Loop(nn.Linear(8, 3), said), "^net.1: h2sim_neuron: expected a NeuronSpec; got dict", spikes(8))
-    said.h2sim_neuron = lambda: export.NeuronSpec(0.5, 1.0, said.fire, gain=0.0)
+    said.h2sim_neuron = lambda: export.NeuronSpec(decay=0.5, threshold=1.0, fire=said.fire, gain=0.0)
     refused(Loop(nn.Linear(8, 3), said), "^net.1: Lif: cannot be exported: gain 0, not above 0", spikes(8))
 
 

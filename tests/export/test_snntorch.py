@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.export.models import TARGETS, T, exported, image, kinds, library, mean_loss, quantities, spikes, torch
+from tests.helpers.models import TARGETS, T, exported, image, kinds, library, mean_loss, quantities, spikes, torch
 
 snn = library("snntorch")
 from torch import nn  # noqa: E402
 
 from h2sim import export  # noqa: E402
 from h2sim.errors import ExportError  # noqa: E402
-from tests.export.models import Spike  # noqa: E402
+from tests.helpers.models import Spike  # noqa: E402
 
 
 class Explicit(nn.Module):

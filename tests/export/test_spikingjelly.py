@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.export.models import TARGETS, N, T, exported, image, kinds, library, mean_loss, quantities, spikes, torch
+from tests.helpers.models import TARGETS, N, T, exported, image, kinds, library, mean_loss, quantities, spikes, torch
 
 library("spikingjelly.activation_based.neuron")
 from spikingjelly.activation_based import functional, layer, neuron, surrogate  # noqa: E402

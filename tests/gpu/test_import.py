@@ -18,7 +18,7 @@ from h2sim.gpu.mapping import Mapper
 from h2sim.gpu.nsys import read_nsys
 from h2sim.gpu.profile import Event, Profile, Work, busy_ns
 from h2sim.gpu.rules import Rule, gradient_of, load_rules, read_label
-from tests.gpu.made import CUDA_STEP_US, INPUTS, MADE, ChromeTrace, by_label, cuda_step
+from tests.helpers.gpu_made import CUDA_STEP_US, INPUTS, MADE, ChromeTrace, by_label, cuda_step
 
 
 def test_a_gpus_kernels_go_to_their_layers_and_phases(tmp_path):
@@ -56,7 +56,7 @@ def test_a_gzipped_trace_and_a_bare_list_of_events_read_the_same(tmp_path):
 
 def test_steps_that_are_told_divide_all_that_is_there(tmp_path):
     path = cuda_step().write(tmp_path / "p.json")
-    trace = import_profile(path, Made("three", INPUTS, batch=4, steps=2))
+    trace = import_profile(path, Made(network="three", inputs=INPUTS, batch=4, steps=2))
     assert by_label(trace) == by_label(import_profile(path, MADE))
     # first launch at 15 us, last kernel's end at 1538 us
     assert trace.step.seconds == pytest.approx((1538 - 15) * 1e-6 / 2)
@@ -97,7 +97,16 @@ def profiles(draw):
     events = []
     for name, start, ns, thread in draw(st.lists(placed, max_size=10)):
         kind = "range" if name == "conv1" or name.startswith("h2sim:") else "op"
-        events.append(Event(name, kind, start, start + ns, thread, draw(st.none() | st.integers(0, 2))))
+        events.append(
+            Event(
+                name=name,
+                kind=kind,
+                start_ns=start,
+                end_ns=start + ns,
+                thread=thread,
+                sequence=draw(st.none() | st.integers(0, 2)),
+            )
+        )
     kernels, launches = [], {}
     launched_from = st.tuples(
         st.sampled_from(["wgrad", "dgrad", "k"]), st.integers(0, 60), st.integers(0, 9), st.booleans()
@@ -106,7 +115,9 @@ def profiles(draw):
         kernels.append(Work(name, launched, launched + ns, key))
         if known:
             launches[key] = len(events)
-            events.append(Event("cudaLaunchKernel", "launch", launched, launched + 1, 0))
+            events.append(
+                Event(name="cudaLaunchKernel", kind="launch", start_ns=launched, end_ns=launched + 1, thread=0)
+            )
     return Profile(tuple(kernels), tuple(events), launches)
 
 
@@ -148,12 +159,12 @@ def test_a_half_goes_to_each_gradient_where_no_name_says(tmp_path):
 
 def test_the_operation_that_made_a_node_is_the_last_to_begin_with_its_number():
     events = (
-        Event("conv1", "range", 0, 10, 1),
-        Event("aten::detach", "op", 1, 2, 1, 3),
-        Event("conv2", "range", 20, 30, 1),
-        Event("aten::relu", "op", 21, 22, 1, 3),
-        Event("ReluBackward0", "op", 40, 50, 2, 3),
-        Event("launch", "launch", 41, 42, 2),
+        Event(name="conv1", kind="range", start_ns=0, end_ns=10, thread=1),
+        Event(name="aten::detach", kind="op", start_ns=1, end_ns=2, thread=1, sequence=3),
+        Event(name="conv2", kind="range", start_ns=20, end_ns=30, thread=1),
+        Event(name="aten::relu", kind="op", start_ns=21, end_ns=22, thread=1, sequence=3),
+        Event(name="ReluBackward0", kind="op", start_ns=40, end_ns=50, thread=2, sequence=3),
+        Event(name="launch", kind="launch", start_ns=41, end_ns=42, thread=2),
     )
     profile = Profile((Work("k", 60, 67, "key"),), events, {"key": 5})
     assert Mapper(profile, INPUTS).map(profile.works).ns == {("conv2", "backward"): 7}
@@ -473,5 +484,5 @@ def test_the_time_of_told_steps_ends_with_the_kernel_that_ends_last(tmp_path):
     profile.add("user_annotation", "conv1", 0.0, 50.0)
     profile.kernel("long", 1.0, 10.0, 500.0)
     profile.kernel("short", 2.0, 20.0, 1.0)  # launched last, done long before
-    trace = import_profile(profile.write(tmp_path / "p.json"), Made("three", INPUTS, batch=4, steps=1))
+    trace = import_profile(profile.write(tmp_path / "p.json"), Made(network="three", inputs=INPUTS, batch=4, steps=1))
     assert trace.step.seconds == pytest.approx(509e-6)

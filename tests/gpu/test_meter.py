@@ -8,7 +8,7 @@ import pytest
 
 from h2sim.gpu import meter
 from h2sim.gpu.meter import MeterError, NvmlMeter, Sampler, idle_power_w, measure_energy
-from tests.gpu.fakes import FakeMeter, FakeNvml
+from tests.helpers.gpu_fakes import FakeMeter, FakeNvml
 
 
 def measured(fake, idle_w=30.0):

@@ -9,7 +9,7 @@ import pytest
 from h2sim.errors import GpuTraceError
 from h2sim.gpu.importing import import_profile
 from h2sim.gpu.rules import Rule
-from tests.gpu.made import MADE, NsysExport, by_label
+from tests.helpers.gpu_made import MADE, NsysExport, by_label
 
 
 def nsys_step(path):

@@ -21,14 +21,21 @@ from h2sim.gpu.network import Marked, Plain, _Fire  # noqa: E402
 from h2sim.gpu.record import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
 from h2sim.train.lif import Neuron  # noqa: E402
-from tests.gpu.fakes import FakeMeter, FakeNvml  # noqa: E402
-from tests.train.tiny import binary_layers, tiny_layers  # noqa: E402
+from tests.helpers.gpu_fakes import FakeMeter, FakeNvml  # noqa: E402
+from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
 LAYERS = {"analog, residual, strided, pooled": tiny_layers, "spikes": binary_layers}
 
 
 def workload(layers=tiny_layers, implementation="vanilla", neuron=None, timesteps=4, batch=3) -> Workload:
-    return Workload("tiny", tuple(layers()), neuron or Neuron(), timesteps, batch, implementation)
+    return Workload(
+        name="tiny",
+        layers=tuple(layers()),
+        neuron=neuron or Neuron(),
+        timesteps=timesteps,
+        batch=batch,
+        implementation=implementation,
+    )
 
 
 def gradients_of(training: TrainingStep) -> dict[str, torch.Tensor]:
@@ -255,7 +262,14 @@ def test_without_a_gpu_recording_on_one_says_so(monkeypatch):
 
 def test_a_recording_with_a_meter_holds_the_energy_of_a_step():
     fake = FakeMeter(watts=50.0)
-    target = Target("cpu", CpuClock(), Device(name="Fake GPU"), fake, "", {"driver": "1.2"})
+    target = Target(
+        name="cpu",
+        clock=CpuClock(),
+        device=Device(name="Fake GPU"),
+        meter=fake,
+        no_meter="",
+        software={"driver": "1.2"},
+    )
     trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
     assert trace.energy.measured_steps == 1
     assert trace.energy.idle_w == 50.0
@@ -275,7 +289,7 @@ def _with_time(fake):
 
 def test_a_recording_without_energy_says_why():
     fake = FakeMeter(watts=None, counts=False)
-    target = Target("cpu", CpuClock(), Device(name="Fake GPU"), fake, "", {})
+    target = Target(name="cpu", clock=CpuClock(), device=Device(name="Fake GPU"), meter=fake, no_meter="", software={})
     trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
     assert trace.energy is None
     assert "no energy: NVML: this GPU gives neither energy nor power" in trace.notes
@@ -339,7 +353,9 @@ def test_a_gpu_without_nvml_still_gives_times(fake_cuda, monkeypatch):
 
 
 def test_the_most_memory_held_is_torchs(fake_cuda):
-    target = Target("cuda:0", CpuClock(), Device(name="GPU"), None, "none", {})
+    target = Target(
+        name="cuda:0", clock=CpuClock(), device=Device(name="GPU"), meter=None, no_meter="none", software={}
+    )
     training = types.SimpleNamespace(step=lambda: None)
     seconds, peak = recording._unmarked(training, target, Plan(0, 2), lambda *said: None)
     assert (len(seconds), peak) == (2, 12_345)

@@ -18,7 +18,7 @@ from h2sim.rtl.layers import layers
 from h2sim.rtl.mutations import MUTATIONS, check_mutations, mutation_machine
 
 H2LEARN = load_arch("h2learn")
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 RARE = {"samples first timestep first (stepped)"}  # shows in a few of a thousand layers: the long run looks for it
 needs_verilator = pytest.mark.skipif(
     not has_verilator(), reason="no Verilator here: Amaranth's simulator runs its cases"

@@ -79,7 +79,9 @@ def test_what_the_rtl_does_not_build_is_refused_by_name(build, path, value):
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 2**31))
 def test_fixed_point_neurons_equal_the_reference_where_nothing_is_rounded(steps, detach, seed):
     rng = np.random.default_rng(seed)
-    neuron = FixedNeuron(8, 640, (-200, 1300), 64, 16, detach)  # threshold 2.5, decay 1/2, surrogate 1
+    neuron = FixedNeuron(
+        fraction_bits=8, threshold=640, window=(-200, 1300), decay=64, surrogate_scale=16, detach_reset=detach
+    )  # threshold 2.5, decay 1/2, surrogate 1
     x = rng.integers(-6, 7, (steps, 9))
     spikes, membrane, window = fixed.soma(x, neuron)
     expected = reference.soma(x, 2.5, 0.5, (-200 / 256, 1300 / 256), "zero")

@@ -17,7 +17,7 @@ from h2sim.train import make_traces  # noqa: E402
 from h2sim.train.lif import Neuron  # noqa: E402
 from h2sim.train.presets import PRESETS  # noqa: E402
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 TRACES = {"mnist-digits": 0.95, "encode-residual": 0.8}
 
 

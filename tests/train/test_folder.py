@@ -9,13 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from h2sim.errors import OutputError, TrainingError  # noqa: E402
-from h2sim.files import write_text  # noqa: E402
+from h2sim.io.files import write_text  # noqa: E402
 from h2sim.trace import load_trace  # noqa: E402
 from h2sim.train import folder as folder_module  # noqa: E402
 from h2sim.train.folder import Report, Run, RunFolder, TracePlan, start_weights  # noqa: E402
 from h2sim.train.session import torch_session  # noqa: E402
 from h2sim.train.writer import TraceWriter  # noqa: E402
-from tests.train.tiny import binary_layers, settings, tiny_trainer  # noqa: E402
+from tests.helpers.tiny import binary_layers, settings, tiny_trainer  # noqa: E402
 
 PLAN = TracePlan(epochs=(0, 1, 2), batches=2, samples=3, values=True)
 

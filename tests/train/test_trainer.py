@@ -17,7 +17,7 @@ from h2sim.train.lif import Neuron  # noqa: E402
 from h2sim.train.network import SpikingNetwork  # noqa: E402
 from h2sim.train.session import torch_session  # noqa: E402
 from h2sim.verify import verify_trace  # noqa: E402
-from tests.train.tiny import binary_layers, halves, settings, stepped, tiny_layers, tiny_trainer  # noqa: E402
+from tests.helpers.tiny import binary_layers, halves, settings, stepped, tiny_layers, tiny_trainer  # noqa: E402
 
 
 def weights_of(trainer):

@@ -1,3 +1,0 @@
-"""The version, where a module that __init__ imports can read it."""
-
-__version__ = "0.1.0"

@@ -1,0 +1,51 @@
+"""Reads arch files: YAML in, a checked Arch out, every fault of the file reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from h2sim.arch.schema import Arch
+from h2sim.errors import ArchError
+from h2sim.io.faults import describe
+from h2sim.io.yamlfile import read_mapping
+
+
+def load_arch(name_or_path: str | Path) -> Arch:
+    """The machine that a shipped arch (`h2learn`) or an arch file describes.
+
+    Raises ArchError: one line per fault, `file: field: expected ...; got ...`.
+    """
+    data, path = read_mapping("arch", name_or_path, ArchError)
+    return parse_arch(data, str(path))
+
+
+def parse_arch(data: object, where: str) -> Arch:
+    """A checked Arch from plain data; `where` names the source in error lines."""
+    try:
+        return Arch.model_validate(data)
+    except ValidationError as error:
+        raise ArchError("\n".join(describe(error, Arch, where))) from None
+
+
+def arch_sha256(arch: Arch) -> str:
+    """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
+
+    The interconnect stays out: nothing that one chip does depends on it, and results of several chips state it. So
+    does encode_once where it is off, for the machine is then the one that earlier results were made on.
+    """
+    data = arch.model_dump(mode="json", exclude={"interconnect"})
+    if not arch.engines.backward.encode_once:
+        del data["engines"]["backward"]["encode_once"]
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_mode(arch: Arch, mode: str) -> Arch:
+    """The same machine with another Backward Engine mode (dense, input_only, output_only, dual)."""
+    data = arch.model_dump()
+    data["engines"]["backward"]["mode"] = mode
+    return parse_arch(data, arch.name)

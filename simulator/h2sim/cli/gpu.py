@@ -1,0 +1,282 @@
+"""`h2sim gpu`: what a training step takes on a GPU, recorded here, imported from a profile, or published."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from h2sim.cli.outputs import STDOUT, check_outputs
+from h2sim.cli.support import NO, IntsType, console, emit, extra, find_network
+from h2sim.errors import GpuTraceError
+from h2sim.io import library
+
+MOST = 1 << 40  # batches, steps: more is a slip of the finger
+LONGEST = 2000  # characters of a line in a trace
+
+
+@click.group()
+def gpu() -> None:
+    """GPU traces: time, energy and memory of a training step per layer and phase, to compare with H2Learn.
+
+    \b
+    Examples:
+      h2sim gpu list
+      h2sim gpu record cifar10 --batch 64 -o mine.json
+      h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine.json
+      h2sim gpu show v100-cifar10
+    """
+
+
+def _device_options(command):
+    positive = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option("--memory-energy", "memory_energy_pj_per_bit", type=positive, metavar="PJ",
+                     help="Of its external memory, per bit; HBM2: 3.97."),
+        click.option("--memory-bandwidth", "memory_bandwidth_bytes_per_s", type=positive, metavar="B/S",
+                     help="Of its external memory, bytes per second."),
+        click.option("--power", "power_w", type=positive, metavar="W", help="The GPU's power limit."),
+        click.option("--area", "area_mm2", type=positive, metavar="MM2", help="The GPU's die."),
+        click.option("--node", "node_nm", type=positive, metavar="NM", help="The GPU's technology."),
+        click.option("--device-name", "name", metavar="NAME", help="[default: as it calls itself]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+_DEVICE = ("name", "node_nm", "area_mm2", "power_w", "memory_bandwidth_bytes_per_s", "memory_energy_pj_per_bit")
+
+
+def _given(options) -> dict:
+    """What the user says of the device."""
+    return {key: options[key] for key in _DEVICE if options[key] is not None}
+
+
+@gpu.command("record")
+@click.argument("network")
+@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
+@click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
+@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
+@click.option("--implementation", type=click.Choice(["vanilla", "fused"]), default="vanilla", show_default=True,
+              help="Timesteps outside, as the source's baseline; or layer by layer.")  # fmt: skip
+@click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
+@click.option(
+    "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
+)
+@click.option("--energy-seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
+              help="How long to measure energy.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(1, os.cpu_count() or 1), default=1, show_default=True, help="With --device cpu."
+)
+@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
+@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
+@_device_options
+def record_(network, output, **options) -> None:
+    """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
+
+    The step: forward over all timesteps, loss, backward, Adam, on synthetic samples. It is timed with marks (per
+    layer and phase) and without; a GPU's energy comes from NVML (extra h2sim[gpu]).
+
+    \b
+    Examples:
+      h2sim gpu record cifar10 --batch 64 -o mine.json
+      h2sim gpu record mnist --implementation fused --repeats 100 --area 815 --node 12 -o mine.csv
+      h2sim gpu record mnist-small --device cpu --batch 8 --repeats 5 -o cpu.json
+    """
+    from h2sim.train.session import prepare_process
+
+    check_outputs(output, reads=(network,))
+    described = find_network(network, options["input_shape"])
+    prepare_process()
+    with extra("gpu"):
+        import torch
+
+        from h2sim.gpu.record import TARGETS, Plan, record
+    plan = Plan(options["warm_up"], options["repeats"], options["energy_seconds"])
+    before = torch.get_num_threads()
+    if options["device"] == "cpu":
+        torch.set_num_threads(options["threads"])
+    try:
+        target = TARGETS[options["device"]]()
+        trace = record(_workload(described, options), _named(target, options), plan, _command(), _say)
+    finally:
+        torch.set_num_threads(before)
+    _write(trace, output)
+
+
+def _workload(described, options):
+    from h2sim.gpu.step import Workload
+    from h2sim.train.lif import Neuron
+
+    neuron = Neuron.from_meta({**Neuron().to_meta(), **(described.neuron or {})})
+    return Workload(
+        name=described.name,
+        layers=described.layers,
+        neuron=neuron,
+        timesteps=options["timesteps"] or described.timesteps,
+        batch=options["batch"],
+        implementation=options["implementation"],
+        seed=options["seed"],
+    )
+
+
+def _named(target, options):
+    """The target with what the user says of the device."""
+    from dataclasses import replace
+
+    from h2sim.gpu.trace import device_of
+
+    return replace(target, device=device_of({**target.device.model_dump(), **_given(options)}, "gpu record"))
+
+
+def _command() -> str | None:
+    """What was typed, so that it can be typed again: arguments, and the options that were given; None if too long."""
+    context = click.get_current_context()
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        value = context.params[parameter.name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    typed = " ".join(_quoted(word) for word in words)
+    return typed if len(typed) <= LONGEST else None
+
+
+def _quoted(word: str) -> str:
+    """As a shell reads it, in printable characters."""
+    if word.isprintable():
+        return shlex.quote(word)
+    kept = (c if c.isprintable() and c not in "\\'" else "\\'" if c == "'" else repr(c)[1:-1] for c in word)
+    return f"$'{''.join(kept)}'"
+
+
+def _say(what: str, done: int, total: int) -> None:
+    """Progress on standard error: each tenth of a part."""
+    if done == total or done * 10 // total != (done - 1) * 10 // total:
+        click.echo(f"{what} {done} of {total}", err=True)
+
+
+def _write(trace, output: str) -> None:
+    from h2sim.gpu import write_gpu_trace
+    from h2sim.gpu.files import to_json
+
+    if output == STDOUT:
+        emit(output, to_json(trace))
+    else:
+        write_gpu_trace(Path(output), trace)
+    said = f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
+    click.echo(said, err=output == STDOUT)
+
+
+@gpu.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--network", required=True, help="Whose step the profile is of; names its layers.")
+@click.option("--batch", type=click.IntRange(1, MOST), required=True, help="Samples of one step.")
+@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
+@click.option("--format", "form", type=click.Choice(["chrome", "nsys"]), help="[default: by the file's first bytes]")
+@click.option("--map", "rules", metavar="RULES.yaml", type=click.Path(path_type=Path),
+              help="Rules kernel -> layer and phase, asked first.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, MOST), help="In the profile [default: its ProfilerStep# ranges, or 1].")
+@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
+@click.option("--dataset", default="not said", show_default=True)
+@click.option("--implementation", default="imported", show_default=True)
+@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
+@_device_options
+def import_(file, network, output, **options) -> None:
+    """Read a profile made elsewhere and write its GPU trace: kernels mapped to layers and phases.
+
+    FILE is a Chrome trace of torch.profiler (.json, .json.gz) or an SQLite export of Nsight Systems. Name ranges in
+    the profiled program like layers (record_function or NVTX: conv1, h2sim:conv1:backward, h2sim:loss), or write rules.
+    What cannot be mapped is kept as `unmapped` and named.
+
+    \b
+    Examples:
+      h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine.json
+      h2sim gpu import profile.sqlite --network cifar10 --batch 64 --steps 20 --map rules.yaml -o mine.csv
+    """
+    from h2sim.gpu.importing import Made, import_profile
+    from h2sim.gpu.rules import load_rules
+
+    check_outputs(output, reads=(file, network, *([options["rules"]] if options["rules"] else [])))
+    described = find_network(network, options["input_shape"])
+    inputs = {layer["name"]: tuple(layer["inputs"]) for layer in described.layers}
+    rules = load_rules(options["rules"], inputs) if options["rules"] else ()
+    made = Made(
+        network=described.name,
+        inputs=inputs,
+        batch=options["batch"],
+        timesteps=options["timesteps"] or described.timesteps,
+        dataset=options["dataset"],
+        implementation=options["implementation"],
+        steps=options["steps"],
+        given=_given(options),
+    )
+    trace = import_profile(file, made, rules, options["form"], _command())
+    for note in trace.notes:
+        click.echo(f"note: {note}", err=True)
+    _write(trace, output)
+
+
+@gpu.command("list")
+def list_() -> None:
+    """The shipped GPU traces.
+
+    \b
+    Examples:
+      h2sim gpu list
+    """
+    from h2sim.gpu import load_gpu_trace
+    from h2sim.report.gpu import gpu_traces_table
+
+    gpu_traces_table(console(), {name: load_gpu_trace(name) for name in library.names("GPU trace")})
+
+
+@gpu.command()
+@click.argument("trace")
+def show(trace) -> None:
+    """One GPU TRACE, shipped or a file: times per layer and phase, energy, versions, sources.
+
+    \b
+    Examples:
+      h2sim gpu show v100-cifar10
+      h2sim gpu show mine.csv
+    """
+    from h2sim.gpu import load_gpu_trace
+    from h2sim.report.gpu import gpu_trace_report
+
+    gpu_trace_report(console(), load_gpu_trace(trace))
+
+
+@gpu.command()
+@click.argument("trace")
+@click.option("--network", help="Whose layers the rows must name [default: the one that the trace names].")
+@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
+def check(trace, network, input_shape) -> None:
+    """Whether a GPU TRACE is well formed and its rows name the network's layers; exit status 1 where they do not.
+
+    \b
+    Examples:
+      h2sim gpu check mine.csv
+      h2sim gpu check mine.json --network my-network.yaml
+    """
+    from h2sim.gpu import load_gpu_trace
+
+    found = load_gpu_trace(trace)
+    described = find_network(network or found.network, input_shape)
+    names = [layer["name"] for layer in described.layers]
+    try:
+        found.check_layers(names)
+    except GpuTraceError as error:
+        click.echo(str(error))
+        sys.exit(NO)
+    timed = {row.layer for row in found.rows if row.phase != "other"}
+    missing = [name for name in names if name not in timed] if found.rows else []
+    click.echo(f"{trace}: well formed; {len(found.rows)} rows, {len(timed)} of {len(names)} layers of {described.name}")
+    if missing:
+        click.echo(f"without a row: {', '.join(missing)}")

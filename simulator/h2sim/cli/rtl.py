@@ -1,0 +1,163 @@
+"""`h2sim rtl`: the engines as Verilog, and the co-simulation against them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import NO, Commands, console, emit, extra, fail, progress
+
+ENGINE_NAMES = ("forward", "weight_update", "backward")
+
+
+def _needs_amaranth() -> None:
+    with extra("rtl"):
+        import amaranth  # noqa: F401
+
+
+@click.group(cls=Commands)
+def rtl() -> None:
+    """The engines as synthesisable RTL, and the proof that the simulator counts the same cycles.
+
+    \b
+    Examples:
+      h2sim rtl emit h2learn -o verilog
+      h2sim rtl check --machines 6 --cases 100
+    """
+
+
+@rtl.command("emit")
+@click.argument("arch")
+@click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Where the .v files go.")
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
+@click.option("--operand-bits", default=16, show_default=True, type=click.IntRange(2, 32), help="Integer operands.")
+@click.option("--sum-bits", default=24, show_default=True, type=click.IntRange(4, 40), help="LUT entries and sums.")
+@click.option("--kernel", default=3, show_default=True, type=click.IntRange(1, 11), help="Largest kernel of BE.")
+def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
+    """Write the engines of ARCH as Verilog: DIR/ENGINE_engine.v and one file per unit.
+
+    The data path is integer, pipelined as the arch file's latencies say. Memories for partial sums and neuron states
+    are inferred. Engines with more port bits than a top module can have get their operand buffers as black boxes.
+
+    \b
+    Examples:
+      h2sim rtl emit h2learn -o verilog
+      h2sim rtl emit mine.yaml -o verilog --engine backward --operand-bits 8
+    """
+    import h2sim
+    from h2sim.io.files import write_text
+
+    _needs_amaranth()
+    from h2sim.rtl.design import verilog_modules
+    from h2sim.rtl.parameters import Widths, of_engine
+
+    machine, widths = h2sim.load_arch(arch), Widths(operand_bits, sum_bits)
+    parameters = [of_engine(machine, name, widths, (kernel, kernel)) for name in engine or ENGINE_NAMES]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with progress("emitting") as report:
+        for done, each in enumerate(parameters):
+
+            def module_begun(module: str, done: int = done) -> None:
+                report(module, done, len(parameters))
+
+            for name, text in verilog_modules(each, module_begun).items():
+                write_text(Path(folder) / f"{name}.v", text)
+                click.echo(f"{Path(folder) / name}.v  {text.count(chr(10)):,} lines")
+
+
+@rtl.command("check")
+@click.option("--arch", default="h2learn", show_default=True, help="What is not drawn at random comes from it.")
+@click.option("--machines", default=6, show_default=True, type=click.IntRange(1, 10_000), help="Random small machines.")
+@click.option("--cases", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Layers per machine.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of machines and layers.")
+@click.option("--jobs", default=os.cpu_count() or 1, show_default="processors", type=click.IntRange(1, 256))
+@click.option("--simulator", type=click.Choice(["verilator", "amaranth"]), help="Default: Verilator where it is.")
+@click.option("--mutations", is_flag=True, help="Then change the simulator and see that the check notices.")
+@click.option("--record", metavar="FILE", help="Write a Markdown record ('-': stdout).")
+def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> None:
+    """Run random layers on the RTL and compare cycles, fill and every value with the simulator's engines.
+
+    Each machine is one engine of random size and pipeline depths; layers have random shapes, strides, edge tiles,
+    sparsities from 0 to 1, adversarial patterns and modes. Exit status 1 if anything differs.
+
+    \b
+    Examples:
+      h2sim rtl check
+      h2sim rtl check --machines 45 --cases 400 --mutations --record rtl-record.md
+      h2sim rtl check --simulator amaranth --machines 3 --cases 4
+    """
+    import h2sim
+
+    check_outputs(record)
+    _needs_amaranth()
+    from h2sim.report.text import rtl_table
+    from h2sim.rtl import campaign
+    from h2sim.rtl.bench import has_verilator
+
+    machine = h2sim.load_arch(arch)
+
+    if simulator == "verilator" and not has_verilator():
+        fail("verilator: expected verilator, g++ and make on the PATH; got none (or: --simulator amaranth)")
+    compiled = simulator != "amaranth" and has_verilator()
+    if mutations and not compiled:
+        fail("--mutations: expected Verilator; got Amaranth's simulator")
+    if not compiled:
+        click.echo("h2sim: Amaranth's simulator: about a second a case", err=True)
+    plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth")
+    with progress("checking") as report:
+        found = campaign.run(machine, plan, mutations, report)
+    rtl_table(console(err=record == "-"), campaign.by_kind(found), found.total.cycles, found.mutations)
+    if record:
+        emit(record, campaign.markdown(found, machine))
+    for line in found.problems[:20]:
+        click.echo(f"h2sim: {line}", err=True)
+    if found.problems:
+        sys.exit(NO)
+
+
+@rtl.command("area")
+@click.argument("arch")
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
+@click.option("--liberty", type=click.Path(exists=True, dir_okay=False), help="Cells to map to; else generic gates.")
+@click.option("--operand-bits", default=16, show_default=True, type=click.IntRange(2, 32))
+@click.option("--sum-bits", default=16, show_default=True, type=click.IntRange(4, 40))
+@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="What a unit is charged.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
+def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file) -> None:
+    """Synthesise the units of ARCH with Yosys: cells of each, and um2 where a Liberty file is named.
+
+    Beside them stands what the energy table charges for such a unit, in floating point.
+
+    \b
+    Examples:
+      h2sim rtl area h2learn
+      h2sim rtl area h2learn --engine backward --liberty cells.lib
+    """
+    import json
+    from dataclasses import asdict
+
+    import h2sim
+
+    check_outputs(json_file)
+    _needs_amaranth()
+    from h2sim.energy.area import unit_um2
+    from h2sim.report.text import unit_area_table
+    from h2sim.rtl.area import UnitArea, unit_areas
+    from h2sim.rtl.parameters import Widths, of_engine
+
+    machine, widths = h2sim.load_arch(arch), Widths(operand_bits, sum_bits)
+    charged = unit_um2(machine, h2sim.load_energy_table(energy_table))
+    rows: list[UnitArea] = []
+    names = engine or ENGINE_NAMES
+    with progress("synthesising") as report:
+        for done, name in enumerate(names):
+            report(name, done, len(names))
+            rows += unit_areas(of_engine(machine, name, widths, (3, 3)), Path(liberty) if liberty else None)
+    unit_area_table(console(err=json_file == "-"), rows, charged)
+    if json_file:
+        table = [{**asdict(row), "table_um2": charged.get(row.module)} for row in rows]
+        emit(json_file, json.dumps(table, indent=1) + "\n")

@@ -1,0 +1,130 @@
+"""What all commands share: errors as one line and exit status 2, output targets, progress, tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h2sim.errors import H2SimError, NetworkError
+from h2sim.io.files import check_writable, write_text
+from h2sim.io.progress import Progress
+
+if TYPE_CHECKING:
+    from h2sim.trace import Network
+
+WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+
+
+class Commands(click.Group):
+    """A group whose commands never end in a traceback: what goes wrong is said in a line or a few."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except H2SimError as error:
+            fail(str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(WRONG_USE)
+        except OSError as error:
+            fail(f"{error.filename or 'system'}: {error.strerror or error}")
+        except MemoryError:
+            fail("out of memory: expected the largest layer to fit; got less memory than it needs")
+        except KeyboardInterrupt:
+            click.echo("h2sim: interrupted; nothing was half-written", err=True)
+            sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports that an extra of the package brings: a missing one is one line that says how to get it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = str(error.name).split(".")[0]
+        if missing == "h2sim":
+            raise
+        fail(f"{missing}: expected the package, it comes with h2sim[{name}] (pip install 'h2sim[{name}]'); got none")
+
+
+def find_network(name: str, input_shape: tuple[int, int, int] | None = None, classes: int | None = None) -> Network:
+    """A network by name, file (.yaml, or a NIR graph in .nir) or notation, for another input or other classes."""
+    from h2sim.trace import load_network
+
+    if name.endswith(".nir"):
+        from h2sim.export import load_nir
+
+        if input_shape or classes:
+            raise NetworkError(f"{name}: expected no other input shape or classes than the graph's own")
+        return load_nir(name)
+    return load_network(name, input_shape, classes)
+
+
+class IntsType(click.ParamType):
+    """Positive integers, one per name: IntsType("C,H,W") reads 3,32,32."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) != len(self.name.split(",")) or not all(p.isdecimal() and int(p) > 0 for p in parts):
+            self.fail(f"expected positive integers {self.name}; got {value!r}", param, ctx)
+        return tuple(int(p) for p in parts)
+
+
+def fail(message: str) -> None:
+    """Every line of the message on standard error, exit status 2."""
+    for line in message.splitlines():
+        click.echo(f"h2sim: {line}", err=True)
+    sys.exit(WRONG_USE)
+
+
+def check_target(target: str | None) -> None:
+    """Raises OutputError now if a file could not be written later; '-' is standard output."""
+    if target and target != "-":
+        check_writable(Path(target))
+
+
+def emit(target: str, text: str) -> None:
+    """Writes text to a file (aside, then renamed) or to standard output ('-')."""
+    if target == "-":
+        click.echo(text, nl=False)
+    else:
+        write_text(Path(target), text)
+
+
+def console(*, err: bool = False):
+    """A rich console: the terminal's width, or 120 columns without colour when piped."""
+    from rich.console import Console
+
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1, which is "the answer is no"
+            raise BrokenPipeError
+
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty():
+        return Ours(stderr=err, markup=False, emoji=False)  # names come from files
+    return Ours(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A progress bar over layers on standard error, only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda layer, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda layer, done, total: bar.update(task, description=f"{what} {layer}", completed=done, total=total)

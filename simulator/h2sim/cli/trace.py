@@ -1,0 +1,208 @@
+"""`h2sim trace`: workload traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import click
+
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import IntsType, Progress, console, find_network, progress
+from h2sim.cli.trace_views import compare, diff, plot
+from h2sim.io import library
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KINDS = ("spikes", "window", "grad")
+
+
+@click.group()
+def trace() -> None:
+    """List, look at, check, compare and synthesise traces.
+
+    \b
+    Examples:
+      h2sim trace list
+      h2sim trace info mnist-digits
+      h2sim trace check my.npz
+      h2sim trace plot mnist-digits --layer conv2
+      h2sim trace diff a.npz b.npz
+      h2sim trace compare mnist-digits --twins both
+      h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz
+    """
+
+
+@trace.command("list")
+def list_() -> None:
+    """Shipped traces, and networks that `trace synth` knows (`h2sim workload list` says more).
+
+    \b
+    Example:
+      h2sim trace list
+    """
+    click.echo("traces:   " + ", ".join(library.names("trace")))
+    click.echo("networks: " + ", ".join(library.names("network")))
+
+
+@trace.command()
+@click.argument("file")
+def info(file: str) -> None:
+    """Spike rate and sparsities of every layer, and where the trace came from.
+
+    \b
+    Example:
+      h2sim trace info mnist-digits
+    """
+    from h2sim.report.text import trace_table
+    from h2sim.trace import layer_table, load_trace
+
+    opened = load_trace(file)
+    trace_table(console(), opened, layer_table(opened))
+
+
+@trace.command()
+@click.argument("file")
+def check(file: str) -> None:
+    """Read every member of a trace; exit status 2 and a line per fault if one is wrong.
+
+    \b
+    Example:
+      h2sim trace check my.npz
+    """
+    from h2sim.trace import load_trace
+
+    opened = load_trace(file)
+    opened.check()
+    values = "with values" if opened.has_values else "masks only"
+    click.echo(f"{file}: ok: {len(opened.meta.layers)} layers, {values}")
+
+
+class SparsityType(click.ParamType):
+    """0.75 for all masks, or spikes=0.9,window=0.8,grad=0.9, or table-3.2."""
+
+    name = "sparsity"
+
+    def convert(self, value, param, ctx):
+        if value == "table-3.2":
+            return value
+        try:
+            if "=" not in value:
+                return dict.fromkeys(KINDS, float(value))
+            given = {k.strip(): float(v) for k, v in (part.split("=", 1) for part in value.split(","))}
+        except ValueError:
+            given = {}
+        if set(given) != set(KINDS):
+            self.fail(f"expected one number or spikes=..,window=..,grad=..; got {value!r}", param, ctx)
+        return given
+
+
+class LayerSparsityType(click.ParamType):
+    """NAME=spikes=..,window=..,grad=.. or NAME=0.75."""
+
+    name = "layer sparsity"
+
+    def convert(self, value, param, ctx):
+        layer, equals, rest = value.partition("=")
+        if not layer or not equals:
+            self.fail(f"expected NAME=0.75 or NAME=spikes=..,window=..,grad=..; got {value!r}", param, ctx)
+        if rest == "table-3.2":
+            self.fail(f"expected numbers for one layer; got {value!r}", param, ctx)
+        return layer, SparsityType().convert(rest, param, ctx)
+
+
+class StructureType(click.ParamType):
+    """silent=0.5,dead=0.2,cluster=3,shared=0.3,channels=0.1, or measured."""
+
+    name = "structure"
+    FIELDS: ClassVar = {"silent": float, "dead": float, "cluster": int, "shared": float, "channels": float}
+
+    def convert(self, value, param, ctx):
+        if value == "measured":
+            return value
+        given = dict(part.partition("=")[::2] for part in value.split(","))
+        try:
+            return {name.strip(): self.FIELDS[name.strip()](text) for name, text in given.items()}
+        except (KeyError, ValueError):
+            self.fail(
+                f"expected silent=..,dead=..,cluster=..,shared=..,channels=.. or measured; got {value!r}", param, ctx
+            )
+
+
+@trace.command()
+@click.argument("network", required=False)
+@click.option("--sparsity", type=SparsityType(), help="Fraction of zeros: one number, per mask, or table-3.2.")
+@click.option("--layer", "layers", type=LayerSparsityType(), multiple=True, help="Of one layer; repeatable.")
+@click.option("--structure", type=StructureType(), help="Silent samples, dead channels, ... [default: none].")
+@click.option("--like", "like_file", metavar="TRACE", help="Network, sizes and the mean of each mask from a trace.")
+@click.option("-o", "--output", metavar="FILE", required=True, help="The trace to write.")
+@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
+@click.option("--batch", type=click.IntRange(1, 65536), help="[default: 4]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
+def synth(network, sparsity, layers, structure, like_file, output, timesteps, batch, seed, input_shape) -> None:
+    """Write a trace of synthetic masks for NETWORK, or --like a real trace; it is marked as synthetic.
+
+    NETWORK is a shipped network, a network file, or the notation itself. Real masks are not independent bits, the
+    default: --structure adds silent=S (share of samples without gradient), dead=D (share of channels), cluster=K
+    (positions), shared=R (share of the variance that all channels and timesteps have in common) and channels=V (share
+    that is a channel's own), or, with --like, `measured`. `h2sim trace compare --twins both` shows what that makes of
+    cycles. --sparsity table-3.2 takes what the source reports of its networks.
+
+    \b
+    Examples:
+      h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz
+      h2sim trace synth cifar10 --sparsity spikes=0.9,window=0.8,grad=0.9 --structure silent=0.5,cluster=3 -o c.npz
+      h2sim trace synth 32C3-AP2-10FC --input-shape 1,28,28 --sparsity 0.75 --layer conv1=0.5 -o small.npz
+      h2sim trace synth --like mnist-digits --structure measured -o twin.npz
+    """
+    from h2sim.trace import like, load_trace, write_trace
+
+    check_outputs(output, reads=[like_file] if like_file else [])
+    if like_file:
+        if network or sparsity or layers or timesteps or batch or input_shape:
+            raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")
+        meta, members = like(load_trace(like_file), seed, _structure(structure, measurable=True))
+    else:
+        meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch or 4, seed, input_shape)
+    with progress("drawing") as report:
+        write_trace(output, meta, _reported(members, [layer["name"] for layer in meta["layers"]], report))
+    click.echo(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
+
+
+def _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape):
+    from h2sim.trace import Sparsity, reported_sparsity, synthesise
+
+    if not network or not sparsity:
+        raise click.UsageError("expected NETWORK and --sparsity, or --like TRACE")
+    described = find_network(network, input_shape)
+    every, own = reported_sparsity(described) if sparsity == "table-3.2" else (Sparsity(**sparsity), {})
+    own |= {name: Sparsity(**given) for name, given in layers}
+    steps = timesteps or described.timesteps
+    return synthesise(described, steps, batch, every, seed, layers=own, structure=_structure(structure, False))
+
+
+def _reported(
+    members: Iterator[tuple[str, np.ndarray]], layers: Sequence[str], report: Progress
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same members; each is reported under its layer's name before it is handed on."""
+    for name, array in members:
+        layer = name.rpartition(".")[0]
+        report(layer, layers.index(layer) + 1 if layer in layers else 0, len(layers))
+        yield name, array
+
+
+def _structure(given, measurable: bool):
+    from h2sim.trace import Structure
+
+    if given == "measured" and not measurable:
+        raise click.UsageError("--structure measured needs --like TRACE, to measure it in")
+    if given is None or given == "measured":
+        return given
+    long = {"silent": "silent_samples", "dead": "dead_channels", "cluster": "cluster_positions"}
+    return Structure(**{long.get(name, name): value for name, value in given.items()})
+
+
+for command in (plot, diff, compare):
+    trace.add_command(command)

@@ -1,0 +1,270 @@
+"""Results side by side: an h2sim result as a Measurement, and the ratios of two Measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from h2sim.activity import Phase
+from h2sim.compare.measurement import Measurement, Part
+from h2sim.errors import ComparisonError, at
+from h2sim.io.faults import describe
+from h2sim.io.strict import Frozen, Name
+
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
+Cycles = Annotated[int, Field(strict=True, ge=0, le=1 << 62)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
+
+
+class _Workload(Frozen):
+    network: Name
+    source: str
+    sha256: str
+
+
+class _Name(Frozen):
+    name: Name
+
+
+class _Table(_Name):
+    node_nm: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)] | None = None
+
+
+class _Batch(Frozen):
+    sub_batches: AtLeastOne
+    cycles: Cycles
+
+
+class _Step(Frozen):
+    steady_cycles: Cycles
+    first_cycles: Cycles
+    samples: AtLeastOne
+    clock_hz: AtLeastOne
+    energy_j: Amount
+    batch: _Batch | None = None
+
+
+class _EngineEnergy(Frozen):
+    leakage: Amount
+
+
+class _Engine(Frozen):
+    compute_cycles: Cycles
+    fill_cycles: Cycles
+    energy_j: _EngineEnergy
+
+
+class _Stalls(Frozen):
+    memory_read: Cycles
+    memory_write: Cycles
+
+
+class _Layer(Frozen):
+    layer: Name
+    phase: Phase
+    start_cycle: Cycles
+    end_cycle: Cycles
+    compute_cycles: Cycles
+    fill_cycles: Cycles
+    stall_cycles: _Stalls
+    energy_pj: dict[str, Amount]
+
+
+class _Area(Frozen):
+    total: Amount
+
+
+class _Document(Frozen):
+    schema_: Annotated[Literal["h2sim-result"], Field(alias="schema")]
+    version: Literal[1]
+    arch: _Name
+    workload: _Workload
+    energy_table: _Table
+    step: _Step
+    engines: dict[str, _Engine]
+    layers: Annotated[list[_Layer], Field(min_length=1)]
+    area_um2: _Area
+
+
+def load_result(path: str | Path) -> dict[str, Any]:
+    """The h2sim-result document of a file that `h2sim run --json` wrote. Raises ComparisonError."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ComparisonError(f"{path}: cannot be read: {fault.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ComparisonError(at(str(path), "file", "an h2sim-result document (h2sim run --json)", "no JSON")) from None
+    if not isinstance(data, dict):
+        raise ComparisonError(at(str(path), "top level", "an h2sim-result document", type(data).__name__))
+    return data
+
+
+def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False) -> Measurement:
+    """An h2sim-result document as a Measurement.
+
+    Training: a batch group with its weight update, as a GPU's step has one; `steady` takes the steady state of one
+    sub-batch instead, and so does a document that says nothing of batch groups. Inference: the first sub-batch, its
+    latency. A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for
+    other layers, and its energy holds the leakage of that time. Raises ComparisonError with a line per fault.
+    """
+    try:
+        found = _Document.model_validate(document)
+    except ValidationError as error:
+        raise ComparisonError("\n".join(describe(error, _Document, where))) from None
+    _check_whole(found, where)
+    step, phases = found.step, tuple(dict.fromkeys(layer.phase for layer in found.layers))
+    sub_batches, cycles = 1, step.steady_cycles
+    if phases == ("forward",):
+        cycles = step.first_cycles
+    elif step.batch and not steady:
+        sub_batches, cycles = step.batch.sub_batches, step.batch.cycles
+    leakage_j = math.fsum(engine.energy_j.leakage for engine in found.engines.values())
+    waiting = (cycles - sub_batches * step.steady_cycles) / step.steady_cycles if step.steady_cycles else 0.0
+    notes = ("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()
+    return Measurement(
+        system=found.arch.name,
+        kind="simulated",
+        network=found.workload.network,
+        samples=step.samples * sub_batches,
+        seconds=cycles / step.clock_hz,
+        energy_j=sub_batches * step.energy_j + waiting * leakage_j,
+        area_mm2=found.area_um2.total / 1e6,
+        node_nm=found.energy_table.node_nm,
+        phases=phases,
+        parts=tuple(_part(layer, step.clock_hz, sub_batches) for layer in found.layers),
+        assumptions=notes,
+    )
+
+
+def _check_whole(found: _Document, where: str) -> None:
+    """Raises ComparisonError where rows are missing, whose step would pass for theirs, or cycles do not add up."""
+    for field in ("compute_cycles", "fill_cycles"):
+        engines = sum(getattr(engine, field) for engine in found.engines.values())
+        rows = sum(getattr(layer, field) for layer in found.layers)
+        if rows != engines:
+            wanted = f"all rows of the step, with the {engines} {field} of its engines (h2sim run without --layer)"
+            raise ComparisonError(at(where, "layers", wanted, rows))
+    step, batch = found.step, found.step.batch
+    if batch and batch.cycles < step.first_cycles + (batch.sub_batches - 1) * step.steady_cycles:
+        wanted = "at least step.first_cycles and step.steady_cycles of all other sub-batches"
+        raise ComparisonError(at(where, "step.batch.cycles", wanted, batch.cycles))
+
+
+def _part(layer: _Layer, clock_hz: int, sub_batches: int) -> Part:
+    stalls = layer.stall_cycles
+    cycles = layer.compute_cycles + layer.fill_cycles + stalls.memory_read + stalls.memory_write
+    row, leakage_pj = layer.end_cycle - layer.start_cycle, layer.energy_pj.get("leakage", 0.0)
+    waited_pj = leakage_pj * (row - cycles) / row if row > cycles else 0.0
+    energy = 1e-12 * (math.fsum(layer.energy_pj.values()) - waited_pj)
+    fused = layer.compute_cycles == 0
+    return Part(layer.layer, layer.phase, sub_batches * cycles / clock_hz, sub_batches * energy, fused)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Theirs over ours, per sample: above 1 is in favour of ours. phase None: the whole step.
+
+    fused: the layer runs inside another's time on one of them, so that its own time says nothing.
+    """
+
+    layer: str
+    phase: Phase | None
+    ours_seconds: float
+    theirs_seconds: float
+    ours_energy_j: float | None
+    theirs_energy_j: float | None
+    fused: bool = False
+
+    @property
+    def speedup(self) -> float | None:
+        """Their time over ours; None where ours takes none, or one is fused."""
+        return self.theirs_seconds / self.ours_seconds if self.ours_seconds and not self.fused else None
+
+    @property
+    def energy_saving(self) -> float | None:
+        """Their energy over ours; None where one is unknown."""
+        return self.theirs_energy_j / self.ours_energy_j if self.ours_energy_j and self.theirs_energy_j else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on one network: the step, the phases, the layers that both have."""
+
+    ours: Measurement
+    theirs: Measurement
+    step: Ratio | None
+    phases: tuple[Ratio, ...]
+    layers: tuple[Ratio, ...]
+
+    @property
+    def area_saving(self) -> float | None:
+        """Their area over ours; None where one is unknown, or one machine trains and the other does not."""
+        if set(self.ours.phases) != set(self.theirs.phases):
+            return None
+        return self.theirs.area_mm2 / self.ours.area_mm2 if self.ours.area_mm2 and self.theirs.area_mm2 else None
+
+
+def compare(ours: Measurement, theirs: Measurement) -> Comparison:
+    """Per sample: the whole step where both cover the same phases and no layer is left out; every phase and layer that
+    both have.
+
+    Raises ComparisonError for two different networks.
+    """
+    if ours.network != theirs.network:
+        where = f"{ours.system} and {theirs.system}"
+        raise ComparisonError(at(where, "network", f"one, {ours.network}", theirs.network))
+    alike = set(ours.phases) == set(theirs.phases) and not (ours.left_out or theirs.left_out)
+    step = _whole(ours, theirs) if alike else None
+    shared = [(p, q) for p in ours.parts if (q := theirs.part(p.layer, p.phase))]
+    layers = tuple(_ratio(p.layer, p.phase, p, q, ours, theirs) for p, q in shared)
+    phases = tuple(_phase(phase, ours, theirs, shared) for phase in dict.fromkeys(p.phase for p, _ in shared))
+    return Comparison(ours, theirs, step, phases, layers)
+
+
+def _whole(ours: Measurement, theirs: Measurement) -> Ratio:
+    return Ratio(
+        layer="step",
+        phase=None,
+        ours_seconds=ours.seconds_per_sample,
+        theirs_seconds=theirs.seconds_per_sample,
+        ours_energy_j=ours.energy_j_per_sample,
+        theirs_energy_j=theirs.energy_j_per_sample,
+    )
+
+
+def _phase(phase: Phase, ours: Measurement, theirs: Measurement, shared: list[tuple[Part, Part]]) -> Ratio:
+    """The layers of a phase that both have."""
+    pairs = [(p, q) for p, q in shared if p.phase == phase]
+    mine, other = (
+        _together(phase, [pair[side] for pair in pairs], system) for side, system in ((0, ours), (1, theirs))
+    )
+    return _ratio("shared layers", phase, mine, other, ours, theirs)
+
+
+def _together(phase: Phase, parts: list[Part], system: Measurement) -> Part:
+    """These layers one after the other; the system's own step where they are all of it, for its layers may overlap."""
+    if system.phases == (phase,) and len(parts) == len(system.parts):
+        return Part("shared layers", phase, system.seconds, system.energy_j)
+    energies = [p.energy_j for p in parts if p.energy_j is not None]
+    energy = math.fsum(energies) if len(energies) == len(parts) else None
+    return Part("shared layers", phase, math.fsum(p.seconds for p in parts), energy)
+
+
+def _ratio(layer: str, phase: Phase, p: Part, q: Part, ours: Measurement, theirs: Measurement) -> Ratio:
+    def energy(part: Part, samples: int) -> float | None:
+        return None if part.energy_j is None else part.energy_j / samples
+
+    return Ratio(
+        layer=layer,
+        phase=phase,
+        ours_seconds=p.seconds / ours.samples,
+        theirs_seconds=q.seconds / theirs.samples,
+        ours_energy_j=energy(p, ours.samples),
+        theirs_energy_j=energy(q, theirs.samples),
+        fused=p.fused or q.fused,
+    )

@@ -1,0 +1,174 @@
+"""Reads energy tables: whole ones, and variants that extend another by their overrides alone.
+
+`extends: 28nm` takes another table (a shipped name, or a file beside this one) and lays this file's fields over it:
+mappings merge field by field, LUTs by their `entries`, every other list is replaced. `sram: {part: NAME}` takes the
+macros of energy_tables/parts. `scale` (calibrated tables alone) multiplies what came out. Hashes and prices are of the
+resolved table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from h2sim.energy.table import MACRO_COLUMNS, EnergyTable, Scale, Sram, SramPart
+from h2sim.energy.transform import Factors, multiplied
+from h2sim.errors import EnergyTableError, at
+from h2sim.io import library
+from h2sim.io.faults import describe
+from h2sim.io.yamlfile import read_mapping
+
+KIND: library.Kind = "energy table"
+Model = TypeVar("Model", bound=BaseModel)
+PROSE = {"method", "source", "entries"}
+
+
+def load_energy_table(name_or_path: str | Path) -> EnergyTable:
+    """A shipped table (`28nm`, `45nm`, ...) or a table file; EnergyTableError with one line per fault."""
+    data, path = read_mapping(KIND, name_or_path, EnergyTableError)
+    return _resolve(data, str(path), (path.resolve(),))
+
+
+def parse_energy_table(data: object, where: str) -> EnergyTable:
+    """A checked table from plain data; `where` names the source in error lines."""
+    if not isinstance(data, dict):
+        raise EnergyTableError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
+    return _resolve(data, where, (Path(where).resolve(),))
+
+
+def parts_folder() -> Path:
+    """Where the SRAM parts that ship with h2sim lie."""
+    return library.folder(KIND) / "parts"
+
+
+def part_names() -> list[str]:
+    """The SRAM parts that ship with h2sim, sorted."""
+    return sorted(path.stem for path in parts_folder().glob("sram-*.yaml"))
+
+
+def load_sram_part(name: str, where: str = "h2sim", folder: Path = Path()) -> SramPart:
+    """The macros of an SRAM part: a shipped name, or a file (relative to `folder`).
+
+    Raises EnergyTableError; `where` is the table file that asks for it.
+    """
+    path = _beside(folder, name) or parts_folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise EnergyTableError(at(where, "sram.part", f"one of {', '.join(part_names())}, or a file", repr(name)))
+    data, _ = read_mapping(KIND, path, EnergyTableError)
+    return _validated(SramPart, data, str(path))
+
+
+def _resolve(data: dict[str, Any], where: str, chain: tuple[Path, ...]) -> EnergyTable:
+    """The table that `data` describes; `chain` are the files that led here, this one last."""
+    own = dict(data)
+    base = own.pop("extends", None)
+    scale = own.pop("scale", None)
+    merged = own if base is None else _merge(_base(base, where, chain).model_dump(), _checked(own, where), where)
+    part = merged.get("sram")
+    if isinstance(part, dict) and "part" in part:
+        merged = {**merged, "sram": _expand(part, merged.get("node_nm"), where, chain[-1].parent)}
+    table = _validated(EnergyTable, merged, where)
+    return table if scale is None else _scaled(table, scale, where)
+
+
+def _base(name: Any, where: str, chain: tuple[Path, ...]) -> EnergyTable:
+    if not isinstance(name, str):
+        raise EnergyTableError(at(where, "extends", "the name or file of an energy table", repr(name)))
+    path = _beside(chain[-1].parent, name) or library.find(KIND, name)
+    if not path.is_file():
+        known = ", ".join(library.names(KIND))
+        raise EnergyTableError(at(where, "extends", f"one of {known}, or a file", repr(name)))
+    path = path.resolve()
+    if path in chain:
+        circle = " -> ".join(p.name for p in (*chain[chain.index(path) :], path))
+        raise EnergyTableError(at(where, "extends", "a table that does not extend this one", circle))
+    data, _ = read_mapping(KIND, path, EnergyTableError)
+    return _resolve(data, str(path), (*chain, path))
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """A file of that name relative to a folder; None if there is none."""
+    path = folder / name
+    return path if path.is_file() else None
+
+
+def _checked(own: dict[str, Any], where: str) -> dict[str, Any]:
+    """A variant names itself: under its base's name nobody could tell their results apart."""
+    if "name" not in own:
+        raise EnergyTableError(f"{where}: top level: lacks an entry for 'name'")
+    return own
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any], where: str, inside: str = "") -> dict[str, Any]:
+    """`own` over `base`, deep. New numbers need a new method: the base's would tell how the old ones came about."""
+    if inside and "part" in own:
+        return own
+    merged = dict(base)
+    for key, value in own.items():
+        before, field = base.get(key), f"{inside}{key}"
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[key] = _merge(before, value, where, f"{field}.")
+        elif key == "luts" and isinstance(value, list):
+            merged[key] = _merge_luts(before or (), value, where)
+        else:
+            merged[key] = value
+    if "method" in base and "method" not in own and not own.keys() <= PROSE:
+        raise EnergyTableError(f"{where}: {inside}method: expected how the overriding numbers came about; got nothing")
+    return merged
+
+
+def _merge_luts(base: Any, own: list[Any], where: str) -> list[Any]:
+    merged = {lut["entries"]: lut for lut in base}
+    for index, lut in enumerate(own):
+        entries = lut.get("entries") if isinstance(lut, dict) else None
+        if any(entries is not None and isinstance(e, dict) and e.get("entries") == entries for e in own[:index]):
+            raise EnergyTableError(at(where, f"luts.{index}.entries", "each number of entries once", repr(entries)))
+        before = merged.get(entries) if isinstance(entries, int) else None
+        merged[entries if before else f"new {index}"] = _merge(before, lut, where, f"luts.{index}.") if before else lut
+    return list(merged.values())
+
+
+def _expand(entry: dict[str, Any], node_nm: Any, where: str, folder: Path) -> dict[str, Any]:
+    """The fields of the SRAM part that `sram: {part: NAME}` names."""
+    if len(entry) > 1 or not isinstance(entry["part"], str):
+        raise EnergyTableError(at(where, "sram", "a part's name alone, or all fields of the macros", sorted(entry)))
+    part = load_sram_part(entry["part"], where, folder)
+    if part.node_nm != node_nm:
+        wanted = f"macros of {node_nm:g} nm" if isinstance(node_nm, int | float) else "a table with node_nm"
+        raise EnergyTableError(at(where, "sram.part", wanted, f"{entry['part']} of {part.node_nm:g} nm"))
+    return {name: getattr(part, name) for name in Sram.model_fields}
+
+
+def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
+    """Every on-chip energy and area times the table's one factor per quantity; off-chip memory as it is."""
+    if table.kind != "calibrated":
+        raise EnergyTableError(at(where, "scale", "a table of kind calibrated", table.kind))
+    if not isinstance(data, dict):
+        raise EnergyTableError(at(where, "scale", "a mapping of fields", repr(data)))
+    scale = _validated(Scale, data, where, "scale.")
+    factors = Factors(scale.energy, scale.area, scale.energy)
+    note = f"calibrated: energy and leakage x {scale.energy:g}, area x {scale.area:g} ({scale.method})"
+    return EnergyTable.model_validate(multiplied(table.model_dump(), factors, note, with_sram=True))
+
+
+def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str = "") -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise EnergyTableError("\n".join(_faults(error, model, where, inside))) from None
+
+
+def _faults(error: ValidationError, model: type[BaseModel], where: str, inside: str) -> list[str]:
+    """One line per fault; a missing price reads `28nm.yaml: actions: lacks an entry for 'fp16_add'`."""
+    lines = describe(error, model, where)
+    for index, fault in enumerate(error.errors(include_url=False)):
+        if fault["type"] == "missing":
+            *holder, name = fault["loc"]
+            place = inside + ".".join(str(part) for part in holder) or "top level"
+            lacking = MACRO_COLUMNS[name] if isinstance(name, int) else name
+            lines[index] = f"{where}: {place.rstrip('.')}: lacks an entry for {lacking!r}"
+        elif inside:
+            lines[index] = lines[index].replace(f"{where}: ", f"{where}: {inside}", 1)
+    return lines

@@ -1,0 +1,186 @@
+"""Backward Engine (section 3.2.3), fast form: exact cycles of the dual-sparsity convolution from the two masks.
+
+The stepped twin is h2sim.reference.backward; property tests hold the two equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2sim.activity import Actions
+from h2sim.arch.schema import BackwardEngine, Latency, TileSize
+from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
+from h2sim.kernels.backward import conv_cycles
+from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
+
+OPERAND_READ, REGISTER = 1, 1  # pipeline stages of one cycle, as the RTL has them (reports/rtl.md)
+REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
+
+
+def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndarray, window: np.ndarray) -> EngineWork:
+    """Gradient of a convolution to its input neurons.
+
+    grad: packed dm~ of the outputs, uint8 (T*N, ceil(C_out*H_out*W_out / 8)); window: packed ds~ of the inputs,
+    uint8 (T*N, ceil(C_in*H*W / 8)). A mask that the mode ignores is all ones, so one sample, one channel stands
+    for all of them (and its cycles are multiplied back).
+    """
+    uses_grad, uses_window = engine.mode in ("dual", "input_only"), engine.mode in ("dual", "output_only")
+    n_rows = shape.out_channels if uses_grad else 1
+    n_columns = shape.in_channels if uses_window else 1
+    out_positions, in_positions = shape.out_height * shape.out_width, shape.in_height * shape.in_width
+    grad = grad if uses_grad else _all_ones(out_positions, shape.samples if uses_window else 1)
+    window = window if uses_window else _all_ones(in_positions, shape.samples if uses_grad else 1)
+    repeats = shape.samples // grad.shape[0]
+    kind = _counter(engine, tile, shape)
+    geometry = (shape.out_height, shape.out_width, *shape.kernel, *shape.stride, *shape.padding)
+    cycles, events = conv_cycles(
+        np.require(grad, np.uint8, ["C", "W"]),  # one compiled signature, read-only or not
+        np.require(window, np.uint8, ["C", "W"]),
+        (n_rows, n_columns),
+        (shape.in_height, shape.in_width),
+        geometry,
+        (tile.height, tile.width),
+        (engine.rows, engine.columns, engine.parallelism),
+        engine.empty_window_cycles,
+        kind,
+    )
+    row_groups = ceil_div(shape.out_channels, engine.rows)
+    column_groups = ceil_div(shape.in_channels, engine.columns)
+    summed = (cycles.sum(axis=0) * repeats) + shape.samples * engine.tile_sync_cycles
+    per_iteration = np.broadcast_to(summed, (column_groups, summed.shape[1], row_groups)).copy()
+    scale = repeats * (shape.out_channels // n_rows) * (shape.in_channels // n_columns)
+    exposed = _exposed(engine, tile, shape, per_iteration, cycles[:, :, :, -1] + engine.tile_sync_cycles)
+    pairs, empty = int(events[:, 0].sum()) * scale, int(events[:, 1].sum()) * scale
+    dealt = int(events[:, 2].sum()) * repeats * (shape.in_channels // n_columns)
+    return _work(engine, shape, per_iteration, (pairs, empty, dealt), exposed)
+
+
+def _exposed(
+    engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: np.ndarray, last_group: np.ndarray
+) -> int:
+    """Grad's sweep after the array's last cycle; last_group: (samples or 1, column groups or 1, tiles) cycles of the
+    last row group, tile_sync included. Samples pass last timestep first."""
+    blocks = per_iteration.shape[0] * per_iteration.shape[1]
+    steps = np.broadcast_to(last_group, (shape.samples, *per_iteration.shape[:2]))
+    steps = steps.reshape(shape.timesteps, shape.batch, blocks)[::-1].reshape(shape.samples, blocks)
+    tiles = tiles_of(shape.in_height, shape.in_width, tile.height, tile.width)
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), per_iteration.shape[0])
+    return exposed_sweep(per_iteration, np.cumsum(steps, axis=0).T, sweep[:, None])
+
+
+def _work(
+    engine: BackwardEngine, shape: ConvShape, cycles: np.ndarray, events: tuple[int, int, int], exposed: int
+) -> EngineWork:
+    pairs, empty, dealt = events
+    finders = pairs + empty if engine.mode != "dense" else 0
+    pe_array = Actions(
+        fp16_multiply=pairs, fp16_add=pairs, register_access=REGISTERS_PER_PAIR * pairs, priority_encode=finders
+    )
+    acc = Actions(fp16_add=dealt * shape.out_channels)
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=pe_array,
+        acc=acc,
+        useful_operations=pairs,
+        peak_operations=_peak(engine, cycles),
+        neuron_cycles=exposed,
+    )
+
+
+def _all_ones(positions: int, samples: int) -> np.ndarray:
+    return np.broadcast_to(np.packbits(np.ones(positions, np.uint8)), (samples, ceil_div(positions, 8)))
+
+
+def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> np.ndarray:
+    """An empty array of the narrowest dtype that holds the most cycles one PE can spend on one tile."""
+    (kh, kw), (sh, sw) = shape.kernel, shape.stride
+    feeds = max(engine.empty_window_cycles, ceil_div(kh, sh) * ceil_div(kw, sw))
+    most = feeds * ceil_div(tile.height * tile.width, engine.parallelism)
+    for dtype in (np.uint8, np.uint16):
+        if most <= np.iinfo(dtype).max:
+            return np.empty(0, dtype)
+    return np.empty(0, np.int64)
+
+
+def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
+    """Gradient of a fully connected layer to its inputs: dense, finders off."""
+    groups = ceil_div(shape.in_features, engine.columns), ceil_div(shape.out_features, engine.rows)
+    cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
+    macs = shape.samples * shape.in_features * shape.out_features
+    pe_array = Actions(fp16_multiply=macs, register_access=2 * macs)
+    lanes = np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
+    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (groups[0], 1)), lanes)
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=pe_array,
+        acc=Actions(fp16_add=macs),
+        useful_operations=macs,
+        peak_operations=_peak(engine, cycles),
+        neuron_cycles=exposed,
+    )
+
+
+def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape, steps: int = 1) -> EngineWork:
+    """Encoding layer, forward: a dense convolution of an analog input, once per timestep of `shape`; Soma sweeps every
+    current `steps` times (encode_once: shape has one timestep, steps are all)."""
+    cycles, macs = _encode_cycles(engine, tile, shape)
+    acc = Actions(fp16_add=shape.samples * shape.out_height * shape.out_width * shape.out_channels * shape.in_channels)
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), cycles.shape[0])
+    per_sample = cycles[:, :, -1].reshape(-1, 1) // shape.samples
+    exposed = exposed_sweep(cycles, per_sample * np.arange(1, shape.samples + 1), steps * sweep[:, None])
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=_mac_actions(macs),
+        acc=acc,
+        useful_operations=macs,
+        peak_operations=_peak(engine, cycles),
+        neuron_cycles=exposed,
+    )
+
+
+def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
+    """Encoding layer, weight gradient: the same loop with gradients in place of weights."""
+    cycles, macs = _encode_cycles(engine, tile, shape)
+    weights = shape.kernel[0] * shape.kernel[1] * shape.in_channels * shape.out_channels
+    acc = Actions(fp16_add=shape.samples * cycles.shape[1] * weights)
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=_mac_actions(macs),
+        acc=acc,
+        useful_operations=macs,
+        peak_operations=_peak(engine, cycles),
+    )
+
+
+def _encode_cycles(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> tuple[np.ndarray, int]:
+    tiles: list[Tile] = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    offsets = shape.kernel[0] * shape.kernel[1]
+    per_tile = np.array(
+        [ceil_div(t.positions, engine.parallelism) * offsets + engine.tile_sync_cycles for t in tiles], np.int64
+    )
+    groups = ceil_div(shape.out_channels, engine.columns), ceil_div(shape.in_channels, engine.rows)
+    cycles = np.broadcast_to((shape.samples * per_tile)[None, :, None], (groups[0], len(tiles), groups[1])).copy()
+    outputs = shape.samples * shape.out_height * shape.out_width * shape.out_channels
+    return cycles, outputs * shape.in_channels * offsets
+
+
+def _mac_actions(macs: int) -> Actions:
+    return Actions(fp16_multiply=macs, fp16_add=macs, register_access=REGISTERS_PER_PAIR * macs)
+
+
+def _peak(engine: BackwardEngine, cycles: np.ndarray) -> int:
+    return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism
+
+
+def depth_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
+    """Cycles from behind an issued pair to its result (figure 3.6): operand read, multiply, accumulate, a register,
+    Acc tree and partial sum, Grad or Soma (neuron_cycles; 0 without). FC layers fill with just this."""
+    levels = 1 + (engine.rows - 1).bit_length() + 1
+    return OPERAND_READ + latency.fp16_multiply + levels * latency.fp16_add + REGISTER + neuron_cycles
+
+
+def fill_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
+    """Fill of a convolution or encoding layer: the finders before the first pair and the depth behind the last one,
+    less the last tile's sync, which passes at the same time. The sweep comes on top (EngineWork.neuron_cycles)."""
+    return max(0, latency.finder + depth_cycles(engine, latency, neuron_cycles) - engine.tile_sync_cycles)

@@ -1,0 +1,131 @@
+"""Forward Engine (section 3.2.1), fast form: exact cycles and events in closed form.
+
+The stepped twin is h2sim.reference.forward; property tests hold the two equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2sim.activity import Actions
+from h2sim.arch.schema import ForwardEngine, Latency, TileSize
+from h2sim.engines.work import EngineWork, exposed_sweep, programmed_late, sweep_cycles, with_programming
+from h2sim.shapes import ConvShape, FcShape, ceil_div, groups_of, tiles_of
+
+
+def sub_kernels(engine: ForwardEngine, kernel: tuple[int, int]) -> int:
+    """Array rows one input channel takes: the kernel cut into n x v pieces, n sub-LUTs of v spikes each."""
+    return ceil_div(kernel[0], engine.sub_luts) * ceil_div(kernel[1], engine.sub_lut_inputs)
+
+
+def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
+    """LUT-based convolution of spikes: one window per lane, PE and cycle; z cycles to program a weight block."""
+    rows = shape.in_channels * sub_kernels(engine, shape.kernel)
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    positions = np.array([t.positions for t in tiles], np.int64)
+    row_groups, column_groups = ceil_div(rows, engine.rows), ceil_div(shape.out_channels, engine.columns)
+    lanes = ceil_div(shape.samples, engine.parallelism)
+    streaming = np.broadcast_to((lanes * positions)[None, :, None], (column_groups, len(positions), row_groups))
+    program = engine.sub_lut_size if engine.lut else 0
+    hidden = engine.lut and engine.lut_double_buffered
+    cycles = with_programming(streaming, program, hidden)
+    windows = shape.samples * shape.out_height * shape.out_width * shape.out_channels
+    pe_array, acc = _conv_actions(engine, shape, windows, rows, len(positions))
+    slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    used = shape.kernel[0] * (ceil_div(shape.kernel[1], engine.sub_lut_inputs) if engine.lut else shape.kernel[1])
+    peak = _peak(engine, cycles, slots)
+    group = np.tile(positions, column_groups)[:, None]
+    completed = group * np.arange(1, lanes + 1) + (0 if hidden else program)
+    if hidden and row_groups == 1:  # the first iteration begins with the only programming that shows
+        completed[0] += program
+    sweep = np.tile(sweep_cycles(tiles, engine.parallelism), column_groups)[:, None] * _lane_samples(engine, shape)
+    exposed = exposed_sweep(cycles, completed, sweep)
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=pe_array,
+        acc=acc,
+        useful_operations=windows * shape.in_channels * used,
+        peak_operations=peak,
+        neuron_cycles=exposed,
+    )
+
+
+def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> np.ndarray:
+    """Samples in each group of lanes: P, the last one what is left."""
+    return np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
+
+
+def _conv_actions(
+    engine: ForwardEngine, shape: ConvShape, windows: int, rows: int, n_tiles: int
+) -> tuple[Actions, Actions]:
+    """Events of a conv: every value read costs one add, in the PE (sub-LUTs) or in Acc (rows and psum)."""
+    kh, kw = shape.kernel
+    acc_adds = windows * rows
+    if not engine.lut:
+        weights = windows * shape.in_channels * kh * kw
+        return Actions(register_access=weights, fp16_add=weights - acc_adds), Actions(fp16_add=acc_adds)
+    sub_luts = shape.in_channels * kh * ceil_div(kw, engine.sub_lut_inputs)
+    reads, programmed = windows * sub_luts, n_tiles * shape.out_channels * sub_luts
+    z, v = engine.sub_lut_size, engine.sub_lut_inputs
+    pe_array = Actions(lut_read=reads, lut_write=programmed * z, fp16_add=reads - acc_adds)
+    return pe_array, Actions(fp16_add=acc_adds + programmed * (z - 1 - v))
+
+
+def fc_group_features(engine: ForwardEngine) -> int:
+    """Input features whose weights one column of the array holds at a time."""
+    entries = engine.sub_lut_size if engine.lut else 1
+    per_entry = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    return engine.rows * per_entry * entries
+
+
+def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
+    """Fully connected layer: sub-LUTs are weight buffers, one weight (or 0) per sub-LUT, lane and cycle.
+
+    input_spikes: set bits of the (T, N, in) input, which decide how many weights are read.
+    """
+    per_entry = fc_group_features(engine) // (engine.sub_lut_size if engine.lut else 1)
+    groups = groups_of(shape.in_features, fc_group_features(engine))
+    lanes = ceil_div(shape.samples, engine.parallelism)
+    entries = np.array([ceil_div(len(g), per_entry) for g in groups], np.int64)
+    column_groups = ceil_div(shape.out_features, engine.columns)
+    cycles = np.broadcast_to((entries * (1 + lanes))[None, None, :], (column_groups, 1, len(groups))).copy()
+    acc_adds = shape.samples * shape.out_features * sum(_present_rows(engine, len(g)) for g in groups)
+    all_adds = shape.samples * shape.out_features * shape.in_features
+    reads, loads = input_spikes * shape.out_features, shape.in_features * shape.out_features
+    events = dict(lut_read=reads, lut_write=loads) if engine.lut else dict(register_access=reads + loads)
+    pe_array = Actions(fp16_add=all_adds - acc_adds, **events)
+    slots = per_entry // engine.rows
+    completed = entries[-1] * np.arange(2, lanes + 2)
+    exposed = exposed_sweep(cycles, np.tile(completed, (column_groups, 1)), _lane_samples(engine, shape))
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=pe_array,
+        acc=Actions(fp16_add=acc_adds),
+        useful_operations=all_adds,
+        peak_operations=_peak(engine, cycles, slots),
+        neuron_cycles=exposed,
+    )
+
+
+def _present_rows(engine: ForwardEngine, features: int) -> int:
+    """Array rows that send a value to Acc, summed over the entries that `features` weights fill.
+
+    Feature i sits at entry i // (R*m) of slot i % (R*m), m slots in a PE.
+    """
+    slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    full, rest = divmod(features, engine.rows * slots)
+    return full * engine.rows + ceil_div(rest, slots)
+
+
+def _peak(engine: ForwardEngine, cycles: np.ndarray, slots: int) -> int:
+    return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
+
+
+def fill_cycles(engine: ForwardEngine, latency: Latency) -> int:
+    """Depth of the pipeline: LUT read, adders of a PE, Acc tree and partial sum, Soma (figure 3.3).
+
+    A window waits for the last programmed entry (`programmed_late`). Soma's sweep comes on top (neuron_cycles).
+    """
+    inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1
+    return programmed_late(engine, latency) + latency.lut_read + levels * latency.fp16_add + latency.soma

@@ -1,0 +1,94 @@
+"""Weight Update Engine (section 3.2.2), fast form: exact cycles and events in closed form.
+
+The stepped twin is h2sim.reference.weight_update; property tests hold the two equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2sim.activity import Actions
+from h2sim.arch.schema import Latency, TileSize, WeightUpdateEngine
+from h2sim.engines.work import EngineWork, programmed_late
+from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
+
+
+def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
+    """Weight gradient of a convolution: a segment of n*v gradients sits in the LUTs, all spikes pass by it."""
+    v, offsets = engine.sub_lut_inputs, shape.in_channels * shape.kernel[0] * shape.kernel[1]
+    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
+    segments = np.array([t.height * ceil_div(t.width, engine.sub_luts * v) for t in tiles], np.int64)
+    sub_luts_used = sum(t.height * _sub_luts_of_width(engine, t.width) for t in tiles)
+    column_groups = ceil_div(shape.out_channels, engine.columns)
+    passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
+    work, program = ceil_div(offsets, engine.parallelism), engine.sub_lut_size if engine.lut else 0
+    cycles = np.broadcast_to((passes * segments)[None, :, None], (column_groups, len(tiles), 1)).copy()
+    if engine.lut and engine.lut_double_buffered:
+        cycles *= max(work, program)
+        cycles.flat[0] += program
+        cycles.flat[-1] -= max(work, program) - work
+    else:
+        cycles *= program + work
+    segment_sets = shape.samples * shape.out_channels
+    used = segment_sets * sub_luts_used
+    pe_array, acc = _conv_actions(engine, shape, offsets, used, segment_sets * int(segments.sum()))
+    slots = engine.sub_luts if engine.lut else engine.sub_luts * v
+    useful = used * offsets if engine.lut else segment_sets * shape.out_height * shape.out_width * offsets
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=pe_array,
+        acc=acc,
+        useful_operations=useful,
+        peak_operations=_peak(engine, cycles, slots),
+    )
+
+
+def _sub_luts_of_width(engine: WeightUpdateEngine, width: int) -> int:
+    """Sub-LUTs that a tile row of `width` gradients fills, over all its segments."""
+    full, rest = divmod(width, engine.sub_luts * engine.sub_lut_inputs)
+    return full * engine.sub_luts + ceil_div(rest, engine.sub_lut_inputs)
+
+
+def _conv_actions(
+    engine: WeightUpdateEngine, shape: ConvShape, offsets: int, used: int, segments: int
+) -> tuple[Actions, Actions]:
+    """Events: `used` sub-LUTs and `segments` PE loads over all samples, channels and tiles, `offsets` reads each."""
+    acc_adds = segments * offsets
+    if not engine.lut:
+        values = shape.samples * shape.out_channels * shape.out_height * shape.out_width * offsets
+        return Actions(register_access=values, fp16_add=values - acc_adds), Actions(fp16_add=acc_adds)
+    z, v, reads = engine.sub_lut_size, engine.sub_lut_inputs, used * offsets
+    pe_array = Actions(lut_read=reads, lut_write=used * z, fp16_add=reads - acc_adds)
+    return pe_array, Actions(fp16_add=acc_adds + used * (z - 1 - v))
+
+
+def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int) -> EngineWork:
+    """Weight gradient of a fully connected layer: one gradient per PE, sent or not by each input spike.
+
+    input_spikes: set bits of the (T, N, in) input.
+    """
+    column_groups = ceil_div(shape.out_features, engine.columns)
+    passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
+    cycles = np.full((column_groups, 1, 1), passes * (1 + ceil_div(shape.in_features, engine.parallelism)), np.int64)
+    reads, loads = input_spikes * shape.out_features, shape.samples * shape.out_features
+    events = dict(lut_read=reads, lut_write=loads) if engine.lut else dict(register_access=reads + loads)
+    adds = shape.samples * shape.in_features * shape.out_features
+    slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=Actions(**events),
+        acc=Actions(fp16_add=adds),
+        useful_operations=adds,
+        peak_operations=_peak(engine, cycles, slots),
+    )
+
+
+def _peak(engine: WeightUpdateEngine, cycles: np.ndarray, slots: int) -> int:
+    return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
+
+
+def fill_cycles(engine: WeightUpdateEngine, latency: Latency) -> int:
+    """Depth of the pipeline: LUT read, adders of a PE, Acc tree over the timesteps and partial sum (figure 3.4)."""
+    inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
+    levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1
+    return programmed_late(engine, latency) + latency.lut_read + levels * latency.fp16_add

@@ -1,0 +1,64 @@
+"""What the exporter must know of a neuron, whichever library it is from: the plain protocol and the equation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Reset = Literal["zero", "subtract", "none"]
+METHOD = "h2sim_neuron"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronSpec:
+    """One neuron module: v[t] = decay * kept[t-1] + gain * x[t], s[t] = v[t] >= threshold (eq. 2.1-2.3), scalars all.
+
+    kept is v after the reset: v * (1 - s) for 'zero', v - threshold * s for 'subtract', v for 'none'; it starts at 0.
+    A neuron that resets to another value, or leaks towards it, is given in v minus that value.
+
+    fire: s as a differentiable function of v - threshold; its derivative is the surrogate. surrogate: its name.
+    detach_reset: the gradient leaves out the reset path. multi_step: one call takes (T, N, ...), not T calls (N, ...).
+    membrane: for another equation, v (T, N, ...) from x (T, N, ...) and s (T, N, ...); masks are then still exact,
+    and the trace says `"equation": "other"`. notes: what the reader of an export should know.
+
+    A module of your own says what it is by a method `h2sim_neuron`:
+
+        class MyLif(torch.nn.Module):
+            def h2sim_neuron(self):
+                return NeuronSpec(decay=0.5, threshold=1.0, fire=MySpike.apply, surrogate="triangle")
+    """
+
+    decay: float
+    threshold: float
+    fire: Callable[[torch.Tensor], torch.Tensor]
+    reset: Reset = "zero"
+    gain: float = 1.0
+    detach_reset: bool = False
+    multi_step: bool = False
+    surrogate: str = "unnamed"
+    membrane: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equation(self) -> Literal["lif", "other"]:
+        """'lif' if the source's equation holds, else 'other'."""
+        return "lif" if self.membrane is None else "other"
+
+    @property
+    def scale(self) -> float:
+        """How many units of v one unit of the trace's membrane is: the trace holds m = v / gain, driven by x itself.
+
+        Dividing the membrane and not multiplying the weights keeps weights, currents and gradients (dL/dm = dL/dx) as
+        the library has them, and works for a pool or a sum, which has no weight.
+        """
+        return self.gain if self.membrane is None else 1.0
+
+    def __str__(self) -> str:
+        kept = {"zero": "v[t-1] (1 - s[t-1])", "subtract": f"(v[t-1] - {self.threshold:g} s[t-1])", "none": "v[t-1]"}
+        gain = "" if self.gain == 1 else f"{self.gain:g} "
+        if self.membrane is not None:
+            return f"s[t] = v[t] >= {self.threshold:g} with the equation of its class"
+        return f"v[t] = {self.decay:g} {kept[self.reset]} + {gain}x[t], s[t] = v[t] >= {self.threshold:g}"

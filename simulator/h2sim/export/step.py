@@ -1,0 +1,138 @@
+"""A recorded step as (T, N, ...) tensors by module path, and the proof that modules read what others sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from h2sim.errors import ExportError, at
+from h2sim.export.hooks import Recorded
+from h2sim.export.layout import Extent, gradients, values
+from h2sim.export.roles import geometry
+from h2sim.export.structure import INPUT, Node
+
+_RANK = {"conv": 3, "pool": 3, "linear": 1}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A recorded step: modules by path in order of call, what each reads, its extent, and the samples to keep.
+
+    Tensors are (T, N, ...), or (1, N, ...) where one call serves all timesteps; float32, or float64 if the model's are.
+    """
+
+    modules: dict[str, Recorded]
+    reads: dict[str, tuple[str, ...]]
+    extent: Extent
+    batch: int
+
+    def read(self, path: str) -> torch.Tensor:
+        """What a module read."""
+        found = self.modules[path]
+        return self._cut(values(found.reads, self.extent, self._rank(path), self.kind(path)))
+
+    def sent(self, path: str) -> torch.Tensor:
+        """What a module sent."""
+        found = self.modules[path]
+        return self._cut(values(found.sends, self.extent, self._rank(path), self.kind(path)))
+
+    def grad_read(self, path: str) -> torch.Tensor:
+        """dL/d(what a module read)."""
+        found = self.modules[path]
+        return self._cut(gradients(found.reads, self.extent, self._rank(path), self.kind(path)))
+
+    def grad_sent(self, path: str) -> torch.Tensor:
+        """dL/d(what a module sent)."""
+        found = self.modules[path]
+        return self._cut(gradients(found.sends, self.extent, self._rank(path), self.kind(path)))
+
+    def readers(self, path: str) -> list[str]:
+        """The modules that read what a module sends."""
+        return [reader for reader, terms in self.reads.items() if path in terms]
+
+    def kind(self, path: str) -> str:
+        """The module's class."""
+        return type(self.modules[path].module).__name__
+
+    def node(self, path: str) -> Node:
+        """The module as the structure sees it; ExportError for a pool that does not fit its input."""
+        found = self.modules[path]
+        role = found.role.name or ""
+        in_shape, out_shape = self._sample(path, False), self._sample(path, True)
+        spatial = role in ("conv", "pool") and len(in_shape) == 3
+        shapes = geometry(found.module, (in_shape[1], in_shape[2]), path) if spatial else None
+        return Node(
+            name=path, role=role, inputs=self.reads[path], in_shape=in_shape, out_shape=out_shape, geometry=shapes
+        )
+
+    def _sample(self, path: str, output: bool) -> tuple[int, ...]:
+        """Shape of one sample at one timestep."""
+        found, rank = self.modules[path], self._rank(path)
+        shape = tuple((found.sends if output else found.reads)[0].value.shape)
+        if rank is not None:
+            return shape[-rank:]
+        spec = found.role.neuron
+        return shape[2 if spec is not None and spec.multi_step else 1 :]
+
+    def _rank(self, path: str) -> int | None:
+        return _RANK.get(self.modules[path].role.name or "")
+
+    def _cut(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor[:, : self.batch]
+        return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def check_reads(step: Step) -> None:
+    """Raises ExportError where a module did not read what the graph says it reads, or a neuron sent other than spikes.
+
+    A sum may differ by rounding; anything else must be equal, in (C, H, W) order if flattened.
+    """
+    for path, found in step.modules.items():
+        if found.role.neuron is not None:
+            sent = step.sent(path)
+            wrong = (sent != 0) & (sent != 1)
+            if bool(wrong.any()):
+                raise ExportError(at(path, "spikes", "0 or 1", f"{float(sent[wrong][0]):g}"))
+    for path, terms in step.reads.items():
+        if INPUT not in terms:
+            _check_read(step, path, terms)
+
+
+def _check_read(step: Step, path: str, terms: tuple[str, ...]) -> None:
+    read, sent = step.read(path).flatten(2), [step.sent(term).flatten(2) for term in terms]
+    wanted = f"what {' + '.join(terms)} sent"
+    for part in sent:
+        if part.shape[2] != read.shape[2] or part.shape[0] > read.shape[0]:
+            raise ExportError(at(path, "reads", f"{wanted}, {tuple(part.shape)}", tuple(read.shape)))
+    if len(sent) == 1 and torch.equal(read, sent[0].expand_as(read)):
+        return
+    total = torch.stack([part.expand_as(read) for part in sent]).sum(0)
+    slack = torch.zeros_like(total)
+    if len(terms) > 1:
+        eps = torch.finfo(step.modules[path].reads[0].value.dtype).eps
+        slack = 4 * len(terms) * eps * torch.stack([part.expand_as(read).abs() for part in sent]).sum(0)
+    wrong = (read - total).abs() > slack
+    if bool(wrong.any()):
+        got = f"{int(wrong.sum())} of {wrong.numel()} other values: something unseen between them"
+        raise ExportError(at(path, "reads", wanted, got))
+
+
+def network_input(step: Step) -> torch.Tensor:
+    """The network input (T or 1, N, ...) as its readers saw it; ExportError if they saw different ones."""
+    readers = [path for path, terms in step.reads.items() if terms == (INPUT,)]
+    if not readers:
+        raise ExportError(at("model", "network input", "a layer that reads nothing else", "none"))
+    first = step.read(readers[0])
+    for path in readers[1:]:
+        other = step.read(path)
+        same = first.flatten(2).shape[1:] == other.flatten(2).shape[1:]
+        full = max(first.shape[0], other.shape[0])
+        if not same or not torch.equal(_steps(first, full).flatten(2), _steps(other, full).flatten(2)):
+            wanted = f"the network input as {readers[0]!r} reads it"
+            raise ExportError(at(path, "reads", wanted, "other values without gradient: detached, or a second input"))
+    return first[:1] if bool((first == first[:1]).all()) else first
+
+
+def _steps(tensor: torch.Tensor, timesteps: int) -> torch.Tensor:
+    return tensor.expand(timesteps, *tensor.shape[1:])

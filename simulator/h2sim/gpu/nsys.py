@@ -1,0 +1,121 @@
+"""Reads the SQLite files that Nsight Systems exports (`nsys export --type sqlite`)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Hashable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from h2sim.errors import GpuTraceError, at
+from h2sim.gpu.profile import Event, Kind, Profile, Work
+
+KERNELS = "CUPTI_ACTIVITY_KIND_KERNEL"
+COPIES = {"CUPTI_ACTIVITY_KIND_MEMCPY": "memcpy", "CUPTI_ACTIVITY_KIND_MEMSET": "memset"}
+RUNTIME, NVTX, STRINGS, GPUS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds", "TARGET_INFO_GPU"
+RANGE_TYPES = (59, 60)  # push/pop and start/end
+_OP = re.compile(r"(?P<name>.+?), (?:seq = (?P<seq>\d+)|op_id = \d+)")  # as torch.autograd.profiler.emit_nvtx names
+
+
+def read_nsys(path: Path) -> Profile:
+    """The profile in an export; GpuTraceError where it is none or lacks a table or column."""
+    if not path.is_file():
+        raise GpuTraceError(f"{path}: no such file")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            return _profile(database, str(path))
+    except sqlite3.Error as fault:
+        raise GpuTraceError(f"{path}: not a readable SQLite file: {fault}") from None
+
+
+def _profile(database: sqlite3.Connection, where: str) -> Profile:
+    strings = {row["id"]: row["value"] for row in _rows(database, where, STRINGS, ("id", "value"))}
+    kernels = []
+    for row in _rows(database, where, KERNELS, ("start", "end", "correlationId"), ("demangledName", "shortName")):
+        name = strings.get(row.get("demangledName")) or strings.get(row.get("shortName")) or "kernel"
+        kernels.append(Work(name, row["start"], row["end"], _key(row, "globalPid")))
+    for table, name in COPIES.items():
+        if _columns(database, table):
+            rows = _rows(database, where, table, ("start", "end", "correlationId"))
+            kernels += [Work(name, row["start"], row["end"], _key(row, "globalPid")) for row in rows]
+    events: list[Event] = []
+    launches: dict[Hashable, int] = {}
+    for row in _rows(database, where, RUNTIME, ("start", "end", "correlationId", "globalTid"), ("nameId",)):
+        launches.setdefault(_key(row, "globalTid"), len(events))
+        name = strings.get(row.get("nameId"), "launch")
+        events.append(
+            Event(name=name, kind="launch", start_ns=row["start"], end_ns=row["end"], thread=row["globalTid"])
+        )
+    if _columns(database, NVTX):
+        events += _ranges(database, where, strings)
+    return Profile(tuple(kernels), tuple(events), launches, _device(database, where))
+
+
+def _ranges(database: sqlite3.Connection, where: str, strings: dict[int, str]) -> Iterator[Event]:
+    for row in _rows(database, where, NVTX, ("start", "end", "globalTid"), ("text", "textId", "eventType")):
+        text = row.get("text") or strings.get(row.get("textId", -1))
+        if (
+            not text
+            or row.get("eventType") not in (None, *RANGE_TYPES)
+            or row["end"] is None
+            or row["end"] < row["start"]
+        ):
+            continue
+        op = _OP.match(text)
+        sequence = int(op["seq"]) if op and op["seq"] else None
+        kind: Kind = "op" if op or text.startswith(("aten::", "autograd::")) else "range"
+        yield Event(
+            name=op["name"] if op else text,
+            kind=kind,
+            start_ns=row["start"],
+            end_ns=row["end"],
+            thread=row["globalTid"],
+            sequence=sequence,
+        )
+
+
+def _key(row: dict[str, Any], holder: str) -> Hashable:
+    """Correlation ids count per process; a process's number stands above the 24 bits of a thread's."""
+    process = row.get(holder)
+    return (None if process is None else process >> 24, row["correlationId"])
+
+
+def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+
+
+def _rows(
+    database: sqlite3.Connection, where: str, table: str, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """The rows of a table as columns by name, `wanted` and the process's where the export has them."""
+    there = _columns(database, table)
+    if not there:
+        raise GpuTraceError(at(where, "tables", f"a table {table} (nsys export --type sqlite)", "none"))
+    missing = [name for name in needed if name not in there]
+    if missing:
+        raise GpuTraceError(at(where, table, f"a column {missing[0]}", ", ".join(sorted(there))[:80]))
+    columns = [*needed, *(name for name in (*wanted, "globalPid") if name in there and name not in needed)]
+    listed = ", ".join(f'"{name}"' for name in columns)
+    for values in database.execute(f"SELECT {listed} FROM {table} ORDER BY rowid"):
+        row = dict(zip(columns, values, strict=True))
+        _check(row, table, where)
+        yield row
+
+
+def _check(row: dict[str, Any], table: str, where: str) -> None:
+    """Integers where integers stand; only a range may be without an end."""
+    for name in ("start", "end", "correlationId", "globalTid", "globalPid"):
+        open_range = table == NVTX and name == "end" and row.get(name) is None
+        if name in row and type(row[name]) is not int and not open_range:
+            raise GpuTraceError(at(where, f"{table}.{name}", "an integer", repr(row[name])[:40]))
+    if table != NVTX and "end" in row and row["end"] < row["start"]:
+        raise GpuTraceError(at(where, f"{table}.end", f"at least {row['start']}, the start", row["end"]))
+
+
+def _device(database: sqlite3.Connection, where: str) -> str | None:
+    if "name" not in _columns(database, GPUS):
+        return None
+    first = next(_rows(database, where, GPUS, ("name",)), None)
+    return str(first["name"]) if first and first["name"] else None

@@ -1,0 +1,107 @@
+"""Which layer and phase a kernel belongs to where no range says: the user's rules, and what PyTorch's names say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from h2sim.errors import GpuTraceError, at
+from h2sim.gpu.trace import Name, RowPhase, printable
+from h2sim.io.faults import describe
+from h2sim.io.strict import Strict
+from h2sim.io.yamlfile import read_file
+
+# cuDNN's and CUTLASS's names for the kernels of a convolution's two gradients
+_WEIGHT = re.compile(r"wgrad|bwd_?filter|backward_?filter|backward_?weight", re.IGNORECASE)
+_INPUT = re.compile(r"dgrad|bwd_?data|backward_?data|backward_?input", re.IGNORECASE)
+CONV_BACKWARD = re.compile(r"conv\w*_?backward", re.IGNORECASE)
+FC_BACKWARD = re.compile(r"(addmm|mm|bmm|linear|matmul)backward", re.IGNORECASE)
+BACKWARD = re.compile(r"backward|autograd::engine::evaluate_function", re.IGNORECASE)
+PRODUCT = re.compile(r"aten::(mm|bmm|addmm|baddbmm)")
+_LABEL = re.compile(r"(?P<ours>h2sim:)?(?P<layer>.+?)(?::(?P<phase>forward|backward|weight_update|other))?")
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as fault:
+        raise ValueError(f"expected a regular expression; got {text!r}: {fault}") from None
+    return text
+
+
+Regex = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_regex)]
+
+
+class Rule(Strict):
+    """A kernel whose name `kernel` is found in, within an operation or range whose name `op` is found in."""
+
+    kernel: Regex | None = None
+    op: Regex | None = None
+    layer: Name
+    phase: Literal["forward", "backward", "weight_update", "other"] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.kernel is None and self.op is None:
+            raise ValueError("expected kernel, op or both; got neither")
+        return self
+
+    def holds(self, kernel: str, around: list[str]) -> bool:
+        """Whether the rule speaks of this kernel; `around` names what it was launched in."""
+        if self.kernel is not None and not re.search(self.kernel, kernel):
+            return False
+        return self.op is None or any(re.search(self.op, name) for name in around)
+
+
+class _File(Strict):
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+
+
+# what PyTorch itself names and belongs to no layer; asked after the user's rules and the ranges
+OWN_RULES = (
+    Rule(op=r"^Optimizer\.", layer="optimizer", phase="other"),
+    Rule(op=r"^enumerate\(DataLoader\)", layer="data", phase="other"),
+    Rule(op=r"AccumulateGrad", layer="gradient accumulation", phase="other"),
+)
+
+
+def load_rules(path: Path, layers: Collection[str]) -> tuple[Rule, ...]:
+    """The rules of a YAML file, in order; GpuTraceError with a line per fault. `layers` are the network's names."""
+    data = read_file(path, GpuTraceError)
+    try:
+        rules = _File.model_validate(data).rules
+    except ValidationError as error:
+        raise GpuTraceError("\n".join(describe(error, _File, str(path)))) from None
+    for number, rule in enumerate(rules):
+        if rule.phase != "other" and rule.layer not in layers:
+            known = f"a layer of the network ({', '.join(layers)}), or phase other"
+            raise GpuTraceError(at(str(path), f"rules.{number}.layer", known, rule.layer))
+    return rules
+
+
+def read_label(name: str, layers: Collection[str]) -> tuple[str, RowPhase | None] | None:
+    """(layer, phase or None) that a range's name says: `conv1`, `conv1:backward`, `h2sim:conv1`, `h2sim:loss`; or None.
+
+    A name that begins with h2sim: and is no layer's is of phase other.
+    """
+    found = _LABEL.fullmatch(name)
+    if found is None:
+        return None
+    if name.removeprefix("h2sim:") in layers:
+        return name.removeprefix("h2sim:"), None
+    layer, phase = found["layer"], found["phase"]
+    if layer in layers:
+        return layer, phase  # type: ignore[return-value]
+    said = printable(layer)
+    return (said, "other") if found["ours"] and said else None
+
+
+def gradient_of(kernel: str) -> Literal["backward", "weight_update"] | None:
+    """Which gradient a kernel's name says it computes: the input's or the weights'."""
+    if _WEIGHT.search(kernel):
+        return "weight_update"
+    return "backward" if _INPUT.search(kernel) else None

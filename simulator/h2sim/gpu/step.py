@@ -1,0 +1,104 @@
+"""One real training step on a device: forward over all timesteps, loss, backward, Adam; marked or not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from h2sim.errors import GpuTraceError, at
+from h2sim.gpu.clock import Clock, Label, Marks
+from h2sim.gpu.network import IMPLEMENTATIONS, Implementation, Marked, Plain
+from h2sim.train.batches import rate_spikes
+from h2sim.train.lif import Neuron
+from h2sim.train.network import SpikingNetwork
+from h2sim.train.objective import Objective
+from h2sim.train.trainer import with_readout
+
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is trained: the layers of a trace's meta, their neuron, T, N, the order of the loops."""
+
+    name: str
+    layers: tuple[dict[str, Any], ...]
+    neuron: Neuron
+    timesteps: int
+    batch: int
+    implementation: str
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.implementation not in IMPLEMENTATIONS:
+            known = f"one of {', '.join(IMPLEMENTATIONS)}"
+            raise GpuTraceError(at(self.name, "implementation", known, repr(self.implementation)))
+
+
+class TrainingStep:
+    """The step of a workload on a device, again and again on the same synthetic samples.
+
+    The last layer does not fire; the loss is the cross-entropy of its mean current. Samples are uniform noise of the
+    input's shape (rate-coded where the first layer reads spikes); weights start scaled until each layer's current
+    deviates by its threshold, so that neurons fire. The batch is copied to the device in every step. A last layer that
+    is no fc counts each of its values as a class.
+    """
+
+    def __init__(self, workload: Workload, device: str, dtype: torch.dtype = torch.float32) -> None:
+        self.workload, self.device = workload, torch.device(device)
+        generator = torch.Generator().manual_seed(workload.seed)
+        layers = with_readout(list(workload.layers), spikes=False)
+        self.network = SpikingNetwork(layers, workload.neuron, generator).to(self.device, dtype)
+        self.inputs = self._samples(generator).to(dtype)
+        self.labels = torch.randint(0, self.network.classes, (workload.batch,), generator=generator)
+        self.network.normalise(self.inputs.to(self.device), workload.timesteps, max(workload.neuron.threshold, 1e-3))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE)
+        self.objective = Objective()
+        self.run: Implementation = IMPLEMENTATIONS[workload.implementation]
+
+    def _samples(self, generator: torch.Generator) -> torch.Tensor:
+        images = torch.rand((self.workload.batch, *self.network.input_shape), generator=generator)
+        if self.network.reads_analog:
+            return images.unsqueeze(0)
+        return rate_spikes(images, self.workload.timesteps, generator)
+
+    def describe_samples(self) -> str:
+        """What the trace says of its data set."""
+        coding = "" if self.network.reads_analog else ", rate-coded"
+        shape = "x".join(map(str, self.network.input_shape))
+        return f"synthetic: uniform noise of {shape}{coding}, random labels (a dense step costs the same)"
+
+    def gradients(self, ops: Plain) -> torch.Tensor:
+        """Leaves the gradients of the step in .grad; returns the loss."""
+        ops.set("data")
+        inputs, labels = self.inputs.to(self.device), self.labels.to(self.device)
+        ops.set("optimizer")
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self.run(ops, inputs, self.workload.timesteps)
+        ops.set("loss")
+        loss = self.objective.value(output.flatten(2), labels)
+        loss.backward()
+        return loss
+
+    def step(self, ops: Plain | None = None) -> None:
+        """One whole step, with the update."""
+        ops = ops or Plain(self.network)
+        self.gradients(ops)
+        ops.set("optimizer")
+        self.optimizer.step()
+
+    def marked_step(self, clock: Clock) -> tuple[float, dict[Label, float]]:
+        """(seconds of the step, seconds of each layer and phase, which add up to it)."""
+        clock.wait()
+        marks = Marks(clock)
+        self.step(Marked(self.network, marks))
+        return marks.end()
+
+    def check(self) -> None:
+        """Raises GpuTraceError if the weights are no numbers any more: such a step may take another time."""
+        for name, parameter in self.network.named_parameters():
+            if not math.isfinite(float(parameter.detach().sum())):
+                raise GpuTraceError(at(self.workload.name, name, "finite weights after the steps", "NaN or Inf"))

@@ -1,0 +1,209 @@
+"""A GPU trace: what a training step takes on a GPU, per layer and phase; schema h2sim-gpu-trace, version 1.
+
+workloads/gpu/README.md describes the format for people who write one by hand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from h2sim.activity import PHASES, Phase
+from h2sim.compare.measurement import Measurement
+from h2sim.errors import GpuTraceError, at
+from h2sim.gpu.comparable import as_measurement
+from h2sim.io.faults import describe
+from h2sim.io.strict import Name, Strict
+
+SCHEMA: Final = "h2sim-gpu-trace"
+VERSION: Final = 1
+
+RowPhase = Literal["forward", "backward", "weight_update", "other"]
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e15, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=0, le=1 << 53)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,80}$")]
+
+
+class Device(Strict):
+    """What ran the step. power_w: its power limit; memory_*: of the external memory, for taking its power out."""
+
+    name: Name
+    node_nm: Positive | None = None
+    area_mm2: Positive | None = None
+    clock_mhz: Positive | None = None
+    power_w: Positive | None = None
+    memory_bytes: Count | None = None
+    memory_bandwidth_bytes_per_s: Positive | None = None
+    memory_energy_pj_per_bit: Positive | None = None
+
+    @property
+    def full_memory_power_w(self) -> float | None:
+        """Power of the external memory at full bandwidth; None if that is not known."""
+        if self.memory_bandwidth_bytes_per_s is None or self.memory_energy_pj_per_bit is None:
+            return None
+        return self.memory_bandwidth_bytes_per_s * 8 * self.memory_energy_pj_per_bit * 1e-12
+
+
+class _Spread(Strict):
+    """A median with its quartiles, where it is one of several runs."""
+
+    seconds: Amount
+    lower_quartile_seconds: Amount | None = None
+    upper_quartile_seconds: Amount | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.lower_quartile_seconds, self.upper_quartile_seconds
+        if (low is not None and low > self.seconds) or (high is not None and high < self.seconds):
+            raise ValueError(f"expected lower quartile <= seconds <= upper quartile; got {low}, {self.seconds}, {high}")
+        return self
+
+
+class Step(_Spread):
+    """The whole step. marked_seconds: the median with a mark at each layer and phase, of which the rows are."""
+
+    seconds: Positive
+    marked_seconds: Positive | None = None
+    repeats: AtLeastOne | None = None
+    warm_up: Count | None = None
+
+    @property
+    def marks_overhead(self) -> float | None:
+        """By what share the marks make the step longer; None where there are none."""
+        return None if self.marked_seconds is None else self.marked_seconds / self.seconds - 1
+
+
+class Row(_Spread):
+    """One layer in one phase, of all samples; phase `other`: what is no layer's (loss, optimizer, data, unmapped)."""
+
+    layer: Name
+    phase: RowPhase
+    kernels: Count | None = None
+    energy_j: Amount | None = None
+
+
+class Energy(Strict):
+    """Energy of the step as measured, external memory included. above_idle_joules: less what an idle GPU takes.
+
+    memory_busy_share: mean share of the time in which the external memory was read or written (NVML).
+    """
+
+    method: Name
+    joules: Positive
+    above_idle_joules: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    idle_w: Amount | None = None
+    measured_seconds: Positive | None = None
+    measured_steps: AtLeastOne | None = None
+    memory_busy_share: Share | None = None
+
+
+class GpuTrace(Strict):
+    """Times and energy of `samples` samples. covers: one training step, or an epoch of many.
+
+    sources: where single fields come from, by their dotted names; every field of a published trace is somebody's claim.
+    """
+
+    schema_name: Literal["h2sim-gpu-trace"] = Field(alias="schema")
+    version: Literal[1]
+    origin: Literal["measured", "imported", "published"]
+    network: Name
+    dataset: Name
+    samples: AtLeastOne
+    covers: Literal["step", "epoch"] = "step"
+    batch: AtLeastOne | None = None
+    timesteps: AtLeastOne | None = None
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] = PHASES
+    implementation: Name
+    device: Device
+    step: Step
+    rows: tuple[Row, ...] = ()
+    energy: Energy | None = None
+    peak_memory_bytes: Count | None = None
+    software: dict[Key, Name] = Field(default={})
+    command: Name | None = None
+    sources: dict[Key, Name] = Field(default={})
+    notes: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        keys = [(row.layer, row.phase) for row in self.rows]
+        if len(set(keys)) < len(keys):
+            twice = Counter(keys).most_common(1)[0][0]
+            raise ValueError(f"rows: expected each layer and phase once; got {' '.join(twice)} again")
+        if len(set(self.phases)) < len(self.phases):
+            raise ValueError(f"phases: expected each phase once; got {', '.join(self.phases)}")
+        stray = next((row for row in self.rows if row.phase not in (*self.phases, "other")), None)
+        if stray:
+            raise ValueError(f"rows: expected the phases {', '.join(self.phases)}, other; got {stray.phase}")
+        if self.covers == "step" and self.batch not in (None, self.samples):
+            raise ValueError(f"samples: expected {self.batch}, the batch of the one step; got {self.samples}")
+        if self.origin == "published" and "step.seconds" not in self.sources:
+            raise ValueError("sources: expected an entry step.seconds, for it is published; got none")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data as JSON holds it; fields that are None or empty are left out."""
+        return _without_nothing(self.model_dump(by_alias=True, mode="json"))
+
+    def check_layers(self, layers: Collection[str]) -> None:
+        """Raises GpuTraceError, a line per fault, where a row of a layer's phase names none of `layers`."""
+        wrong = {row.layer for row in self.rows if row.phase != "other"} - set(layers)
+        where = f"GPU trace of {self.network}"
+        if wrong:
+            known = f"a layer of the network ({', '.join(layers)})"
+            raise GpuTraceError("\n".join(at(where, "rows.layer", known, name) for name in sorted(wrong)))
+
+    def to_measurement(self, layers: Collection[str] | None = None) -> Measurement:
+        """This trace in the words that all systems share; energy without the external memory where that is known.
+
+        `layers` are the network's names, if the rows shall be checked against them (GpuTraceError).
+        """
+        if layers is not None:
+            self.check_layers(layers)
+        return as_measurement(self)
+
+
+def _without_nothing(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nothing(held) for key, held in value.items() if held not in (None, {}, [])}
+    return [_without_nothing(held) for held in value] if isinstance(value, list) else value
+
+
+def parse_gpu_trace(data: object, where: str) -> GpuTrace:
+    """A checked GPU trace from plain data; `where` names the source in error lines (GpuTraceError)."""
+    if not isinstance(data, dict):
+        raise GpuTraceError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
+    schema, version = data.get("schema"), data.get("version")
+    if schema != SCHEMA or type(version) is not int or version != VERSION:
+        got = f"{schema!r} version {version!r}"
+        raise GpuTraceError(at(where, "schema", f"{SCHEMA!r} version {VERSION}", got[:80]))
+    with checked(where, GpuTrace):
+        return GpuTrace.model_validate(data)
+
+
+def device_of(fields: dict[str, Any], where: str) -> Device:
+    """A checked device; GpuTraceError names `where` and the field."""
+    with checked(f"{where}: device", Device):
+        return Device.model_validate(fields)
+
+
+@contextmanager
+def checked(where: str, model: type[BaseModel] = GpuTrace) -> Iterator[None]:
+    """Around what is built of a user's words and numbers: GpuTraceError with a line per fault instead of pydantic's."""
+    try:
+        yield
+    except ValidationError as error:
+        raise GpuTraceError("\n".join(describe(error, model, where))) from None
+
+
+def printable(name: str, most: int = 60) -> str:
+    """A foreign name in one line of at most so many characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in name).strip()
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."

@@ -1,0 +1,46 @@
+"""Finds the files that ship with h2sim by name: arch files, energy tables, networks and traces.
+
+In a checkout they are read in place from the top-level folders; a wheel carries copies in h2sim/data.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace"]
+
+PACKAGE = Path(__file__).parents[1]
+_FOLDERS: dict[Kind, tuple[str, str]] = {
+    "arch": ("archconfigs", ".yaml"),
+    "energy table": ("energy_tables", ".yaml"),
+    "network": ("workloads/networks", ".yaml"),
+    "trace": ("workloads/traces", ".npz"),
+    "sparsity": ("workloads", ".yaml"),
+    "GPU trace": ("workloads/gpu", ".json"),
+}
+
+
+def data_root() -> Path:
+    """The folder that holds archconfigs, energy_tables and workloads: the checkout's top, or h2sim/data of a wheel."""
+    checkout = PACKAGE.parents[1]
+    in_place = PACKAGE.parent.name == "simulator" and (checkout / "archconfigs").is_dir()
+    return checkout if in_place else PACKAGE / "data"
+
+
+def folder(kind: Kind) -> Path:
+    """Where the shipped files of a kind lie."""
+    return data_root() / _FOLDERS[kind][0]
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of the shipped files of a kind, sorted."""
+    return sorted(p.stem for p in folder(kind).glob(f"*{_FOLDERS[kind][1]}"))
+
+
+def find(kind: Kind, name_or_path: str) -> Path:
+    """The path of a shipped file by its name; anything else is taken as a path (which may not exist)."""
+    shipped = folder(kind) / f"{name_or_path}{_FOLDERS[kind][1]}"
+    if "/" not in name_or_path and shipped.is_file() and not Path(name_or_path).is_file():
+        return shipped
+    return Path(name_or_path)

@@ -1,0 +1,48 @@
+"""What every file that users write is checked with: the strict base of its model, and one line of printable text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """A frozen model whose copies are checked as files are; keys that it does not know are passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with the fields in `update` changed, and checked. Raises pydantic.ValidationError."""
+        if not update:
+            return super().model_copy(deep=deep)
+        unknown = [name for name in update if name not in type(self).model_fields]
+        if unknown:
+            raise KeyError(f"{type(self).__name__} has no field {unknown[0]!r}")
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self).model_validate({**kept, **update})
+
+
+class Strict(Frozen):
+    """A Frozen model that refuses unknown fields: what people write by hand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def one_line(text: str) -> str:
+    """The text itself; ValueError unless it is one line of printable characters."""
+    if not text.isprintable():
+        raise ValueError(f"expected one line of printable text; got {text[:40]!r}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"expected one line of printable text; got {text[:40]!r}")
+    return one_line(text)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Line = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]  # may be empty
+Name = Annotated[str, Field(strict=True, max_length=2000), AfterValidator(_name)]  # may not

@@ -1,0 +1,165 @@
+"""Jobs of the backward pass: Backward Engine and Grad. A row named after layer l+1 gives the gradient of layer l."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2sim.activity import Actions
+from h2sim.arch.schema import Arch
+from h2sim.engines import backward
+from h2sim.engines.work import EngineWork
+from h2sim.memory.job import Job
+from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
+from h2sim.pipeline.geometry import NeuronTiles, by_group, positions, widths
+from h2sim.shapes import ConvShape, tiles_of
+from h2sim.trace import Layer
+from h2sim.trace.graph import Graph
+from h2sim.trace.maps import Maps
+
+
+def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None:
+    """The job that carries the gradient through one layer to its inputs; None where nothing is to be computed.
+
+    The layer that reads the network input has none; an `add` has one only if it completes a spiking input.
+    """
+    if layer.kind in ("conv", "fc"):
+        if layer.inputs[0] == "input":
+            return None
+        return _conv(arch, graph, maps, layer) if layer.kind == "conv" else _fc(arch, graph, maps, layer)
+    if layer.kind in ("pool", "add"):
+        names = [n for n in graph.completed_by(layer) if n != "input"]
+        return _grad_only(arch, graph, maps, layer, names) if names else None
+    return None
+
+
+def _target(
+    arch: Arch, graph: Graph, maps: Maps, layer: Layer, name: str, columns: int
+) -> tuple[NeuronTiles, np.ndarray, np.ndarray, Actions]:
+    """The input neurons, the bytes read beside the operands, the bytes written, and Grad's work.
+
+    The completing job reads s, ds~, compressed m and the other consumers' parts, and writes dm and dm~; another
+    job reads only ds~ for its finders and leaves its part of ds, 2 B a neuron.
+    """
+    neurons = NeuronTiles.of(
+        graph.samples,
+        graph.chw(name),
+        columns,
+        arch.tile,
+        maps.in_tiles(name, "window", arch.tile.size),
+    )
+    if name not in graph.completed_by(layer):
+        return neurons, neurons.mask(), neurons.values(), Actions()
+    reads = neurons.state() + neurons.values() * graph.other_parts(name, layer)
+    grad = Actions(grad_element=int(neurons.neurons.sum()))
+    return neurons, reads, neurons.values() + neurons.mask(), grad
+
+
+def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, grad: Actions, fill: int) -> Job:
+    return Job(
+        layer=layer.name,
+        phase="backward",
+        engine="backward",
+        side="backward",
+        cycles=work.iteration_cycles,
+        fill_cycles=fill,
+        traffic=traffic,
+        pe_array=work.pe_array,
+        acc=work.acc,
+        neuron=grad,
+        useful_operations=work.useful_operations,
+        peak_operations=work.peak_operations,
+        after=graph.gradient_ready(layer),
+    )
+
+
+def _be_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
+    b = arch.engines.backward.buffers
+    return stationary.traffic(
+        ("gradients", b.gradients), ("weights", b.weights), ("psum", b.psum), ("state", b.state), ("output", b.output)
+    )
+
+
+def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
+    engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
+    work = backward.conv(
+        engine, arch.tile, shape, maps.packed(layer.name, "grad"), maps.packed(layer.inputs[0], "window")
+    )
+    neurons, state, results, grad = _target(arch, graph, maps, layer, layer.inputs[0], engine.columns)
+    channels = widths(shape.out_channels, engine.rows)
+    block = channels * shape.kernel[0] * shape.kernel[1]
+    valid = work.acc.fp16_add // shape.out_channels  # only valid outputs have partial sums to add to
+    stationary = OutputStationary(
+        operands=_operands(arch, maps, layer, shape, channels),
+        weights=VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
+        psums=neurons.values(),
+        state=state,
+        results=results,
+        psum_updates=VALUE_BYTES * valid * len(channels),
+    )
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
+    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
+
+
+def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, channels: np.ndarray) -> np.ndarray:
+    """Bytes (tiles, row groups) of dm and dm~ with halo; with dm_compressed only the non-zero dm travel."""
+    tiles = tiles_of(shape.in_height, shape.in_width, arch.tile.height, arch.tile.width)
+    regions = [shape.output_region(t) for t in tiles]
+    elements = shape.samples * positions(regions)[:, None] * channels[None, :]
+    if not arch.engines.backward.dm_compressed:
+        return VALUE_BYTES * elements + bits_to_bytes(elements)
+    per_position = maps.in_tiles(layer.name, "grad", (1, 1)).reshape(layer.out_chw)
+    nonzero = np.stack([per_position[:, r.y0 : r.y1, r.x0 : r.x1].sum(axis=(1, 2)) for r in regions], axis=1)
+    return VALUE_BYTES * by_group(nonzero, arch.engines.backward.rows).T + bits_to_bytes(elements)
+
+
+def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
+    engine, shape = arch.engines.backward, graph.meta.fc_shape(layer)
+    work = backward.fc(engine, shape)
+    name = layer.inputs[0]
+    _, state, results, grad = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
+    columns, rows = widths(shape.in_features, engine.columns), widths(shape.out_features, engine.rows)
+    elements = shape.samples * rows[None, :]
+    stationary = OutputStationary(
+        operands=VALUE_BYTES * elements + bits_to_bytes(elements),
+        weights=VALUE_BYTES * columns[:, None] * rows[None, :],
+        psums=VALUE_BYTES * shape.samples * columns[:, None],
+        state=_by_features(state, columns),
+        results=_by_features(results, columns),
+        operands_stay=True,
+    )
+    fill = backward.depth_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
+    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
+
+
+def _by_features(per_tile: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A layer's total bytes dealt to column groups of its flattened features, (groups, 1), in proportion."""
+    ends = np.cumsum(columns)
+    total = int(per_tile.sum())
+    shares = np.diff([0, *(total * int(e) // int(ends[-1]) for e in ends)])
+    return shares.astype(np.int64)[:, None]
+
+
+def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer, names: list[str]) -> Job:
+    """A pool or add: Grad passes the gradient on, no PE cycles. A pool's own dm comes straight from Grad; an add's
+    is read from memory (it is one of the parts that `other_parts` leaves out)."""
+    reads = writes = np.zeros(1, np.int64)
+    grad = Actions()
+    for name in names:
+        if graph.spiking(name):
+            neurons, state, results, part = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
+            own = neurons.values() if layer.kind == "add" else np.zeros_like(state)
+            state, grad = state + own, grad + part
+        else:
+            neurons = NeuronTiles.of(graph.samples, graph.chw(name), graph.chw(name)[0], arch.tile, None)
+            state, results = np.zeros_like(neurons.mask()), neurons.values() + neurons.mask()
+        reads, writes = reads + state[0], writes + results[0]
+    b = arch.engines.backward.buffers
+    work = EngineWork(
+        iteration_cycles=np.zeros((1, len(writes), 1), np.int64),
+        pe_array=Actions(),
+        acc=Actions(),
+        useful_operations=0,
+        peak_operations=0,
+    )
+    traffic = neuron_stream(reads, writes, ("state", b.state), ("output", b.output))
+    return _job(graph, layer, work, traffic, grad, arch.latency.grad)

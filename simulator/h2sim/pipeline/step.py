@@ -1,0 +1,126 @@
+"""One training step: the jobs of all layers, alone (first sub-batch) and overlapped (steady state, figure 3.9)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from h2sim.activity import Activity, LayerActivity, Phase
+from h2sim.arch.schema import Arch
+from h2sim.errors import TraceError, at
+from h2sim.io.progress import Progress
+from h2sim.memory.job import Job
+from h2sim.memory.schedule import Slot, schedule, transfer_cycles
+from h2sim.memory.traffic import VALUE_BYTES
+from h2sim.pipeline.backward_jobs import backward_job
+from h2sim.pipeline.forward_jobs import forward_job
+from h2sim.pipeline.update_jobs import update_job
+from h2sim.trace import Layer, Trace, TraceMeta
+from h2sim.trace.graph import Graph
+
+
+def simulate_step(
+    arch: Arch, trace: Trace, *, ideal_memory: bool = False, progress: Progress | None = None
+) -> Activity:
+    """Counts one sub-batch of `trace` on `arch`: cycles, stalls, events, bytes.
+
+    progress(layer, done, total) is called after every layer.
+    """
+    forward, backward, update = build_jobs(arch, trace, progress)
+    alone = schedule(arch, forward, ideal_memory)
+    behind = schedule(arch, backward + update, ideal_memory)
+    steady = schedule(arch, forward + backward + update, ideal_memory)
+    sub_batches = arch.pipeline.sub_batches_per_batch
+    update_cycles = _weight_update_cycles(arch, trace.meta, ideal_memory) if update else 0
+    first = alone.makespan_cycles + behind.makespan_cycles
+    whole = first + (sub_batches - 1) * steady.makespan_cycles + update_cycles
+    layers = tuple(_activity(job, steady.slots[job.key]) for job in forward + backward + update)
+    return Activity(
+        layers=layers,
+        memory=steady.memory,
+        first_cycles=first,
+        steady_cycles=steady.makespan_cycles,
+        batch_cycles=whole,
+        update_cycles=update_cycles,
+        sub_batches=sub_batches,
+        samples=trace.meta.batch,
+    )
+
+
+def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_memory: bool = False) -> Activity:
+    """One layer in one phase alone on its engine, with the memories to itself (the engines of section 3.3.2).
+
+    first, steady and batch cycles are all the time until its last result is written. Raises TraceError for a job the
+    trace does not have.
+    """
+    meta = trace.meta
+    build = {"forward": forward_job, "backward": backward_job, "weight_update": update_job}[phase]
+    job = build(arch, Graph(meta, trace.analog_steps), trace.maps, meta.layer(layer))
+    if phase not in meta.phases or job is None:
+        raise TraceError(at(str(trace.path), "layer and phase", "one that the trace's step has", f"{layer} {phase}"))
+    alone = schedule(arch, [job], ideal_memory)
+    cycles = alone.makespan_cycles
+    row = _activity(job, alone.slots[job.key])
+    return Activity(
+        layers=(row,),
+        memory=alone.memory,
+        first_cycles=cycles,
+        steady_cycles=cycles,
+        batch_cycles=cycles,
+        update_cycles=0,
+        sub_batches=1,
+        samples=meta.batch,
+    )
+
+
+def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:
+    """Forward jobs in layer order, then backward and weight-update jobs from the last layer to the first."""
+    meta = trace.meta
+    graph, maps = Graph(meta, trace.analog_steps), trace.maps
+    forward: list[Job] = []
+    backward: list[Job | None] = []
+    update: list[Job | None] = []
+    for number, layer in enumerate(meta.layers, start=1):
+        forward.append(forward_job(arch, graph, maps, layer))
+        if "backward" in meta.phases:
+            backward.append(backward_job(arch, graph, maps, layer))
+        if "weight_update" in meta.phases:
+            update.append(update_job(arch, graph, maps, layer))
+        if progress:
+            progress(layer.name, number, len(meta.layers))
+    return forward, [j for j in reversed(backward) if j], [j for j in reversed(update) if j]
+
+
+def _activity(job: Job, slot: Slot) -> LayerActivity:
+    t = job.traffic
+    return LayerActivity(
+        layer=job.layer,
+        phase=job.phase,
+        engine=job.engine,
+        start_cycle=slot.start_cycle,
+        end_cycle=slot.end_cycle,
+        compute_cycles=int(job.cycles.sum()),
+        fill_cycles=job.fill_cycles,
+        stalls=slot.stalls,
+        pe_array=job.pe_array,
+        acc=job.acc,
+        neuron=job.neuron,
+        buffers=t.buffers,
+        offchip_read_bytes=int(t.reads.sum() + t.gradient_reads.sum()),
+        offchip_write_bytes=int(t.writes.sum() + t.gradient_writes.sum()),
+        useful_operations=job.useful_operations,
+        peak_operations=job.peak_operations,
+    )
+
+
+def parameters(layer: Layer) -> int:
+    """Weights and biases of a layer."""
+    shape = layer.weight_shape
+    return math.prod(shape) + shape[0] if shape else 0
+
+
+def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:
+    """The update that ends a batch group: dw from Mem 2, w read from Mem 0 and written to Mem 0 and 1 [A]."""
+    n_bytes = VALUE_BYTES * sum(parameters(layer) for layer in meta.layers)
+    return int(transfer_cycles(arch, np.array([2 * n_bytes]), ideal_memory)[0])

@@ -1,0 +1,111 @@
+"""Several chips, for people: how a batch group, shared or one for each chip, scales; tables and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from h2sim.io.files import replacing
+from h2sim.report.text import new_table
+from h2sim.result import Chips, ChipsPoint, Result, Scaling
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+TITLES = {
+    "strong": "strong scaling: one batch group shared among all chips",
+    "weak": "weak scaling: a batch group for each chip",
+}
+
+
+def chips_tables(console: Console, result: Result) -> None:
+    """The links, both tables, and for each where more chips stop paying."""
+    chips = result.chips
+    if chips is None:
+        return
+    console.print()
+    console.print(_links(chips), soft_wrap=True)
+    for name, scaling in (("strong", chips.strong), ("weak", chips.weak)):
+        console.print()
+        console.print(_table(TITLES[name], scaling))
+        console.print(_verdict(scaling), soft_wrap=True)
+
+
+def _links(chips: Chips) -> str:
+    gradients = f"{chips.gradient_bytes / 1e6:,.3f} MB of weight gradients"
+    links = chips.interconnect
+    if links is None:
+        return f"Several chips: no interconnect; {gradients}"
+    return (
+        f"Several chips: ring all-reduce of {gradients}; links of {links.link_bytes_per_s / 1e9:g} GB/s each way, "
+        f"{links.hop_cycles:,} cycles a hop, {links.energy_pj_per_bit:g} pJ/bit"
+    )
+
+
+def _table(title: str, scaling: Scaling) -> Table:
+    table = new_table(
+        f"{title[0].upper()}{title[1:]}; energy per sample, uJ",
+        [],
+        ["chips", "idle", "sub-batches", "cycles", "samples/s", "speedup", "efficiency", "all-reduce", "on chip",
+         "memories", "links"],
+    )  # fmt: skip
+    for p in scaling.shown:
+        energies = [f"{1e6 * j / p.samples:,.2f}" for j in (p.energy_j, p.offchip_energy_j, p.link_energy_j)]
+        table.add_row(
+            str(p.n_chips), str(p.n_chips - p.working_chips), str(p.sub_batches_per_chip), f"{p.cycles:,}",
+            f"{p.samples_per_second:,.0f}", f"{p.speedup:.2f}", f"{p.efficiency:.1%}", f"{_share(p):.1%}", *energies,
+        )  # fmt: skip
+    return table
+
+
+def _share(point: ChipsPoint) -> float:
+    """The all-reduce's part of the cycles."""
+    return point.all_reduce_cycles / point.cycles if point.cycles else 0.0
+
+
+def _verdict(scaling: Scaling) -> str:
+    """Where it stops paying, of all numbers of chips up to the last, not only those in the table."""
+    fastest, worth, asked = scaling.fastest, scaling.last_worth, len(scaling.points)
+    more = ", all that were asked for" if fastest.n_chips == asked else ""
+    return (
+        f"highest throughput: {fastest.n_chips} chips{more}, {fastest.samples_per_second:,.0f} samples/s; "
+        f"efficiency of at least {scaling.least_efficiency:.0%}: up to {worth.n_chips} chips"
+    )
+
+
+def draw_scaling(result: Result, folder: str) -> Path:
+    """Writes scaling.png (throughput and efficiency by chips) into a folder (made if missing); returns its path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chips = result.chips
+    if chips is None:
+        raise ValueError("expected a result of several chips")
+    figure, (throughput, efficiency) = plt.subplots(1, 2, figsize=(10, 4))
+    x = [point.n_chips for point in chips.strong.points]
+    one = chips.strong.points[0].samples_per_second
+    throughput.plot(x, [n * one for n in x], color="#b8b8b8", linestyle="--", label="ideal")
+    for name, scaling, colour in (("strong", chips.strong, "#3b6ea5"), ("weak", chips.weak, "#edae49")):
+        marker = {"color": colour, "marker": ".", "label": name}
+        throughput.plot(x, [point.samples_per_second for point in scaling.points], **marker)
+        efficiency.plot(x, [point.efficiency for point in scaling.points], **marker)
+    efficiency.axhline(chips.least_efficiency, color="#b8b8b8", linestyle="--", label="worth it")
+    for axis, label in ((throughput, "samples per second"), (efficiency, "efficiency")):
+        axis.set(xlabel="chips", ylabel=label)
+        axis.set_xscale("log", base=2)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=8, frameon=False)
+    throughput.set_yscale("log")
+    efficiency.set_ylim(0, 1.05)
+    synthetic = "  (SYNTHETIC masks)" if result.workload.source == "synthetic" else ""
+    figure.suptitle(f"Several chips: {result.workload.network} on {result.arch.name}{synthetic}", x=0.02, ha="left")
+    figure.tight_layout()
+    place = Path(folder)
+    place.mkdir(exist_ok=True)
+    with replacing(place / "scaling.png") as aside:
+        figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    return place / "scaling.png"

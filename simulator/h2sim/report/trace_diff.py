@@ -1,0 +1,297 @@
+"""What differs between two traces: metadata field by field, masks bit by bit, values by their largest difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h2sim.report.text import new_table, percent
+from h2sim.trace.bits import popcount
+from h2sim.trace.members import MASKS, VALUES
+from h2sim.trace.model import TraceMeta
+from h2sim.trace.read import Trace
+from h2sim.trace.summary import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA, SCHEMA_VERSION = "h2sim-trace-diff", 1
+ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """A metadata field, dotted from `meta` on, and its two values; '(absent)' where one has no such field."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskDifference:
+    """A mask that both traces have. Rates are shares of set bits; the counts are None where the shapes differ.
+
+    bits: of the mask, over all timesteps, samples and neurons; differ = only_a + only_b.
+    """
+
+    member: str
+    rate_a: float
+    rate_b: float
+    bits: int | None = None
+    only_a: int | None = None
+    only_b: int | None = None
+
+    @property
+    def differ(self) -> int | None:
+        """Bits that are set in one of the two; None where the shapes differ."""
+        return None if self.only_a is None or self.only_b is None else self.only_a + self.only_b
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueDifference:
+    """Values that both traces have; the numbers are None where the shapes differ.
+
+    max_absolute: largest |a - b|; max_relative: largest |a - b| / max(|a|, |b|), 0 where both are 0. Both in float64.
+    """
+
+    member: str
+    a: str
+    b: str
+    elements: int | None = None
+    differ: int | None = None
+    max_absolute: float | None = None
+    max_relative: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceDiff:
+    """Everything that two traces were compared in; `a` and `b` are their paths, members are named as in the file."""
+
+    a: str
+    b: str
+    fields: tuple[FieldDifference, ...]
+    layers_only_a: tuple[str, ...]
+    layers_only_b: tuple[str, ...]
+    members_only_a: tuple[str, ...]
+    members_only_b: tuple[str, ...]
+    masks: tuple[MaskDifference, ...]
+    values: tuple[ValueDifference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether metadata, masks and values (their types too) agree."""
+        alone = self.fields or self.members_only_a or self.members_only_b
+        return not alone and all(m.differ == 0 for m in self.masks) and all(_agree(v) for v in self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The h2sim-trace-diff document, for JSON."""
+        head = {"schema": SCHEMA, "version": SCHEMA_VERSION, "same": self.same}
+        return head | asdict(self) | {"masks": [asdict(m) | {"differ": m.differ} for m in self.masks]}
+
+
+def diff_traces(a: Trace, b: Trace, progress: Progress | None = None) -> TraceDiff:
+    """Compares two traces, one member of each at a time in memory. Raises TraceError for a damaged member."""
+    in_a, in_b = list(_members(a)), list(_members(b))
+    masks, values = [], []
+    only_a = set(_without(in_a, in_b))
+    shared = [member for member in in_a if member not in only_a]
+    for number, member in enumerate(shared):
+        if progress:
+            progress(member, number, len(shared))
+        if member.rpartition(".")[2] in MASKS:
+            masks.append(_mask_difference(a, b, member))
+        else:
+            values.append(_value_difference(member, _read(a, member), _read(b, member)))
+    return TraceDiff(
+        a=str(a.path),
+        b=str(b.path),
+        fields=_field_differences(a.meta, b.meta),
+        layers_only_a=_without(_layers(a), _layers(b)),
+        layers_only_b=_without(_layers(b), _layers(a)),
+        members_only_a=_without(in_a, in_b),
+        members_only_b=_without(in_b, in_a),
+        masks=tuple(masks),
+        values=tuple(values),
+    )
+
+
+def _agree(value: ValueDifference) -> bool:
+    return value.a == value.b and value.differ == 0
+
+
+def _without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    left_out = set(others)
+    return tuple(name for name in names if name not in left_out)
+
+
+def _layers(trace: Trace) -> list[str]:
+    return [layer.name for layer in trace.meta.layers]
+
+
+def _members(trace: Trace) -> Iterator[str]:
+    """Known members in the format's order."""
+    layers = (f"{layer.name}.{kind}" for layer in trace.meta.layers for kind in (*MASKS, *VALUES))
+    return (name for name in ("input.spikes", "input.analog", *layers) if trace.has(name))
+
+
+def _read(trace: Trace, member: str) -> np.ndarray:
+    layer, _, kind = member.rpartition(".")
+    if layer == "input":
+        return trace.input_spikes() if kind == "spikes" else trace.input_analog()
+    return trace.mask(layer, kind) if kind in MASKS else trace.values(layer, kind)
+
+
+def _bits(trace: Trace, member: str) -> int:
+    meta, layer = trace.meta, member.rpartition(".")[0]
+    neurons = math.prod(meta.input_shape) if layer == "input" else meta.layer(layer).neurons
+    return meta.timesteps * meta.batch * neurons
+
+
+def _shape(trace: Trace, member: str) -> tuple[int, ...]:
+    meta, layer = trace.meta, member.rpartition(".")[0]
+    return (meta.timesteps, meta.batch, *(meta.input_shape if layer == "input" else meta.layer(layer).out_chw))
+
+
+def _mask_difference(a: Trace, b: Trace, member: str) -> MaskDifference:
+    left, right = _read(a, member), _read(b, member)
+    rates = {"rate_a": popcount(left) / _bits(a, member), "rate_b": popcount(right) / _bits(b, member)}
+    if _shape(a, member) != _shape(b, member):
+        return MaskDifference(member=member, **rates)
+    only_a, only_b = popcount(left & ~right), popcount(right & ~left)
+    return MaskDifference(member=member, **rates, bits=_bits(a, member), only_a=only_a, only_b=only_b)
+
+
+def _value_difference(member: str, a: np.ndarray, b: np.ndarray) -> ValueDifference:
+    described = {"a": f"{a.dtype} {a.shape}", "b": f"{b.dtype} {b.shape}"}
+    if a.shape != b.shape:
+        return ValueDifference(member=member, **described)
+    differ, absolute, relative = 0, 0.0, 0.0
+    for part_a, part_b in zip(a, b, strict=True):  # a slice at a time: float64 copies of it only
+        left, right = part_a.astype(np.float64), part_b.astype(np.float64)
+        gap, size = np.abs(left - right), np.maximum(np.abs(left), np.abs(right))
+        differ += int(np.count_nonzero(gap))
+        absolute = max(absolute, float(gap.max()))
+        relative = max(relative, float(np.divide(gap, size, out=np.zeros_like(gap), where=size > 0).max()))
+    return ValueDifference(
+        member=member, **described, elements=a.size, differ=differ, max_absolute=absolute, max_relative=relative
+    )
+
+
+def _field_differences(a: TraceMeta, b: TraceMeta) -> tuple[FieldDifference, ...]:
+    shared = {layer.name for layer in a.layers} & {layer.name for layer in b.layers}
+    left, right = _fields(a, shared), _fields(b, shared)
+    names = [*left, *(name for name in right if name not in left)]
+    pairs = ((name, left.get(name, ABSENT), right.get(name, ABSENT)) for name in names)
+    return tuple(FieldDifference(*pair) for pair in pairs if pair[1] != pair[2])
+
+
+def _fields(meta: TraceMeta, layer_names: Container[str]) -> dict[str, Any]:
+    """Metadata with dotted names, of these layers only; a layer's neuron only where it is not the network's."""
+    data = meta.model_dump(mode="json")
+    layers = data.pop("layers")
+    fields: dict[str, Any] = dict(_flat("", data)) | {"layers": [layer["name"] for layer in layers]}
+    for layer in (layer for layer in layers if layer["name"] in layer_names):
+        if layer["neuron"] == data["neuron"]:
+            del layer["neuron"]
+        fields |= _flat(f"layers.{layer['name']}.", {key: v for key, v in layer.items() if v is not None})
+    return fields
+
+
+def _flat(prefix: str, data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def diff_table(console: Console, diff: TraceDiff) -> None:
+    """The comparison for the terminal: what differs in the metadata, every mask, every value, the verdict."""
+    console.print(f"A: {diff.a}\nB: {diff.b}\n", highlight=False, markup=False)
+    if diff.fields:
+        console.print(_fields_table(diff))
+        console.print()
+    console.print(_mask_table(diff))
+    console.print()
+    if diff.values:
+        console.print(_value_table(diff))
+        console.print()
+    for line in _alone(diff):
+        console.print(line, markup=False)
+    console.print(_verdict(diff), markup=False)
+
+
+def _alone(diff: TraceDiff) -> Iterator[str]:
+    """Layers of one trace only, and members of one trace only of the layers that both have."""
+    for name, layers, members in (
+        ("A", diff.layers_only_a, diff.members_only_a), ("B", diff.layers_only_b, diff.members_only_b),
+    ):  # fmt: skip
+        if layers:
+            yield f"layers only in {name}: {', '.join(layers)}"
+        rest = [member for member in members if member.rpartition(".")[0] not in layers]
+        if rest:
+            yield f"members only in {name}: {', '.join(rest)}"
+
+
+def _fields_table(diff: TraceDiff):
+    from rich.text import Text
+
+    table = new_table("Metadata that differs", ["field"], [])
+    for name in ("A", "B"):
+        table.add_column(name, overflow="fold")
+    for row in diff.fields:
+        table.add_row(Text(row.field), Text(_told(row.a)), Text(_told(row.b)))
+    return table
+
+
+def _told(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _mask_table(diff: TraceDiff):
+    from rich.text import Text
+
+    table = new_table(
+        "Masks: share of set bits, and the bits that are set in one trace only",
+        ["member"], ["rate A", "rate B", "bits", "differ", "share", "only in A", "only in B"],
+    )  # fmt: skip
+    for m in diff.masks:
+        rates = percent(m.rate_a), percent(m.rate_b)
+        if m.bits is None or m.differ is None:
+            table.add_row(Text(m.member), *rates, "-", "shapes differ", "-", "-", "-")
+        else:
+            counts = f"{m.bits:,}", f"{m.differ:,}", percent(m.differ / m.bits), f"{m.only_a:,}", f"{m.only_b:,}"
+            table.add_row(Text(m.member), *rates, *counts)
+    return table
+
+
+def _value_table(diff: TraceDiff):
+    from rich.text import Text
+
+    table = new_table("Values", ["member"], ["elements", "differ", "largest |a - b|", "relative"])
+    table.add_column("type")
+    for v in diff.values:
+        kind = v.a if v.a == v.b else f"{v.a} / {v.b}"
+        if v.elements is None:
+            table.add_row(Text(v.member), "-", "shapes differ", "-", "-", kind)
+        else:
+            numbers = f"{v.elements:,}", f"{v.differ:,}", f"{v.max_absolute:.3g}", f"{v.max_relative:.3g}"
+            table.add_row(Text(v.member), *numbers, kind)
+    return table
+
+
+def _verdict(diff: TraceDiff) -> str:
+    if diff.same:
+        return f"the same: {len(diff.masks)} masks and {len(diff.values)} values agree in every bit"
+    masks = sum(m.differ != 0 for m in diff.masks)
+    values = sum(not _agree(v) for v in diff.values)
+    alone = len(diff.members_only_a) + len(diff.members_only_b)
+    return (
+        f"they DIFFER: {len(diff.fields)} metadata fields, {masks} of {len(diff.masks)} masks, "
+        f"{values} of {len(diff.values)} values, {alone} members in one only"
+    )

@@ -1,0 +1,244 @@
+"""Traces as pictures: rates per layer, by timestep and by sample, and where in a layer the set bits are."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from h2sim.errors import TraceError, at
+from h2sim.io.files import replacing
+from h2sim.trace.members import MASKS
+from h2sim.trace.model import Layer
+from h2sim.trace.read import Trace
+from h2sim.trace.summary import LayerCounts, LayerMaps, Progress, layer_maps, trace_counts
+
+RATES = {
+    "spike rate": ("spikes", "#3b6ea5"),
+    "output sparsity": ("window", "#edae49"),
+    "input sparsity": ("grad", "#d1495b"),
+}
+MAPS = {"spikes": "spikes", "window": "inside the window", "grad": "dm not 0"}
+NO_MASK, MARKED = "#dddddd", "#d1495b"
+MOST_INCHES = 80  # matplotlib draws at most 65,536 pixels a side
+MOST_TICKS = 200
+ROW_FEATURES = 32
+
+
+def draw_trace(
+    trace: Trace,
+    folder: str,
+    *,
+    layers: Sequence[str] = (),
+    sample: int | None = None,
+    timestep: int | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Writes rates.png, timesteps.png, samples.png and a layer-NAME.png per asked layer; returns their paths.
+
+    The layers' pictures show one sample or the mean over samples, one timestep or their sum. The folder is made if
+    missing. One mask at a time is in memory. Raises TraceError for a layer, sample or timestep that the trace
+    does not have, OutputError where the pictures cannot be written.
+    """
+    asked = check_choice(trace, layers, sample, timestep)
+    rows, place = trace_counts(trace, progress), Path(folder)
+    place.mkdir(exist_ok=True)
+    makers: dict[str, Callable[[], Figure]] = {
+        "rates.png": lambda: _rates(trace, rows),
+        "timesteps.png": lambda: _timesteps(trace, rows),
+        "samples.png": lambda: _samples(trace, rows),
+    }
+    for layer in asked:
+        makers[f"layer-{layer.name}.png"] = lambda layer=layer: _layer(trace, layer, sample, timestep)  # type: ignore[misc]
+    for done, (name, make) in enumerate(makers.items()):
+        if progress:
+            progress(name, done, len(makers))
+        _save(make(), place / name)
+    return [place / name for name in makers]
+
+
+def check_choice(trace: Trace, layers: Sequence[str], sample: int | None, timestep: int | None) -> list[Layer]:
+    """The asked layers, each once; TraceError for a layer without masks, or what the trace does not have."""
+    meta, where = trace.meta, str(trace.path)
+    for name, value, count in (("--sample", sample, meta.batch), ("--timestep", timestep, meta.timesteps)):
+        if value is not None and not 0 <= value < count:
+            raise TraceError(at(where, name, f"0 to {count - 1}", value))
+    known = {layer.name: layer for layer in meta.layers}
+    for name in layers:
+        if name not in known:
+            raise TraceError(at(where, "--layer", f"one of {', '.join(known)}", repr(name)))
+        if not _kinds(trace, known[name]):
+            raise TraceError(at(where, "--layer", "a layer that has masks", f"{name!r}, which has none"))
+    return [known[name] for name in dict.fromkeys(layers)]
+
+
+def rates_by_layer(trace: Trace, rows: Sequence[LayerCounts], axis: int | tuple[int, ...]) -> dict[str, np.ndarray]:
+    """What is drawn, by its name in RATES: an array with a row per layer, NaN where a layer has no such mask.
+
+    axis: what is averaged, of (timesteps, samples): (0, 1) leaves (layers,), 1 (layers, T), 0 (layers, N).
+    """
+    result, empty = {}, np.full((trace.meta.timesteps, trace.meta.batch), np.nan).mean(axis=axis)
+    for name, (kind, _) in RATES.items():
+        shares = [row.share(kind, axis) for row in rows]
+        values = np.stack([empty if share is None else share for share in shares])
+        result[name] = values if kind == "spikes" else 1 - values
+    return result
+
+
+def folded(features: np.ndarray) -> np.ndarray:
+    """Values of an fc layer's features as an image: one row up to 32, else about square, NaN behind the last."""
+    if features.size <= ROW_FEATURES:
+        return features.reshape(1, -1)
+    columns = 2 ** math.ceil(math.log2(features.size) / 2)
+    image = np.full(-(-features.size // columns) * columns, np.nan)
+    image[: features.size] = features
+    return image.reshape(-1, columns)
+
+
+def _kinds(trace: Trace, layer: Layer) -> list[str]:
+    return [kind for kind in MASKS if trace.has(f"{layer.name}.{kind}")]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as aside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks: boxes will do
+        figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _title(figure: Figure, trace: Trace, what: str) -> None:
+    meta = trace.meta
+    synthetic = "  (SYNTHETIC masks)" if meta.source.get("kind") == "synthetic" else ""
+    text = f"{what}: {_short(meta.network)} on {_short(meta.dataset)}{synthetic}"
+    figure.suptitle(text, x=0.02, ha="left", fontsize=11, parse_math=False)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    size = (width, min(height, MOST_INCHES))
+    return plt.subplots(1, columns, figsize=size, squeeze=False, sharey=True, layout="constrained")
+
+
+def _name_layers(axis: Axes, rows: Sequence[LayerCounts]) -> None:
+    every = -(-len(rows) // MOST_TICKS)
+    ticks = range(0, len(rows), every)
+    axis.set_yticks(ticks, [_short(rows[i].layer.name) for i in ticks], fontsize=8, parse_math=False)
+
+
+def _whole(axis: Axes) -> None:
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _colours(name: str = "viridis", **marks: str) -> Colormap:
+    return matplotlib.colormaps[name].with_extremes(bad=NO_MASK, **marks)
+
+
+def _rates(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
+    """Three bars per layer; a mask that a layer does not have leaves its bar out."""
+    figure, axes = _figure(8, 0.45 * len(rows) + 1.5)
+    axis, places = axes[0, 0], np.arange(len(rows))
+    for offset, (name, values) in enumerate(rates_by_layer(trace, rows, (0, 1)).items()):
+        axis.barh(places + 0.27 * (offset - 1), values, height=0.25, color=RATES[name][1], label=name)
+    _name_layers(axis, rows)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1), xlabel="share of neurons (output sparsity: outside the window; input sparsity: dm = 0)")
+    axis.legend(fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    _title(figure, trace, "Rates per layer")
+    return figure
+
+
+def _timesteps(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
+    """Layer x timestep, one panel per rate."""
+    figure, axes = _figure(11, 0.25 * len(rows) + 2, columns=len(RATES))
+    for axis, (name, values) in zip(axes[0], rates_by_layer(trace, rows, 1).items(), strict=True):
+        image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_xlabel("timestep")
+        _whole(axis)
+    _name_layers(axes[0, 0], rows)
+    figure.colorbar(image, ax=list(axes[0]), label="share of neurons (grey: no such mask)")
+    _title(figure, trace, "Rates by timestep")
+    return figure
+
+
+def _samples(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
+    """Layer x sample: the share of dm = 0; a layer and sample without any gradient has a colour of its own."""
+    values = rates_by_layer(trace, rows, 0)["input sparsity"]
+    figure, axes = _figure(max(6.0, min(14.0, 0.3 * trace.meta.batch + 3)), 0.25 * len(rows) + 2)
+    axis = axes[0, 0]
+    image = axis.imshow(
+        values, aspect="auto", cmap=_colours(over=MARKED), vmin=0, vmax=np.nextafter(1, 0), interpolation="nearest"
+    )
+    axis.set_xlabel("sample")
+    _whole(axis)
+    _name_layers(axis, rows)
+    figure.colorbar(image, ax=axis, extend="max", label="share of dm = 0 (red: all, grey: no mask)")
+    _title(figure, trace, "Input sparsity by sample")
+    return figure
+
+
+def _layer(trace: Trace, layer: Layer, sample: int | None, timestep: int | None) -> Figure:
+    """The layer's masks by position, and its channels by timestep: spikes, or gradients where it does not spike."""
+    meta, kinds = trace.meta, _kinds(trace, layer)
+    samples = range(meta.batch) if sample is None else [sample]
+    steps = range(meta.timesteps) if timestep is None else [timestep]
+    size = 3.2 * (len(kinds) + 1), min(10.0, max(4.0, layer.out_chw[0] / 64))
+    figure, axes = plt.subplots(1, len(kinds) + 1, figsize=size, squeeze=False, layout="constrained")
+    for axis, kind in zip(axes[0], kinds, strict=False):
+        maps = layer_maps(trace.mask(layer.name, kind), layer, samples, steps)
+        _positions(figure, axis, layer, kind, maps, len(samples))
+        if kind == kinds[0]:
+            _channels(figure, axes[0, -1], layer, kind, maps, len(samples), steps)
+    of = f"mean of {meta.batch} samples" if sample is None else f"sample {sample}"
+    at_time = f"{meta.timesteps} timesteps" if timestep is None else f"timestep {timestep}"
+    _title(figure, trace, f"{_short(layer.name)}, {of}, {at_time}")
+    return figure
+
+
+def _positions(figure: Figure, axis: Axes, layer: Layer, kind: str, maps: LayerMaps, n_samples: int) -> None:
+    fc = layer.kind == "fc"
+    counts = folded(maps.channels.sum(axis=1) / n_samples) if fc else maps.positions / n_samples
+    image = axis.imshow(counts, cmap=_colours(), vmin=0, vmax=max(1.0, float(np.nanmax(counts))))
+    axis.set_title(MAPS[kind], fontsize=9, loc="left")
+    axis.set_xlabel(f"{layer.neurons} features, folded" if fc else "summed over channels")
+    axis.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axis, location="bottom", label="per sample")
+
+
+def _channels(
+    figure: Figure, axis: Axes, layer: Layer, kind: str, maps: LayerMaps, n_samples: int, steps: Sequence[int]
+) -> None:
+    """Channel x timestep; a channel without a set bit at any of the timesteps has a colour of its own."""
+    channels, height, width = layer.out_chw
+    rates = maps.channels / (height * width * n_samples)
+    dead = maps.channels.sum(axis=1) == 0
+    rates[dead] = -1
+    image = axis.imshow(
+        rates, aspect="auto", cmap=_colours(under=MARKED), vmin=0, vmax=max(rates.max(), 1e-9),
+        interpolation="nearest", extent=(steps[0] - 0.5, steps[-1] + 0.5, channels - 0.5, -0.5),
+    )  # fmt: skip
+    what = "features" if layer.kind == "fc" else "channels"
+    never = "never spike" if kind == "spikes" else "without gradient"
+    axis.set_title(f"{int(dead.sum())} of {channels} {what} {never} (red)", fontsize=9, loc="left")
+    axis.set(xlabel="timestep", ylabel=what.removesuffix("s"))
+    if len(steps) == 1:
+        axis.set_xticks(steps)
+    else:
+        _whole(axis)
+    figure.colorbar(image, ax=axis, location="bottom", label="spike rate" if kind == "spikes" else "share of dm not 0")

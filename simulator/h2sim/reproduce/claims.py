@@ -1,0 +1,142 @@
+"""What the source reports, and the assumptions with their ranges: baselines/claims.yaml and assumptions.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from h2sim.errors import ReproductionError, at
+from h2sim.io.faults import describe
+from h2sim.io.strict import Strict
+from h2sim.io.yamlfile import read_file
+from h2sim.reproduce.setting import Setting
+
+TOLERANCE = 0.05
+Kind = Literal["range", "choice", "theirs", "theirs-choice", "bound"]
+
+
+class Claim(Strict):
+    """One number or sentence of the source; relation says how ours is held against it (claims.yaml's header).
+
+    kind: a test; given, for a number that ours was built from; restated, for one that follows from other rows.
+    """
+
+    what: str
+    theirs: float
+    unit: str
+    where: str
+    kind: Literal["test", "given", "restated"] = "test"
+    relation: Literal["equal", "below", "above", "about"] = "equal"
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
+    hangs_on: tuple[str, ...] = ()
+    note: str = ""
+
+    def error(self, ours: float) -> float:
+        """Relative difference, (ours - theirs) / theirs."""
+        return (ours - self.theirs) / self.theirs
+
+    def wants_more(self, ours: float) -> bool:
+        """Whether ours would have to grow to agree."""
+        return self.relation == "above" or (self.relation != "below" and self.theirs > ours)
+
+    def met(self, ours: float) -> bool:
+        """Whether ours agrees: within the tolerance, or on the right side (by the tolerance, where one is set)."""
+        margin = self.tolerance if "tolerance" in self.model_fields_set else 0.0
+        if self.relation == "below":
+            return ours < self.theirs * (1 - margin) if margin else ours < self.theirs
+        if self.relation == "above":
+            return ours > self.theirs * (1 + margin) if margin else ours > self.theirs
+        return abs(self.error(ours)) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Point:
+    """Another value of an assumption: how it is called, and what it changes of a setting."""
+
+    label: str
+    change: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One assumption marked [A]: the value of the shipped files and the points it is swept over, in order.
+
+    kind: a range; a choice between values with nothing between them; theirs, a range taken from the source's own
+    numbers, which can agree with them but not explain them (theirs-choice: with nothing between its values); a bound,
+    which idealises or changes what the source gives.
+    """
+
+    what: str
+    default: str
+    source: str
+    kind: Kind
+    points: tuple[Point, ...]
+
+    def point(self, label: str) -> Point:
+        """The point of that label; StopIteration if there is none."""
+        return next(point for point in self.points if point.label == label)
+
+
+class _Assumption(Strict):
+    what: str
+    default: str
+    source: str
+    kind: Kind = "range"
+    points: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class _Claims(Strict):
+    claims: dict[str, Claim]
+
+
+class _Assumptions(Strict):
+    assumptions: dict[str, _Assumption]
+
+
+def load_assumptions() -> dict[str, Assumption]:
+    """All assumptions by name, every point tried on a setting. Raises ReproductionError with a line per fault."""
+    data, path = _read("assumptions")
+    found = _checked(_Assumptions, data, str(path)).assumptions
+    return {name: _assumption(name, entry, str(path)) for name, entry in found.items()}
+
+
+def load_claims(assumptions: dict[str, Assumption]) -> dict[str, Claim]:
+    """All claims by name. Raises ReproductionError with a line per fault; hangs_on must name assumptions."""
+    data, path = _read("claims")
+    claims = _checked(_Claims, data, str(path)).claims
+    for name, claim in claims.items():
+        for needed in claim.hangs_on:
+            if needed not in assumptions:
+                field = f"claims.{name}.hangs_on"
+                raise ReproductionError(at(str(path), field, "names of assumptions.yaml", repr(needed)))
+    return claims
+
+
+def _read(name: str) -> tuple[dict[str, Any], Path]:
+    path = Path(__file__).with_name(f"{name}.yaml")
+    return read_file(path, ReproductionError), path
+
+
+def _checked(model: type[Any], data: dict[str, Any], where: str) -> Any:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ReproductionError("\n".join(describe(error, model, where))) from None
+
+
+def _assumption(name: str, entry: _Assumption, where: str) -> Assumption:
+    points = []
+    for index, given in enumerate(entry.points):
+        change = {field: value for field, value in given.items() if field != "label"}
+        field = f"assumptions.{name}.points.{index}"
+        if "label" not in given or not change:
+            raise ReproductionError(at(where, field, "a label and a change", list(given)))
+        try:
+            Setting().changed(change)
+        except ValidationError as error:
+            raise ReproductionError("\n".join(describe(error, Setting, f"{where}: {field}"))) from None
+        points.append(Point(str(given["label"]), change))
+    return Assumption(entry.what, entry.default, entry.source, entry.kind, tuple(points))

@@ -1,0 +1,170 @@
+"""The simulations behind the figures, each made once: machines, tables and workloads by setting."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from h2sim.activity import Activity, Phase
+from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
+from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
+from h2sim.errors import ReproductionError, at
+from h2sim.io.progress import Say
+from h2sim.pipeline.step import simulate_job
+from h2sim.reproduce.setting import Setting
+from h2sim.result import Result
+from h2sim.simulate import simulate
+from h2sim.trace import (
+    Sparsity,
+    Structure,
+    Trace,
+    load_network,
+    load_trace,
+    reported_sparsity,
+    reported_spikes,
+    synthesise,
+    write_trace,
+)
+
+LAYER_SPARSITY = 0.75  # section 3.3.2: of both masks of the layer of figures 3.11 to 3.13
+SEED = 0
+Made = TypeVar("Made")
+
+
+class Lab:
+    """Makes what a figure needs, under a setting, and keeps it. A context manager: its traces are temporary files."""
+
+    def __init__(self, progress: Say | None = None) -> None:
+        self._kept: dict[Hashable, Any] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="h2sim-reproduce-")
+        self._progress = progress or (lambda what: None)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def arch(self, setting: Setting, fields: Mapping[str, Any] | None = None) -> Arch:
+        """h2learn with the setting's fields, by dotted path, and these on top of them."""
+        data = load_arch("h2learn").model_dump()
+        for field, value in {**setting.arch, **(fields or {})}.items():
+            _set(data, field, value)
+        for engine in data["engines"].values():
+            _grow(engine["buffers"], setting.buffer_scale)
+        return parse_arch(data, "h2learn, changed")
+
+    def table(self, setting: Setting) -> EnergyTable:
+        """The setting's table with its prices at the ends of their ranges."""
+        return self.once(
+            ("table", setting.table, _key(setting.prices), setting.area_scale, setting.adder_area_um2),
+            lambda: _priced(setting),
+        )
+
+    def trace(self, name: str, setting: Setting, batch: int = 4, phases: tuple[str, ...] | None = None) -> Trace:
+        """SYNTHETIC masks of a shipped network: the sparsities of table 3.2 where it has them, 75 % for conv256; or the
+        setting's trace of real training."""
+        if name in setting.traces:
+            return self.once(("real", setting.traces[name]), lambda: load_trace(setting.traces[name]))
+        shape = setting.input_shapes.get(name)
+        key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
+        return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
+
+    def run(self, name: str, setting: Setting) -> Result:
+        """A whole training step of a network on the setting's machine, priced by its table."""
+        return self._run(self.trace(name, setting), setting)
+
+    def layer(
+        self, arch: Arch, setting: Setting, phase: Phase, name: str = "conv256", layer: str = "conv2"
+    ) -> Activity:
+        """One layer in one phase, alone on its engine."""
+        trace = self.trace(name, setting)
+        key = ("layer", arch_sha256(arch), trace.sha256, layer, phase, setting.ideal_memory)
+        return self.once(key, lambda: simulate_job(arch, trace, layer, phase, ideal_memory=setting.ideal_memory))
+
+    def layer_cost(self, arch: Arch, setting: Setting, phase: Phase) -> tuple[Activity, Cost]:
+        """The conv256 layer in one phase, alone, and its price."""
+        activity = self.layer(arch, setting, phase)
+        return activity, price(activity, arch, self.table(setting))
+
+    def inference(self, name: str, setting: Setting) -> Result:
+        """The forward pass of one sample (table 3.7)."""
+        return self._run(self.trace(name, setting, 1, ("forward",)), setting)
+
+    def _run(self, trace: Trace, setting: Setting) -> Result:
+        arch, table = self.arch(setting), self.table(setting)
+        key = ("run", arch_sha256(arch), trace.sha256, setting.ideal_memory)
+        result = self.once(key, lambda: simulate(arch, trace, table, ideal_memory=setting.ideal_memory))
+        return replace(result, energy_table=table, cost=price(result.activity, arch, table))
+
+    def once(self, key: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
+        """What `make` makes, made once for a key."""
+        if key not in self._kept:
+            self._progress(" ".join(part[:12] for part in key if isinstance(part, str)))
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _written(self, name: str, shape: Any, setting: Setting, batch: int, phases: tuple[str, ...] | None) -> Trace:
+        network = load_network(name, shape)
+        own: dict[str, Sparsity] = {}
+        if name == "conv256":
+            window = LAYER_SPARSITY if setting.layer_window is None else setting.layer_window
+            every = Sparsity(LAYER_SPARSITY, window, LAYER_SPARSITY)
+        elif phases == ("forward",):
+            every = Sparsity(reported_spikes(), 0.0, 0.0)  # only spikes are read
+        else:
+            every, own = reported_sparsity(network)
+        if setting.spikes is not None:
+            every = replace(every, spikes=setting.spikes)
+            own = {layer: replace(sparsity, spikes=setting.spikes) for layer, sparsity in own.items()}
+        structure = Structure(**setting.masks.model_dump()) if setting.masks else None
+        more = {} if phases is None else {"phases": phases}
+        meta, members = synthesise(
+            network, network.timesteps, batch, every, SEED, layers=own, structure=structure, **more
+        )
+        path = Path(self._folder.name) / f"{len(self._kept)}.npz"
+        write_trace(path, meta, members)
+        return load_trace(path)
+
+
+def _key(mapping: dict[str, Any]) -> str:
+    return json.dumps(mapping, sort_keys=True)
+
+
+def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    place = data
+    for part in parents:
+        place = place.get(part, {})
+    if last not in place:
+        raise ReproductionError(at("setting", f"arch.{dotted}", "a field of an arch file", "none of that name"))
+    place[last] = value
+
+
+def _grow(buffers: dict[str, dict[str, int]], scale: int) -> None:
+    """More banks of the same macros."""
+    for buffer in buffers.values():
+        buffer["bytes"] *= scale
+        buffer["banks"] *= scale
+
+
+def _priced(setting: Setting) -> EnergyTable:
+    table = load_energy_table(setting.table)
+    data = table.model_dump()
+    for name, end in setting.prices.items():
+        entries = data["luts"] if name == "luts" else [data["actions"][name]]
+        for entry in entries:
+            value = entry[f"{end}_pj"]
+            if value is not None:
+                entry["read_pj" if name == "luts" else "energy_pj"] = value
+    if setting.adder_area_um2:
+        data["actions"]["fp16_add"]["area_um2"] = setting.adder_area_um2
+    for entry in [*data["actions"].values(), *data["luts"]]:
+        for field in ("area_um2", "area_1_port_um2", "area_4_ports_um2"):
+            if field in entry:
+                entry[field] *= setting.area_scale
+    return parse_energy_table(data, f"{setting.table}, changed")

@@ -1,0 +1,139 @@
+"""`reproduce`: regenerates every claim and figure and writes the report's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from h2sim.errors import ReproductionError, at
+from h2sim.io.files import write_text
+from h2sim.reproduce import design_space, engines, figures, inference, joint, rivals, system
+from h2sim.reproduce.claims import Assumption, Claim, load_assumptions, load_claims
+from h2sim.reproduce.engines import Measure
+from h2sim.reproduce.lab import Lab, Say
+from h2sim.reproduce.page import page, rows_table, spans_table
+from h2sim.reproduce.sensitivity import Row, regenerate
+from h2sim.reproduce.setting import Setting
+
+MEASURES: dict[str, Measure] = {
+    **engines.MEASURES, **design_space.MEASURES, **system.MEASURES, **inference.MEASURES, **rivals.MEASURES,
+}  # fmt: skip
+JOINT = "area-and-power"
+COMMAND = "h2sim reproduce -o reports/h2learn"
+
+
+def _backward_points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Both parts of figure 3.12 in one table; part tells them apart."""
+    area, modes = engines.backward_area_points(lab, setting), engines.backward_mode_points(lab, setting)
+    return pd.concat([area.assign(part="area"), modes.assign(part="modes")], ignore_index=True)
+
+
+def _backward_plot(frame: pd.DataFrame, theirs: figures.Theirs) -> Figure:
+    area = frame[frame["part"] == "area"].dropna(axis=1).astype({"group_size": int})
+    return figures.backward(area, frame[frame["part"] == "modes"].dropna(axis=1), theirs)
+
+
+FIGURES = (
+    figures.FigureOf("figure-3.10", "Figure 3.10: LUT PE of the Forward Engine",
+             "Fewer sub-LUTs save adders and cost registers; at 3 x 8 neither is large. Prices alone, no run.",
+             engines.lut_pe_points, figures.lut_pe),
+    figures.FigureOf("figure-3.11", "Figure 3.11: Forward and Weight Update Engine",
+             "The 4x10x256x56x56 layer alone on each engine, memory included, by parallelism, LUTs and adders.",
+             engines.lut_engine_points, figures.lut_engines),
+    figures.FigureOf("figure-3.12", "Figure 3.12: Backward Engine",
+             "Area by the size of a PE group; energy and speedup of the four designs at 75 % / 75 % sparsity.",
+             _backward_points, _backward_plot),
+    figures.FigureOf("figure-3.13", "Figure 3.13: design space",
+             "Throughput of each engine alone on the layer, one dimension changed; buffers grow with the array [A].",
+             design_space.points, figures.design_space),
+    figures.FigureOf("figure-3.14a", "Figure 3.14a: against SpinalFlow",
+             "Forward pass of the CIFAR10 network without its encoding layer, a sub-batch of 4, layer by layer.",
+             rivals.spinalflow_points, figures.spinalflow),
+    figures.FigureOf("figure-3.14b", "Figure 3.14b: layers of the CIFAR10 network",
+             "Throughput of each engine on each layer. The source prints no time of a V100's layer, so that its "
+             "sentence on early layers cannot be held against anything: the V100's peak stands beside.",
+             rivals.layer_points, figures.layers),
+    figures.FigureOf("figure-3.15", "Figure 3.15: against the V100",
+             "Speedup over the epochs of table 3.1; power (the source prints none of the V100's); area.",
+             system.points, figures.machine),
+    figures.FigureOf(JOINT, "Table 3.6's area and power together",
+             joint.caption, joint.points, figures.joint),
+    figures.FigureOf("table-3.7", "Table 3.7: inference, by the size of the input",
+             "One sample, T = 10; the source does not print what the networks read.",
+             inference.points, figures.inference),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """All that the report says: rows, figures' numbers by stem, every claim under the one setting of joint.py."""
+
+    rows: tuple[Row, ...]
+    tables: dict[str, pd.DataFrame]
+    assumptions: dict[str, Assumption]
+    scenario: dict[str, float]
+
+    @property
+    def theirs(self) -> dict[str, float]:
+        """What the source reports, by claim."""
+        return {row.name: row.claim.theirs for row in self.rows}
+
+
+def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reproduction:
+    """Regenerates the claims of these names (default: all) and, for all, the figures' numbers.
+
+    Raises ReproductionError for an unknown name, and for claims and measures that do not match.
+    """
+    assumptions = load_assumptions()
+    claims = _chosen(load_claims(assumptions), names)
+    say = progress or (lambda what: None)
+    with Lab() as lab:
+        rows = []
+        for name, claim in claims.items():
+            say(name)
+            rows.append(regenerate(lab, name, claim, assumptions, MEASURES[name]))
+        tables: dict[str, pd.DataFrame] = {}
+        for figure in FIGURES if not names else ():
+            say(figure.stem)
+            tables[figure.stem] = figure.points(lab, Setting())
+        scenario = {}
+        if not names:
+            theirs = {name: claim.theirs for name, claim in claims.items()}
+            setting = joint.scenario(tables[JOINT], theirs)
+            for name in claims:
+                say(f"{name}, one setting for all")
+                scenario[name] = MEASURES[name](lab, setting)
+    return Reproduction(tuple(rows), tables, assumptions, scenario)
+
+
+def _chosen(claims: dict[str, Claim], names: Sequence[str]) -> dict[str, Claim]:
+    if claims.keys() != MEASURES.keys():
+        odd = ", ".join(sorted(claims.keys() ^ MEASURES.keys()))
+        raise ReproductionError(at("claims.yaml", "claims", "a measure for each, and each measure once", odd))
+    for name in names:
+        if name not in claims:
+            raise ReproductionError(at("reproduce", "claim", f"one of {', '.join(claims)}", repr(name)))
+    return {name: claim for name, claim in claims.items() if not names or name in names}
+
+
+def write(found: Reproduction, folder: Path) -> list[Path]:
+    """Writes README.md, rows.csv, spans.csv and every figure's CSV and PNG; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"rows": rows_table(found.rows, found.scenario), "spans": spans_table(found.rows), **found.tables}
+    paths = []
+    for stem, frame in tables.items():
+        paths.append(folder / f"{stem}.csv")
+        write_text(paths[-1], frame.to_csv(index=False, lineterminator="\n"))
+    for figure in FIGURES:
+        paths.append(folder / f"{figure.stem}.png")
+        figures.save(figure.plot(found.tables[figure.stem], found.theirs), paths[-1])
+    paths.append(folder / "claims.png")
+    figures.save(figures.claims(found.rows), paths[-1])
+    paths.append(folder / "README.md")
+    shown = [(f.stem, f.title, f.caption(found.tables[f.stem], found.theirs)) for f in FIGURES]
+    write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND))
+    return paths

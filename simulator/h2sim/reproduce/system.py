@@ -1,0 +1,161 @@
+"""Table 3.6 and figure 3.15: the whole machine, its highest power, and a training epoch against the V100."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+
+from h2sim.activity import ENGINES
+from h2sim.arch import peak_flops
+from h2sim.arch.schema import ForwardEngine, WeightUpdateEngine
+from h2sim.compare.measurement import Measurement
+from h2sim.compare.ratios import measurement_of
+from h2sim.energy import area
+from h2sim.energy.area import lut_array_units
+from h2sim.gpu.files import load_gpu_trace
+from h2sim.reproduce.engines import Measure
+from h2sim.reproduce.lab import Lab
+from h2sim.reproduce.setting import Setting
+from h2sim.result import Result
+
+NETWORKS = ("mnist", "cifar10", "nmnist", "cifar10-dvs", "imagenet")  # table 3.4
+ON_GPU = ("mnist", "cifar10", "imagenet")  # table 3.1
+V100 = "v100-{}"
+
+
+def lut_kbytes(engine: ForwardEngine | WeightUpdateEngine) -> float:
+    """All sub-LUTs of an engine, 16-bit entries, KB of 1024 B."""
+    return engine.rows * engine.columns * engine.sub_luts * engine.sub_lut_size * 2 / 1024
+
+
+def adders(engine: ForwardEngine | WeightUpdateEngine) -> int:
+    """Adders of the design without LUTs, PE array and Acc."""
+    units = lut_array_units(engine.model_copy(update={"lut": False}))
+    return units["pe_array"].adders + units["acc"].adders
+
+
+def busiest_power_w(result: Result) -> float:
+    """All three engines at their busiest layer at once: the sum of their highest powers, pools apart."""
+    total = 0.0
+    for engine in ENGINES:
+        powers = [0.0]
+        for index, row in enumerate(result.activity.layers):
+            cycles = row.end_cycle - row.start_cycle - row.stalls.dependency
+            if row.engine == engine and row.compute_cycles:
+                parts = result.cost.layer_energy_pj(index)
+                dynamic = math.fsum(v for k, v in parts.items() if k != "leakage")
+                powers.append(dynamic * 1e-12 * result.arch.clock_hz / cycles)
+        total += max(powers) + result.cost.area.leakage_w(engine)
+    return total
+
+
+def power_w(lab: Lab, setting: Setting, name: str) -> float:
+    """On-chip power while training a network: the step's mean, or (reading.power) all engines' busiest layers."""
+    result = lab.run(name, setting)
+    return busiest_power_w(result) if setting.reading.power == "busiest" else result.cost.average_power_w
+
+
+def highest_power_w(lab: Lab, setting: Setting) -> float:
+    """The highest of the five networks ("we took the max power consumption during SNN learning")."""
+    return max(power_w(lab, setting, name) for name in NETWORKS)
+
+
+def training(lab: Lab, setting: Setting, name: str) -> Measurement:
+    """A network's training step; the time of a sample from whole batches with their update (reading.epoch)."""
+    steady = setting.reading.epoch == "steady"
+    return measurement_of(lab.run(name, setting).to_dict(), name, steady=steady)
+
+
+def v100(setting: Setting, name: str) -> Measurement:
+    """Table 3.1's epoch of a network on the V100; with reading.gpu_power_w its energy at that power."""
+    gpu = load_gpu_trace(V100.format(name)).to_measurement()
+    power = setting.reading.gpu_power_w
+    return gpu if power is None else replace(gpu, energy_j=gpu.seconds * power)
+
+
+def speedup(lab: Lab, setting: Setting, name: str) -> float:
+    """Time of a sample on the V100 over ours."""
+    return v100(setting, name).seconds_per_sample / training(lab, setting, name).seconds_per_sample
+
+
+def power_saving(lab: Lab, setting: Setting, name: str) -> float:
+    """The V100's power over ours."""
+    gpu, ours = v100(setting, name), power_w(lab, setting, name)
+    assert gpu.energy_j is not None
+    return gpu.energy_j / gpu.seconds / ours
+
+
+def saving(lab: Lab, setting: Setting, name: str) -> float:
+    """The V100's energy of a sample over ours; with reading.saving 'power' its power over ours."""
+    if setting.reading.saving == "power":
+        return power_saving(lab, setting, name)
+    gpu, ours = v100(setting, name).energy_j_per_sample, training(lab, setting, name).energy_j_per_sample
+    assert gpu is not None
+    assert ours
+    return gpu / ours
+
+
+def over_networks(one: object, pick: object) -> Measure:
+    """The lowest or highest of a ratio over the networks of table 3.1."""
+    return lambda lab, setting: pick(one(lab, setting, name) for name in ON_GPU)  # type: ignore[operator]
+
+
+def imagenet_lead(lab: Lab, setting: Setting) -> float:
+    """ImageNet's speedup over the highest of the others'."""
+    return speedup(lab, setting, "imagenet") / max(speedup(lab, setting, name) for name in ON_GPU if name != "imagenet")
+
+
+def total_area_mm2(lab: Lab, setting: Setting) -> float:
+    """Area of the machine."""
+    return area(lab.arch(setting), lab.table(setting)).total_um2 / 1e6
+
+
+def area_saving(lab: Lab, setting: Setting) -> float:
+    """The V100's die over ours."""
+    gpu = v100(setting, "mnist")
+    assert gpu.area_mm2 is not None
+    return gpu.area_mm2 / total_area_mm2(lab, setting)
+
+
+MEASURES: dict[str, Measure] = {
+    "peak": lambda lab, setting: peak_flops(lab.arch(setting)) / 1e12,
+    "fe-lut-size": lambda lab, setting: lut_kbytes(lab.arch(setting).engines.forward),
+    "wue-lut-size": lambda lab, setting: lut_kbytes(lab.arch(setting).engines.weight_update),
+    "fe-adders": lambda lab, setting: adders(lab.arch(setting).engines.forward),
+    "wue-adders": lambda lab, setting: adders(lab.arch(setting).engines.weight_update),
+    "area": total_area_mm2,
+    "power": highest_power_w,
+    "v100-speedup-lowest": over_networks(speedup, min),
+    "v100-speedup-highest": over_networks(speedup, max),
+    "v100-imagenet-most": imagenet_lead,
+    "v100-saving-lowest": over_networks(saving, min),
+    "v100-saving-highest": over_networks(saving, max),
+    "v100-area": area_saving,
+    "clock": lambda lab, setting: lab.arch(setting).clock_hz / 1e6,
+}
+
+
+def points(lab: Lab, setting: Setting) -> pd.DataFrame:
+    """Figure 3.15 and table 3.6: every network of table 3.4; the V100's columns where table 3.1 has it."""
+    rows = []
+    for name in NETWORKS:
+        result, ours = lab.run(name, setting), training(lab, setting, name)
+        row = {
+            "network": name, "area_mm2": ours.area_mm2, "steady_cycles": result.activity.steady_cycles,
+            "batch_cycles": result.activity.batch_cycles,
+            "samples_per_second": 1 / ours.seconds_per_sample, "power_w": result.cost.average_power_w,
+            "busiest_power_w": busiest_power_w(result), "leakage_w": result.cost.leakage_w,
+            "energy_uj_per_sample": 1e6 * (ours.energy_j_per_sample or 0.0),
+        }  # fmt: skip
+        if name in ON_GPU:
+            gpu = v100(setting, name)
+            row |= {
+                "v100_mm2": gpu.area_mm2, "v100_samples_per_second": 1 / gpu.seconds_per_sample,
+                "speedup": speedup(lab, setting, name),
+                "v100_power_w": (gpu.energy_j or 0.0) / gpu.seconds, "power_saving": power_saving(lab, setting, name),
+                "energy_saving": saving(lab, setting, name),
+            }  # fmt: skip
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,210 @@
+"""Loihi as a baseline for inference: a trace's real spikes on placed cores, counted exactly, then timed and priced."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2sim.compare.measurement import Measurement, Part
+from h2sim.rivals.loihi.events import EVENTS, IN_CORE, Events, count_events
+from h2sim.rivals.loihi.placement import LayerCores, Placement, place
+from h2sim.rivals.loihi.schema import LoihiMachine, load_loihi
+from h2sim.rivals.loihi.wiring import Stage, wire
+from h2sim.trace import Trace
+
+__all__ = ["EventCost", "LoihiLayer", "LoihiResult", "load_loihi", "run_loihi"]
+
+
+@dataclass(frozen=True)
+class EventCost:
+    """One kind of event over all samples: its count and its energy."""
+
+    event: str
+    count: int
+    energy_pj: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoihiLayer:
+    """One layer over all samples. synapses: of the network, stored or shared; busy_seconds: its busiest core of each
+    step, summed (layers work at the same time, so these do not add up)."""
+
+    layer: str
+    kind: str
+    neurons: int
+    synapses: int
+    cores: int
+    synaptic_operations: int
+    neurons_active: int
+    neurons_inactive: int
+    spikes: int
+    messages_sent: int
+    messages_received: int
+    hops_east_west: int
+    hops_north_south: int
+    energy_pj: float
+    busy_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoihiResult:
+    """A trace's forward pass on Loihi. seconds_of_sample: of each sample, one after the other; compute, flight and
+    barrier are their three parts, summed; energy_j: the events; static_energy_j: leakage of the chips, a weak number
+    that is never in energy_j, None if the file has none."""
+
+    machine: str
+    network: str
+    source: str
+    samples: int
+    timesteps: int
+    steps: int
+    cores: int
+    chips: int
+    tiles: int
+    node_nm: float
+    area_mm2: float
+    seconds_of_sample: tuple[float, ...]
+    compute_seconds: float
+    flight_seconds: float
+    barrier_seconds: float
+    energy_j: float
+    static_energy_j: float | None
+    events: tuple[EventCost, ...]
+    layers: tuple[LoihiLayer, ...]
+    assumptions: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """All samples, one after the other."""
+        return math.fsum(self.seconds_of_sample)
+
+    @property
+    def seconds_per_sample(self) -> float:
+        """Mean over the samples."""
+        return self.seconds / self.samples
+
+    @property
+    def energy_j_per_sample(self) -> float:
+        """Mean over the samples, without static power."""
+        return self.energy_j / self.samples
+
+    def measurement(self) -> Measurement:
+        """Inference of these samples: phase forward only."""
+        parts = tuple(Part(row.layer, "forward", row.busy_seconds, row.energy_pj * 1e-12, True) for row in self.layers)
+        return Measurement(
+            system=self.machine,
+            kind="simulated",
+            network=self.network,
+            samples=self.samples,
+            seconds=self.seconds,
+            energy_j=self.energy_j,
+            area_mm2=self.area_mm2,
+            node_nm=self.node_nm,
+            phases=("forward",),
+            parts=parts,
+            assumptions=self.assumptions,
+        )
+
+
+def run_loihi(machine: LoihiMachine, trace: Trace) -> LoihiResult:
+    """The forward pass of every sample of a trace.
+
+    Time of a step: the slowest core (its events one after the other [A]), the longest route of a message, the barrier.
+    Energy: events times prices. Raises BaselineError for a network that cannot be placed, TraceError for damage.
+    """
+    where = str(trace.path)
+    stages = wire(trace.meta, where)
+    placement = place(stages, machine, where)
+    events = count_events(machine, trace, stages, placement)
+    busy_ns = busy_time_ns(machine, events)
+    barrier_ns = machine.barrier.time_ns(placement.tiles)
+    compute_ns = busy_ns.max(axis=2)
+    sample_ns = (compute_ns + events.flight_ns + barrier_ns).sum(axis=1)
+    costs = tuple(_cost(machine, events, name) for name in EVENTS)
+    pairs = zip(stages, placement.layers, strict=True)
+    seconds = tuple(float(ns) * 1e-9 for ns in sample_ns)
+    static = machine.static
+    return LoihiResult(
+        machine=machine.name,
+        network=trace.meta.network,
+        source=str(trace.meta.source.get("kind")),
+        samples=trace.meta.batch,
+        timesteps=trace.meta.timesteps,
+        steps=compute_ns.shape[1],
+        cores=placement.cores,
+        chips=placement.chips,
+        tiles=placement.tiles,
+        node_nm=machine.node_nm,
+        area_mm2=machine.area_mm2.value * placement.chips,
+        seconds_of_sample=seconds,
+        compute_seconds=float(compute_ns.sum()) * 1e-9,
+        flight_seconds=float(events.flight_ns.sum()) * 1e-9,
+        barrier_seconds=barrier_ns * compute_ns.size * 1e-9,
+        energy_j=math.fsum(cost.energy_pj for cost in costs) * 1e-12,
+        static_energy_j=static.power_w * placement.chips * math.fsum(seconds) if static else None,
+        events=costs,
+        layers=tuple(_row(machine, stage, cores, events, busy_ns) for stage, cores in pairs),
+        assumptions=_assumptions(machine, trace, stages, placement),
+    )
+
+
+def busy_time_ns(machine: LoihiMachine, events: Events) -> np.ndarray:
+    """float64 (N, steps, cores): what each core does in each step, one event after the other."""
+    total: np.ndarray = np.zeros(events.neuron_active.shape)
+    for name in IN_CORE:
+        total += getattr(events, name) * getattr(machine.prices, name).time_ns
+    return total
+
+
+def _cost(machine: LoihiMachine, events: Events, name: str, cores: slice = slice(None)) -> EventCost:
+    count = int(getattr(events, name)[:, :, cores].sum())
+    return EventCost(name, count, count * getattr(machine.prices, name).energy_pj)
+
+
+def _row(machine: LoihiMachine, stage: Stage, cores: LayerCores, events: Events, busy_ns: np.ndarray) -> LoihiLayer:
+    costs = {name: _cost(machine, events, name, cores.slice) for name in EVENTS}
+    return LoihiLayer(
+        layer=stage.layer,
+        kind=stage.kind,
+        neurons=stage.neurons,
+        synapses=stage.synapses,
+        cores=cores.cores,
+        synaptic_operations=costs["synaptic_operation_sparse"].count + costs["synaptic_operation_dense"].count,
+        neurons_active=costs["neuron_active"].count,
+        neurons_inactive=costs["neuron_inactive"].count,
+        spikes=costs["spike_fired"].count,
+        messages_sent=costs["message_sent"].count,
+        messages_received=costs["message_received"].count,
+        hops_east_west=costs["hop_east_west"].count,
+        hops_north_south=costs["hop_north_south"].count,
+        energy_pj=math.fsum(cost.energy_pj for cost in costs.values()),
+        busy_seconds=float(busy_ns[:, :, cores.slice].max(axis=2).sum()) * 1e-9,
+    )
+
+
+def _assumptions(
+    machine: LoihiMachine, trace: Trace, stages: tuple[Stage, ...], placement: Placement
+) -> tuple[str, ...]:
+    mapping = machine.mapping
+    lines = [
+        f"prices: {machine.description or machine.name}",
+        "one step between a layer and the next; samples one after the other; state reset between them not modelled",
+        "a neuron's update is active where a spike came in, else inactive; all neurons update in every step",
+        "events of a core one after the other; no contention on the mesh; barrier energy unpublished, taken as 0",
+        "average pooling as a spiking layer with synapses; host input spikes as messages without hops; output unsent",
+        f"weights of {mapping.weight_bits.value} bits, "
+        f"{'shared kernels' if mapping.share_convolution_weights.value else 'every synapse stored'}, "
+        f"{'population' if mapping.population_axons.value else 'one-neuron'} axons",
+        "static power is apart, not in the energy",
+    ]
+    if any(stage.driven for stage in stages):
+        lines.append("the host computes an encode layer's current and injects it as bias: neuron updates only")
+    if placement.chips > 1:
+        lines.append(
+            f"{placement.chips} chips side by side, links between chips priced as hops, one chip's barrier: too cheap"
+        )
+    if trace.meta.source.get("kind") == "synthetic":
+        lines.append("synthetic masks, not from training")
+    return tuple(lines)

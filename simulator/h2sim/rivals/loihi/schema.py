@@ -1,0 +1,173 @@
+"""Loihi as a file: limits of a core, how a network is mapped, price and time of each event; every number sourced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from h2sim.errors import BaselineError
+from h2sim.io.faults import describe
+from h2sim.io.strict import Strict, Text
+from h2sim.io.yamlfile import read_mapping
+
+Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+WholeNumber = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
+
+
+class _Sourced(Strict):
+    """method: published, derived, fitted or assumed [A], with the formula; source: where the number stands."""
+
+    method: Text
+    source: Text
+
+
+class Limit(_Sourced):
+    """A whole number with its source."""
+
+    value: WholeNumber
+
+
+class Flag(_Sourced):
+    """A choice of how networks are mapped."""
+
+    value: Annotated[bool, Field(strict=True)]
+
+
+class Area(_Sourced):
+    """Of one die, mm2."""
+
+    value: Positive
+
+
+class Limits(Strict):
+    """What a chip and a core hold (Davies 2018, p. 89, constraints 1-4)."""
+
+    cores_per_chip: Limit
+    cores_per_tile: Limit
+    mesh_columns: Limit
+    mesh_rows: Limit
+    compartments: Limit
+    synapse_memory_bits: Limit
+    output_axons: Limit
+    input_axons: Limit
+
+    @model_validator(mode="after")
+    def _whole_mesh(self) -> Self:
+        held = self.mesh_columns.value * self.mesh_rows.value * self.cores_per_tile.value
+        if held != self.cores_per_chip.value:
+            raise ValueError(
+                f"expected mesh_columns * mesh_rows * cores_per_tile = cores_per_chip = {self.cores_per_chip.value}; "
+                f"got {held}"
+            )
+        return self
+
+
+class Mapping(Strict):
+    """How a network is stored on cores [A]."""
+
+    weight_bits: Limit
+    index_bits: Limit
+    share_convolution_weights: Flag
+    population_axons: Flag
+
+
+class EventPrice(_Sourced):
+    """One event of one core or link; low and high span what the sources give."""
+
+    energy_pj: Amount
+    time_ns: Amount
+    low_pj: Amount | None = None
+    high_pj: Amount | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low = self.energy_pj if self.low_pj is None else self.low_pj
+        high = self.energy_pj if self.high_pj is None else self.high_pj
+        if not low <= self.energy_pj <= high:
+            raise ValueError(f"expected low_pj <= energy_pj <= high_pj; got {low}, {self.energy_pj}, {high}")
+        return self
+
+
+class Prices(Strict):
+    """The events that a run counts; their names are the fields of h2sim.rivals.loihi.run.Events."""
+
+    synaptic_operation_sparse: EventPrice
+    synaptic_operation_dense: EventPrice
+    neuron_inactive: EventPrice
+    neuron_active: EventPrice
+    spike_fired: EventPrice
+    message_sent: EventPrice
+    message_received: EventPrice
+    hop_east_west: EventPrice
+    hop_north_south: EventPrice
+
+
+class Barrier(_Sourced):
+    """Mesh-wide synchronisation of a step: (tiles in use, nanoseconds), rising in tiles."""
+
+    points: Annotated[tuple[tuple[WholeNumber, Amount], ...], Field(min_length=1)]
+
+    @field_validator("points")
+    @classmethod
+    def _rising(cls, value: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        tiles = [point[0] for point in value]
+        if tiles != sorted(set(tiles)):
+            raise ValueError(f"expected rising numbers of tiles; got {tiles}")
+        return value
+
+    def time_ns(self, tiles: int) -> float:
+        """Nanoseconds with `tiles` in use: straight lines through the points, flat outside them [A]."""
+        (first, below), *rest = self.points
+        if tiles <= first:
+            return below
+        for after, above in rest:
+            if tiles <= after:
+                return below + (above - below) * (tiles - first) / (after - first)
+            first, below = after, above
+        return below
+
+
+class StaticPower(_Sourced):
+    """Of one chip; reported apart, never summed with the events."""
+
+    power_w: Positive
+
+
+class LoihiMachine(Strict):
+    """A whole machine file."""
+
+    name: Text
+    description: str = ""
+    node_nm: Positive
+    voltage_v: Positive | None
+    area_mm2: Area
+    limits: Limits
+    mapping: Mapping
+    prices: Prices
+    barrier: Barrier
+    static: StaticPower | None = None
+
+    def tile_of(self, core: int) -> tuple[int, int]:
+        """(column, row) of the tile that holds a core, chips side by side from west to east [A]."""
+        chip, within = divmod(core, self.limits.cores_per_chip.value)
+        row, column = divmod(within // self.limits.cores_per_tile.value, self.limits.mesh_columns.value)
+        return chip * self.limits.mesh_columns.value + column, row
+
+
+def load_loihi(name_or_path: str | Path = "loihi") -> LoihiMachine:
+    """A shipped machine (`loihi`, `loihi-sanafe`) or a file; BaselineError with one line per fault."""
+    data, path = read_mapping("arch", name_or_path, BaselineError)
+    return parse_loihi(data, str(path))
+
+
+def parse_loihi(data: object, where: str) -> LoihiMachine:
+    """A checked machine from plain data; `where` names the source in error lines."""
+    if not isinstance(data, dict):
+        raise BaselineError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
+    try:
+        return LoihiMachine.model_validate(data)
+    except ValidationError as error:
+        raise BaselineError("\n".join(describe(error, LoihiMachine, where))) from None

@@ -1,0 +1,134 @@
+"""SpinalFlow's file: every parameter of the machine, checked on load (baselines/spinalflow.yaml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from h2sim.arch.schema import Buffer, Cycles, Memory
+from h2sim.energy.table import ActionPrice
+from h2sim.errors import BaselineError, at
+from h2sim.io.faults import describe
+from h2sim.io.strict import Strict, Text
+from h2sim.io.yamlfile import read_mapping
+from h2sim.rivals.spinalflow.engine import Drain, SpineArray
+
+ARRAY = "array"  # the name of its only engine
+Coding = Literal["first_spike", "every_spike"]
+CODINGS: tuple[Coding, ...] = ("first_spike", "every_spike")
+Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Bytes = Annotated[int, Field(strict=True, ge=1, le=8)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+
+
+class ArraySizes(Strict):
+    """The sorter and the PEs: see h2sim.rivals.spinalflow.engine.SpineArray."""
+
+    pes: Size
+    spine_buffers: Size
+    merge_fifos: Size
+    position_cycles: Cycles
+    step_cycles: Cycles
+    spill_cycles: Cycles
+    output_drain: Drain
+    pipeline_cycles: Cycles
+
+
+class Buffers(Strict):
+    """On-chip memories; the filter buffer is not ping-pong: it holds one group's weights at a time."""
+
+    filter: Buffer
+    input: Buffer
+    output: Buffer
+
+
+class UnitPrices(Strict):
+    """Units that the energy tables lack, at the machine's node."""
+
+    potential_add: ActionPrice
+    threshold_compare: ActionPrice
+    time_compare: ActionPrice
+
+
+class Published(Strict):
+    """What is reported of the machine; printed beside the simulated figures."""
+
+    voltage_v: Positive
+    area_mm2: Positive
+    throughput_gops: Positive
+    efficiency_tops_per_w: Positive
+    source: Text
+
+    @property
+    def power_w(self) -> float:
+        """Throughput over efficiency."""
+        return 1e-3 * self.throughput_gops / self.efficiency_tops_per_w
+
+
+class SpinalFlow(Strict):
+    """A whole machine; name, clock_hz and memory are what the schedule asks for."""
+
+    name: Text
+    description: str = ""
+    node_nm: Positive
+    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]
+    coding: Coding
+    array: ArraySizes
+    weight_bytes: Bytes
+    potential_bytes: Bytes
+    spike_bytes: Bytes
+    buffers: Buffers
+    memory: Memory
+    units: UnitPrices
+    published: Published
+
+    @model_validator(mode="after")
+    def _one_row(self) -> Self:
+        if self.filter_rows < 1:
+            raise ValueError(
+                f"buffers.filter.bytes: must hold one row of {self.row_bytes} bytes; got {self.buffers.filter.bytes}"
+            )
+        return self
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """One array works through all layers."""
+        return (ARRAY,)
+
+    @property
+    def row_bytes(self) -> int:
+        """One row of the filter buffer: a weight for every PE."""
+        return self.array.pes * self.weight_bytes
+
+    @property
+    def filter_rows(self) -> int:
+        """Rows that the filter buffer holds."""
+        return self.buffers.filter.bytes // self.row_bytes
+
+    @property
+    def spines(self) -> SpineArray:
+        """The machine as the engine sees it."""
+        sizes = self.array.model_dump(exclude={"pipeline_cycles"})
+        return SpineArray(filter_rows=self.filter_rows, single_spike=self.coding == "first_spike", **sizes)
+
+    def with_coding(self, coding: Coding) -> SpinalFlow:
+        """The same machine for another reading of a trace's spikes."""
+        if coding not in CODINGS:
+            raise BaselineError(at(self.name, "coding", " or ".join(CODINGS), repr(coding)))
+        return self.model_copy(update={"coding": coding})
+
+
+def load_spinalflow(name_or_path: str | Path = "spinalflow") -> SpinalFlow:
+    """The shipped machine or that of a file. Raises BaselineError: one line per fault."""
+    data, path = read_mapping("arch", name_or_path, BaselineError)
+    return parse_spinalflow(data, str(path))
+
+
+def parse_spinalflow(data: object, where: str) -> SpinalFlow:
+    """A checked machine from plain data; `where` names the source in error lines."""
+    try:
+        return SpinalFlow.model_validate(data)
+    except ValidationError as error:
+        raise BaselineError("\n".join(describe(error, SpinalFlow, where))) from None

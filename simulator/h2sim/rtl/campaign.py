@@ -1,0 +1,149 @@
+"""A whole co-simulation run and its record."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from h2sim._version import __version__
+from h2sim.arch.schema import Arch
+from h2sim.io.progress import Progress
+from h2sim.rtl.bench import VerilatorBench
+from h2sim.rtl.check import ENGINES, Report, check, machines
+from h2sim.rtl.layers import Hardware
+from h2sim.rtl.mutations import check_mutations, mutation_machine
+
+MUTATION_CASES = 1500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to run: `machines` builds with `cases` layers each, on `jobs` processes, by `simulator`."""
+
+    machines: int
+    cases: int
+    seed: int
+    jobs: int
+    simulator: str
+
+
+@dataclass
+class Found:
+    """What came out; mutations[engine][mutation] is how many of MUTATION_CASES layers noticed it."""
+
+    arch: str
+    plan: Plan
+    reports: list[tuple[Hardware, Report]] = field(default_factory=list)
+    mutations: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Report:
+        total = Report()
+        for _, report in self.reports:
+            total.merge(report)
+        return total
+
+    @property
+    def problems(self) -> list[str]:
+        """Disagreements, and mutations that nothing noticed."""
+        missed = [
+            f"{engine}: no case noticed the mutation {name!r}"
+            for engine, noticed in self.mutations.items()
+            for name, count in noticed.items()
+            if name != "unchanged" and count == 0
+        ]
+        wrong = [
+            f"{e}: {n['unchanged']} cases disagree without a mutation"
+            for e, n in self.mutations.items()
+            if n["unchanged"]
+        ]
+        return self.total.disagreements + missed + wrong
+
+
+def run(arch: Arch, plan: Plan, mutations: bool, progress: Progress) -> Found:
+    """All machines of the plan, then (if asked for) the mutation checks of every engine."""
+    found = Found(arch.name, plan)
+    built = machines(arch, plan.machines, plan.seed)
+    steps = plan.machines + (len(ENGINES) if mutations else 0)
+    progress("building", 0, steps)
+    first = plan.seed * plan.machines * plan.cases
+    for each, report in check(built, plan.cases, plan.jobs, first, verilator=plan.simulator == "verilator"):
+        found.reports.append((each, report))
+        progress(each.engine, len(found.reports), steps)
+    if mutations:
+        with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(plan.jobs) as pool:
+            futures = {e: pool.submit(_mutations, arch, e, Path(root) / e) for e in ENGINES}
+            for done, (engine, future) in enumerate(futures.items(), plan.machines + 1):
+                found.mutations[engine] = future.result()
+                progress(f"{engine} mutations", done, steps)
+    return found
+
+
+def _mutations(arch: Arch, engine: str, folder: Path) -> dict[str, int]:
+    hardware = mutation_machine(arch, engine)
+    return check_mutations(hardware, VerilatorBench(hardware.parameters(), folder), MUTATION_CASES)
+
+
+def by_kind(found: Found) -> list[tuple[str, str, int, int]]:
+    """(engine, kind of layer, cases, disagreements), in the engines' order."""
+    rows = []
+    for engine in ENGINES:
+        total = Report()
+        for hardware, report in found.reports:
+            if hardware.engine == engine:
+                total.merge(report)
+        for kind, cases in total.cases.items():
+            wrong = len({d.split(" on ")[0] for d in total.disagreements if d.startswith(f"{kind} ")})
+            rows.append((engine, kind, cases, wrong))
+    return rows
+
+
+def markdown(found: Found, arch: Arch) -> str:
+    """The record of a run: what ran, on what, and what it found."""
+    plan, total = found.plan, found.total
+    command = f"h2sim rtl check --machines {plan.machines} --cases {plan.cases} --seed {plan.seed}"
+    command += " --mutations" if found.mutations else ""
+    lines = [
+        "# Record of a co-simulation",
+        "",
+        f"`{command}`, h2sim {__version__}, amaranth {version('amaranth')}, {_simulator(plan)}, "
+        f"Python {platform.python_version()}.",
+        "",
+        f"**{total.n_cases:,} cases, {len(total.disagreements)} disagreements**, {total.cycles:,} RTL cycles on "
+        f"{plan.machines} machines. {total.stalled_cases:,} of the cases ran with late buffers and stalled. "
+        f"In {total.adder_conflicts:,} cycles the LUTs' programming adders added while windows were in an Acc tree.",
+        "",
+        "| engine | layer | cases | cases that disagree |",
+        "|---|---|---|---|",
+        *(f"| {engine} | {kind} | {cases:,} | {wrong} |" for engine, kind, cases, wrong in by_kind(found)),
+    ]
+    if found.mutations:
+        lines += ["", f"## Mutations: the simulator changed, the RTL not ({MUTATION_CASES:,} cases each)", ""]
+        lines += ["| engine | machine | mutation | cases that notice |", "|---|---|---|---|"]
+        for engine, noticed in found.mutations.items():
+            machine = mutation_machine(arch, engine)
+            lines += [f"| {engine} | {machine} | {name} | {count:,} |" for name, count in noticed.items()]
+    lines += [
+        "",
+        "## Machines",
+        "",
+        "| engine | machine | cases | RTL cycles | disagreements |",
+        "|---|---|---|---|---|",
+    ]
+    for hardware, report in found.reports:
+        numbers = f"{report.n_cases:,} | {report.cycles:,} | {len(report.disagreements)}"
+        lines.append(f"| {hardware.engine} | {hardware} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _simulator(plan: Plan) -> str:
+    if plan.simulator != "verilator":
+        return "Amaranth's simulator"
+    done = subprocess.run([shutil.which("verilator") or "verilator", "--version"], capture_output=True, text=True)
+    return " ".join(done.stdout.split()[:2])

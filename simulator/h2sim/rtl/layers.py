@@ -1,0 +1,467 @@
+"""Random layers on random small machines: what the co-simulation compares.
+
+Everything follows from the seed: shape, stride, sparsity from 0 to 1, adversarial patterns, mode, late buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from h2sim.arch.schema import MODES, Arch, TileSize
+from h2sim.engines import backward, forward, weight_update
+from h2sim.engines.work import EngineWork
+from h2sim.reference import backward as ref_backward
+from h2sim.reference import encode as ref_encode
+from h2sim.reference import forward as ref_forward
+from h2sim.reference import weight_update as ref_update
+from h2sim.reference.result import EngineRun
+from h2sim.rtl import backward_cases, fixed, images, lut_cases
+from h2sim.rtl.bench import Case
+from h2sim.rtl.fixed import FixedNeuron
+from h2sim.rtl.parameters import (
+    BackwardParameters,
+    LutParameters,
+    Widths,
+    of_engine,
+    weight_update_parameters,
+)
+from h2sim.shapes import ConvShape, FcShape
+
+Results = Callable[[np.ndarray], dict[str, np.ndarray]]
+WIDTHS = Widths(operand_bits=8, sum_bits=20, fraction_bits=8, psum_blocks=64, most_samples=12)
+MOST_OFFSETS = 64  # (channel, kernel offset) pairs of a case
+KINDS = {
+    "forward": ("forward_conv", "forward_fc"),
+    "weight_update": ("weight_update_conv", "weight_update_fc"),
+    "backward": ("backward_conv", "backward_fc", "encode_forward"),
+}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """One engine of an arch, to be built once and run on many cases. kernel: the largest the Backward Engine takes.
+
+    simulated: the arch that the simulator is asked about, where a mutation check makes it another one.
+    """
+
+    engine: str
+    arch: Arch
+    kernel: tuple[int, int] = (3, 3)
+    simulated: Arch | None = None
+
+    def parameters(self) -> LutParameters | BackwardParameters:
+        if self.engine == "weight_update":
+            return weight_update_parameters(self.arch, WIDTHS, MOST_OFFSETS)
+        return of_engine(self.arch, self.engine, WIDTHS, self.kernel)
+
+    def __str__(self) -> str:
+        engine = getattr(self.arch.engines, self.engine)
+        array = f"{engine.rows}x{engine.columns}x{engine.parallelism}"
+        if self.engine == "backward":
+            array += f", kernel {self.kernel[0]}x{self.kernel[1]}"
+        else:
+            array += f", {engine.sub_luts} sub-LUTs of {engine.sub_lut_size}"
+            array += ", double buffered" if engine.lut_double_buffered else ""
+        latency = self.arch.latency
+        depths = f"add {latency.fp16_add} multiply {latency.fp16_multiply} LUT {latency.lut_read} "
+        tile = self.arch.tile
+        return f"{array}, tile {tile.height}x{tile.width}, {depths}soma {latency.soma} grad {latency.grad}"
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A case and what the simulator says of it."""
+
+    kind: str
+    seed: int
+    about: str
+    case: Case
+    reference: EngineRun
+    fast: EngineWork
+    fill_cycles: int
+    results: dict[str, np.ndarray]
+    read: Results
+
+
+def smaller(arch: Arch, engine: str) -> Hardware:
+    """The arch with at most 5 x 3 PEs: its own tile, parallelism, LUTs and pipeline depths, kernels up to 3x3."""
+    data = arch.model_dump()
+    array = data["engines"][engine]
+    array |= {"rows": min(array["rows"], 5), "columns": min(array["columns"], 3)}
+    return Hardware(engine, Arch(**data))
+
+
+def hardware_of(rng: np.random.Generator, arch: Arch, engine: str) -> Hardware:
+    """A random small machine: the arch with other sizes and depths."""
+    pick = rng.integers
+    data = arch.model_dump()
+    rows, columns = (5, 3) if engine != "backward" else (4, 3)
+    for name in ("forward", "weight_update", "backward"):
+        data["engines"][name] |= {
+            "rows": int(pick(1, rows + 1)),
+            "columns": int(pick(1, columns + 1)),
+            "parallelism": int(pick(1, 5)),
+        }
+    for name in ("forward", "weight_update"):
+        luts = {"sub_luts": int(pick(1, 4)), "sub_lut_size": int(2 ** pick(1, 5)), "lut_double_buffered": bool(pick(2))}
+        data["engines"][name] |= luts
+    data["tile"] = {"height": int(pick(1, 6)), "width": int(pick(1, 6))}
+    depths = {"lut_read": (1, 3), "fp16_add": (1, 3), "fp16_multiply": (1, 4), "soma": (1, 6), "grad": (1, 6)}
+    data["latency"] |= {name: int(pick(*limits)) for name, limits in depths.items()}
+    return Hardware(engine, Arch(**data), (int(pick(1, 5)), int(pick(1, 5))))
+
+
+def layers(hardware: Hardware, seeds: range) -> Iterator[Layer]:
+    """Random layers for a machine, one per seed; the kinds of its engine in turn."""
+    for seed in seeds:
+        kinds = KINDS[hardware.engine]
+        yield layer_of(hardware, kinds[seed % len(kinds)], seed)
+
+
+def layer_of(hardware: Hardware, kind: str, seed: int) -> Layer:
+    """The layer of one seed: shape, sparsity and adversarial patterns all follow from it."""
+    rng = np.random.default_rng([seed, next(map(ord, kind)), len(kind)])
+    build = {
+        "forward_conv": _forward_conv,
+        "forward_fc": _forward_fc,
+        "weight_update_conv": _weight_update_conv,
+        "weight_update_fc": _weight_update_fc,
+        "backward_conv": _backward_conv,
+        "backward_fc": _backward_fc,
+        "encode_forward": _encode_forward,
+    }[kind]
+    stall_seed = int(rng.integers(1, 1 << 31)) if rng.random() < 0.1 else 0
+    return build(hardware, kind, seed, rng, stall_seed)
+
+
+def _machines(hardware: Hardware) -> tuple[Arch, Any, Any]:
+    """The arch and engine that the simulator is asked about, and the engine that is built."""
+    arch = hardware.simulated or hardware.arch
+    return arch, getattr(arch.engines, hardware.engine), getattr(hardware.arch.engines, hardware.engine)
+
+
+# random layers
+
+
+def conv_shape(
+    rng: np.random.Generator, kernel_most: tuple[int, int], most_offsets: int, stride_most: int = 3
+) -> ConvShape:
+    """A small convolution: any kernel up to kernel_most, stride, padding; odd maps; at most 12 samples."""
+    kernel = _pair(lambda axis: int(rng.integers(1, kernel_most[axis] + 1)))
+    stride = _pair(lambda axis: int(rng.integers(1, stride_most + 1)))
+    padding = _pair(lambda axis: int(rng.integers(0, kernel[axis])))
+    size = _pair(lambda axis: int(rng.integers(max(1, kernel[axis] - 2 * padding[axis]), 10)))
+    out = _pair(lambda axis: (size[axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1)
+    most_in = max(1, min(5, most_offsets // (kernel[0] * kernel[1])))
+    channels = int(rng.integers(1, most_in + 1)), int(rng.integers(1, 6))
+    steps, batch = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    return ConvShape.of((steps, batch), (channels[0], *size), (channels[1], *out), kernel, stride, padding)
+
+
+def _pair(each: Callable[[int], int]) -> tuple[int, int]:
+    """(vertical, horizontal)."""
+    return each(0), each(1)
+
+
+def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of some sparsity from 0 to 1: independent bits, whole maps or samples on, or one busy channel."""
+    density = rng.choice([0.0, 0.03, 0.2, 0.5, 0.9, 1.0])
+    mask = rng.random(shape) < density
+    pattern = rng.integers(6)
+    if pattern == 0:  # all work in one channel
+        mask[:] = False
+        mask[:, :, rng.integers(shape[2])] = True
+    elif pattern == 1:  # whole samples without any
+        mask &= (rng.random(shape[:2]) < 0.5).reshape(*shape[:2], *[1] * (len(shape) - 2))
+    elif pattern == 2 and len(shape) == 5:  # every P-th position: all work on one PE of a group
+        step = int(rng.integers(1, 5))
+        raster = np.arange(shape[3] * shape[4]).reshape(shape[3:])
+        mask &= raster % step == 0
+    return mask.astype(np.uint8)
+
+
+def values(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.integers(-4, 5, shape)
+
+
+def fixed_neuron(rng: np.random.Generator) -> FixedNeuron:
+    threshold = int(rng.integers(-256, 1024))
+    low = threshold - int(rng.integers(1, 800))
+    decay, scale = int(rng.choice([0, 32, 64, 96, 115, 128])), int(rng.choice([8, 16, 24]))
+    return FixedNeuron(
+        fraction_bits=WIDTHS.fraction_bits,
+        threshold=threshold,
+        window=(low, threshold + int(rng.integers(1, 800))),
+        decay=decay,
+        surrogate_scale=scale,
+        detach_reset=bool(rng.integers(2)),
+    )
+
+
+def _maps(shape: ConvShape) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    s = shape
+    return (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width), (
+        s.timesteps,
+        s.batch,
+        s.out_channels,
+        s.out_height,
+        s.out_width,
+    )
+
+
+def _fc_shape(rng: np.random.Generator, most_in: int) -> FcShape:
+    steps, batch = int(rng.integers(1, 5)), int(rng.integers(1, 4))
+    return FcShape(steps, batch, int(rng.integers(1, most_in + 1)), int(rng.integers(1, 9)))
+
+
+def _stalling(case: Case, stall_seed: int, engine: object) -> Case:
+    """The case with late buffers; not where programming is hidden: there stalls and programming overlap."""
+    hidden = getattr(engine, "lut_double_buffered", False)
+    return Case(case.config, case.images, case.results_shape, 0 if hidden else stall_seed)
+
+
+def _integers(run: EngineRun) -> np.ndarray:
+    found = run.values.astype(np.int64)
+    if not np.array_equal(found, run.values):
+        raise AssertionError("the reference's values are not integers")
+    return found
+
+
+def _soma_results(x: np.ndarray, neuron: FixedNeuron) -> dict[str, np.ndarray]:
+    spikes, membrane, window = fixed.soma(x, neuron)
+    return {"currents": x, "membranes": membrane, "spikes": spikes, "windows": window}
+
+
+def _soma_reader(tile: TileSize, columns: int, map_shape: tuple[int, ...], shape: tuple[int, ...]) -> Results:
+    low, bits_ = WIDTHS.sum_bits, WIDTHS.state_bits
+
+    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+        words = images.from_items(results, tile, columns, map_shape).reshape(shape)
+        return {
+            "currents": images.field(words, 0, low),
+            "membranes": images.field(words, low, bits_),
+            "spikes": images.field(words, low + bits_, 1, False),
+            "windows": images.field(words, low + bits_ + 1, 1, False),
+        }
+
+    return read
+
+
+def _forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    arch, engine, built = _machines(hardware)
+    shape, neuron = conv_shape(rng, (5, 5), 100), fixed_neuron(rng)
+    in_map, out_map = _maps(shape)
+    spikes = bits(rng, in_map)
+    weight, bias = values(rng, shape.out_channels, shape.in_channels, *shape.kernel), values(rng, shape.out_channels)
+    case = lut_cases.forward_conv(built, arch.tile, shape, spikes, weight, bias, neuron)
+    reference = ref_forward.forward_conv(engine, arch.tile, shape, spikes, weight, bias)
+    work = forward.conv(engine, arch.tile, shape)
+    fill = forward.fill_cycles(engine, arch.latency) + work.neuron_cycles
+    read = _soma_reader(arch.tile, built.columns, out_map[2:], out_map)
+    results = _soma_results(_integers(reference), neuron)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    arch, engine, built = _machines(hardware)
+    shape, neuron = _fc_shape(rng, 200), fixed_neuron(rng)
+    spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
+    weight, bias = values(rng, shape.out_features, shape.in_features), values(rng, shape.out_features)
+    case = lut_cases.forward_fc(built, shape, spikes, weight, bias, neuron)
+    reference = ref_forward.forward_fc(engine, shape, spikes, weight, bias)
+    work = forward.fc(engine, shape, int(spikes.sum()))
+    fill = forward.fill_cycles(engine, arch.latency) + work.neuron_cycles
+    one, out = TileSize(height=1, width=1), (shape.timesteps, shape.batch, shape.out_features)
+    read = _soma_reader(one, built.columns, (shape.out_features, 1, 1), out)
+    results = _soma_results(_integers(reference), neuron)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _gradient_reader(shape: tuple[int, ...], columns: int) -> Results:
+    """Result words (column group, offset group, column x lane) as dw of the given shape."""
+
+    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+        groups, offset_groups, lanes = results.shape
+        words = results.reshape(groups, offset_groups, columns, lanes // columns).transpose(0, 2, 1, 3)
+        words = words.reshape(groups * columns, -1)[: shape[0], : int(np.prod(shape[1:]))]
+        return {"weight gradients": images.field(words, 0, WIDTHS.sum_bits).reshape(shape)}
+
+    return read
+
+
+def _weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    arch, engine, built = _machines(hardware)
+    shape = conv_shape(rng, (4, 4), MOST_OFFSETS)
+    in_map, out_map = _maps(shape)
+    spikes, grad = bits(rng, in_map), values(rng, *out_map)
+    case = lut_cases.weight_update_conv(built, arch.tile, shape, spikes, grad)
+    reference = ref_update.weight_update_conv(engine, arch.tile, shape, spikes, grad)
+    work = weight_update.conv(engine, arch.tile, shape)
+    fill = weight_update.fill_cycles(engine, arch.latency)
+    results = {"weight gradients": _integers(reference)}
+    read = _gradient_reader(reference.values.shape, built.columns)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _weight_update_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    arch, engine, built = _machines(hardware)
+    shape = _fc_shape(rng, MOST_OFFSETS)
+    spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
+    grad = values(rng, shape.timesteps, shape.batch, shape.out_features)
+    case = lut_cases.weight_update_fc(built, shape, spikes, grad)
+    reference = ref_update.weight_update_fc(engine, shape, spikes, grad)
+    work = weight_update.fc(engine, shape, int(spikes.sum()))
+    fill = weight_update.fill_cycles(engine, arch.latency)
+    results = {"weight gradients": _integers(reference)}
+    read = _gradient_reader(reference.values.shape, built.columns)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _neurons(rng: np.random.Generator, shape: tuple[int, ...]) -> backward_cases.NeuronMaps:
+    membrane = rng.integers(-1024, 1025, shape)
+    return backward_cases.NeuronMaps(bits(rng, shape), bits(rng, shape), membrane)
+
+
+def _grad_reader(tile: TileSize, columns: int, map_shape: tuple[int, ...], shape: tuple[int, ...]) -> Results:
+    """Result words as the spatial part of ds and dm; the sweep's timesteps run backwards."""
+    low = WIDTHS.sum_bits
+
+    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+        words = images.from_items(results, tile, columns, map_shape)[::-1].reshape(shape)
+        return {"spatial ds": images.field(words, 0, low), "dm": images.field(words, low, WIDTHS.state_bits)}
+
+    return read
+
+
+def _backward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    (arch, engine, built), tile = _machines(hardware), hardware.arch.tile
+    mode = MODES[int(rng.integers(len(MODES)))]
+    engine, built = (each.model_copy(update={"mode": mode}) for each in (engine, built))
+    shape, neuron = conv_shape(rng, hardware.kernel, 1000), fixed_neuron(rng)
+    in_map, out_map = _maps(shape)
+    neurons, mask = _neurons(rng, in_map), bits(rng, out_map)
+    grad = values(rng, *out_map) * mask
+    weight = values(rng, shape.out_channels, shape.in_channels, *shape.kernel)
+    case = backward_cases.backward_conv(
+        engine, tile, hardware.kernel, shape, mask, grad, weight, neurons, neuron, WIDTHS
+    )
+    reference = ref_backward.backward_conv(engine, tile, shape, mask, neurons.window, grad, weight)
+    packed = [np.packbits(m.reshape(shape.samples, -1), axis=1) for m in (mask, neurons.window)]
+    work = backward.conv(engine, tile, shape, *packed)
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
+    spatial = _integers(reference)
+    results = {
+        "spatial ds": spatial,
+        "dm": fixed.grad(spatial, neurons.membrane, neurons.spikes, neurons.window, neuron),
+    }
+    read = _grad_reader(tile, built.columns, in_map[2:], in_map)
+    about = f"{mode}, {shape}"
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=about,
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _backward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    arch, engine, built = _machines(hardware)
+    shape, neuron = _fc_shape(rng, 12), fixed_neuron(rng)
+    neurons = _neurons(rng, (shape.timesteps, shape.batch, shape.in_features))
+    grad = values(rng, shape.timesteps, shape.batch, shape.out_features)
+    weight = values(rng, shape.out_features, shape.in_features)
+    case = backward_cases.backward_fc(built, hardware.kernel, shape, grad, weight, neurons, neuron, WIDTHS)
+    reference = ref_backward.backward_fc(engine, shape, grad, weight)
+    work = backward.fc(engine, shape)
+    fill = backward.depth_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
+    spatial = _integers(reference)
+    results = {
+        "spatial ds": spatial,
+        "dm": fixed.grad(spatial, neurons.membrane, neurons.spikes, neurons.window, neuron),
+    }
+    read = _grad_reader(TileSize(height=1, width=1), built.columns, (shape.in_features, 1, 1), spatial.shape)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )
+
+
+def _encode_forward(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
+    (arch, engine, built), tile = _machines(hardware), hardware.arch.tile
+    shape, neuron = conv_shape(rng, hardware.kernel, 1000), fixed_neuron(rng)
+    in_map, out_map = _maps(shape)
+    analog = values(rng, *in_map)
+    weight = values(rng, shape.out_channels, shape.in_channels, *shape.kernel)
+    case = backward_cases.encode_forward(built, tile, hardware.kernel, shape, analog, weight, neuron)
+    reference = ref_encode.encode_forward(engine, tile, shape, analog, weight, None)
+    work = backward.encode_forward(engine, tile, shape)
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.soma) + work.neuron_cycles
+    results = _soma_results(_integers(reference), neuron)
+    read = _soma_reader(tile, built.columns, out_map[2:], out_map)
+    return Layer(
+        kind=kind,
+        seed=seed,
+        about=str(shape),
+        case=_stalling(case, stall_seed, built),
+        reference=reference,
+        fast=work,
+        fill_cycles=fill,
+        results=results,
+        read=read,
+    )

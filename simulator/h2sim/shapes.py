@@ -1,0 +1,128 @@
+"""Layer geometry: the sizes that engines, memory and traces share, and the tiles they cut feature maps into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Smallest integer not below a / b, for a >= 0 and b > 0."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of one feature map: rows y0 <= y < y1, columns x0 <= x < x1 (positions)."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def positions(self) -> int:
+        return self.height * self.width
+
+
+def tiles_of(height: int, width: int, tile_height: int, tile_width: int) -> list[Tile]:
+    """The tiles of a height x width map in raster order; edge tiles hold what is left."""
+    return [
+        Tile(y, min(y + tile_height, height), x, min(x + tile_width, width))
+        for y in range(0, height, tile_height)
+        for x in range(0, width, tile_width)
+    ]
+
+
+def groups_of(count: int, size: int) -> list[range]:
+    """Consecutive groups of `size` channels that cover range(count); the last holds what is left."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvShape:
+    """One convolution over a sub-batch: T timesteps, N samples, (C, H, W) in and out.
+
+    out_height = (in_height + 2 * padding[0] - kernel[0]) // stride[0] + 1, width alike; the
+    kernel, stride and padding are (vertical, horizontal).
+    """
+
+    timesteps: int
+    batch: int
+    in_channels: int
+    in_height: int
+    in_width: int
+    out_channels: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        samples: tuple[int, int],
+        in_chw: tuple[int, int, int],
+        out_chw: tuple[int, int, int],
+        kernel: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+    ) -> ConvShape:
+        """From tuples: samples is (timesteps, batch), in_chw and out_chw are (channels, height, width)."""
+        return cls(
+            timesteps=samples[0],
+            batch=samples[1],
+            in_channels=in_chw[0],
+            in_height=in_chw[1],
+            in_width=in_chw[2],
+            out_channels=out_chw[0],
+            out_height=out_chw[1],
+            out_width=out_chw[2],
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+        )
+
+    @property
+    def samples(self) -> int:
+        """N*T: the length of the batch x timestep (BT) dimension."""
+        return self.timesteps * self.batch
+
+    def input_region(self, tile: Tile) -> Tile:
+        """The in-range input positions that the outputs of `tile` read (the tile with its halo)."""
+        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
+        y0, y1 = tile.y0 * sh - ph, (tile.y1 - 1) * sh - ph + kh
+        x0, x1 = tile.x0 * sw - pw, (tile.x1 - 1) * sw - pw + kw
+        y0, x0 = max(0, y0), max(0, x0)
+        return Tile(y0, max(y0, min(self.in_height, y1)), x0, max(x0, min(self.in_width, x1)))
+
+    def output_region(self, tile: Tile) -> Tile:
+        """The in-range output positions that the inputs of `tile` feed (the tile with its halo)."""
+        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
+        y0, y1 = ceil_div(max(0, tile.y0 + ph - kh + 1), sh), (tile.y1 - 1 + ph) // sh + 1
+        x0, x1 = ceil_div(max(0, tile.x0 + pw - kw + 1), sw), (tile.x1 - 1 + pw) // sw + 1
+        y0, x0 = min(y0, self.out_height), min(x0, self.out_width)
+        return Tile(y0, max(y0, min(self.out_height, y1)), x0, max(x0, min(self.out_width, x1)))
+
+
+@dataclass(frozen=True)
+class FcShape:
+    """One fully connected layer over a sub-batch of T timesteps and N samples."""
+
+    timesteps: int
+    batch: int
+    in_features: int
+    out_features: int
+
+    @property
+    def samples(self) -> int:
+        """N*T: the length of the batch x timestep (BT) dimension."""
+        return self.timesteps * self.batch

@@ -1,0 +1,107 @@
+"""The facade: (Arch, Trace, EnergyTable) -> Result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from h2sim.arch import Arch, arch_sha256, with_mode
+from h2sim.energy import EnergyTable, load_energy_table, price
+from h2sim.errors import H2SimError, at
+from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
+from h2sim.pipeline.step import Progress, simulate_step
+from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload
+from h2sim.trace import Trace, TraceMeta
+from h2sim.trace.members import VALUES
+
+DEFAULT_TABLE = "28nm"
+LEAST_EFFICIENCY = 0.5  # [A] from here on a chip of several is worth its place
+
+
+def simulate(
+    arch: Arch,
+    trace: Trace,
+    energy_table: EnergyTable | str | None = None,
+    *,
+    mode: str | None = None,
+    ideal_memory: bool = False,
+    progress: Progress | None = None,
+    chips: int | None = None,
+    least_efficiency: float = LEAST_EFFICIENCY,
+) -> Result:
+    """Runs one training (or inference) step of `trace` on `arch` and prices it.
+
+    energy_table: a loaded table, or the name or file of one; the shipped 28nm table by default.
+    mode: another Backward Engine mode than the arch file's. ideal_memory: the memories' transfers take no time.
+    chips: also what 1 to so many machines make of a batch group (`Result.chips`); least_efficiency: see Scaling.
+    Raises H2SimError (its kinds) for input that does not fit together.
+    """
+    if not isinstance(arch, Arch) or not isinstance(trace, Trace):
+        raise H2SimError("simulate(arch, trace): expected h2sim.load_arch(...) and h2sim.load_trace(...)")
+    arch = with_mode(arch, mode) if mode else arch
+    _check_chips(arch, chips, least_efficiency)
+    table = energy_table if isinstance(energy_table, EnergyTable) else load_energy_table(energy_table or DEFAULT_TABLE)
+    trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
+    activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
+    source = str(trace.meta.source.get("kind", "unknown"))
+    workload = Workload(trace.meta.network, trace.meta.dataset, source, trace.sha256)
+    cost = price(activity, arch, table)
+    result = Result(
+        arch=arch,
+        arch_sha256=arch_sha256(arch),
+        workload=workload,
+        energy_table=table,
+        activity=activity,
+        cost=cost,
+        ideal_memory=ideal_memory,
+    )
+    return result if chips is None else replace(result, chips=_on_chips(result, trace.meta, chips, least_efficiency))
+
+
+def _check_chips(arch: Arch, chips: int | None, least_efficiency: float) -> None:
+    if chips is not None:
+        check_chips(arch, chips)
+    if not 0 < least_efficiency <= 1:
+        raise H2SimError(at("--least-efficiency", "share", "a number above 0 and at most 1", least_efficiency))
+
+
+def _on_chips(result: Result, meta: TraceMeta, most: int, least_efficiency: float) -> Chips:
+    """The batch group on 1 to `most` chips: shared among them (strong), or one for each (weak)."""
+    arch, activity, values = result.arch, result.activity, gradient_values(meta)
+
+    def curve(weak: bool) -> Scaling:
+        sizes = [activity.sub_batches * (chips if weak else 1) for chips in range(1, most + 1)]
+        runs = [
+            group_run(arch, activity, values, chips, size, result.ideal_memory) for chips, size in enumerate(sizes, 1)
+        ]
+        return Scaling(tuple(_point(result, run, runs[0]) for run in runs), least_efficiency)
+
+    return Chips(arch.interconnect, gradient_bytes(meta), least_efficiency, curve(weak=False), curve(weak=True))
+
+
+def _point(result: Result, run: GroupRun, alone: GroupRun) -> ChipsPoint:
+    """A run's throughput beside one chip's; energy: sub-batches, leakage of all chips, all-reduce and update."""
+    cost, table, clock = result.cost, result.energy_table, result.arch.clock_hz
+    work_j = 1e-12 * math.fsum(charge.energy_pj for charge in cost.charges if charge.group != "leakage")
+    leakage_j = cost.leakage_w * run.chips * run.cycles / clock
+    adds_j = 1e-12 * run.all_reduce.additions * table.actions.fp16_add.energy_pj
+    moved_bits = 8 * (run.all_reduce.memory_bytes + run.update_bytes)
+    links = result.arch.interconnect
+    speedup = run.sub_batches * alone.cycles / (alone.sub_batches * run.cycles) if run.cycles else 1.0
+    samples = run.sub_batches * result.activity.samples
+    return ChipsPoint(
+        n_chips=run.chips,
+        working_chips=run.working,
+        sub_batches_per_chip=run.sub_batches_per_chip,
+        samples=samples,
+        cycles=run.cycles,
+        all_reduce_cycles=run.all_reduce.cycles,
+        idle_chip_cycles=run.idle_chip_cycles,
+        link_bytes=run.all_reduce.link_bytes,
+        samples_per_second=samples * clock / run.cycles if run.cycles else 0.0,
+        speedup=speedup,
+        efficiency=speedup / run.chips,
+        energy_j=run.sub_batches * work_j + leakage_j + adds_j,
+        offchip_energy_j=run.sub_batches * cost.offchip_energy_j + 1e-12 * moved_bits * table.offchip.energy_pj_per_bit,
+        link_energy_j=1e-12 * 8 * run.all_reduce.link_bytes * (links.energy_pj_per_bit if links else 0.0),
+    )

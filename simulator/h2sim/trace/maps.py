@@ -1,0 +1,73 @@
+"""Masks of an open trace and their counts: each is read and made once, however many machines ask for it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from h2sim.kernels.bits import tile_popcounts
+from h2sim.trace.bits import popcount
+
+if TYPE_CHECKING:
+    from h2sim.trace.read import Trace
+
+MOST_KEPT_BYTES = 256 << 20  # of packed masks; their counts are small and all stay
+
+
+class Kept:
+    """Arrays by name; the least recently used go when together they exceed `most_bytes`."""
+
+    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._arrays: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, name: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
+        """The array of that name, read-only; `read` makes it where it is not kept."""
+        if name in self._arrays:
+            self._arrays.move_to_end(name)
+            return self._arrays[name]
+        array = read(name)
+        array.setflags(write=False)
+        self._arrays[name] = array
+        self._bytes += array.nbytes
+        while self._bytes > self._most_bytes and len(self._arrays) > 1:
+            self._bytes -= self._arrays.popitem(last=False)[1].nbytes
+        return array
+
+
+class Maps:
+    """What jobs need to know of a trace's masks; one for an open trace (`trace.maps`), all machines share it."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._set_bits: dict[str, int] = {}
+        self._tiles: dict[tuple[str, str, int, int], np.ndarray] = {}
+
+    def packed(self, layer: str, kind: str) -> np.ndarray:
+        """uint8 (T*N, bytes): a mask of a layer ('spikes', 'window', 'grad'), read-only."""
+        mask = self._trace.mask(layer, kind)
+        return mask.reshape(-1, mask.shape[-1])
+
+    def set_spikes(self, layer: str) -> int:
+        """Spikes of a layer (or 'input') over the sub-batch."""
+        if layer not in self._set_bits:
+            mask = self._trace.input_spikes() if layer == "input" else self._trace.mask(layer, "spikes")
+            self._set_bits[layer] = popcount(mask)
+        return self._set_bits[layer]
+
+    def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> np.ndarray:
+        """int64 (C, tiles): set bits of a layer's mask per channel and tile, over all timesteps and samples.
+
+        tile: (height, width); tiles of (1, 1) count per position.
+        """
+        key = (layer, kind, *tile)
+        if key not in self._tiles:
+            chw = self._trace.meta.layer(layer).out_chw
+            packed = np.require(self.packed(layer, kind), np.uint8, ["C", "W"])  # one compiled signature
+            self._tiles[key] = tile_popcounts(packed, *chw, *tile)
+            self._tiles[key].setflags(write=False)
+        return self._tiles[key]

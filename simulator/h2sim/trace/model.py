@@ -1,0 +1,178 @@
+"""The metadata of a trace as frozen types: neuron, layer, network. `parse.py` builds them from checked data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from h2sim.activity import Phase
+from h2sim.errors import TraceError
+from h2sim.io.strict import Frozen, Line
+from h2sim.shapes import ConvShape, FcShape
+
+FORMAT, VERSION = "h2sim-trace", 1
+MOST_LAYERS = 4096
+MOST_NEURONS = 1 << 28  # of one layer or of the network input
+MOST_BITS = 1 << 36  # of one mask over all timesteps and samples
+MOST_WEIGHTS = 1 << 36  # of one layer
+
+
+def _layer_name(text: str) -> str:
+    if not text or len(text) > 200 or "/" in text or "\\" in text or not text.isprintable():
+        raise ValueError(f"expected 1 to 200 printable characters without '/' and '\\'; got {text[:50]!r}")
+    if text in ("input", "meta"):
+        raise ValueError(f"expected a name other than 'input' and 'meta', which the format uses; got {text!r}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_layer_name)]
+Dim = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Chw = tuple[Dim, Dim, Dim]
+Pair = tuple[Dim, Dim]
+Padding = Annotated[int, Field(strict=True, ge=0, le=65536)]
+Feature = Annotated[int, Field(strict=True, ge=1, le=MOST_NEURONS)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Kind = Literal["encode", "conv", "fc", "pool", "add"]
+
+_WINDOW_FIELDS = ("in_shape", "out_shape", "kernel", "stride", "padding")
+_NEEDED_FIELDS: dict[str, tuple[str, ...]] = {
+    "encode": _WINDOW_FIELDS,
+    "conv": _WINDOW_FIELDS,
+    "pool": _WINDOW_FIELDS,
+    "fc": ("in_features", "out_features"),
+    "add": ("in_shape", "out_shape"),
+}
+
+
+class Neuron(Frozen):
+    """LIF parameters (eq. 2.1-2.6); surrogate_scale is eta, None for a surrogate of another shape.
+
+    equation is 'other' where the membrane follows another equation than eq. 2.1 (a synaptic current, say): the masks
+    still hold, but neither Soma's nor Grad's values can be checked.
+    """
+
+    threshold: Finite
+    decay: Finite
+    window: tuple[Finite, Finite]
+    surrogate_scale: Finite | None = None
+    reset: Literal["zero", "subtract", "none"] = "zero"
+    detach_reset: Flag = False
+    equation: Literal["lif", "other"] = "lif"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Neuron:
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window: expected low < high; got {list(self.window)}")
+        return self
+
+
+class Layer(Frozen):
+    """One layer; conv, encode and pool carry shapes, fc features, add shapes. Layers stand in execution order.
+
+    Shapes are (C, H, W); kernel, stride and padding (vertical, horizontal). `neuron` is resolved: the
+    network's parameters with the layer's own over them.
+    """
+
+    name: Name
+    kind: Kind
+    inputs: tuple[str, ...]
+    in_shape: Chw | None = None
+    out_shape: Chw | None = None
+    kernel: Pair | None = None
+    stride: Pair | None = None
+    padding: tuple[Padding, Padding] | None = None
+    in_features: Feature | None = None
+    out_features: Feature | None = None
+    spiking: Flag = True
+    neuron: Neuron
+
+    @property
+    def out_chw(self) -> tuple[int, int, int]:
+        """Output neurons as (C, H, W); (features, 1, 1) for fc."""
+        return (self.out_features, 1, 1) if self.kind == "fc" else self.out_shape  # type: ignore[return-value]
+
+    @property
+    def in_chw(self) -> tuple[int, int, int]:
+        """What it reads from each input as (C, H, W); (features, 1, 1) for fc."""
+        return (self.in_features, 1, 1) if self.kind == "fc" else self.in_shape  # type: ignore[return-value]
+
+    @property
+    def neurons(self) -> int:
+        """Output neurons of one sample and timestep."""
+        return math.prod(self.out_chw)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...] | None:
+        """PyTorch's layout: (C_out, C_in, kh, kw) or (F_out, F_in); None for a layer without weights."""
+        if self.kind == "fc":
+            return (self.out_chw[0], self.in_chw[0])
+        if self.kind in ("conv", "encode"):
+            return (self.out_chw[0], self.in_chw[0], *self.kernel)  # type: ignore[misc]
+        return None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Layer:
+        missing = [name for name in _NEEDED_FIELDS[self.kind] if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{', '.join(missing)}: expected for kind {self.kind!r}; got nothing")
+        for what, shape in (("output", self.out_chw), ("input", self.in_chw)):
+            if math.prod(shape) > MOST_NEURONS:
+                raise ValueError(f"{what} neurons: expected at most {MOST_NEURONS}; got {math.prod(shape)}")
+        if math.prod(self.weight_shape or ()) > MOST_WEIGHTS:
+            raise ValueError(f"weights: expected at most {MOST_WEIGHTS}; got {math.prod(self.weight_shape or ())}")
+        return self
+
+
+def _some_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    if not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"expected 1 to {MOST_LAYERS} layers; got {len(layers)}")
+    return layers
+
+
+class TraceMeta(Frozen):
+    """The `meta` member: what was run, over how many timesteps and samples, and where it came from."""
+
+    format: Literal["h2sim-trace"]
+    version: Annotated[int, Field(strict=True)]
+    network: Line
+    dataset: Line
+    timesteps: Dim
+    batch: Dim
+    phases: tuple[Phase, ...]
+    neuron: Neuron
+    source: dict[str, Any]
+    layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; TraceError if there is none."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise TraceError(f"layer {name!r}: no such layer; layers: {', '.join(layer.name for layer in self.layers)}")
+
+    def conv_shape(self, layer: Layer) -> ConvShape:
+        """Geometry of a conv, encode or pool layer over this sub-batch."""
+        assert layer.kernel is not None
+        assert layer.stride is not None
+        assert layer.padding is not None
+        samples = self.timesteps, self.batch
+        return ConvShape.of(samples, layer.in_chw, layer.out_chw, layer.kernel, layer.stride, layer.padding)
+
+    def fc_shape(self, layer: Layer) -> FcShape:
+        """Geometry of an fc layer over this sub-batch."""
+        return FcShape(self.timesteps, self.batch, layer.in_chw[0], layer.out_chw[0])
+
+    @property
+    def analog(self) -> bool:
+        """Whether the network input is analog (an encode layer reads it)."""
+        return any(layer.kind == "encode" for layer in self.layers)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the network input; (features, 1, 1) if only fc layers read it."""
+        readers = [layer for layer in self.layers if "input" in layer.inputs]
+        shaped = [layer for layer in readers if layer.kind != "fc"]
+        return (shaped or readers)[0].in_chw

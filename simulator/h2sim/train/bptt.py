@@ -1,0 +1,106 @@
+"""One training step by BPTT, whole or recorded, and the accuracy on held-out samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from h2sim.datasets import Dataset
+from h2sim.errors import TrainingError
+from h2sim.export.record import LayerRecord, StepRecord, pack_bits
+from h2sim.train.batches import Batch, Coding, coded_batch
+from h2sim.train.network import SpikingNetwork
+from h2sim.train.objective import Objective
+
+
+def gradients(network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective) -> float:
+    """Forward and backward pass of a batch; .grad is of the scaled loss. Returns the loss, unscaled."""
+    return _part(network, batch, timesteps, objective, len(batch.labels), None)
+
+
+def recorded_gradients(
+    network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective, samples: int, values: bool
+) -> tuple[float, StepRecord]:
+    """The same as `gradients`, recording the first `samples` of the batch, a sub-batch, as it goes.
+
+    The sub-batch runs by itself and the rest after it, as sub-batches of a batch group do: the sums are the same
+    up to their order. `values` keeps membranes, gradients and weights beside the masks.
+    """
+    record, total = StepRecord(), len(batch.labels)
+    record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
+    first = batch.part(0, samples)
+    loss = _part(network, first, timesteps, objective, total, record.layers)
+    inputs = first.inputs.numpy()
+    if network.reads_analog:
+        record.input_analog = inputs
+    else:
+        record.input_spikes = pack_bits(inputs != 0)
+    if values:
+        _keep_parameters(network, record)
+    if samples < total:
+        loss += _part(network, batch.part(samples, total), timesteps, objective, total, None)
+    return loss, record
+
+
+def _part(
+    network: SpikingNetwork,
+    part: Batch,
+    timesteps: int,
+    objective: Objective,
+    batch: int,
+    records: dict[str, LayerRecord] | None,
+) -> float:
+    loss = objective.value(network(part.inputs, timesteps, records), part.labels, batch)
+    if not torch.isfinite(loss):
+        raise TrainingError(f"loss: expected a finite value; got {float(loss.detach())}: try a smaller --learning-rate")
+    (loss * objective.loss_scale if objective.loss_scale != 1 else loss).backward()
+    return float(loss.detach())
+
+
+def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
+    """Weights and biases, and the weight gradients of the samples that ran since they were last cleared."""
+    for name, layer in record.layers.items():
+        if name not in network.weights:
+            continue
+        weight = network.weights[name]
+        grad = weight.grad
+        layer.weight, layer.bias = _stored(weight), _stored(network.biases[name])
+        layer.weight_grad = None if grad is None else grad.detach().cpu().numpy().copy()
+
+
+def _stored(parameter: torch.Tensor) -> np.ndarray:
+    """As float16 if that holds the values without loss, else as they are."""
+    values = parameter.detach().cpu().numpy()
+    half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(values.dtype), values) else values.copy()
+
+
+def update(network: SpikingNetwork, optimizer: torch.optim.Optimizer, objective: Objective) -> None:
+    """The weight update from the scaled gradients in .grad; raises TrainingError if one is not finite."""
+    for name, parameter in network.named_parameters():
+        if parameter.grad is None:
+            continue
+        if objective.loss_scale != 1:
+            parameter.grad /= objective.loss_scale
+        if not bool(torch.isfinite(parameter.grad.sum())):
+            hint = "try a smaller --loss-scale or --learning-rate"
+            raise TrainingError(f"{name}: gradient: expected finite values; got NaN or Inf: {hint}")
+    optimizer.step()
+
+
+@torch.no_grad()
+def accuracy(
+    network: SpikingNetwork, dataset: Dataset, coding: Coding, samples: int | None = None, seed: int = 1
+) -> float:
+    """Share of the held-out samples (the first `samples`, or all) that the network names rightly.
+
+    `seed` fixes the spikes that images are coded with.
+    """
+    generator, right = torch.Generator().manual_seed(seed), 0
+    count = min(len(dataset.test), samples or len(dataset.test))
+    for start in range(0, count, 100):
+        indices = np.arange(start, min(start + 100, count))
+        batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
+        output = network(batch.inputs, coding.timesteps).mean(0)
+        right += int((output.argmax(1) == batch.labels).sum())
+    return right / count

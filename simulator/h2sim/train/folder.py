@@ -1,0 +1,209 @@
+"""A training run on disk: run.json, checkpoint.pt, log.csv and traces/, each written aside and renamed.
+
+A run that was killed goes on from its last checkpoint and ends with the same weights and traces, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from h2sim.errors import TrainingError, at
+from h2sim.io.files import check_writable, replacing, write_text
+from h2sim.train.settings import Settings
+from h2sim.train.trainer import Trainer
+from h2sim.train.writer import TraceWriter
+
+CHECKPOINT_SECONDS = 60.0
+COLUMNS = ("epoch", "iteration", "loss", "accuracy", "test_samples", "seconds")
+
+
+@dataclass(frozen=True)
+class TracePlan:
+    """Which steps are traced: the first `batches` steps after each of `epochs` (0: before training), of each step the
+    first `samples`. `values` keeps what functional checks need beside the masks. Steps after the last epoch change
+    no weights.
+    """
+
+    epochs: tuple[int, ...] = ()
+    batches: int = 1
+    samples: int = 4
+    values: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Who is told: of each step (iteration, all of them, loss), of each finished epoch's log row, of each trace."""
+
+    step: Callable[[int, int, float], None] = lambda iteration, total, loss: None
+    epoch: Callable[[dict[str, Any]], None] = lambda row: None
+    trace: Callable[[Path], None] = lambda path: None
+
+
+@dataclass
+class RunFolder:
+    """The files of one run in `path`."""
+
+    path: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of the epoch at hand
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    def start(self, settings: Settings) -> None:
+        """A new run; raises TrainingError if the folder holds one already, OutputError if it cannot be written."""
+        if (self.path / "run.json").exists():
+            raise TrainingError(f"{self.path}: holds a run already: --resume goes on with it; or name another folder")
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainingError(f"{self.path}: expected a folder for the run, or a name for one; got a file")
+        check_writable(self.path / "run.json") if self.path.exists() else check_writable(self.path)
+        self.path.mkdir(exist_ok=True)
+        write_text(self.path / "run.json", json.dumps(settings.to_dict(), indent=1) + "\n")
+
+    def resume(self, settings: Settings, trainer: Trainer) -> None:
+        """Takes `trainer` to where the run was; raises TrainingError if there is none, or settings differ."""
+        before = read_run(self.path)
+        now = json.loads(json.dumps(settings.to_dict()))
+        for name in now:
+            if before.get(name) != now[name]:
+                wanted = f"{before.get(name)!r}, as the run began"
+                raise TrainingError(at(str(self.path / "run.json"), name, wanted, repr(now[name])))
+        if self.checkpoint.exists():
+            state = read_checkpoint(self.checkpoint)
+            self.rows, self.losses = state["log"], state["losses"]
+            trainer.load_state(state["trainer"])
+
+    def save(self, trainer: Trainer) -> None:
+        """Checkpoint and log, as of now."""
+        with replacing(self.checkpoint) as aside:
+            torch.save({"trainer": trainer.state(), "log": self.rows, "losses": self.losses}, aside)
+        cells = [["" if row[name] is None else str(row[name]) for name in COLUMNS] for row in self.rows]
+        lines = [",".join(line) for line in (COLUMNS, *cells)]
+        write_text(self.path / "log.csv", "\n".join(lines) + "\n")
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The settings that a run began with; raises TrainingError if the folder holds none."""
+    try:
+        return json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(f"{path}: expected the folder of a training run; got no run.json in it") from None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path / 'run.json'}: cannot be read: {error}") from None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's state; nothing but tensors and plain data is unpacked. Raises TrainingError if it is damaged."""
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises whatever zip and pickle raise
+        reason = " ".join(str(error).split())[:120]
+        raise TrainingError(f"{path}: expected a checkpoint of h2sim train; got damage: {reason}") from None
+
+
+def start_weights(trainer: Trainer, folder: Path) -> None:
+    """Give the trainer's network the weights that another run ended with; raises TrainingError if they do not fit."""
+    read_run(folder)
+    state = read_checkpoint(folder / "checkpoint.pt")
+    try:
+        trainer.network.load_state_dict(state["trainer"]["network"])
+    except RuntimeError as error:
+        raise TrainingError(f"{folder}: expected weights of this network; got {' '.join(str(error).split())}") from None
+
+
+class Run:
+    """Trains to the end, with checkpoints, a log and traces in a folder."""
+
+    def __init__(
+        self, trainer: Trainer, folder: RunFolder, plan: TracePlan, test_samples: int | None, report: Report
+    ) -> None:
+        self.trainer, self.folder, self.plan = trainer, folder, plan
+        self.test_samples, self.report = test_samples, report
+        self.saved = self.began = time.monotonic()
+        self.writer = TraceWriter(report.trace)
+
+    def to_the_end(self) -> None:
+        """All that is left of the run."""
+        with self.writer:
+            self._iterate()
+
+    def _iterate(self) -> None:
+        trainer, per_epoch = self.trainer, self.trainer.iterations_per_epoch
+        while True:
+            done = trainer.iteration
+            if done % per_epoch == 0:
+                self._epoch_ended(trainer.epoch)
+            if done == trainer.iterations:
+                self._last_traces()
+                return
+            self._step(done % per_epoch, trainer.epoch)
+            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
+
+    def _step(self, number: int, epochs_done: int) -> None:
+        """One iteration, the `number`-th after `epochs_done` whole epochs."""
+        if epochs_done in self.plan.epochs and number < self.plan.batches:
+            loss = self._traced(number, epochs_done)
+        else:
+            loss = self.trainer.step()
+        self.folder.losses.append(loss)
+        self.report.step(self.trainer.iteration, self.trainer.iterations, loss)
+
+    def _last_traces(self) -> None:
+        if self.trainer.epoch in self.plan.epochs:
+            state = self.trainer.stream.state()
+            for number in range(self.plan.batches):
+                self._traced(number, self.trainer.epoch)
+            self.trainer.stream.load_state(state)
+
+    def _traced(self, number: int, epoch: int) -> float:
+        plan = self.plan
+        loss, record, part = self.trainer.recorded_step(plan.samples, plan.values)
+        folder = self.folder.path / "traces" / f"epoch-{epoch:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"batch-{number:02d}.npz"
+        source = {
+            "epoch": epoch,
+            "iteration": epoch * self.trainer.iterations_per_epoch + number,
+            "accuracy": self._accuracy_of(epoch),
+            "loss_value": loss,
+            "samples": f"the first {plan.samples} of a batch: rows {part.rows.tolist()}",
+        }
+        self.writer.submit(path, lambda place: self.trainer.write_trace(place, record, part, source))
+        return loss
+
+    def _accuracy_of(self, epoch: int) -> float | None:
+        return next((row["accuracy"] for row in self.folder.rows if row["epoch"] == epoch), None)
+
+    def _epoch_ended(self, epoch: int) -> None:
+        if self._accuracy_of(epoch) is not None or (epoch == 0 and 0 not in self.plan.epochs):
+            return
+        samples = None if self.trainer.iteration == self.trainer.iterations else self.test_samples
+        accuracy = self.trainer.accuracy(samples)
+        n_test, losses = len(self.trainer.dataset.test), self.folder.losses
+        seconds = self.folder.rows[-1]["seconds"] if self.folder.rows else 0.0
+        row = {
+            "epoch": epoch,
+            "iteration": self.trainer.iteration,
+            "loss": sum(losses) / len(losses) if losses else None,
+            "accuracy": accuracy,
+            "test_samples": min(n_test, samples or n_test),
+            "seconds": round(seconds + time.monotonic() - self.began, 1),
+        }
+        self.began, self.folder.losses = time.monotonic(), []
+        self.folder.rows.append(row)
+        self.report.epoch(row)
+        self._save()
+
+    def _save(self) -> None:
+        self.writer.wait()  # a run that goes on from here has its earlier traces
+        self.folder.save(self.trainer)
+        self.saved = time.monotonic()

@@ -1,0 +1,59 @@
+"""What the tests that look at traces share: the commands, a count by numpy alone, small trace files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from click.testing import CliRunner
+
+from h2sim.cli import main
+from h2sim.trace import Sparsity, load_network, synthesise, write_trace
+from tests.helpers.traces import NOTATION, SHAPE
+
+RESIDUAL = Path(__file__).parents[1] / "data" / "encode-residual.npz"
+
+
+def h2sim(*args: str | Path):
+    return CliRunner().invoke(main, ["trace", *(str(a) for a in args)])
+
+
+def good(*args: str | Path) -> str:
+    result = h2sim(*args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def bad(*args: str | Path) -> str:
+    result = h2sim(*args)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def bits_of(trace, layer: str, kind: str) -> np.ndarray:
+    """(T, N, C, H, W) of 0 and 1, unpacked here and by numpy alone."""
+    entry = trace.meta.layer(layer)
+    packed = np.load(trace.path)[f"{layer}.{kind}"]
+    flat = np.unpackbits(packed, axis=-1)[..., : entry.neurons]
+    return flat.reshape(*flat.shape[:2], *entry.out_chw).astype(np.int64)
+
+
+def inference_trace(folder: Path, name: str = "inference.npz", spiking: bool = True) -> Path:
+    """A forward-only trace; its read-out may have no mask at all."""
+    meta, members = synthesise(
+        load_network(NOTATION, SHAPE), 3, 2, Sparsity(0.7, 0.5, 0.6), seed=1, phases=("forward",)
+    )
+    meta, members = json.loads(json.dumps(meta)), dict(members)
+    if not spiking:
+        meta["layers"][-1]["spiking"] = False
+        members = {name: array for name, array in members.items() if not name.startswith("fc1.")}
+    write_trace(folder / name, meta, members)
+    return folder / name
+
+
+def written(folder: Path, name: str, meta, members) -> Path:
+    write_trace(folder / name, meta, members)
+    return folder / name

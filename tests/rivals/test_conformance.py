@@ -1,0 +1,128 @@
+"""What every baseline machine must satisfy, whatever it is: one entry in the registry brings it under these tests."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from h2sim.cli import main
+from h2sim.energy import load_energy_table, parse_energy_table
+from h2sim.errors import BaselineError
+from h2sim.rivals.registry import BASELINES, run_baseline
+from h2sim.trace import load_trace, write_trace
+from tests.helpers.traces import parts, tiny_trace
+
+
+@pytest.fixture(scope="module")
+def table():
+    return load_energy_table("28nm")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    return load_trace(tiny_trace(tmp_path_factory.mktemp("trace")))
+
+
+def with_density(folder, density: float):
+    """The small trace with every spike mask, input included, at a density of independent bits."""
+    meta, members = parts()
+    rng = np.random.default_rng(0)
+    for name, value in members.items():
+        if name.endswith(".spikes"):
+            bits = np.unpackbits(np.full_like(value, 255), axis=-1)
+            keep = rng.random(bits.shape) < density
+            full = np.unpackbits(value, axis=-1).shape[-1]
+            kept = np.packbits(bits[..., :full] & keep, axis=-1)
+            members[name] = _without_padding(kept, meta, name)
+    write_trace(folder / f"d{density}.npz", meta, members)
+    return load_trace(folder / f"d{density}.npz")
+
+
+def _without_padding(packed, meta, member):
+    layer = member.rpartition(".")[0]
+    shapes = {entry["name"]: entry.get("out_shape") or [entry["out_features"]] for entry in meta["layers"]}
+    neurons = int(np.prod(shapes.get(layer, meta["layers"][0].get("in_shape"))))
+    bits = np.unpackbits(packed, axis=-1)
+    bits[..., neurons:] = 0
+    return np.packbits(bits, axis=-1)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_measurement_is_of_the_trace_and_says_what_it_assumes(name, trace, table):
+    found = run_baseline(name, trace, table).measurement()
+    assert found.kind == "simulated"
+    assert found.network == trace.meta.network
+    assert found.samples == trace.meta.batch
+    assert found.phases == ("forward",)
+    assert {p.layer for p in found.parts} <= {layer.name for layer in trace.meta.layers}
+    assert found.assumptions
+    assert found.area_mm2 > 0
+    assert found.node_nm > 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_step_is_at_least_its_longest_layer_and_its_energy_at_least_its_layers(name, trace, table):
+    found = run_baseline(name, trace, table).measurement()
+    assert found.seconds >= max(p.seconds for p in found.parts) > 0
+    assert found.energy_j >= sum(p.energy_j for p in found.parts) * (1 - 1e-12) > 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_same_trace_gives_the_same_measurement(name, trace, table):
+    assert run_baseline(name, trace, table).measurement() == run_baseline(name, trace, table).measurement()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_more_spikes_are_never_cheaper_or_faster(name, tmp_path, table):
+    runs = [run_baseline(name, with_density(tmp_path, d), table).measurement() for d in (0.0, 0.2, 1.0)]
+    assert runs[0].seconds <= runs[1].seconds <= runs[2].seconds
+    assert runs[0].energy_j < runs[1].energy_j < runs[2].energy_j or name == "spinalflow"
+    assert runs[0].energy_j < runs[2].energy_j
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_run_is_printed_with_its_assumptions(name, trace):
+    found = CliRunner().invoke(main, ["baseline", "run", name, str(trace.path)])
+    assert found.exit_code == 0, found.output
+    assert "note: " in found.stdout
+
+
+def test_the_list_has_every_machine_and_the_published_rows():
+    found = CliRunner().invoke(main, ["baseline", "list"])
+    assert found.exit_code == 0, found.output
+    for name in (*BASELINES, "fpga-ju-2020", "v100"):
+        assert name in found.stdout
+
+
+def test_an_unknown_machine_is_refused_in_one_line(trace, table):
+    with pytest.raises(BaselineError, match=r"^baseline: name: expected one of spinalflow, .*; got 'eyeriss'$"):
+        run_baseline("eyeriss", trace, table)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_layer_more_never_lowers_time_or_energy(name, tmp_path, table):
+    found = []
+    for notation in ("4C3-AP2", "4C3-AP2-6C3", "4C3-AP2-6C3-10FC", "4C3-AP2-6C3-10FC-10FC"):
+        found.append(run_baseline(name, load_trace(tiny_trace(tmp_path, notation=notation)), table).measurement())
+    assert all(part.seconds >= 0 and part.energy_j >= 0 for run in found for part in run.parts)
+    for fewer, more in pairwise(found):
+        assert more.seconds > fewer.seconds
+        assert more.energy_j > fewer.energy_j
+        assert len(more.parts) == len(fewer.parts) + 1
+
+
+@pytest.mark.parametrize("name", ["spinalflow", "spinalflow-every-spike"])
+def test_an_edit_of_the_energy_table_reaches_the_result(name, trace, table):
+    data = table.model_dump()
+    data["actions"]["register_access"]["energy_pj"] = 2 * data["actions"]["register_access"]["energy_pj"]
+    data["actions"]["register_access"]["high_pj"] = None
+    data["name"] = "dearer"
+    before, after = (run_baseline(name, trace, t) for t in (table, parse_energy_table(data, "dearer")))
+    assert after.energy_j > before.energy_j
+    assert after.seconds == before.seconds
+    for row, dearer in zip(before.rows, after.rows, strict=True):
+        assert dearer.energy_pj.sorter > row.energy_pj.sorter
+        assert dearer.energy_pj.leakage == row.energy_pj.leakage
