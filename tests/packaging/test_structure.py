@@ -32,13 +32,13 @@ ALLOWED = {
     "verify": {"verify", "io", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
     "compare": {"compare", "io", "activity", "energy", "errors", "result", "shapes", "trace"},
     "rivals": {
-        "rivals", "io", "activity", "arch", "compare", "energy", "engines", "errors", "memory", "report",
+        "rivals", "io", "activity", "arch", "compare", "document", "energy", "engines", "errors", "memory", "report",
         "shapes", "trace",
     },
     "gpu": {"gpu", "_version", "activity", "compare", "errors", "export", "io", "trace", "train"},
     "reproduce": {
-        "reproduce", "io", "activity", "arch", "rivals", "compare", "energy", "errors", "gpu", "pipeline", "result",
-        "simulate", "trace",
+        "reproduce", "io", "activity", "arch", "rivals", "compare", "document", "energy", "errors", "gpu",
+        "pipeline", "result", "simulate", "trace",
     },
     "document": {"document", "io", "errors"},
     "report": {

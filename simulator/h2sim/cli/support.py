@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -16,9 +16,11 @@ from h2sim.io.files import check_writable, write_text
 from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
+    from h2sim.document import Document
     from h2sim.trace import Network
 
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+DEFAULT_COLUMNS = 80  # of a terminal that does not say
 
 
 class Commands(click.Group):
@@ -114,6 +116,29 @@ def console(*, err: bool = False):
     if stream.isatty():
         return Ours(stderr=err, markup=False, emoji=False)  # names come from files
     return Ours(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
+
+
+def show(document: Document, *, err: bool = False) -> None:
+    """Prints a document: fitted to the terminal that reads it, at full width and without styles in a pipe."""
+    from h2sim.document import to_text
+
+    stream = sys.stderr if err else sys.stdout
+    width = terminal_width(stream)
+    styled = to_text(document, width, lambda text: click.style(text, bold=True) if width else text)
+    click.echo(styled, nl=False, err=err)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Columns of the terminal behind a stream, or what COLUMNS says it has; None where it is no terminal."""
+    if not stream.isatty():
+        return None
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS
+    except (OSError, ValueError):
+        return DEFAULT_COLUMNS
 
 
 @contextmanager
