@@ -5,23 +5,66 @@
 >>> result.layer_table()
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from h2sim._version import __version__
-from h2sim.arch import Arch, load_arch
-from h2sim.energy import EnergyTable, load_energy_table
-from h2sim.errors import H2SimError
-from h2sim.result import Result
-from h2sim.simulate import simulate
-from h2sim.trace import Trace, load_trace
+
+if TYPE_CHECKING:
+    from h2sim.arch import Arch, load_arch
+    from h2sim.compare.stored import StoredResult, read_result
+    from h2sim.energy import EnergyTable, load_energy_table
+    from h2sim.errors import H2SimError
+    from h2sim.facade import count, priced, simulate
+    from h2sim.result import Result
+    from h2sim.rivals.registry import load_machine
+    from h2sim.trace import Trace, load_trace
+
+_HOMES = {  # imported when asked for, so that what needs no simulation starts at once
+    "Arch": "h2sim.arch",
+    "EnergyTable": "h2sim.energy",
+    "H2SimError": "h2sim.errors",
+    "Result": "h2sim.result",
+    "StoredResult": "h2sim.compare.stored",
+    "Trace": "h2sim.trace",
+    "count": "h2sim.facade",
+    "load_arch": "h2sim.arch",
+    "load_energy_table": "h2sim.energy",
+    "load_machine": "h2sim.rivals.registry",
+    "load_trace": "h2sim.trace",
+    "priced": "h2sim.facade",
+    "read_result": "h2sim.compare.stored",
+    "simulate": "h2sim.facade",
+}
 
 __all__ = [
     "Arch",
     "EnergyTable",
     "H2SimError",
     "Result",
+    "StoredResult",
     "Trace",
     "__version__",
+    "count",
     "load_arch",
     "load_energy_table",
+    "load_machine",
     "load_trace",
+    "priced",
+    "read_result",
     "simulate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'h2sim' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

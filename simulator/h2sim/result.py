@@ -9,9 +9,12 @@ from h2sim._version import __version__
 from h2sim.activity import ENGINES, Actions, Activity, Engine, LayerActivity
 from h2sim.arch.schema import Arch, Interconnect
 from h2sim.energy import Cost, EnergyTable
+from h2sim.io.provenance import provenance
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from h2sim.trace import Trace
 
 SCHEMA, SCHEMA_VERSION = "h2sim-result", 1
 
@@ -24,6 +27,12 @@ class Workload:
     dataset: str
     source: str
     sha256: str
+
+
+def workload_of(trace: Trace) -> Workload:
+    """What a result says of the trace it was made of."""
+    source = str(trace.meta.source.get("kind", "unknown"))
+    return Workload(network=trace.meta.network, dataset=trace.meta.dataset, source=source, sha256=trace.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +87,7 @@ class Scaling:
 
     @property
     def last_worth(self) -> ChipsPoint:
-        """The most chips that fewer do not outrun and of which each does least_efficiency of what one alone does."""
+        """Largest chip count that is faster than every smaller one and keeps efficiency >= least_efficiency."""
         worth, best = self.points[0], 0.0
         for point in self.points:
             if point.samples_per_second > best:
@@ -122,9 +131,12 @@ class Chips:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
-    """One simulated step: what was run, what it did (activity) and what that costs (cost); chips: several machines."""
+    """One simulated step: what was run, what it did (activity) and what that costs (cost).
+
+    chips: several machines, where they were asked for; warnings: where the numbers would mislead.
+    """
 
     arch: Arch
     arch_sha256: str
@@ -134,6 +146,7 @@ class Result:
     cost: Cost
     ideal_memory: bool = False
     chips: Chips | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def steady_seconds(self) -> float:
@@ -160,13 +173,27 @@ class Result:
             occupancy=sum(r.useful_operations for r in rows) / peak if peak else 0.0,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The h2sim-result document: plain dicts, integers exact, units in the keys."""
+    def __repr__(self) -> str:
+        step, network = self.activity.steady_cycles, self.workload.network
+        return f"Result({self.arch.name} on {network}: {step:,} cycles a sub-batch, {self.cost.energy_j:.3g} J)"
+
+    def to_dict(self, command: str | None = None) -> dict[str, Any]:
+        """The h2sim-result document: plain dicts, integers exact, units in the keys.
+
+        command: the command line that asked for it, without the names of its outputs. The document alone reconciles
+        every joule: `bill` holds count x unit price of all that energy_j adds up.
+        """
         return {
             "schema": SCHEMA,
             "version": SCHEMA_VERSION,
             "h2sim": __version__,
-            "arch": {"name": self.arch.name, "sha256": self.arch_sha256},
+            "provenance": provenance(command),
+            "arch": {
+                "name": self.arch.name,
+                "machine": self.arch.machine,
+                "sha256": self.arch_sha256,
+                "parameters": self.arch.model_dump(mode="json"),
+            },
             "workload": asdict(self.workload),
             "energy_table": {
                 "name": self.energy_table.name,
@@ -174,11 +201,14 @@ class Result:
                 "node_nm": self.energy_table.node_nm,
             },
             "options": {"mode": self.arch.engines.backward.mode, "ideal_memory": self.ideal_memory},
+            "warnings": list(self.warnings),
             "step": self._step(),
             "engines": {engine: self._engine(engine) for engine in ENGINES},
             "layers": [self._layer(index, row) for index, row in enumerate(self.activity.layers)],
             "memories": [asdict(slice_) for slice_ in self.activity.memory],
             "area_um2": self.cost.area.to_dict(),
+            "bill": [asdict(line) for line in self.cost.reconcile()],
+            "offchip_pj_per_byte": self.cost.offchip_pj_per_byte,
             **({"chips": self.chips.to_dict()} if self.chips else {}),
         }
 
@@ -244,6 +274,7 @@ class Result:
                 "glb_read": sum(b.read_bytes for b in row.buffers),
                 "glb_write": sum(b.write_bytes for b in row.buffers),
             },
+            "buffers": {b.buffer: {"read_bytes": b.read_bytes, "write_bytes": b.write_bytes} for b in row.buffers},
             "energy_pj": self.cost.layer_energy_pj(index),
             "offchip_energy_pj": self.cost.layer_offchip_pj(index),
         }
@@ -252,6 +283,8 @@ class Result:
         """A layer's entry with one level of keys, unit last: stall_cycles.memory_read -> stall_memory_read_cycles."""
         flat: dict[str, Any] = {}
         for key, value in self._layer(index, row).items():
+            if key == "buffers":  # the sums stand in glb_read_bytes and glb_write_bytes
+                continue
             if not isinstance(value, dict):
                 flat[key] = value
                 continue

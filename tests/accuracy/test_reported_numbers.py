@@ -12,10 +12,10 @@ import yaml
 
 from h2sim.arch import load_arch
 from h2sim.energy import load_energy_table
+from h2sim.facade import simulate
 from h2sim.io import library
 from h2sim.report.trace_compare import compared
 from h2sim.rivals.registry import run_baseline
-from h2sim.simulate import simulate
 from h2sim.trace import like, load_trace, write_trace
 from tests.helpers.look import RESIDUAL
 

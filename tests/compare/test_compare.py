@@ -12,7 +12,8 @@ from click.testing import CliRunner
 import h2sim
 from h2sim.cli import main
 from h2sim.compare.measurement import Measurement, Part
-from h2sim.compare.ratios import compare, load_result, measurement_of
+from h2sim.compare.ratios import compare, measurement_of
+from h2sim.compare.stored import load_result
 from h2sim.errors import ComparisonError
 from h2sim.rivals.registry import run_baseline
 from h2sim.trace import write_trace

@@ -195,7 +195,7 @@ def test_the_factors_are_the_targets_over_our_own_committed_figures():
 
 
 def test_calibration_is_never_the_default():
-    from h2sim.simulate import DEFAULT_TABLE
+    from h2sim.facade import DEFAULT_TABLE
 
     assert load_energy_table(DEFAULT_TABLE).kind == "first-principles"
     assert [name for name in NAMES if load_energy_table(name).kind == "calibrated"] == ["28nm-calibrated"]

@@ -241,7 +241,7 @@ def test_a_sum_of_currents_is_refused_by_name():
     result = run_spinalflow(MACHINE, load_trace(RESIDUAL), TABLE)
     adds = {layer.name for layer in result.meta.layers if layer.kind == "add"}
     assert adds
-    told = {name for name, why in result.unsupported if why == "a sum of currents: the machine has no place for it"}
+    told = {name for name, why in result.left_out if why == "a sum of currents: the machine has no place for it"}
     assert told == adds
 
 
@@ -349,7 +349,7 @@ def test_an_encoding_layer_is_listed_and_has_no_time(tmp_path):
     meta, members = parts("4C3(Encoding)-AP2-6C3-10FC", (2, 8, 8))
     write_trace(tmp_path / "analog.npz", meta, members)
     result = run_spinalflow(MACHINE, load_trace(tmp_path / "analog.npz"), TABLE)
-    assert result.unsupported == (("conv1", "analog input: the machine takes spikes only"),)
+    assert result.left_out == (("conv1", "analog input: the machine takes spikes only"),)
     found = result.measurement()
     assert found.part("conv1", "forward") is None
     assert [p.layer for p in found.parts] == ["pool1", "conv2", "fc1"]
@@ -364,7 +364,7 @@ def test_currents_between_layers_are_refused(tmp_path):
     kept = {k: m for k, m in members.items() if k not in ("conv1.spikes", "conv1.window")}
     write_trace(tmp_path / "current.npz", meta, kept)
     result = run_spinalflow(MACHINE, load_trace(tmp_path / "current.npz"), TABLE)
-    assert dict(result.unsupported) == {
+    assert dict(result.left_out) == {
         "conv1": "its output is a current, not spikes",
         "pool1": "its input is a current, not spikes",
     }

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
 from h2sim.cli import main
 from h2sim.errors import ArchError, H2SimError
+from h2sim.facade import simulate
 from h2sim.pipeline.chips import AllReduce, all_reduce, check_chips, group_run, stepped_all_reduce
 from h2sim.report.keys import KEYS
 from h2sim.result import ChipsPoint, Scaling
-from h2sim.simulate import simulate
 from h2sim.trace import load_trace
 from tests.helpers.look import inference_trace
 from tests.helpers.traces import changed, tiny_trace

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from h2sim.arch import load_arch
 from h2sim.cli import main
 from h2sim.errors import TraceError
-from h2sim.simulate import simulate
+from h2sim.facade import simulate
 from h2sim.trace import (
     Sparsity,
     Structure,

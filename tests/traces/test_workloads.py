@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from h2sim.arch import load_arch
 from h2sim.cli import main
 from h2sim.errors import NetworkError
+from h2sim.facade import simulate
 from h2sim.io import library
 from h2sim.report.workloads import layers_of, multiply_adds, network_dict, totals
-from h2sim.simulate import simulate
 from h2sim.trace import Sparsity, load_network, load_trace, synthesise, write_trace
 
 

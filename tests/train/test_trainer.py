@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from h2sim.arch import load_arch  # noqa: E402
 from h2sim.errors import NetworkError, TrainingError  # noqa: E402
-from h2sim.simulate import simulate  # noqa: E402
+from h2sim.facade import simulate  # noqa: E402
 from h2sim.trace import load_network, load_trace  # noqa: E402
 from h2sim.train import bptt  # noqa: E402
 from h2sim.train.batches import Coding, rate_spikes, shifted  # noqa: E402

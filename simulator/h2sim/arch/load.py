@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from h2sim.arch.schema import Arch
-from h2sim.errors import ArchError
+from h2sim.errors import ArchError, at
 from h2sim.io.faults import describe
 from h2sim.io.yamlfile import read_mapping
 
@@ -25,6 +25,8 @@ def load_arch(name_or_path: str | Path) -> Arch:
 
 def parse_arch(data: object, where: str) -> Arch:
     """A checked Arch from plain data; `where` names the source in error lines."""
+    if isinstance(data, dict) and data.get("machine", "h2learn") != "h2learn":
+        raise ArchError(at(where, "machine", "h2learn (h2sim.load_machine reads rivals too)", repr(data["machine"])))
     try:
         return Arch.model_validate(data)
     except ValidationError as error:
@@ -34,10 +36,11 @@ def parse_arch(data: object, where: str) -> Arch:
 def arch_sha256(arch: Arch) -> str:
     """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
 
-    The interconnect stays out: nothing that one chip does depends on it, and results of several chips state it. So
-    does encode_once where it is off, for the machine is then the one that earlier results were made on.
+    Left out are `machine`, which is always h2learn, and the interconnect: nothing that one chip does depends on it,
+    and results of several chips state it. So is encode_once where it is off, for the machine is then the one that
+    earlier results were made on.
     """
-    data = arch.model_dump(mode="json", exclude={"interconnect"})
+    data = arch.model_dump(mode="json", exclude={"interconnect", "machine"})
     if not arch.engines.backward.encode_once:
         del data["engines"]["backward"]["encode_once"]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))

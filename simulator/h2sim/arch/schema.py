@@ -178,8 +178,9 @@ class Interconnect(Strict):
 
 
 class Arch(Strict):
-    """A whole machine; interconnect is asked for only where several of them work together."""
+    """A whole H2Learn (rivals have other kinds of files); interconnect is asked for only where several of them work together."""
 
+    machine: Literal["h2learn"] = "h2learn"
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: str = ""
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]

@@ -6,7 +6,10 @@ import json
 
 import click
 
+from h2sim.cli.machines import find_machine, setting_option
 from h2sim.cli.support import console
+from h2sim.cli.support import show as show_document
+from h2sim.errors import ArchError
 from h2sim.io import library
 
 
@@ -31,10 +34,16 @@ def list_() -> None:
     Example:
       h2sim arch list
     """
-    from h2sim.arch import load_arch
+    from h2sim.arch import Arch
+    from h2sim.document import Document
+    from h2sim.report.rivals import machines_table
     from h2sim.report.text import arch_table
+    from h2sim.rivals.registry import load_machine
 
-    arch_table(console(), [load_arch(name) for name in library.names("arch")])
+    machines = {name: load_machine(name) for name in library.names("arch")}
+    arch_table(console(), [m for m in machines.values() if isinstance(m, Arch)])
+    rivals = [(name, m.description) for name, m in machines.items() if not isinstance(m, Arch)]
+    show_document(Document(f"{len(rivals)} of {len(machines)} are rivals.", (machines_table(rivals),)))
 
 
 @arch.command()
@@ -46,29 +55,29 @@ def show(name: str) -> None:
     Example:
       h2sim arch show h2learn > mine.yaml
     """
-    from h2sim.arch import load_arch
-
-    load_arch(name)
+    find_machine(name)
     click.echo(library.find("arch", name).read_text(encoding="utf-8"), nl=False)
 
 
 @arch.command()
 @click.argument("files", nargs=-1, required=True)
-def check(files: tuple[str, ...]) -> None:
+@setting_option
+def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check arch files; exit status 2 and every fault in a line if one is wrong.
 
     \b
-    Example:
+    Examples:
       h2sim arch check mine.yaml h2learn
+      h2sim arch check h2learn --set engines.backward.rows=32
     """
-    from h2sim.arch import load_arch, peak_flops
-    from h2sim.errors import ArchError
+    from h2sim.arch import Arch, peak_flops
 
     faults = []
     for file in files:
         try:
-            machine = load_arch(file)
-            click.echo(f"{file}: ok: {machine.name}, peak {peak_flops(machine) / 1e12:.2f} TFLOPS")
+            machine = find_machine(file, settings)
+            peak = f", peak {peak_flops(machine) / 1e12:.2f} TFLOPS" if isinstance(machine, Arch) else ""
+            click.echo(f"{file}: ok: {machine.name}{peak}")
         except ArchError as error:
             faults.append(str(error))
     if faults:
@@ -76,13 +85,17 @@ def check(files: tuple[str, ...]) -> None:
 
 
 @arch.command()
-def schema() -> None:
-    """Print the JSON schema of arch files.
+@click.option("--machine", default="h2learn", show_default=True, metavar="KIND", help="h2learn, spinalflow or loihi.")
+def schema(machine: str) -> None:
+    """Print the JSON schema of arch files of one kind.
 
     \b
-    Example:
+    Examples:
       h2sim arch schema > arch.schema.json
+      h2sim arch schema --machine spinalflow
     """
     from h2sim.arch import Arch
+    from h2sim.rivals.registry import H2LEARN, rival
 
-    click.echo(json.dumps(Arch.model_json_schema(), indent=1))
+    model = Arch if machine == H2LEARN else rival(machine).schema
+    click.echo(json.dumps(model.model_json_schema(), indent=1))

@@ -1,15 +1,15 @@
-"""`h2sim baseline`: the machines that H2Learn is compared with."""
+"""`h2sim baseline`: rivals and published systems; running one is `h2sim run NAME TRACE` too."""
 
 from __future__ import annotations
 
 import click
 
-from h2sim.cli.support import console
+from h2sim.cli.support import show
 
 
 @click.group()
 def baseline() -> None:
-    """List the baseline machines and published rows; run a machine on a trace.
+    """List the rival machines and published rows; run a rival on a trace (as `h2sim run NAME TRACE` does).
 
     \b
     Examples:
@@ -27,19 +27,20 @@ def list_() -> None:
       h2sim baseline list
     """
     from h2sim.compare.published import published_rows
-    from h2sim.report.rivals import baselines_table, published_table
-    from h2sim.rivals.registry import BASELINES
+    from h2sim.document import Document
+    from h2sim.report.rivals import machines_table, published_table
+    from h2sim.rivals.registry import BASELINES, load_baseline
 
-    baselines_table(console(), BASELINES)
-    click.echo()
-    published_table(console(), published_rows())
+    machines, rows = [(name, load_baseline(name).description) for name in BASELINES], published_rows()
+    verdict = f"{len(machines)} machines run on traces; {len(rows)} systems stand as published."
+    show(Document(verdict, (machines_table(machines), published_table(rows))))
 
 
 @baseline.command()
 @click.argument("name")
 @click.argument("trace")
 @click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of SpinalFlow.")
-def run(name, trace, energy_table) -> None:
+def run(name: str, trace: str, energy_table: str) -> None:
     """Run TRACE's forward pass on the machine NAME: time, events and energy per layer, and what is assumed.
 
     \b
@@ -48,8 +49,6 @@ def run(name, trace, energy_table) -> None:
       h2sim baseline run loihi-sanafe my.npz
     """
     import h2sim
-    from h2sim.report.rivals import show
     from h2sim.rivals.registry import run_baseline
 
-    result = run_baseline(name, h2sim.load_trace(trace), h2sim.load_energy_table(energy_table))
-    show(console(), result)
+    show(run_baseline(name, h2sim.load_trace(trace), h2sim.load_energy_table(energy_table)).document())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import click
 
 from h2sim.cli.support import check_target
 from h2sim.errors import OutputError, at
 
 STDOUT = "-"
+OUTPUTS = {"json_file", "csv_file", "plots", "timeline", "output", "markdown"}
 
 
 def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterable[str | Path] = ()) -> None:
@@ -32,6 +36,26 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
     if folder is not None:
         _named(folder)
         check_folder(folder)
+
+
+def command_line(ctx: click.Context) -> str:
+    """What was typed, options in the order of their declaration, without the names of output files and folders.
+
+    Two runs that differ only in where they write are the same run.
+    """
+    words = [ctx.command_path, *_typed(ctx)]
+    return " ".join([words[0], *(shlex.quote(word) for word in words[1:])])
+
+
+def _typed(ctx: click.Context) -> Iterator[str]:
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if isinstance(parameter, click.Argument):
+            yield from map(str, value if isinstance(value, tuple) else [value])
+        elif parameter.name not in OUTPUTS and value != parameter.get_default(ctx) and value:
+            option = parameter.opts[-1]
+            for each in value if isinstance(value, tuple) else [value]:
+                yield from [option] if each is True else [option, str(each)]
 
 
 def _place(target: str) -> str:

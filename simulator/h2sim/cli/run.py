@@ -1,21 +1,33 @@
-"""`h2sim run`: one training step of a trace on a machine."""
+"""`h2sim run`: one training or inference step of a trace on a machine, H2Learn or a rival."""
 
 from __future__ import annotations
 
 import difflib
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from h2sim.arch import MODES
-from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import console, emit, progress
-from h2sim.errors import TraceError
+from h2sim.arch.schema import MODES
+from h2sim.cli.machines import find_machine, setting_option
+from h2sim.cli.outputs import check_outputs, command_line
+from h2sim.cli.support import console, emit, progress, show, warn
+from h2sim.errors import ArchError, TraceError, at
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from h2sim.arch import Arch
+    from h2sim.energy import EnergyTable
+    from h2sim.result import Result
+    from h2sim.rivals.machine import RivalMachine, RivalResult
+    from h2sim.trace import Trace
 
 
 @click.command()
 @click.argument("arch")
 @click.argument("trace")
+@setting_option
 @click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
 @click.option("--mode", type=click.Choice(MODES), help="Backward Engine mode, instead of the arch file's.")
 @click.option("--ideal-memory", is_flag=True, help="Transfers take no time: shows what stalls cost.")
@@ -26,12 +38,27 @@ from h2sim.errors import TraceError
 @click.option("--timeline", metavar="FILE", help="Write the pipeline in Chrome trace event format, for Perfetto.")
 @click.option("--chips", type=int, metavar="K", help="Also share a batch group among 1 to K machines in a ring.")
 @click.option("--least-efficiency", type=float, metavar="SHARE", help="What still pays [default: 0.5].")
+@click.pass_context
 def run(
-    arch, trace, energy_table, mode, ideal_memory, layers, json_file, csv_file, plots, timeline, chips, least_efficiency
+    ctx: click.Context,
+    arch: str,
+    trace: str,
+    settings: tuple[str, ...],
+    energy_table: str,
+    mode: str | None,
+    ideal_memory: bool,
+    layers: tuple[str, ...],
+    json_file: str | None,
+    csv_file: str | None,
+    plots: str | None,
+    timeline: str | None,
+    chips: int | None,
+    least_efficiency: float | None,
 ) -> None:
     """Run one step of TRACE on ARCH and print cycles, stalls, energy and area.
 
-    ARCH and TRACE are names of shipped files (see `h2sim arch list`, `h2sim trace list`) or paths. --layer narrows the
+    ARCH and TRACE are names of shipped files (see `h2sim arch list`, `h2sim trace list`) or paths. ARCH may be a rival
+    machine (spinalflow, loihi); it takes neither --mode nor --chips, --plots and --timeline. --layer narrows the
     rows that are printed and written; the totals stay the whole step's. --chips adds scaling tables (with --plots,
     scaling.png): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
 
@@ -39,36 +66,40 @@ def run(
     Examples:
       h2sim run h2learn mnist-digits
       h2sim run h2learn mnist-digits --mode dense --ideal-memory
+      h2sim run h2learn mnist-digits --set engines.backward.rows=32 --set tile=[4,8]
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
       h2sim run h2learn mnist-digits --chips 16 --plots plots
+      h2sim run spinalflow mnist-digits --set coding=every_spike
       h2sim run h2learn mnist-digits --json - | python -m json.tool | less
     """
     import h2sim
-    from h2sim.report.text import summary
-    from h2sim.simulate import LEAST_EFFICIENCY
+    from h2sim.arch import Arch
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
     check_outputs(json_file, csv_file, timeline, folder=plots, reads=(arch, trace, energy_table))
-    machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
+    machine, workload = find_machine(arch, settings), h2sim.load_trace(trace)
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)
-    with progress("simulating") as report:
-        result = h2sim.simulate(
-            machine, workload, table, mode=mode, ideal_memory=ideal_memory, progress=report, chips=chips,
-            least_efficiency=LEAST_EFFICIENCY if least_efficiency is None else least_efficiency,
-        )  # fmt: skip
-    out = console(err="-" in (json_file, csv_file, timeline))
-    summary(out, result, layers, workload.meta.source)
-    if result.chips:
-        from h2sim.report.chips import chips_tables
+    wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline}
+    result: Result | RivalResult
+    if isinstance(machine, Arch):
+        result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)
+        _show(result, layers, workload, on_stderr="-" in (json_file, csv_file, timeline))
+        _draw(result, plots, timeline)
+    else:
+        result = _simulate_rival(machine, workload, table, ideal_memory, wanted)
+        show(result.document(), err="-" in (json_file, csv_file))
+    for warning in result.warnings:
+        warn(warning)
+    if json_file:
+        emit(json_file, _json(result, layers, command_line(ctx)))
+    if csv_file:
+        emit(csv_file, _csv(result.layer_table(), result, layers))
 
-        chips_tables(out, result)
-    _write(result, layers, json_file, csv_file, plots, timeline)
 
-
-def _check_layers(workload, layers: tuple[str, ...]) -> None:
+def _check_layers(workload: Trace, layers: tuple[str, ...]) -> None:
     known = [layer.name for layer in workload.meta.layers]
     for name in layers:
         if name not in known:
@@ -77,15 +108,53 @@ def _check_layers(workload, layers: tuple[str, ...]) -> None:
             raise TraceError(f"{workload.path}: --layer: expected one of {', '.join(known)}; got {name!r}{hint}")
 
 
-def _write(result, layers, json_file, csv_file, plots, timeline) -> None:
-    if json_file:
-        document = result.to_dict()
-        if layers:
-            document["layers"] = [row for row in document["layers"] if row["layer"] in layers]
-        emit(json_file, json.dumps(document, indent=1) + "\n")
-    if csv_file:
-        rows = result.layer_table()
-        emit(csv_file, (rows[rows["layer"].isin(layers)] if layers else rows).to_csv(index=False, lineterminator="\n"))
+def _simulate(
+    machine: Arch,
+    workload: Trace,
+    table: EnergyTable,
+    mode: str | None,
+    ideal_memory: bool,
+    chips: int | None,
+    least_efficiency: float | None,
+) -> Result:
+    from h2sim.facade import LEAST_EFFICIENCY, simulate
+
+    with progress("simulating") as report:
+        return simulate(
+            machine,
+            workload,
+            table,
+            mode=mode,
+            ideal_memory=ideal_memory,
+            progress=report,
+            chips=chips,
+            least_efficiency=LEAST_EFFICIENCY if least_efficiency is None else least_efficiency,
+        )
+
+
+def _simulate_rival(
+    machine: RivalMachine, workload: Trace, table: EnergyTable, ideal_memory: bool, wanted: dict[str, object]
+) -> RivalResult:
+    from h2sim.facade import simulate
+
+    for option, value in wanted.items():
+        if value is not None:
+            raise ArchError(at(machine.name, option, "none: it is for h2learn's machines", value))
+    return simulate(machine, workload, table, ideal_memory=ideal_memory)
+
+
+def _show(result: Result, layers: tuple[str, ...], workload: Trace, on_stderr: bool) -> None:
+    from h2sim.report.text import summary
+
+    out = console(err=on_stderr)
+    summary(out, result, layers, workload.meta.source)
+    if result.chips:
+        from h2sim.report.chips import chips_tables
+
+        chips_tables(out, result)
+
+
+def _draw(result: Result, plots: str | None, timeline: str | None) -> None:
     if timeline:
         from h2sim.report.timeline import timeline_events
 
@@ -98,3 +167,22 @@ def _write(result, layers, json_file, csv_file, plots, timeline) -> None:
             from h2sim.report.chips import draw_scaling
 
             draw_scaling(result, plots)
+
+
+def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str) -> str:
+    document = result.to_dict(command)
+    if layers:
+        document["layers"] = [row for row in document["layers"] if row["layer"] in layers]
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _csv(rows: pd.DataFrame, result: Result | RivalResult, layers: tuple[str, ...]) -> str:
+    """The rows with the hashes of what they come from, so that a table alone says what it was made of."""
+    document = result.to_dict()
+    hashes = {
+        "arch_sha256": document["arch"]["sha256"],
+        "trace_sha256": document["workload"]["sha256"],
+        "energy_table_sha256": document["energy_table"]["sha256"],
+    }
+    chosen = rows[rows["layer"].isin(layers)] if layers else rows
+    return chosen.assign(**hashes).to_csv(index=False, lineterminator="\n")

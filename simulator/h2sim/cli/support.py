@@ -90,6 +90,11 @@ def fail(message: str) -> None:
     sys.exit(WRONG_USE)
 
 
+def warn(message: str) -> None:
+    """A line on standard error: the answer stands, but it would mislead whoever does not know this."""
+    click.echo(f"h2sim: warning: {message}", err=True)
+
+
 def check_target(target: str | None) -> None:
     """Raises OutputError now if a file could not be written later; '-' is standard output."""
     if target and target != "-":

@@ -1,168 +1,74 @@
-"""Results side by side: an h2sim result as a Measurement, and the ratios of two Measurements."""
+"""Systems side by side: a result as a Measurement, and the ratios of two Measurements."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field, ValidationError
+from typing import Any
 
 from h2sim.activity import Phase
 from h2sim.compare.measurement import Measurement, Part
+from h2sim.compare.stored import StoredResult, StoredRow, stored
 from h2sim.errors import ComparisonError, at
-from h2sim.io.faults import describe
-from h2sim.io.strict import Frozen, Name
-
-Amount = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
-Cycles = Annotated[int, Field(strict=True, ge=0, le=1 << 62)]
-AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=1 << 53)]
 
 
-class _Workload(Frozen):
-    network: Name
-    source: str
-    sha256: str
-
-
-class _Name(Frozen):
-    name: Name
-
-
-class _Table(_Name):
-    node_nm: Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)] | None = None
-
-
-class _Batch(Frozen):
-    sub_batches: AtLeastOne
-    cycles: Cycles
-
-
-class _Step(Frozen):
-    steady_cycles: Cycles
-    first_cycles: Cycles
-    samples: AtLeastOne
-    clock_hz: AtLeastOne
-    energy_j: Amount
-    batch: _Batch | None = None
-
-
-class _EngineEnergy(Frozen):
-    leakage: Amount
-
-
-class _Engine(Frozen):
-    compute_cycles: Cycles
-    fill_cycles: Cycles
-    energy_j: _EngineEnergy
-
-
-class _Stalls(Frozen):
-    memory_read: Cycles
-    memory_write: Cycles
-
-
-class _Layer(Frozen):
-    layer: Name
-    phase: Phase
-    start_cycle: Cycles
-    end_cycle: Cycles
-    compute_cycles: Cycles
-    fill_cycles: Cycles
-    stall_cycles: _Stalls
-    energy_pj: dict[str, Amount]
-
-
-class _Area(Frozen):
-    total: Amount
-
-
-class _Document(Frozen):
-    schema_: Annotated[Literal["h2sim-result"], Field(alias="schema")]
-    version: Literal[1]
-    arch: _Name
-    workload: _Workload
-    energy_table: _Table
-    step: _Step
-    engines: dict[str, _Engine]
-    layers: Annotated[list[_Layer], Field(min_length=1)]
-    area_um2: _Area
-
-
-def load_result(path: str | Path) -> dict[str, Any]:
-    """The h2sim-result document of a file that `h2sim run --json` wrote. Raises ComparisonError."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ComparisonError(f"{path}: cannot be read: {fault.strerror}") from None
-    except (ValueError, RecursionError):
-        raise ComparisonError(at(str(path), "file", "an h2sim-result document (h2sim run --json)", "no JSON")) from None
-    if not isinstance(data, dict):
-        raise ComparisonError(at(str(path), "top level", "an h2sim-result document", type(data).__name__))
-    return data
-
-
-def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False) -> Measurement:
-    """An h2sim-result document as a Measurement.
+def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, steady: bool = False) -> Measurement:
+    """A result as a Measurement.
 
     Training: a batch group with its weight update, as a GPU's step has one; `steady` takes the steady state of one
     sub-batch instead, and so does a document that says nothing of batch groups. Inference: the first sub-batch, its
     latency. A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for
-    other layers, and its energy holds the leakage of that time. Raises ComparisonError with a line per fault.
+    other layers; its energy holds the leakage of that time. Raises ComparisonError with a line per fault.
     """
-    try:
-        found = _Document.model_validate(document)
-    except ValidationError as error:
-        raise ComparisonError("\n".join(describe(error, _Document, where))) from None
-    _check_whole(found, where)
-    step, phases = found.step, tuple(dict.fromkeys(layer.phase for layer in found.layers))
-    sub_batches, cycles = 1, step.steady_cycles
-    if phases == ("forward",):
-        cycles = step.first_cycles
-    elif step.batch and not steady:
-        sub_batches, cycles = step.batch.sub_batches, step.batch.cycles
-    leakage_j = math.fsum(engine.energy_j.leakage for engine in found.engines.values())
-    waiting = (cycles - sub_batches * step.steady_cycles) / step.steady_cycles if step.steady_cycles else 0.0
-    notes = ("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()
+    found = document if isinstance(document, StoredResult) else stored(document, where)
+    notes = (*(("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()), *found.notes)
+    seconds, sub_batches, energy_j = _step(found, where, steady)
     return Measurement(
         system=found.arch.name,
         kind="simulated",
         network=found.workload.network,
-        samples=step.samples * sub_batches,
-        seconds=cycles / step.clock_hz,
-        energy_j=sub_batches * step.energy_j + waiting * leakage_j,
-        area_mm2=found.area_um2.total / 1e6,
+        samples=found.step.samples * sub_batches,
+        seconds=seconds,
+        energy_j=energy_j,
+        area_mm2=found.total_area_um2 / 1e6,
         node_nm=found.energy_table.node_nm,
-        phases=phases,
-        parts=tuple(_part(layer, step.clock_hz, sub_batches) for layer in found.layers),
+        phases=found.phases,
+        parts=tuple(_part(row, found.step.clock_hz, sub_batches, f"{where}: {row.layer}") for row in found.layers),
         assumptions=notes,
+        left_out=tuple(found.left_out),
     )
 
 
-def _check_whole(found: _Document, where: str) -> None:
-    """Raises ComparisonError where rows are missing, whose step would pass for theirs, or cycles do not add up."""
-    for field in ("compute_cycles", "fill_cycles"):
-        engines = sum(getattr(engine, field) for engine in found.engines.values())
-        rows = sum(getattr(layer, field) for layer in found.layers)
-        if rows != engines:
-            wanted = f"all rows of the step, with the {engines} {field} of its engines (h2sim run without --layer)"
-            raise ComparisonError(at(where, "layers", wanted, rows))
-    step, batch = found.step, found.step.batch
-    if batch and batch.cycles < step.first_cycles + (batch.sub_batches - 1) * step.steady_cycles:
-        wanted = "at least step.first_cycles and step.steady_cycles of all other sub-batches"
-        raise ComparisonError(at(where, "step.batch.cycles", wanted, batch.cycles))
+def _step(found: StoredResult, where: str, steady: bool) -> tuple[float, int, float]:
+    """Seconds, sub-batches and on-chip joules of what a result is compared by."""
+    step = found.step
+    if step.clock_hz is None or step.steady_cycles is None or step.first_cycles is None:
+        if step.seconds is None:
+            raise ComparisonError(at(where, "step.seconds", "the time of a machine without a clock", "none"))
+        return step.seconds, 1, step.energy_j
+    sub_batches, cycles = 1, step.steady_cycles
+    if found.phases == ("forward",):
+        cycles = step.first_cycles
+    elif step.batch and not steady:
+        sub_batches, cycles = step.batch.sub_batches, step.batch.cycles
+    leakage_j = math.fsum(engine.energy_j.get("leakage", 0.0) for engine in found.engines.values())
+    waiting = (cycles - sub_batches * step.steady_cycles) / step.steady_cycles if step.steady_cycles else 0.0
+    return cycles / step.clock_hz, sub_batches, sub_batches * step.energy_j + waiting * leakage_j
 
 
-def _part(layer: _Layer, clock_hz: int, sub_batches: int) -> Part:
-    stalls = layer.stall_cycles
-    cycles = layer.compute_cycles + layer.fill_cycles + stalls.memory_read + stalls.memory_write
-    row, leakage_pj = layer.end_cycle - layer.start_cycle, layer.energy_pj.get("leakage", 0.0)
-    waited_pj = leakage_pj * (row - cycles) / row if row > cycles else 0.0
-    energy = 1e-12 * (math.fsum(layer.energy_pj.values()) - waited_pj)
-    fused = layer.compute_cycles == 0
-    return Part(layer.layer, layer.phase, sub_batches * cycles / clock_hz, sub_batches * energy, fused)
+def _part(row: StoredRow, clock_hz: int | None, sub_batches: int, where: str) -> Part:
+    energy_pj = math.fsum(row.energy_pj.values())
+    if row.seconds is not None:  # a rival says itself what its engine is held by the row
+        return Part(row.layer, row.phase, row.seconds, 1e-12 * energy_pj, row.fused)
+    stalls = row.stall_cycles
+    if stalls is None or clock_hz is None or row.start_cycle is None or row.end_cycle is None:
+        raise ComparisonError(at(where, "seconds", "the time of a row without cycles", "none"))
+    compute = row.compute_cycles or 0
+    cycles = compute + (row.fill_cycles or 0) + stalls.memory_read + stalls.memory_write
+    held, leakage_pj = row.end_cycle - row.start_cycle, row.energy_pj.get("leakage", 0.0)
+    waited_pj = leakage_pj * (held - cycles) / held if held > cycles else 0.0
+    energy_j = 1e-12 * (energy_pj - waited_pj)
+    return Part(row.layer, row.phase, sub_batches * cycles / clock_hz, sub_batches * energy_j, compute == 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ class Cost:
     offchip_pj: tuple[float, ...]
     steady_seconds: float
     area: Area
+    offchip_pj_per_byte: float
 
     @property
     def energy_j(self) -> float:
@@ -140,7 +141,7 @@ def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
         charges += _leakage(activity, engine, machine.leakage_w(engine) * 1e12 / arch.clock_hz)
     per_byte = 8 * table.offchip.energy_pj_per_bit
     offchip = tuple((r.offchip_read_bytes + r.offchip_write_bytes) * per_byte for r in activity.layers)
-    return Cost(tuple(charges), offchip, activity.steady_cycles / arch.clock_hz, machine)
+    return Cost(tuple(charges), offchip, activity.steady_cycles / arch.clock_hz, machine, per_byte)
 
 
 def _row_charges(

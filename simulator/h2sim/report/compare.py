@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from h2sim.compare.measurement import Measurement
 from h2sim.compare.ratios import Comparison, Ratio
+from h2sim.compare.stored import StoredArch, parameter_differences
+from h2sim.document import Document, counted, table
 from h2sim.report.text import new_table
 
 if TYPE_CHECKING:
@@ -140,3 +142,18 @@ def to_document(found: Sequence[Comparison]) -> dict[str, Any]:
         ],
         "ratios": rows.astype(object).where(rows.notna(), None).to_dict(orient="records"),
     }  # fmt: skip
+
+
+def differences_document(ours_name: str, ours: StoredArch, theirs_name: str, theirs: StoredArch) -> Document:
+    """The parameters in which two machines of one name differ."""
+    if not (ours.parameters and theirs.parameters):
+        return Document(f"{ours_name} and {theirs_name}: a result older than h2sim 0.2.0 does not hold its parameters.")
+    rows = [(path, _value(a), _value(b)) for path, a, b in parameter_differences(ours, theirs)]
+    if not rows:
+        return Document(f"{ours_name} and {theirs_name} are of one {ours.name}: no parameter differs.")
+    told = table("Parameters that differ", ["parameter", ours_name, theirs_name], [], rows)
+    return Document(f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}.", (told,))
+
+
+def _value(value: Any) -> str:
+    return "-" if value is None else str(value)

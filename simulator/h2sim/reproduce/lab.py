@@ -13,11 +13,11 @@ from h2sim.activity import Activity, Phase
 from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
 from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
 from h2sim.errors import ReproductionError, at
+from h2sim.facade import simulate
 from h2sim.io.progress import Say
 from h2sim.pipeline.step import simulate_job
 from h2sim.reproduce.setting import Setting
 from h2sim.result import Result
-from h2sim.simulate import simulate
 from h2sim.trace import (
     Sparsity,
     Structure,

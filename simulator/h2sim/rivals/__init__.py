@@ -1,1 +1,1 @@
-"""Machines that H2Learn is compared with, run on the same traces: SpinalFlow, Loihi; published rows for the rest."""
+"""Rival machines on the same traces: one folder each, and one line in the registry."""

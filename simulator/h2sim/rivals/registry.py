@@ -1,55 +1,98 @@
-"""The baseline machines by name: how each runs on a trace. A new one is its files and a line here."""
+"""Machines by name: H2Learn and its rivals, each from an arch file. A new rival is its folder and a line here."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from h2sim.compare.measurement import Measurement
-from h2sim.energy.table import EnergyTable
-from h2sim.errors import BaselineError, at
-from h2sim.rivals.loihi.run import load_loihi, run_loihi
-from h2sim.rivals.spinalflow.run import load_spinalflow, run_spinalflow
-from h2sim.trace import Trace
+from pydantic import ValidationError
 
+from h2sim.arch import Arch, parse_arch
+from h2sim.errors import ArchError, BaselineError, at
+from h2sim.io.faults import describe
+from h2sim.io.yamlfile import read_mapping
 
-class Run(Protocol):
-    """What a baseline makes of a trace."""
+if TYPE_CHECKING:
+    from h2sim.energy.table import EnergyTable
+    from h2sim.rivals.machine import RivalMachine, RivalResult
+    from h2sim.trace import Trace
 
-    def measurement(self) -> Measurement: ...
+H2LEARN = "h2learn"
+MODULES = {"spinalflow": "h2sim.rivals.spinalflow", "loihi": "h2sim.rivals.loihi"}  # each has a RIVAL
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """run takes a trace and an energy table, which a machine with prices of its own leaves aside."""
+class Rival:
+    """A kind of machine: what it is, the schema of its arch files, and how one runs on a trace.
+
+    run(machine, trace, table, ideal_memory) -> RivalResult. It raises BaselineError for a trace or table that the
+    machine cannot run with.
+    """
 
     what: str
-    run: Callable[[Trace, EnergyTable], Run]
+    schema: type[RivalMachine]
+    run: Callable[[Any, Trace, EnergyTable, bool], RivalResult]
 
 
-BASELINES: dict[str, Baseline] = {
-    "spinalflow": Baseline(
-        "SpinalFlow (ISCA 2020), forward pass, each neuron's first spike; prices of the energy table",
-        lambda trace, table: run_spinalflow(load_spinalflow(), trace, table),
-    ),
-    "spinalflow-every-spike": Baseline(
-        "SpinalFlow given every spike of every timestep",
-        lambda trace, table: run_spinalflow(load_spinalflow(), trace, table, coding="every_spike"),
-    ),
-    "loihi": Baseline(
-        "Loihi, forward pass; published energies and times (Davies 2018)",
-        lambda trace, table: run_loihi(load_loihi(), trace),
-    ),
-    "loihi-sanafe": Baseline(
-        "Loihi, forward pass; energies and times fitted to silicon (SANA-FE)",
-        lambda trace, table: run_loihi(load_loihi("loihi-sanafe"), trace),
-    ),
+def rival(kind: str) -> Rival:
+    """The rival of a kind, its module imported when asked for. Raises ArchError for an unknown kind."""
+    if kind not in MODULES:
+        raise ArchError(at("arch file", "machine", f"one of {', '.join((H2LEARN, *MODULES))}", repr(kind)))
+    found: Rival = importlib.import_module(MODULES[kind]).RIVAL
+    return found
+
+
+def load_machine(name_or_path: str | Path) -> Arch | RivalMachine:
+    """The machine of a shipped arch file (`h2learn`, `spinalflow`, `loihi`, ...) or of a file of one's own.
+
+    Raises ArchError: one line per fault, `file: field: expected ...; got ...`.
+    """
+    data, path = read_mapping("arch", name_or_path, ArchError)
+    return parse_machine(data, str(path))
+
+
+def parse_machine(data: dict[str, Any], where: str) -> Arch | RivalMachine:
+    """A checked machine from plain data; its `machine` says of which kind, h2learn if there is none."""
+    kind = data.get("machine", H2LEARN)
+    if kind == H2LEARN:
+        return parse_arch(data, where)
+    if kind not in MODULES:
+        raise ArchError(at(where, "machine", f"one of {', '.join((H2LEARN, *MODULES))}", repr(kind)))
+    schema = rival(kind).schema
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise ArchError("\n".join(describe(error, schema, where))) from None
+
+
+def run_rival(machine: RivalMachine, trace: Trace, table: EnergyTable, *, ideal_memory: bool = False) -> RivalResult:
+    """One rival on a trace. Raises BaselineError for a trace or a table that it cannot run with."""
+    return rival(machine.machine).run(machine, trace, table, ideal_memory)
+
+
+# names of `h2sim baseline run`, which stays for a version: an arch file, and fields of it that the name changes
+BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "spinalflow": ("spinalflow", {}),
+    "spinalflow-every-spike": ("spinalflow", {"coding": "every_spike"}),
+    "loihi": ("loihi", {}),
+    "loihi-sanafe": ("loihi-sanafe", {}),
 }
 
 
-def run_baseline(name: str, trace: Trace, table: EnergyTable) -> Run:
-    """A baseline by name on a trace. Raises BaselineError for an unknown name or a trace it cannot run."""
+def load_baseline(name: str) -> RivalMachine:
+    """A rival by its name in `h2sim baseline list`. Raises BaselineError for an unknown name."""
     if name not in BASELINES:
         raise BaselineError(at("baseline", "name", f"one of {', '.join(BASELINES)}", repr(name)))
-    return BASELINES[name].run(trace, table)
+    file, changes = BASELINES[name]
+    machine = load_machine(file)
+    if isinstance(machine, Arch):
+        raise BaselineError(at(file, "machine", "a rival's", machine.machine))
+    return machine.model_copy(update=changes)
+
+
+def run_baseline(name: str, trace: Trace, table: EnergyTable) -> RivalResult:
+    """A rival by its name in `h2sim baseline list` on a trace."""
+    return run_rival(load_baseline(name), trace, table)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h2sim.compare.measurement import Measurement, Part
+from h2sim.result import workload_of
 from h2sim.rivals.loihi.events import EVENTS, IN_CORE, Events, count_events
 from h2sim.rivals.loihi.placement import LayerCores, Placement, place
 from h2sim.rivals.loihi.schema import LoihiMachine, load_loihi
 from h2sim.rivals.loihi.wiring import Stage, wire
+from h2sim.rivals.machine import PriceSource, RivalResult, Row, Totals
 from h2sim.trace import Trace
+
+if TYPE_CHECKING:
+    from h2sim.document.values import Document
 
 __all__ = ["EventCost", "LoihiLayer", "LoihiResult", "load_loihi", "run_loihi"]
 
@@ -49,22 +54,20 @@ class LoihiLayer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoihiResult:
-    """A trace's forward pass on Loihi. seconds_of_sample: of each sample, one after the other; compute, flight and
-    barrier are their three parts, summed; energy_j: the events; static_energy_j: leakage of the chips, a weak number
-    that is never in energy_j, None if the file has none."""
+class LoihiResult(RivalResult):
+    """A trace's forward pass on Loihi.
 
-    machine: str
-    network: str
-    source: str
-    samples: int
+    seconds_of_sample: of each sample, one after the other; compute, flight and barrier are their three parts, summed.
+    energy_j: of the events. static_energy_j: leakage of the chips, a weak number that is never in energy_j; None if the
+    file has none.
+    """
+
+    machine: LoihiMachine
     timesteps: int
     steps: int
     cores: int
     chips: int
     tiles: int
-    node_nm: float
-    area_mm2: float
     seconds_of_sample: tuple[float, ...]
     compute_seconds: float
     flight_seconds: float
@@ -73,7 +76,15 @@ class LoihiResult:
     static_energy_j: float | None
     events: tuple[EventCost, ...]
     layers: tuple[LoihiLayer, ...]
-    assumptions: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def system(self) -> str:
+        return self.machine.name
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        return self.assumed
 
     @property
     def seconds(self) -> float:
@@ -90,22 +101,39 @@ class LoihiResult:
         """Mean over the samples, without static power."""
         return self.energy_j / self.samples
 
-    def measurement(self) -> Measurement:
-        """Inference of these samples: phase forward only."""
-        parts = tuple(Part(row.layer, "forward", row.busy_seconds, row.energy_pj * 1e-12, True) for row in self.layers)
-        return Measurement(
-            system=self.machine,
-            kind="simulated",
-            network=self.network,
-            samples=self.samples,
+    def to_rows(self) -> tuple[Row, ...]:
+        return tuple(_common(row) for row in self.layers)
+
+    def totals(self) -> Totals:
+        return Totals(
             seconds=self.seconds,
             energy_j=self.energy_j,
-            area_mm2=self.area_mm2,
-            node_nm=self.node_nm,
-            phases=("forward",),
-            parts=parts,
-            assumptions=self.assumptions,
+            offchip_energy_j=0.0,
+            area_um2={"dies": 1e6 * self.machine.area_mm2.value * self.chips},
+            energy_by_component_j={cost.event: 1e-12 * cost.energy_pj for cost in self.events},
         )
+
+    def document(self) -> Document:
+        from h2sim.rivals.loihi.show import loihi_document
+
+        return loihi_document(self)
+
+
+def _common(row: LoihiLayer) -> Row:
+    """A layer as every result has it: layers work at the same time, so that none's seconds are a share of the step."""
+    counts = (
+        "synaptic_operations", "neurons_active", "neurons_inactive", "spikes", "messages_sent", "messages_received",
+        "hops_east_west", "hops_north_south",
+    )  # fmt: skip
+    return Row(
+        layer=row.layer,
+        phase="forward",
+        engine="cores",
+        seconds=row.busy_seconds,
+        operations={name: getattr(row, name) for name in counts},
+        energy_pj={"events": row.energy_pj},
+        fused=True,
+    )
 
 
 def run_loihi(machine: LoihiMachine, trace: Trace) -> LoihiResult:
@@ -127,17 +155,15 @@ def run_loihi(machine: LoihiMachine, trace: Trace) -> LoihiResult:
     seconds = tuple(float(ns) * 1e-9 for ns in sample_ns)
     static = machine.static
     return LoihiResult(
-        machine=machine.name,
-        network=trace.meta.network,
-        source=str(trace.meta.source.get("kind")),
+        machine=machine,
+        workload=workload_of(trace),
         samples=trace.meta.batch,
+        prices=PriceSource(name=f"{machine.name}'s own", sha256=machine.sha256, node_nm=machine.node_nm),
         timesteps=trace.meta.timesteps,
         steps=compute_ns.shape[1],
         cores=placement.cores,
         chips=placement.chips,
         tiles=placement.tiles,
-        node_nm=machine.node_nm,
-        area_mm2=machine.area_mm2.value * placement.chips,
         seconds_of_sample=seconds,
         compute_seconds=float(compute_ns.sum()) * 1e-9,
         flight_seconds=float(events.flight_ns.sum()) * 1e-9,
@@ -146,7 +172,7 @@ def run_loihi(machine: LoihiMachine, trace: Trace) -> LoihiResult:
         static_energy_j=static.power_w * placement.chips * math.fsum(seconds) if static else None,
         events=costs,
         layers=tuple(_row(machine, stage, cores, events, busy_ns) for stage, cores in pairs),
-        assumptions=_assumptions(machine, trace, stages, placement),
+        assumed=_assumptions(machine, trace, stages, placement),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from h2sim.errors import BaselineError
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict, Text
 from h2sim.io.yamlfile import read_mapping
+from h2sim.rivals.machine import RivalMachine
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
@@ -136,11 +137,10 @@ class StaticPower(_Sourced):
     power_w: Positive
 
 
-class LoihiMachine(Strict):
+class LoihiMachine(RivalMachine):
     """A whole machine file."""
 
-    name: Text
-    description: str = ""
+    machine: Literal["loihi"]
     node_nm: Positive
     voltage_v: Positive | None
     area_mm2: Area

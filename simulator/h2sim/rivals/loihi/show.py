@@ -1,69 +1,67 @@
-"""Loihi's forward pass in the terminal: totals, events, layers, assumptions."""
+"""Loihi's forward pass for people: totals, events, layers, assumptions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from h2sim.report.text import new_table
+from h2sim.document import Document, Line, Note, Table, amount, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from h2sim.rivals.loihi.run import LoihiResult
 
 
-def show_loihi(console: Console, result: LoihiResult) -> None:
+def loihi_document(result: LoihiResult) -> Document:
     """The whole summary of a run on Loihi."""
-    synthetic = "SYNTHETIC masks" if result.source == "synthetic" else f"{result.source} masks"
-    console.print(f"{result.machine}: {result.network}, inference of {result.samples} samples, {synthetic}")
-    console.print(
-        f"{result.cores} cores, {result.tiles} tiles of a chip, chips: {result.chips}; "
-        f"{result.steps} steps a sample for {result.timesteps} timesteps"
+    masks = "SYNTHETIC masks" if result.workload.source == "synthetic" else f"{result.workload.source} masks"
+    verdict = (
+        f"{result.workload.network} on {result.system}: inference takes {amount(result.seconds_per_sample, 's')} and "
+        f"{amount(result.energy_j_per_sample, 'J')} a sample, on {result.cores:,} cores of {_chips(result.chips)}."
     )
-    console.print()
-    console.print(loihi_layers(result))
-    console.print()
-    console.print(loihi_events(result))
-    console.print()
-    console.print(_time_line(result))
-    console.print(f"energy {result.energy_j_per_sample:.3e} J a sample, without static power{_static(result)}")
-    for line in result.assumptions:
-        console.print(f"note: {line}", soft_wrap=True)
+    placed = Line(
+        f"{result.samples} samples, {masks}; {result.steps} steps a sample for {result.timesteps} timesteps; "
+        f"{result.tiles} tiles of a chip in use."
+    )
+    parts = Line(f"Time: {_time_shares(result)}. Static power is not in the energy{_static(result)}.")
+    notes = [Note(line) for line in result.assumptions]
+    return Document(verdict, (placed, loihi_layers(result), loihi_events(result), parts, *notes))
 
 
 def loihi_layers(result: LoihiResult) -> Table:
     """One row a layer, over all samples."""
     names = ["neurons", "cores", "synaptic op.", "active", "inactive", "messages", "hops", "busy us", "energy uJ"]
-    table = new_table("Layers, all samples", ["layer", "kind"], names)
-    for row in result.layers:
-        hops = row.hops_east_west + row.hops_north_south
-        table.add_row(
+    rows = [
+        (
             row.layer, row.kind, f"{row.neurons:,}", f"{row.cores:,}", f"{row.synaptic_operations:,}",
-            f"{row.neurons_active:,}", f"{row.neurons_inactive:,}", f"{row.messages_sent:,}", f"{hops:,}",
-            f"{row.busy_seconds * 1e6:.1f}", f"{row.energy_pj * 1e-6:.2f}",
-        )  # fmt: skip
-    return table
+            f"{row.neurons_active:,}", f"{row.neurons_inactive:,}", f"{row.messages_sent:,}",
+            f"{row.hops_east_west + row.hops_north_south:,}", f"{row.busy_seconds * 1e6:.1f}",
+            f"{row.energy_pj * 1e-6:.2f}",
+        )
+        for row in result.layers
+    ]  # fmt: skip
+    drop = ["kind", "inactive", "hops", "messages"]
+    return table("Layers, all samples", ["layer", "kind"], names, rows, drop=drop, elsewhere="--csv FILE")
 
 
 def loihi_events(result: LoihiResult) -> Table:
     """One row a kind of event, over all samples."""
-    table = new_table("Events, all samples", ["event"], ["count", "energy uJ", "share"])
+    rows = []
     for cost in result.events:
-        energy = cost.energy_pj * 1e-12
-        share = energy / result.energy_j if result.energy_j else 0.0
-        table.add_row(cost.event.replace("_", " "), f"{cost.count:,}", f"{energy * 1e6:.3f}", f"{share:.1%}")
-    return table
+        energy_j = cost.energy_pj * 1e-12
+        share = energy_j / result.energy_j if result.energy_j else 0.0
+        rows.append((cost.event.replace("_", " "), f"{cost.count:,}", f"{energy_j * 1e6:.3f}", f"{share:.1%}"))
+    return table("Events, all samples", ["event"], ["count", "energy uJ", "share"], rows)
 
 
-def _time_line(result: LoihiResult) -> str:
+def _chips(chips: int) -> str:
+    return "one chip" if chips == 1 else f"{chips} chips"
+
+
+def _time_shares(result: LoihiResult) -> str:
     parts = {"slowest core": result.compute_seconds, "flight": result.flight_seconds, "barrier": result.barrier_seconds}
-    shares = ", ".join(f"{name} {seconds / result.seconds:.1%}" for name, seconds in parts.items())
-    return f"time {result.seconds_per_sample:.3e} s a sample ({shares})"
+    return ", ".join(f"{name} {seconds / result.seconds:.1%}" for name, seconds in parts.items())
 
 
 def _static(result: LoihiResult) -> str:
     if result.static_energy_j is None:
         return ""
-    return f"; leakage would add {result.static_energy_j / result.samples:.3e} J (weak)"
+    return f"; leakage would add {amount(result.static_energy_j / result.samples, 'J')} a sample (weak)"

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
-from h2sim.activity import Stalls
+from h2sim.activity import BufferTraffic, Stalls
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import BaselineError, at
 from h2sim.memory.schedule import Slot, schedule
+from h2sim.result import workload_of
+from h2sim.rivals.machine import Cycles, PriceSource, RivalResult, Row, Totals
 from h2sim.rivals.spinalflow.cost import Area, Energy, Prices
 from h2sim.rivals.spinalflow.engine import SpineEvents
 from h2sim.rivals.spinalflow.jobs import LayerWork, layer_work, unsupported
-from h2sim.rivals.spinalflow.schema import Coding, SpinalFlow, load_spinalflow, parse_spinalflow
+from h2sim.rivals.spinalflow.schema import ARRAY, Coding, SpinalFlow, load_spinalflow, parse_spinalflow
 from h2sim.trace import Trace, TraceMeta
 from h2sim.trace.graph import Graph
+
+if TYPE_CHECKING:
+    from h2sim.document.values import Document
 
 __all__ = ["SpinalFlow", "SpinalFlowResult", "SpinalFlowRow", "load_spinalflow", "parse_spinalflow", "run_spinalflow"]
 
@@ -40,34 +45,43 @@ class SpinalFlowRow:
     events: SpineEvents
     offchip_read_bytes: int
     offchip_write_bytes: int
+    buffers: tuple[BufferTraffic, ...]
     energy_pj: Energy
 
     @property
     def cycles(self) -> int:
+        """Cycles from the row's start to its end."""
         return self.end_cycle - self.start_cycle
+
+    @property
+    def offchip_bytes(self) -> int:
+        """Bytes that the external memory gave and took."""
+        return self.offchip_read_bytes + self.offchip_write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpinalFlowResult:
-    """A forward pass. unsupported: (layer, why) of layers that SpinalFlow cannot run and that no figure here holds.
+class SpinalFlowResult(RivalResult):
+    """A forward pass. makespan_cycles: until the last result is in memory.
 
-    makespan_cycles: until the last result is in memory; idle_leakage_pj: leakage after the last layer's row.
+    left_out are layers that no figure here holds; idle_leakage_pj is the leakage after the last layer's row.
     """
 
     machine: SpinalFlow
     meta: TraceMeta
-    energy_table: str
     rows: tuple[SpinalFlowRow, ...]
-    unsupported: tuple[tuple[str, str], ...]
     makespan_cycles: int
     idle_leakage_pj: float
-    offchip_energy_j: float
+    offchip_pj_per_byte: float
     area: Area
     leakage_w: float
 
     @property
+    def system(self) -> str:
+        return f"{self.machine.name} ({self.machine.coding})"
+
+    @property
     def seconds(self) -> float:
-        """The forward pass of all samples, unsupported layers left out."""
+        """Time of the forward pass of all samples, layers left out aside."""
         return self.makespan_cycles / self.machine.clock_hz
 
     @property
@@ -76,40 +90,87 @@ class SpinalFlowResult:
         return 1e-12 * math.fsum([self.idle_leakage_pj, *(sum(r.energy_pj) for r in self.rows)])
 
     @property
+    def offchip_energy_j(self) -> float:
+        """Energy of the bytes that the external memory gave and took."""
+        return 1e-12 * self.offchip_pj_per_byte * sum(r.offchip_bytes for r in self.rows)
+
+    @property
     def published_energy_j(self) -> float:
         """The published power over the simulated time: a check of energy_j, nothing is fitted to it."""
         return self.machine.published.power_w * self.seconds
 
     @property
+    def published(self) -> dict[str, float]:
+        told = self.machine.published
+        return {"power_w": told.power_w, "area_mm2": told.area_mm2, "energy_j": self.published_energy_j}
+
+    @property
     def area_mm2(self) -> float:
-        """Built up from units and macros; machine.published.area_mm2 is the published one."""
+        """Area built up from units and macros; machine.published.area_mm2 is the published one."""
         return self.area.total_um2 * 1e-6
 
     def row_seconds(self, row: SpinalFlowRow) -> float:
         """Time of one layer's row."""
         return row.cycles / self.machine.clock_hz
 
-    def measurement(self, figures: Literal["simulated", "published"] = "simulated") -> Measurement:
-        """The forward pass as a Measurement; 'published': published power x simulated time, and published area."""
-        published = self.machine.published
+    def to_rows(self) -> tuple[Row, ...]:
+        return tuple(self._common(row) for row in self.rows)
+
+    def _common(self, row: SpinalFlowRow) -> Row:
+        cycles = Cycles(
+            start=row.start_cycle,
+            end=row.end_cycle,
+            compute=row.compute_cycles,
+            fill=row.fill_cycles,
+            stalls=row.stalls,
+        )
+        return Row(
+            layer=row.layer,
+            phase="forward",
+            engine=ARRAY,
+            seconds=self.row_seconds(row),
+            operations=asdict(row.events),
+            energy_pj=row.energy_pj._asdict(),
+            cycles=cycles,
+            buffers=row.buffers,
+            offchip_read_bytes=row.offchip_read_bytes,
+            offchip_write_bytes=row.offchip_write_bytes,
+            offchip_energy_pj=self.offchip_pj_per_byte * row.offchip_bytes,
+        )
+
+    def totals(self) -> Totals:
+        by_component = {
+            name: 1e-12 * math.fsum(getattr(row.energy_pj, name) for row in self.rows) for name in Energy._fields
+        }
+        by_component["leakage"] += 1e-12 * self.idle_leakage_pj
+        return Totals(
+            seconds=self.seconds,
+            energy_j=self.energy_j,
+            offchip_energy_j=self.offchip_energy_j,
+            area_um2=asdict(self.area),
+            energy_by_component_j=by_component,
+            cycles=self.makespan_cycles,
+            clock_hz=self.machine.clock_hz,
+        )
+
+    def document(self) -> Document:
+        from h2sim.rivals.spinalflow.show import spinalflow_document
+
+        return spinalflow_document(self)
+
+    def as_published(self) -> Measurement:
+        """The simulated time at the published power, and the published area, as a Measurement."""
+        power_w = self.machine.published.power_w
         parts = tuple(
-            Part(r.layer, "forward", s, published.power_w * s if figures == "published" else 1e-12 * sum(r.energy_pj))
+            Part(layer=r.layer, phase="forward", seconds=s, energy_j=power_w * s)
             for r in self.rows
             for s in [self.row_seconds(r)]
         )
-        return Measurement(
-            system=f"{self.machine.name} ({self.machine.coding})",
-            kind="simulated",
-            network=self.meta.network,
-            samples=self.meta.batch,
-            seconds=self.seconds,
-            energy_j=self.published_energy_j if figures == "published" else self.energy_j,
-            area_mm2=published.area_mm2 if figures == "published" else self.area_mm2,
-            node_nm=self.machine.node_nm,
-            phases=("forward",),
+        return replace(
+            self.measurement(),
+            energy_j=self.published_energy_j,
+            area_mm2=self.machine.published.area_mm2,
             parts=parts,
-            assumptions=self.assumptions,
-            left_out=tuple(layer for layer, _ in self.unsupported),
         )
 
     @property
@@ -123,7 +184,7 @@ class SpinalFlowResult:
             f"published: {m.published.power_w * 1e3:.1f} mW, {m.published.area_mm2:g} mm2 ({m.published.source})",
             "pools run as convolutions in which a spike costs a cycle and reaches its own channel's PE alone",
         ]
-        lines += [f"not supported, left out: {layer}: {why}" for layer, why in self.unsupported]
+        lines += [f"not supported, left out: {layer}: {why}" for layer, why in self.left_out]
         return tuple(lines)
 
 
@@ -156,16 +217,18 @@ def run_spinalflow(
     ran = schedule(machine, [w.job for w in works], ideal_memory)
     rows = tuple(_row(w, ran.slots[w.job.key], prices) for w in works)
     idle = ran.makespan_cycles - sum(r.cycles for r in rows)
-    moved = sum(r.offchip_read_bytes + r.offchip_write_bytes for r in rows)
     return SpinalFlowResult(
         machine=machine,
         meta=trace.meta,
-        energy_table=energy_table.name,
+        workload=workload_of(trace),
+        samples=trace.meta.batch,
+        prices=PriceSource(name=energy_table.name, sha256=energy_table.sha256, node_nm=machine.node_nm),
+        ideal_memory=ideal_memory,
         rows=rows,
-        unsupported=tuple(refused),
+        left_out=tuple(refused),
         makespan_cycles=ran.makespan_cycles,
         idle_leakage_pj=prices.leakage_w * 1e12 * idle / machine.clock_hz,
-        offchip_energy_j=1e-12 * 8 * energy_table.offchip.energy_pj_per_bit * moved,
+        offchip_pj_per_byte=8 * energy_table.offchip.energy_pj_per_bit,
         area=prices.area,
         leakage_w=prices.leakage_w,
     )
@@ -185,5 +248,6 @@ def _row(work: LayerWork, slot: Slot, prices: Prices) -> SpinalFlowRow:
         events=work.events,
         offchip_read_bytes=int(traffic.reads.sum()),
         offchip_write_bytes=int(traffic.writes.sum()),
+        buffers=traffic.buffers,
         energy_pj=prices.energy(work.events, traffic.buffers, cycles),
     )

@@ -1,4 +1,4 @@
-"""SpinalFlow's file: every parameter of the machine, checked on load (baselines/spinalflow.yaml)."""
+"""SpinalFlow's file: every parameter of the machine, checked on load (archconfigs/spinalflow.yaml)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from h2sim.errors import BaselineError, at
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict, Text
 from h2sim.io.yamlfile import read_mapping
+from h2sim.rivals.machine import RivalMachine
 from h2sim.rivals.spinalflow.engine import Drain, SpineArray
 
 ARRAY = "array"  # the name of its only engine
@@ -67,11 +68,10 @@ class Published(Strict):
         return 1e-3 * self.throughput_gops / self.efficiency_tops_per_w
 
 
-class SpinalFlow(Strict):
+class SpinalFlow(RivalMachine):
     """A whole machine; name, clock_hz and memory are what the schedule asks for."""
 
-    name: Text
-    description: str = ""
+    machine: Literal["spinalflow"]
     node_nm: Positive
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]
     coding: Coding

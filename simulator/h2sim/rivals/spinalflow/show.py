@@ -1,66 +1,61 @@
-"""SpinalFlow's forward pass in the terminal: layers, energy by component, and what is published beside it."""
+"""SpinalFlow's forward pass for people: layers, energy by component, and what is published beside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from h2sim.report.text import new_table
-from h2sim.rivals.spinalflow.run import SpinalFlowResult
+from h2sim.document import Document, Note, Table, amount, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from h2sim.rivals.spinalflow.run import SpinalFlowResult
 
 
-def print_spinalflow(console: Console, result: SpinalFlowResult) -> None:
+def spinalflow_document(result: SpinalFlowResult) -> Document:
     """The whole result: layers, energy, totals, assumptions."""
     meta = result.meta
-    console.print(f"{result.machine.name}: forward pass of {meta.network} on {meta.dataset}, {meta.batch} samples")
-    console.print(f"energy table: {result.energy_table}")
-    for table in (layer_table(result), energy_table(result), total_table(result)):
-        console.print()
-        console.print(table)
-    console.print()
-    for line in result.assumptions:
-        console.print(f"note: {line}")
+    left_out = f"; {len(result.left_out)} of {len(meta.layers)} layers left out" if result.left_out else ""
+    verdict = (
+        f"{meta.network} on {result.system}: the forward pass of {meta.batch} samples takes {amount(result.seconds, 's')} "
+        f"and {amount(result.energy_j, 'J')} on chip, on {result.area_mm2:.3f} mm2{left_out}."
+    )
+    notes = [Note(line) for line in (f"energy table: {result.prices.name}", *result.assumptions)]
+    return Document(verdict, (layer_table(result), energy_table(result), total_table(result), *notes))
 
 
 def layer_table(result: SpinalFlowResult) -> Table:
     """Cycles, stalls and spikes per layer; a layer that cannot run has none."""
-    table = new_table(
+    refused, rows = dict(result.left_out), {row.layer: row for row in result.rows}
+    lines = []
+    for layer in result.meta.layers:
+        if layer.name in refused:
+            lines.append([layer.name, layer.kind, *["-"] * 8, "not supported"])
+            continue
+        row = rows[layer.name]
+        lines.append([
+            row.layer, row.kind, f"{row.compute_cycles:,}", f"{row.fill_cycles:,}", f"{row.stalls.memory_read:,}",
+            f"{row.stalls.memory_write:,}", f"{row.stalls.dependency:,}", f"{result.row_seconds(row) * 1e6:,.2f}",
+            f"{row.events.sorted_spikes:,}", f"{row.events.output_spikes:,}", f"{row.offchip_bytes / 1e3:,.1f}",
+        ])  # fmt: skip
+    return table(
         "Layers (cycles; stalls: operands read, results written, waiting for others)",
         ["layer", "kind"],
         ["compute", "fill", "read", "write", "wait", "time us", "spikes in", "spikes out", "off-chip kB"],
+        lines,
+        drop=["kind", "fill", "off-chip kB", "spikes out"],
+        elsewhere="--csv FILE",
     )
-    refused = dict(result.unsupported)
-    rows = {row.layer: row for row in result.rows}
-    for layer in result.meta.layers:
-        if layer.name in refused:
-            table.add_row(layer.name, layer.kind, *["-"] * 8, "not supported")
-            continue
-        row = rows[layer.name]
-        moved = (row.offchip_read_bytes + row.offchip_write_bytes) / 1e3
-        table.add_row(
-            row.layer, row.kind, f"{row.compute_cycles:,}", f"{row.fill_cycles:,}", f"{row.stalls.memory_read:,}",
-            f"{row.stalls.memory_write:,}", f"{row.stalls.dependency:,}", f"{result.row_seconds(row) * 1e6:,.2f}",
-            f"{row.events.sorted_spikes:,}", f"{row.events.output_spikes:,}", f"{moved:,.1f}",
-        )  # fmt: skip
-    return table
 
 
 def energy_table(result: SpinalFlowResult) -> Table:
     """On-chip energy per layer and component."""
     names = ["PEs", "sorter", "filter", "input", "output", "leakage", "total"]
-    table = new_table("On-chip energy (uJ), by component", ["layer"], names)
-    for row in result.rows:
-        table.add_row(row.layer, *(f"{pj * 1e-6:,.3f}" for pj in (*row.energy_pj, sum(row.energy_pj))))
-    return table
+    rows = [(r.layer, *(f"{pj * 1e-6:,.3f}" for pj in (*r.energy_pj, sum(r.energy_pj)))) for r in result.rows]
+    return table("On-chip energy (uJ), by component", ["layer"], names, rows)
 
 
 def total_table(result: SpinalFlowResult) -> Table:
     """The whole pass: simulated beside published."""
     published = result.machine.published
-    table = new_table("Forward pass", ["what"], ["simulated", "from published figures"])
     power_mw = result.energy_j / result.seconds * 1e3
     rows = [
         ("time", f"{result.seconds * 1e6:,.2f} us", "-"),
@@ -70,6 +65,4 @@ def total_table(result: SpinalFlowResult) -> Table:
         ("energy, off chip (apart)", f"{result.offchip_energy_j * 1e6:,.2f} uJ", "-"),
         ("area", f"{result.area_mm2:.3f} mm2", f"{published.area_mm2:.3f} mm2"),
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return table("Forward pass", ["what"], ["simulated", "from published figures"], rows)

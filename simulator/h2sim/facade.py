@@ -1,16 +1,20 @@
-"""The facade: (Arch, Trace, EnergyTable) -> Result."""
+"""The facade: (machine, Trace, EnergyTable) -> Result, and its two halves, counting and pricing."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import overload
 
+from h2sim.activity import Activity
 from h2sim.arch import Arch, arch_sha256, with_mode
 from h2sim.energy import EnergyTable, load_energy_table, price
 from h2sim.errors import H2SimError, at
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
 from h2sim.pipeline.step import Progress, simulate_step
-from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload
+from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
+from h2sim.rivals.machine import RivalMachine, RivalResult
+from h2sim.rivals.registry import run_rival
 from h2sim.trace import Trace, TraceMeta
 from h2sim.trace.members import VALUES
 
@@ -18,8 +22,74 @@ DEFAULT_TABLE = "28nm"
 LEAST_EFFICIENCY = 0.5  # [A] from here on a chip of several is worth its place
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a step did, before any price: price it with as many energy tables as you like (`priced`)."""
+
+    arch: Arch
+    workload: Workload
+    meta: TraceMeta
+    activity: Activity
+    ideal_memory: bool
+
+
+def count(
+    arch: Arch,
+    trace: Trace,
+    *,
+    mode: str | None = None,
+    ideal_memory: bool = False,
+    progress: Progress | None = None,
+) -> Counts:
+    """Counts one training (or inference) step of `trace` on `arch`: cycles, stalls, events and bytes.
+
+    mode: another Backward Engine mode than the arch file's. ideal_memory: the memories' transfers take no time.
+    Raises H2SimError (its kinds) for input that does not fit together.
+    """
+    if not isinstance(arch, Arch) or not isinstance(trace, Trace):
+        raise H2SimError("simulate(arch, trace): expected h2sim.load_arch(...) and h2sim.load_trace(...)")
+    arch = with_mode(arch, mode) if mode else arch
+    trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
+    activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
+    return Counts(arch=arch, workload=workload_of(trace), meta=trace.meta, activity=activity, ideal_memory=ideal_memory)
+
+
+def priced(counts: Counts, energy_table: EnergyTable | str | None = None) -> Result:
+    """What a counted step costs. energy_table: a loaded table, or the name or file of one; 28nm by default."""
+    table = energy_table if isinstance(energy_table, EnergyTable) else load_energy_table(energy_table or DEFAULT_TABLE)
+    return Result(
+        arch=counts.arch,
+        arch_sha256=arch_sha256(counts.arch),
+        workload=counts.workload,
+        energy_table=table,
+        activity=counts.activity,
+        cost=price(counts.activity, counts.arch, table),
+        ideal_memory=counts.ideal_memory,
+    )
+
+
+@overload
 def simulate(
     arch: Arch,
+    trace: Trace,
+    energy_table: EnergyTable | str | None = ...,
+    *,
+    mode: str | None = ...,
+    ideal_memory: bool = ...,
+    progress: Progress | None = ...,
+    chips: int | None = ...,
+    least_efficiency: float = ...,
+) -> Result: ...
+@overload
+def simulate(
+    arch: RivalMachine,
+    trace: Trace,
+    energy_table: EnergyTable | str | None = ...,
+    *,
+    ideal_memory: bool = ...,
+) -> RivalResult: ...
+def simulate(
+    arch: Arch | RivalMachine,
     trace: Trace,
     energy_table: EnergyTable | str | None = None,
     *,
@@ -28,33 +98,25 @@ def simulate(
     progress: Progress | None = None,
     chips: int | None = None,
     least_efficiency: float = LEAST_EFFICIENCY,
-) -> Result:
-    """Runs one training (or inference) step of `trace` on `arch` and prices it.
+) -> Result | RivalResult:
+    """Runs one training (or inference) step of `trace` on a machine and prices it: `priced(count(...))`.
 
     energy_table: a loaded table, or the name or file of one; the shipped 28nm table by default.
     mode: another Backward Engine mode than the arch file's. ideal_memory: the memories' transfers take no time.
     chips: also what 1 to so many machines make of a batch group (`Result.chips`); least_efficiency: see Scaling.
+    A rival (h2sim.load_machine("spinalflow")) takes neither mode nor chips.
     Raises H2SimError (its kinds) for input that does not fit together.
     """
-    if not isinstance(arch, Arch) or not isinstance(trace, Trace):
-        raise H2SimError("simulate(arch, trace): expected h2sim.load_arch(...) and h2sim.load_trace(...)")
-    arch = with_mode(arch, mode) if mode else arch
+    if isinstance(arch, RivalMachine):
+        if mode is not None or chips is not None:
+            raise H2SimError(at(arch.name, "mode and chips", "none for a rival machine", mode or chips))
+        table = (
+            energy_table if isinstance(energy_table, EnergyTable) else load_energy_table(energy_table or DEFAULT_TABLE)
+        )
+        return run_rival(arch, trace, table, ideal_memory=ideal_memory)
     _check_chips(arch, chips, least_efficiency)
-    table = energy_table if isinstance(energy_table, EnergyTable) else load_energy_table(energy_table or DEFAULT_TABLE)
-    trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
-    activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
-    source = str(trace.meta.source.get("kind", "unknown"))
-    workload = Workload(trace.meta.network, trace.meta.dataset, source, trace.sha256)
-    cost = price(activity, arch, table)
-    result = Result(
-        arch=arch,
-        arch_sha256=arch_sha256(arch),
-        workload=workload,
-        energy_table=table,
-        activity=activity,
-        cost=cost,
-        ideal_memory=ideal_memory,
-    )
+    counts = count(arch, trace, mode=mode, ideal_memory=ideal_memory, progress=progress)
+    result = priced(counts, energy_table)
     return result if chips is None else replace(result, chips=_on_chips(result, trace.meta, chips, least_efficiency))
 
 

@@ -1,0 +1,256 @@
+"""What every rival's arch file and every rival's result have in common, whatever the machine is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from h2sim._version import __version__
+from h2sim.activity import BufferTraffic, Phase, Stalls
+from h2sim.compare.measurement import Measurement, Part
+from h2sim.io.provenance import provenance
+from h2sim.io.strict import Name, Strict
+from h2sim.result import SCHEMA, SCHEMA_VERSION, Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from h2sim.document.values import Document
+
+
+class RivalMachine(Strict):
+    """An arch file of another machine than H2Learn; `machine` says which, and so which schema holds."""
+
+    machine: Name
+    name: Name
+    description: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the machine as simulated, defaults and overrides included."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycles:
+    """When a clocked machine works on a row: end - start = compute + fill + stalls.total, exactly."""
+
+    start: int
+    end: int
+    compute: int
+    fill: int
+    stalls: Stalls
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One layer in one phase on one engine of a rival.
+
+    seconds: what the engine is held by it; fused: it runs beside other rows, so that its seconds are no share of the
+    step. operations and energy_pj are by the machine's own names; energy_pj holds no off-chip memory. cycles is None
+    for a machine without a clock.
+    """
+
+    layer: str
+    phase: Phase
+    engine: str
+    seconds: float
+    operations: Mapping[str, int]
+    energy_pj: Mapping[str, float]
+    cycles: Cycles | None = None
+    buffers: tuple[BufferTraffic, ...] = ()
+    offchip_read_bytes: int = 0
+    offchip_write_bytes: int = 0
+    offchip_energy_pj: float = 0.0
+    fused: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as the h2sim-result document holds it; what a machine without a clock does not have is null."""
+        c = self.cycles
+        return {
+            "layer": self.layer,
+            "phase": self.phase,
+            "engine": self.engine,
+            "start_cycle": c.start if c else None,
+            "end_cycle": c.end if c else None,
+            "compute_cycles": c.compute if c else None,
+            "fill_cycles": c.fill if c else None,
+            "stall_cycles": asdict(c.stalls) if c else None,
+            "seconds": self.seconds,
+            "fused": self.fused,
+            "operations": dict(self.operations),
+            "bytes": {
+                "offchip_read": self.offchip_read_bytes,
+                "offchip_write": self.offchip_write_bytes,
+                "glb_read": sum(b.read_bytes for b in self.buffers),
+                "glb_write": sum(b.write_bytes for b in self.buffers),
+            },
+            "buffers": {b.buffer: {"read_bytes": b.read_bytes, "write_bytes": b.write_bytes} for b in self.buffers},
+            "energy_pj": dict(self.energy_pj),
+            "offchip_energy_pj": self.offchip_energy_pj,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """The whole step of a rival. energy_j is on chip; cycles and clock_hz are None for a machine without a clock.
+
+    area_um2 and energy_by_component_j: by the machine's own names; components are of all engines together.
+    """
+
+    seconds: float
+    energy_j: float
+    offchip_energy_j: float
+    area_um2: Mapping[str, float]
+    energy_by_component_j: Mapping[str, float]
+    cycles: int | None = None
+    clock_hz: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSource:
+    """Where the prices come from: an energy table, or the machine's own file."""
+
+    name: str
+    sha256: str
+    node_nm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RivalResult(ABC):
+    """A rival's step on a trace, in the words of every result. left_out: layers that it cannot run, with the reason."""
+
+    machine: RivalMachine
+    workload: Workload
+    samples: int
+    prices: PriceSource
+    phases: tuple[Phase, ...] = ("forward",)
+    left_out: tuple[tuple[str, str], ...] = ()
+    ideal_memory: bool = False
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    @abstractmethod
+    def system(self) -> str:
+        """The machine's name in comparisons, with the reading of the trace that it depends on."""
+
+    @abstractmethod
+    def to_rows(self) -> tuple[Row, ...]:
+        """One row per layer and phase."""
+
+    @abstractmethod
+    def totals(self) -> Totals:
+        """The step as a whole."""
+
+    @property
+    @abstractmethod
+    def assumptions(self) -> tuple[str, ...]:
+        """What a reader must know to judge the figures, a line each."""
+
+    @property
+    def published(self) -> dict[str, float]:
+        """Figures that are reported of the machine, by name with unit; empty where none are."""
+        return {}
+
+    @abstractmethod
+    def document(self) -> Document:
+        """The result for people."""
+
+    def measurement(self) -> Measurement:
+        """The step as a Measurement, to be compared with any other system's."""
+        t = self.totals()
+        return Measurement(
+            system=self.system,
+            kind="simulated",
+            network=self.workload.network,
+            samples=self.samples,
+            seconds=t.seconds,
+            energy_j=t.energy_j,
+            area_mm2=sum(t.area_um2.values()) / 1e6,
+            node_nm=self.prices.node_nm,
+            phases=self.phases,
+            parts=tuple(_part(row) for row in self.to_rows()),
+            assumptions=self.assumptions,
+            left_out=tuple(layer for layer, _ in self.left_out),
+        )
+
+    def layer_table(self) -> pd.DataFrame:
+        """One row per layer and phase, flat columns."""
+        import pandas as pd
+
+        return pd.json_normalize([row.to_dict() for row in self.to_rows()], sep="_")
+
+    def to_dict(self, command: str | None = None) -> dict[str, Any]:
+        """The h2sim-result document; cycles and clock are null for a machine without a clock.
+
+        command: the command line that asked for it, without the names of its outputs.
+        """
+        engines, totals = dict.fromkeys(row.engine for row in self.to_rows()), self.totals()
+        return {
+            "schema": SCHEMA,
+            "version": SCHEMA_VERSION,
+            "h2sim": __version__,
+            "provenance": provenance(command),
+            "arch": {
+                "name": self.system,
+                "machine": self.machine.machine,
+                "sha256": self.machine.sha256,
+                "parameters": self.machine.model_dump(mode="json"),
+            },
+            "workload": asdict(self.workload),
+            "energy_table": asdict(self.prices),
+            "options": {"ideal_memory": self.ideal_memory},
+            "warnings": list(self.warnings),
+            "step": self._step(),
+            "engines": {engine: self._engine(engine) for engine in engines},
+            "layers": [row.to_dict() for row in self.to_rows()],
+            "area_um2": {**totals.area_um2, "total": sum(totals.area_um2.values())},
+            "published": self.published,
+            "left_out": dict(self.left_out),
+            "notes": list(self.assumptions),
+        }
+
+    def _step(self) -> dict[str, Any]:
+        t = self.totals()
+        return {
+            "first_cycles": t.cycles,
+            "steady_cycles": t.cycles,
+            "samples": self.samples,
+            "clock_hz": t.clock_hz,
+            "seconds": t.seconds,
+            "samples_per_second": self.samples / t.seconds if t.seconds else 0.0,
+            "energy_j": t.energy_j,
+            "offchip_energy_j": t.offchip_energy_j,
+            "average_power_w": t.energy_j / t.seconds if t.seconds else 0.0,
+        }
+
+    def _engine(self, engine: str) -> dict[str, Any]:
+        """Sums over an engine's rows; a rival has one engine so far, which holds all components."""
+        mine = [row.cycles for row in self.to_rows() if row.engine == engine and row.cycles]
+        stalls = [c.stalls for c in mine]
+        clocked, total = bool(mine), self.totals().cycles
+        compute = sum(c.compute for c in mine)
+        return {
+            "busy_cycles": sum(c.end - c.start for c in mine) if clocked else None,
+            "compute_cycles": compute if clocked else None,
+            "fill_cycles": sum(c.fill for c in mine) if clocked else None,
+            "stall_cycles": {
+                "memory_read": sum(s.memory_read for s in stalls),
+                "memory_write": sum(s.memory_write for s in stalls),
+                "dependency": sum(s.dependency for s in stalls),
+            }
+            if clocked
+            else None,
+            "utilization": compute / total if clocked and total else None,
+            "energy_j": dict(self.totals().energy_by_component_j),
+        }
+
+
+def _part(row: Row) -> Part:
+    energy_j = 1e-12 * sum(row.energy_pj.values())
+    return Part(layer=row.layer, phase=row.phase, seconds=row.seconds, energy_j=energy_j, fused=row.fused)
