@@ -86,7 +86,8 @@ def test_a_file_in_the_way_of_the_report_is_refused_before_anything_runs(tmp_pat
 
 
 def test_a_setting_that_names_no_field_of_the_machine_is_refused():
-    with Lab() as lab, pytest.raises(ReproductionError, match=r"arch\.tile\.depth: expected a field of an arch file"):
+    expected = r"^setting: arch of h2learn: tile\.depth: unknown field; did you mean .tile\.width.\?$"
+    with Lab() as lab, pytest.raises(ReproductionError, match=expected):
         lab.arch(Setting(arch={"tile.depth": 1}))
 
 

@@ -49,6 +49,4 @@ def arch_sha256(arch: Arch) -> str:
 
 def with_mode(arch: Arch, mode: str) -> Arch:
     """The same machine with another Backward Engine mode (dense, input_only, output_only, dual)."""
-    data = arch.model_dump()
-    data["engines"]["backward"]["mode"] = mode
-    return parse_arch(data, arch.name)
+    return arch.with_({"engines.backward.mode": mode})

@@ -6,10 +6,13 @@ Marks in archconfigs/h2learn.yaml say which values the source gives [G], which f
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from h2sim.errors import ArchError
+from h2sim.io.fields import with_fields
 from h2sim.io.strict import Strict
 
 Mode = Literal["dense", "input_only", "output_only", "dual"]
@@ -24,6 +27,14 @@ class TileSize(Strict):
 
     height: Annotated[int, Field(strict=True, ge=1, le=256)]
     width: Annotated[int, Field(strict=True, ge=1, le=256)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_two(cls, value: Any) -> Any:
+        """[height, width] is read too."""
+        if isinstance(value, list | tuple) and len(value) == 2:
+            return {"height": value[0], "width": value[1]}
+        return value
 
     @property
     def size(self) -> tuple[int, int]:
@@ -195,3 +206,10 @@ class Arch(Strict):
     def engine_names(self) -> tuple[str, ...]:
         """The names of the engines, as rows of a result carry them."""
         return tuple(Engines.model_fields)
+
+    def with_(self, changes: Mapping[str, object]) -> Arch:
+        """The same machine with other values at these dotted paths: `arch.with_({"engines.backward.rows": 32})`.
+
+        Raises ArchError: one line per fault, as for a file.
+        """
+        return with_fields(self, changes, self.name, ArchError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,7 +25,13 @@ class Frozen(BaseModel):
 
 
 class Strict(Frozen):
-    """A Frozen model that refuses unknown fields: what people write by hand."""
+    """A Frozen model that refuses unknown fields: what people write by hand.
+
+    RENAMED: for fields that earlier versions of the file called otherwise, old dotted path -> new dotted path, as seen
+    from the whole file. Errors answer an old name with the new one.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -55,3 +55,12 @@ def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
     return data
+
+
+def read_value(text: str, where: str, error: type[H2SimError]) -> object:
+    """One value as it would stand in a file: a number, `true`, `[4, 8]`, `{height: 4, width: 8}`, else the text."""
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as fault:
+        said = getattr(fault, "problem", None) or "unreadable"
+        raise error(f"{where}: expected a value as in a file; got {text[:60]!r}: {said}") from None

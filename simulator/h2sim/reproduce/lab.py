@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from h2sim.activity import Activity, Phase
-from h2sim.arch import Arch, arch_sha256, load_arch, parse_arch
+from h2sim.arch import Arch, arch_sha256, load_arch
 from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
-from h2sim.errors import ReproductionError, at
 from h2sim.facade import simulate
+from h2sim.errors import ReproductionError
+from h2sim.io.fields import with_fields
 from h2sim.io.progress import Say
 from h2sim.pipeline.step import simulate_job
 from h2sim.reproduce.setting import Setting
@@ -51,12 +52,9 @@ class Lab:
 
     def arch(self, setting: Setting, fields: Mapping[str, Any] | None = None) -> Arch:
         """h2learn with the setting's fields, by dotted path, and these on top of them."""
-        data = load_arch("h2learn").model_dump()
-        for field, value in {**setting.arch, **(fields or {})}.items():
-            _set(data, field, value)
-        for engine in data["engines"].values():
-            _grow(engine["buffers"], setting.buffer_scale)
-        return parse_arch(data, "h2learn, changed")
+        changes = {**setting.arch, **(fields or {})}
+        arch = with_fields(load_arch("h2learn"), changes, "setting: arch of h2learn", ReproductionError)
+        return arch.with_(_grown(arch, setting.buffer_scale)) if setting.buffer_scale != 1 else arch
 
     def table(self, setting: Setting) -> EnergyTable:
         """The setting's table with its prices at the ends of their ranges."""
@@ -135,21 +133,14 @@ def _key(mapping: dict[str, Any]) -> str:
     return json.dumps(mapping, sort_keys=True)
 
 
-def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    place = data
-    for part in parents:
-        place = place.get(part, {})
-    if last not in place:
-        raise ReproductionError(at("setting", f"arch.{dotted}", "a field of an arch file", "none of that name"))
-    place[last] = value
-
-
-def _grow(buffers: dict[str, dict[str, int]], scale: int) -> None:
-    """More banks of the same macros."""
-    for buffer in buffers.values():
-        buffer["bytes"] *= scale
-        buffer["banks"] *= scale
+def _grown(arch: Arch, scale: int) -> dict[str, int]:
+    """More banks of the same macros, in every buffer: the changes by dotted path."""
+    changes = {}
+    for engine in arch.engine_names:
+        for name, buffer in getattr(arch.engines, engine).buffers:
+            path = f"engines.{engine}.buffers.{name}"
+            changes |= {f"{path}.bytes": buffer.bytes * scale, f"{path}.banks": buffer.banks * scale}
+    return changes
 
 
 def _priced(setting: Setting) -> EnergyTable:
