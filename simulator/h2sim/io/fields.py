@@ -59,15 +59,14 @@ def nearest(model: type[BaseModel], path: str) -> str:
     if renamed:
         return f"; it is now {renamed!r}"
     every = list(_paths(model))
-    parent, _, last = path.rpartition(".")
-    beside = [known for known in every if known.rpartition(".")[0] == parent]
+    parent, dot, last = path.rpartition(".")
+    beside = {known.removeprefix(parent + dot): known for known in every if known.rpartition(".")[0] == parent}
     near = [known for known in every if known.endswith(f".{path}")]
-    near = near or [known for known in beside if difflib.get_close_matches(last, [known.rpartition(".")[2]])][:1]
-    near = near or difflib.get_close_matches(path, every, n=1)
+    near = near or [beside[name] for name in difflib.get_close_matches(last, list(beside), n=1)]
+    near = near or ([] if beside else difflib.get_close_matches(path, every, n=1))
     if near:
         return f"; did you mean {near[0]!r}?"
-    known = ", ".join(beside) or ", ".join(model.model_fields)
-    return f"; known: {known}"
+    return f"; known: {', '.join(beside.values() or model.model_fields)}"
 
 
 def _changed(old: object, holder: type[BaseModel] | None, path: list[str], value: object) -> object:
