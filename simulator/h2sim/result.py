@@ -149,6 +149,15 @@ class Result:
     warnings: tuple[str, ...] = ()
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of what the result was made of, as CSV rows and pictures carry them."""
+        return {
+            "arch_sha256": self.arch_sha256,
+            "trace_sha256": self.workload.sha256,
+            "energy_table_sha256": self.energy_table.sha256,
+        }
+
+    @property
     def steady_seconds(self) -> float:
         """Steady-state time of one sub-batch."""
         return self.activity.steady_cycles / self.arch.clock_hz

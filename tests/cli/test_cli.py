@@ -194,8 +194,18 @@ def test_every_key_of_a_result_is_explained(trace):
                 yield from keys(inner)
 
     document = json.loads(good("run", "h2learn", trace, "--json", "-", "--chips", "2"))
+    assert document["arch"].pop("parameters")  # `arch schema` explains its fields
+    assert document["provenance"].pop("versions")
+    buffers = {name for row in document["layers"] for name in row.pop("buffers")}
+    assert "psum" in buffers
     columns = good("run", "h2learn", trace, "--csv", "-").splitlines()[0].split(",")
-    assert set(keys(document)) | set(columns) == set(KEYS)
+    rival = json.loads(good("run", "spinalflow", trace, "--json", "-"))
+    events = {name for row in rival["layers"] for part in ("operations", "energy_pj") for name in row[part]}
+    del rival["arch"]["parameters"], rival["provenance"]
+    ours = set(keys(document)) | set(columns)
+    assert ours <= set(KEYS)
+    assert {"fused", "published", "left_out", "notes", "seconds"} <= set(keys(rival)) & set(KEYS)
+    assert "sorted_spikes" in events
     assert "steady_cycles" in good("explain")
     assert "nearest: steady_cycles" in bad("explain", "stedy_cycles")
 

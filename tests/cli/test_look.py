@@ -84,7 +84,7 @@ def test_maps_are_numpys_sums_over_samples_timesteps_channels_and_positions(time
 def figures(monkeypatch):
     """The figures that draw_trace makes, by file name, before they are files."""
     kept = {}
-    monkeypatch.setattr(trace_plots, "_save", lambda figure, path: kept.update({path.name: figure}))
+    monkeypatch.setattr(trace_plots, "save_png", lambda figure, path: kept.update({path.name: figure}))
     yield kept
     for figure in kept.values():
         plt.close(figure)

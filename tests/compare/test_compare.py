@@ -314,7 +314,7 @@ def test_a_layer_that_is_fused_on_either_side_has_no_speedup(side):
         ("step.energy_j", float("inf"), r"step\.energy_j: expected .*; got inf$"),
         ("step.energy_j", "1e3", r"step\.energy_j: expected a valid number; got '1e3'$"),
         ("energy_table.node_nm", -28.0, r"energy_table\.node_nm: expected greater than 0; got -28\.0$"),
-        ("layers", [], r"layers: expected List should have at least 1 item .*; got \[\]$"),
+        ("layers", [], r"layers: expected Tuple should have at least 1 item .*; got \[\]$"),
         ("step.batch.cycles", 1, r"step\.batch\.cycles: expected at least step\.first_cycles and .*; got 1$"),
     ],
 )

@@ -18,7 +18,7 @@ ALLOWED = {
     "errors": set(),
     "activity": set(),
     "shapes": set(),
-    "io": {"io", "errors"},
+    "io": {"_version", "io", "errors"},
     "kernels": {"kernels"},
     "arch": {"arch", "io", "errors", "shapes"},
     "trace": {"trace", "io", "errors", "shapes", "activity", "kernels"},
@@ -27,18 +27,18 @@ ALLOWED = {
     "reference": {"reference", "activity", "arch", "shapes"},
     "memory": {"memory", "activity", "arch", "errors", "kernels", "shapes"},
     "pipeline": {"pipeline", "io", "activity", "errors", "arch", "engines", "memory", "shapes", "trace"},
-    "result": {"_version", "activity", "arch", "energy", "pipeline"},
-    "simulate": {"arch", "energy", "errors", "pipeline", "result", "trace"},
+    "result": {"_version", "activity", "arch", "energy", "io", "pipeline", "trace"},
+    "facade": {"activity", "arch", "energy", "errors", "io", "pipeline", "result", "rivals", "trace"},
     "verify": {"verify", "io", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
-    "compare": {"compare", "io", "activity", "energy", "errors", "result", "shapes", "trace"},
+    "compare": {"compare", "io", "activity", "arch", "energy", "errors", "result", "shapes", "trace"},
     "rivals": {
-        "rivals", "io", "activity", "arch", "compare", "document", "energy", "engines", "errors", "memory", "report",
+        "rivals", "_version", "io", "activity", "arch", "compare", "document", "energy", "errors", "memory", "result",
         "shapes", "trace",
     },
     "gpu": {"gpu", "_version", "activity", "compare", "errors", "export", "io", "trace", "train"},
     "reproduce": {
         "reproduce", "io", "activity", "arch", "rivals", "compare", "document", "energy", "errors", "gpu",
-        "pipeline", "result", "simulate", "trace",
+        "pipeline", "result", "facade", "trace",
     },
     "document": {"document", "io", "errors"},
     "report": {
@@ -51,7 +51,7 @@ ALLOWED = {
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {
         "cli", "_version", "activity", "arch", "rivals", "compare", "datasets", "document", "energy", "errors",
-        "export", "gpu", "io", "report", "reproduce", "result", "rtl", "simulate", "trace", "train", "verify",
+        "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "trace", "train", "verify",
     },
 }  # fmt: skip
 
@@ -106,3 +106,20 @@ def test_shipped_files_are_found_by_name():
     assert "mnist-digits" in library.names("trace")
     assert library.find("arch", "h2learn").is_file()
     assert library.find("arch", "some/h2learn") == Path("some/h2learn")
+
+
+def test_no_module_shares_the_name_of_a_public_function():
+    import h2sim
+
+    modules_of = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir() if path.is_dir()}
+    assert not modules_of & set(h2sim.__all__)  # importing the module would put it in the function's place
+
+
+def test_public_names_are_there_and_are_listed_once():
+    import h2sim
+
+    assert len(set(h2sim.__all__)) == len(h2sim.__all__)
+    for name in h2sim.__all__:
+        assert getattr(h2sim, name) is not None
+    assert set(h2sim.__all__) <= set(dir(h2sim))
+    assert callable(h2sim.simulate)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 
 import pytest
-from rich.console import Console
 
+from h2sim.document import amount, to_text
 from h2sim.errors import BaselineError
 from h2sim.rivals.loihi.run import load_loihi, run_loihi
 from h2sim.rivals.loihi.schema import Barrier, parse_loihi
-from h2sim.rivals.loihi.show import show_loihi
 from h2sim.trace import load_trace, write_trace
 from tests.helpers.traces import parts, raw_trace, tiny_trace
 
@@ -196,7 +194,7 @@ def test_more_than_one_chip_is_said_in_the_assumptions(tmp_path):
     trace = load_trace(tiny_trace(tmp_path))
     result = run_loihi(parse_loihi(data, "m"), trace)
     assert result.chips == math.ceil(result.cores / 128) > 1
-    assert result.area_mm2 == 60.0 * result.chips
+    assert result.measurement().area_mm2 == 60.0 * result.chips
     assert result.static_energy_j == pytest.approx(data["static"]["power_w"] * result.chips * result.seconds)
     assert any(line.startswith(f"{result.chips} chips side by side") for line in result.assumptions)
     assert "synthetic masks, not from training" in result.assumptions
@@ -204,13 +202,11 @@ def test_more_than_one_chip_is_said_in_the_assumptions(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_report_names_totals_layers_events_and_assumptions(name, digits):
-    text = io.StringIO()
     shown = run_loihi(load_loihi(name), digits)
-    show_loihi(Console(file=text, width=120, color_system=None), shown)
-    said = text.getvalue()
-    assert f"{name}: mnist-small, inference of 4 samples, training masks" in said
-    assert "65 cores, 17 tiles of a chip, chips: 1; 17 steps a sample for 10 timesteps" in said
-    assert f"energy {shown.energy_j_per_sample:.3e} J a sample, without static power" in said
+    said = to_text(shown.document())
+    assert said.startswith(f"mnist-small on {name}: inference takes {amount(shown.seconds_per_sample, 's')} and ")
+    assert f"{amount(shown.energy_j_per_sample, 'J')} a sample, on 65 cores of one chip." in said
+    assert "4 samples, training masks; 17 steps a sample for 10 timesteps; 17 tiles of a chip in use." in said
     assert ("leakage would add" in said) == (name == "loihi")
     assert "conv3" in said
     assert "synaptic operation sparse" in said
@@ -218,9 +214,7 @@ def test_the_report_names_totals_layers_events_and_assumptions(name, digits):
 
 
 def test_a_report_says_that_masks_are_synthetic(tmp_path):
-    text = io.StringIO()
-    show_loihi(Console(file=text, width=120), run_loihi(load_loihi(), load_trace(tiny_trace(tmp_path))))
-    assert "SYNTHETIC masks" in text.getvalue()
+    assert "SYNTHETIC masks" in to_text(run_loihi(load_loihi(), load_trace(tiny_trace(tmp_path))).document())
 
 
 def test_a_current_that_feeds_a_pool_is_refused_in_one_line(tmp_path):

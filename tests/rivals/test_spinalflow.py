@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 import pytest
 import yaml
-from rich.console import Console
 
 from h2sim.activity import BufferTraffic
+from h2sim.document import to_text
 from h2sim.energy import load_energy_table
 from h2sim.errors import BaselineError, EnergyTableError
 from h2sim.io import library
@@ -18,7 +17,6 @@ from h2sim.rivals.spinalflow.cost import Prices
 from h2sim.rivals.spinalflow.engine import SpikeMap, SpineEvents, conv
 from h2sim.rivals.spinalflow.jobs import layer_work
 from h2sim.rivals.spinalflow.run import load_spinalflow, parse_spinalflow, run_spinalflow
-from h2sim.rivals.spinalflow.show import print_spinalflow
 from h2sim.trace import load_trace, write_trace
 from h2sim.trace.graph import Graph
 from tests.helpers.look import RESIDUAL
@@ -381,7 +379,7 @@ def test_a_network_without_any_layer_of_spikes_is_refused(tmp_path):
 
 def test_published_figures_replace_energy_and_area_alone(tmp_path):
     result = run_spinalflow(MACHINE, load_trace(tiny_trace(tmp_path)), TABLE)
-    ours, theirs = result.measurement(), result.measurement("published")
+    ours, theirs = result.measurement(), result.as_published()
     assert (theirs.area_mm2, theirs.energy_j) == (2.09, result.published_energy_j)
     assert (theirs.seconds, theirs.samples) == (ours.seconds, ours.samples)
     assert ours.area_mm2 == pytest.approx(result.area.total_um2 * 1e-6)
@@ -404,9 +402,7 @@ def test_the_report_shows_every_layer_and_both_figures(tmp_path):
     meta, members = parts("4C3(Encoding)-AP2-6C3-10FC", (2, 8, 8))
     write_trace(tmp_path / "analog.npz", meta, members)
     result = run_spinalflow(MACHINE, load_trace(tmp_path / "analog.npz"), TABLE)
-    out = io.StringIO()
-    print_spinalflow(Console(file=out, width=140, color_system=None), result)
-    shown = out.getvalue()
+    shown = to_text(result.document())
     assert all(layer.name in shown for layer in result.meta.layers)
     assert "not supported" in shown
     assert "2.090 mm2" in shown

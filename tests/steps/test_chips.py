@@ -283,6 +283,8 @@ def test_the_command_prints_both_tables_and_where_it_stops_paying(trace):
 def test_the_document_has_chips_only_where_asked_and_every_key_is_explained(trace):
     plain, several = (json.loads(run(trace.path, "--json", "-", *x).stdout) for x in ((), ("--chips", 3)))
     chips = several.pop("chips")
+    command = plain.pop("provenance")["command"]
+    assert several.pop("provenance")["command"] == f"{command} --chips 3"
     assert several == plain
     assert [point["n_chips"] for point in chips["strong"]["points"]] == [1, 2, 3]
     assert chips["interconnect"] == load_arch("h2learn").interconnect.model_dump()

@@ -189,7 +189,7 @@ class Interconnect(Strict):
 
 
 class Arch(Strict):
-    """A whole H2Learn (rivals have other kinds of files); interconnect is asked for only where several of them work together."""
+    """A whole H2Learn; rivals have other kinds of files. interconnect is asked for only where several work together."""
 
     machine: Literal["h2learn"] = "h2learn"
     name: Annotated[str, Field(min_length=1, max_length=100)]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("results", nargs=-1, required=True, metavar="RESULT...")
 @click.option("--gpu", "gpus", metavar="TRACE", multiple=True, help="A GPU trace, by name or file; repeatable.")
-@click.option("--machine", "machines", metavar="NAME|FILE", multiple=True, help="A rival's arch file, run on the trace.")
+@click.option(
+    "--machine", "machines", metavar="NAME|FILE", multiple=True, help="A rival's arch file, run on the trace."
+)
 @click.option("--spinalflow", is_flag=True, help="The same as --machine spinalflow.")
 @click.option("--loihi", is_flag=True, help="The same as --machine loihi.")
 @click.option("--baseline", "names", metavar="NAME", multiple=True, help="Any of h2sim baseline list; repeatable.")

@@ -43,8 +43,8 @@ def command_line(ctx: click.Context) -> str:
 
     Two runs that differ only in where they write are the same run.
     """
-    words = [ctx.command_path, *_typed(ctx)]
-    return " ".join([words[0], *(shlex.quote(word) for word in words[1:])])
+    names = ["h2sim", *ctx.command_path.split()[1:]]
+    return shlex.join([*names, *_typed(ctx)])
 
 
 def _typed(ctx: click.Context) -> Iterator[str]:

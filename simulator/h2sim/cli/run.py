@@ -178,11 +178,5 @@ def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str) -
 
 def _csv(rows: pd.DataFrame, result: Result | RivalResult, layers: tuple[str, ...]) -> str:
     """The rows with the hashes of what they come from, so that a table alone says what it was made of."""
-    document = result.to_dict()
-    hashes = {
-        "arch_sha256": document["arch"]["sha256"],
-        "trace_sha256": document["workload"]["sha256"],
-        "energy_table_sha256": document["energy_table"]["sha256"],
-    }
     chosen = rows[rows["layer"].isin(layers)] if layers else rows
-    return chosen.assign(**hashes).to_csv(index=False, lineterminator="\n")
+    return chosen.assign(**result.hashes).to_csv(index=False, lineterminator="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h2sim.io.files import replacing
+from h2sim.document.pictures import save_png
 from h2sim.report.text import new_table
 from h2sim.result import Chips, ChipsPoint, Result, Scaling
 
@@ -105,7 +105,5 @@ def draw_scaling(result: Result, folder: str) -> Path:
     figure.tight_layout()
     place = Path(folder)
     place.mkdir(exist_ok=True)
-    with replacing(place / "scaling.png") as aside:
-        figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    save_png(figure, place / "scaling.png", told=result.hashes)
     return place / "scaling.png"

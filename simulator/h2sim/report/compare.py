@@ -152,7 +152,10 @@ def differences_document(ours_name: str, ours: StoredArch, theirs_name: str, the
     if not rows:
         return Document(f"{ours_name} and {theirs_name} are of one {ours.name}: no parameter differs.")
     told = table("Parameters that differ", ["parameter", ours_name, theirs_name], [], rows)
-    return Document(f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}.", (told,))
+    return Document(
+        f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}.",
+        (told,),
+    )
 
 
 def _value(value: Any) -> str:

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from h2sim.compare.ratios import Comparison
-from h2sim.io.files import replacing
+from h2sim.document.pictures import save_png
 
 COLOURS = {"forward": "#3b6ea5", "backward": "#d1495b", "weight_update": "#edae49", None: "#66a182"}
 
@@ -25,9 +25,7 @@ def draw(found: Sequence[Comparison], folder: str) -> list[Path]:
     figures = {"step.png": _step(found)} | ({"layers.png": _layers(with_layers)} if with_layers else {})
     for name, figure in figures.items():
         figure.tight_layout()
-        with replacing(place / name) as aside:
-            figure.savefig(aside, format="png", dpi=120, metadata={"Software": None})
-        plt.close(figure)
+        save_png(figure, place / name, tight=False)
     return [place / name for name in figures]
 
 

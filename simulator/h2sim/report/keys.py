@@ -34,6 +34,35 @@ _STEP = {
     "update_cycles": "cycles of the weight update that ends a batch group: reading w and dw, writing w",
 }
 
+_ORIGIN = {
+    "provenance": "what wrote the document: command, versions, commit",
+    "command": "the command line, without the names of its outputs",
+    "versions": "versions of h2sim, Python and the libraries that it counts with",
+    "git_commit": "commit of the checkout that h2sim ran from; +changes: its files differed",
+    "machine": "kind of the machine: h2learn, or a rival's",
+    "parameters": "the whole arch file as simulated, defaults and overrides included",
+    "warnings": "where a number would mislead whoever does not know this",
+    "bill": "the on-chip energy, line by line: count x unit_pj = energy_pj; all lines add up to step.energy_j",
+    "component": "part of an engine: PE array, Acc, Soma or Grad, buffers (glb), leakage",
+    "action": "the event that a line of the bill counts; of leakage: cycles",
+    "count": "how many events, bytes or cycles",
+    "unit_pj": "price of one event, byte or cycle, pJ",
+    "buffers": "bytes that each global buffer gave and took",
+    "read_bytes": "bytes read from a buffer, by its engine and by memory",
+    "write_bytes": "bytes written to a buffer, by its engine and by memory",
+    "offchip_pj_per_byte": "price of a byte from or to external memory, pJ",
+    "arch_sha256": "hash of the machine (CSV)",
+    "trace_sha256": "hash of the trace file (CSV)",
+    "energy_table_sha256": "hash of the energy table (CSV)",
+}
+
+_RIVALS = {
+    "fused": "true: the row runs beside others, so that its seconds are no share of the step (rivals)",
+    "published": "what is reported of a rival: power_w, area_mm2, energy_j",
+    "left_out": "layers that a rival cannot run, with the reason; no figure holds them",
+    "notes": "what is assumed, a line each (rivals)",
+}
+
 _ROWS = {
     "engines": "sums over each engine's rows: forward, weight_update, backward",
     "forward": "Forward Engine (and Soma)",
@@ -123,4 +152,4 @@ _COLUMNS = {
     **{f"energy_{group}_pj": f"energy of {group.replace('_', ' ')}, pJ" for group in _ENERGY_GROUPS},
 }  # fmt: skip
 
-KEYS: dict[str, str] = {**_STEP, **_ROWS, **_CHIPS, **_COLUMNS}
+KEYS: dict[str, str] = {**_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS}

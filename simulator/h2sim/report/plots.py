@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from h2sim.activity import ENGINES, Engine
-from h2sim.io.files import replacing
+from h2sim.document.pictures import save_png
 from h2sim.report.text import TITLES
 from h2sim.result import Result
 
@@ -38,9 +38,7 @@ def draw(result: Result, folder: str) -> list[Path]:
     place.mkdir(exist_ok=True)
     figures = {"cycles.png": _cycles(result), "energy.png": _energy(result), "area.png": _area(result)}
     for name, figure in figures.items():
-        with replacing(place / name) as aside:
-            figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-        plt.close(figure)
+        save_png(figure, place / name, told=result.hashes)
     return [place / name for name in figures]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from h2sim.document.pictures import save_png
 from h2sim.errors import TraceError, at
-from h2sim.io.files import replacing
 from h2sim.trace.members import MASKS
 from h2sim.trace.model import Layer
 from h2sim.trace.read import Trace
@@ -65,7 +64,7 @@ def draw_trace(
     for done, (name, make) in enumerate(makers.items()):
         if progress:
             progress(name, done, len(makers))
-        _save(make(), place / name)
+        save_png(make(), place / name)
     return [place / name for name in makers]
 
 
@@ -109,13 +108,6 @@ def folded(features: np.ndarray) -> np.ndarray:
 
 def _kinds(trace: Trace, layer: Layer) -> list[str]:
     return [kind for kind in MASKS if trace.has(f"{layer.name}.{kind}")]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as aside, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks: boxes will do
-        figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
 
 
 def _short(text: str, most: int = 40) -> str:

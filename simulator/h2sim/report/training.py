@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from h2sim.io.files import replacing
+from h2sim.document.pictures import save_png
 
 
 def draw_log(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -27,6 +27,4 @@ def draw_log(rows: Sequence[dict[str, Any]], path: Path) -> None:
     loss.set_ylabel("loss, mean of the epoch (grey)")
     loss.set_ylim(bottom=0)
     accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    save_png(figure, path)

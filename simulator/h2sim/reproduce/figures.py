@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from h2sim.io.files import replacing
+from h2sim.document.pictures import save_png
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.sensitivity import Row
 from h2sim.reproduce.setting import Setting
@@ -42,9 +42,7 @@ class FigureOf:
 def save(figure: Figure, path: Path) -> None:
     """A PNG without a date or a program's name in it, written aside and renamed."""
     figure.tight_layout()
-    with replacing(path) as aside:
-        figure.savefig(aside, format="png", dpi=100, metadata={"Software": None})
-    plt.close(figure)
+    save_png(figure, path, dpi=100, tight=False)
 
 
 def _stack(axis, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str) -> None:

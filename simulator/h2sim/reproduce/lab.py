@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from h2sim.activity import Activity, Phase
 from h2sim.arch import Arch, arch_sha256, load_arch
 from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
-from h2sim.facade import simulate
 from h2sim.errors import ReproductionError
+from h2sim.facade import simulate
 from h2sim.io.fields import with_fields
 from h2sim.io.progress import Say
 from h2sim.pipeline.step import simulate_job

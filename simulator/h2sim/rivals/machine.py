@@ -148,6 +148,20 @@ class RivalResult(ABC):
         """The step as a whole."""
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of what the result was made of, as CSV rows carry them."""
+        return {
+            "arch_sha256": self.machine.sha256,
+            "trace_sha256": self.workload.sha256,
+            "energy_table_sha256": self.prices.sha256,
+        }
+
+    @property
+    def masks(self) -> str:
+        """Where the masks came from, in words."""
+        return "SYNTHETIC masks" if self.workload.source == "synthetic" else f"{self.workload.source} masks"
+
+    @property
     @abstractmethod
     def assumptions(self) -> tuple[str, ...]:
         """What a reader must know to judge the figures, a line each."""

@@ -12,13 +12,12 @@ if TYPE_CHECKING:
 
 def loihi_document(result: LoihiResult) -> Document:
     """The whole summary of a run on Loihi."""
-    masks = "SYNTHETIC masks" if result.workload.source == "synthetic" else f"{result.workload.source} masks"
     verdict = (
         f"{result.workload.network} on {result.system}: inference takes {amount(result.seconds_per_sample, 's')} and "
         f"{amount(result.energy_j_per_sample, 'J')} a sample, on {result.cores:,} cores of {_chips(result.chips)}."
     )
     placed = Line(
-        f"{result.samples} samples, {masks}; {result.steps} steps a sample for {result.timesteps} timesteps; "
+        f"{result.samples} samples, {result.masks}; {result.steps} steps a sample for {result.timesteps} timesteps; "
         f"{result.tiles} tiles of a chip in use."
     )
     parts = Line(f"Time: {_time_shares(result)}. Static power is not in the energy{_static(result)}.")

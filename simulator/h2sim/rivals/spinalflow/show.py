@@ -15,10 +15,11 @@ def spinalflow_document(result: SpinalFlowResult) -> Document:
     meta = result.meta
     left_out = f"; {len(result.left_out)} of {len(meta.layers)} layers left out" if result.left_out else ""
     verdict = (
-        f"{meta.network} on {result.system}: the forward pass of {meta.batch} samples takes {amount(result.seconds, 's')} "
-        f"and {amount(result.energy_j, 'J')} on chip, on {result.area_mm2:.3f} mm2{left_out}."
+        f"{meta.network} on {result.system}: the forward pass of {meta.batch} samples takes "
+        f"{amount(result.seconds, 's')} and {amount(result.energy_j, 'J')} on chip, on {result.area_mm2:.3f} mm2"
+        f"{left_out}."
     )
-    notes = [Note(line) for line in (f"energy table: {result.prices.name}", *result.assumptions)]
+    notes = [Note(line) for line in (f"{result.masks}; energy table: {result.prices.name}", *result.assumptions)]
     return Document(verdict, (layer_table(result), energy_table(result), total_table(result), *notes))
 
 
