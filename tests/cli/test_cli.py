@@ -263,7 +263,7 @@ BAD_ARCH = [
     ("clock_hz: 800000000", "clock_hz: 0", "clock_hz: expected greater than or equal to 1; got 0"),
     ("tile: {height: 8, width: 8}", "tile: {height: 8}", "tile.width: missing field"),
     ("name: h2learn", "name: [", "not valid YAML at line"),
-    ("name: h2learn", "name: h2learn\nname: other", "not valid YAML at line 4: key 'name' stands twice"),
+    ("name: h2learn", "name: h2learn\nname: other", "not valid YAML at line 5: key 'name' stands twice"),
 ]  # fmt: skip
 
 

@@ -79,8 +79,8 @@ def test_fields_that_only_fit_together_change_together():
         ("engine.backward.rows", "engine.backward.rows: unknown field; did you mean 'engines.backward.rows'?"),
         ("tile.size", "tile.size: unknown field; known: tile.height, tile.width"),
         ("clock_hz.much", "clock_hz.much: unknown field; did you mean 'clock_hz'?"),
-        ("", ": unknown field; known: name, description,"),
-        ("tile.", "tile.: unknown field; did you mean 'tile'?"),
+        ("", ": unknown field; known: version, name, description,"),
+        ("tile.", "tile.: unknown field; known: tile.height, tile.width"),
     ],
 )
 def test_an_unknown_path_is_answered_with_the_nearest(path, said):

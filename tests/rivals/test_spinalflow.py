@@ -91,7 +91,7 @@ def eval_factor(text):
         ({"coding": "rate"}, r"changed.yaml: coding: expected 'first_spike' or 'every_spike'; got 'rate'"),
         ({"array__peas": 3}, r"changed.yaml: array.peas: unknown field; did you mean 'pes'\?"),
         ({"array__output_drain": "none"}, r"array.output_drain: expected 'overlapped' or 'exposed'; got 'none'"),
-        ({"clock_hz": 2e8}, r"clock_hz: expected a valid integer; got 200000000.0"),
+        ({"clock_hz": 2.5}, r"clock_hz: expected a valid integer; got 2.5"),
         ({"buffers__filter": {"bytes": 64, "word_bits": 64, "banks": 1}}, r"must hold one row of 128 bytes; got 64"),
     ],
 )

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from h2sim.errors import ArchError
 from h2sim.io.fields import with_fields
-from h2sim.io.strict import Strict
+from h2sim.io.strict import Strict, Version
 
 Mode = Literal["dense", "input_only", "output_only", "dual"]
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")
@@ -192,6 +192,7 @@ class Arch(Strict):
     """A whole H2Learn; rivals have other kinds of files. interconnect is asked for only where several work together."""
 
     machine: Literal["h2learn"] = "h2learn"
+    version: Version = 1
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: str = ""
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]

@@ -17,7 +17,7 @@ from h2sim.energy.table import MACRO_COLUMNS, EnergyTable, Scale, Sram, SramPart
 from h2sim.energy.transform import Factors, multiplied
 from h2sim.errors import EnergyTableError, at
 from h2sim.io import library
-from h2sim.io.faults import describe
+from h2sim.io.faults import describe, faults_of, show
 from h2sim.io.yamlfile import read_mapping
 
 KIND: library.Kind = "energy table"
@@ -55,7 +55,7 @@ def load_sram_part(name: str, where: str = "h2sim", folder: Path = Path()) -> Sr
     """
     path = _beside(folder, name) or parts_folder() / f"{name}.yaml"
     if not path.is_file():
-        raise EnergyTableError(at(where, "sram.part", f"one of {', '.join(part_names())}, or a file", repr(name)))
+        raise EnergyTableError(at(where, "sram.part", f"one of {', '.join(part_names())}, or a file", show(name)))
     data, _ = read_mapping(KIND, path, EnergyTableError)
     return _validated(SramPart, data, str(path))
 
@@ -75,11 +75,11 @@ def _resolve(data: dict[str, Any], where: str, chain: tuple[Path, ...]) -> Energ
 
 def _base(name: Any, where: str, chain: tuple[Path, ...]) -> EnergyTable:
     if not isinstance(name, str):
-        raise EnergyTableError(at(where, "extends", "the name or file of an energy table", repr(name)))
+        raise EnergyTableError(at(where, "extends", "the name or file of an energy table", show(name)))
     path = _beside(chain[-1].parent, name) or library.find(KIND, name)
     if not path.is_file():
         known = ", ".join(library.names(KIND))
-        raise EnergyTableError(at(where, "extends", f"one of {known}, or a file", repr(name)))
+        raise EnergyTableError(at(where, "extends", f"one of {known}, or a file", show(name)))
     path = path.resolve()
     if path in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(path) :], path))
@@ -124,8 +124,8 @@ def _merge_luts(base: Any, own: list[Any], where: str) -> list[Any]:
     for index, lut in enumerate(own):
         entries = lut.get("entries") if isinstance(lut, dict) else None
         if any(entries is not None and isinstance(e, dict) and e.get("entries") == entries for e in own[:index]):
-            raise EnergyTableError(at(where, f"luts.{index}.entries", "each number of entries once", repr(entries)))
-        before = merged.get(entries) if isinstance(entries, int) else None
+            raise EnergyTableError(at(where, f"luts.{index}.entries", "each number of entries once", show(entries)))
+        before = merged.get(entries) if isinstance(entries, int | float) else None
         merged[entries if before else f"new {index}"] = _merge(before, lut, where, f"luts.{index}.") if before else lut
     return list(merged.values())
 
@@ -146,7 +146,7 @@ def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
     if table.kind != "calibrated":
         raise EnergyTableError(at(where, "scale", "a table of kind calibrated", table.kind))
     if not isinstance(data, dict):
-        raise EnergyTableError(at(where, "scale", "a mapping of fields", repr(data)))
+        raise EnergyTableError(at(where, "scale", "a mapping of fields", show(data)))
     scale = _validated(Scale, data, where, "scale.")
     factors = Factors(scale.energy, scale.area, scale.energy)
     note = f"calibrated: energy and leakage x {scale.energy:g}, area x {scale.area:g} ({scale.method})"
@@ -163,7 +163,7 @@ def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str
 def _faults(error: ValidationError, model: type[BaseModel], where: str, inside: str) -> list[str]:
     """One line per fault; a missing price reads `28nm.yaml: actions: lacks an entry for 'fp16_add'`."""
     lines = describe(error, model, where)
-    for index, fault in enumerate(error.errors(include_url=False)):
+    for index, fault in enumerate(faults_of(error, model)):
         if fault["type"] == "missing":
             *holder, name = fault["loc"]
             place = inside + ".".join(str(part) for part in holder) or "top level"

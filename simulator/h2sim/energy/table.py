@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from h2sim.io.strict import Name, Strict, Text
+from h2sim.io.units import read_number
+
+
+def _whole(value: Any) -> Any:
+    return read_number(value, "", int)
+
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
-Count = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
+Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1, le=1 << 40)]
 
 
 class _Sourced(Strict):

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+MOST_SHOWN = 60
+_SHORT = reprlib.Repr()  # mappings and lists that hold themselves many times over stay short
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 4 * MOST_SHOWN
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
+
 
 def describe(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
     """One line per fault found in data that `where` holds; `model` knows the right field names."""
-    return [_line(fault, model, where) for fault in error.errors(include_url=False)]
+    return [_line(fault, model, where) for fault in faults_of(error, model)]
+
+
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetails]:
+    """What pydantic found; a field that stands there under its old name is not called missing as well."""
+    faults = error.errors(include_url=False)
+    new = {renamed_to(model, _path(fault)) for fault in faults if fault["type"] == "extra_forbidden"}
+    return [fault for fault in faults if not (fault["type"] == "missing" and _path(fault) in new)]
 
 
 def renamed_to(model: type[BaseModel], path: str) -> str | None:
@@ -21,9 +35,13 @@ def renamed_to(model: type[BaseModel], path: str) -> str | None:
     return renamed.get(path)
 
 
+def _path(fault: ErrorDetails) -> str:
+    return ".".join(str(part) for part in fault["loc"]) or "top level"
+
+
 def _line(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
     loc = fault["loc"]
-    field = ".".join(str(part) for part in loc) or "top level"
+    field = _path(fault)
     kind, got = fault["type"], fault.get("input")
     if kind == "extra_forbidden":
         renamed = renamed_to(model, field)
@@ -34,14 +52,18 @@ def _line(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
         return f"{where}: {field}: missing field"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "value_error":
-        shown = "" if "got" in message else f"; got {_show(got)}"
+        shown = "" if "got" in message else f"; got {show(got)}"
         return f"{where}: {field}: {message}{shown}"
-    return f"{where}: {field}: expected {message}; got {_show(got)}"
+    return f"{where}: {field}: expected {message}; got {show(got)}"
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def show(value: Any) -> str:
+    """A value for an error line: at most 60 characters, and no more than that is ever made of a huge one."""
+    try:
+        text = repr(value[:MOST_SHOWN]) if isinstance(value, str) else _SHORT.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 
 def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from h2sim.io.units import read_number
 
 
 class Frozen(BaseModel):
@@ -33,6 +35,13 @@ class Strict(Frozen):
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Whole floats as integers, `800 MHz` as hertz: see h2sim.io.units."""
+        name = info.field_name or ""
+        return read_number(value, name, cls.model_fields[name].annotation)
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -52,3 +61,15 @@ def _name(text: str) -> str:
 Text = Annotated[str, Field(min_length=1)]
 Line = Annotated[str, Field(max_length=2000), AfterValidator(one_line)]  # may be empty
 Name = Annotated[str, Field(strict=True, max_length=2000), AfterValidator(_name)]  # may not
+
+
+FILE_VERSION = 1
+
+
+def _known_version(version: int) -> int:
+    if version != FILE_VERSION:
+        raise ValueError(f"expected {FILE_VERSION}, the version of files that this h2sim reads; got {version}")
+    return version
+
+
+Version = Annotated[int, Field(strict=True), AfterValidator(_known_version)]  # of a file's format

@@ -1,7 +1,8 @@
-"""Reads the YAML files that users write: one mapping of fields, nothing evaluated, no key twice."""
+"""Reads the YAML files that users write: one mapping of fields, nothing evaluated, no key twice, decimal numbers."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,62 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)
+
+    def get_single_data(self) -> Any:
+        """The one document of the text. Raises _OddNumber where a plain number is not in decimal."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        _check_numbers(node, (), set())
+        return self.construct_document(node)
+
+
+# 1e9 and 1.2e9, which YAML 1.1 takes for text
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+_DECIMAL = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
+    ),
+}
+_NUMBER = re.compile(r"[-+]?\.?[0-9]")
+
+
+class _OddNumber(Exception):
+    """A number whose YAML 1.1 reading surprises: 010 is 8, 1:30 is 90."""
+
+    def __init__(self, line: int, path: tuple[str, ...], got: str) -> None:
+        super().__init__(line, path, got)
+        self.field, self.got = ".".join(path), got[:60]
+        self.where = f"line {line}"
+
+    def said(self, where: str) -> str:
+        """The fault as one line; `where` is the file and line, or the option."""
+        expected = "a plain decimal number, or text in quotes"
+        place = f"{where}: {self.field}" if self.field else where
+        return f"{place}: expected {expected}; got {self.got}"
+
+
+def _check_numbers(node: yaml.Node, path: tuple[str, ...], seen: set[int]) -> None:
+    """Walks each node once, however many aliases name it."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode) and node.tag in _DECIMAL and not _DECIMAL[node.tag].fullmatch(node.value):
+        if not _NUMBER.match(node.value):  # `!!int x`: YAML's own error
+            return
+        raise _OddNumber(node.start_mark.line + 1, path, node.value)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _check_numbers(key, path, seen)
+            _check_numbers(value, (*path, str(key.value)[:60]), seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _check_numbers(value, (*path, str(index)), seen)
 
 
 def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2SimError]) -> tuple[dict[str, Any], Path]:
@@ -46,6 +103,8 @@ def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
         raise error(f"{path}: cannot be read: {fault.strerror}") from None
     except (UnicodeDecodeError, RecursionError):
         raise error(f"{path}: cannot be read: not UTF-8 text, or nested too deeply") from None
+    except _OddNumber as fault:
+        raise error(fault.said(f"{path}: {fault.where}")) from None
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
@@ -61,6 +120,8 @@ def read_value(text: str, where: str, error: type[H2SimError]) -> object:
     """One value as it would stand in a file: a number, `true`, `[4, 8]`, `{height: 4, width: 8}`, else the text."""
     try:
         return yaml.load(text, _Loader)
+    except _OddNumber as fault:
+        raise error(fault.said(where)) from None
     except (yaml.YAMLError, RecursionError, ValueError) as fault:
         said = getattr(fault, "problem", None) or "unreadable"
         raise error(f"{where}: expected a value as in a file; got {text[:60]!r}: {said}") from None

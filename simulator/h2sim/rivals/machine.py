@@ -13,7 +13,7 @@ from h2sim._version import __version__
 from h2sim.activity import BufferTraffic, Phase, Stalls
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.io.provenance import provenance
-from h2sim.io.strict import Name, Strict
+from h2sim.io.strict import Name, Strict, Version
 from h2sim.result import SCHEMA, SCHEMA_VERSION, Workload
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class RivalMachine(Strict):
     """An arch file of another machine than H2Learn; `machine` says which, and so which schema holds."""
 
+    version: Version = 1
     machine: Name
     name: Name
     description: str = ""
@@ -32,7 +33,7 @@ class RivalMachine(Strict):
     @property
     def sha256(self) -> str:
         """Hash of the machine as simulated, defaults and overrides included."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.model_dump(mode="json", exclude={"version"}), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
