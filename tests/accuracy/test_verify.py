@@ -126,3 +126,61 @@ def test_a_trace_without_values_is_refused_in_one_line(tmp_path):
 
     with pytest.raises(TraceError, match=r"carries no values to verify: expected members such as 'conv1.weight'"):
         verify_trace(ARCH, rewritten(tmp_path, masks_only))
+
+
+def without(*ends):
+    def change(arrays, _meta):
+        for name in [n for n in arrays if n.endswith(ends)]:
+            del arrays[name]
+
+    return change
+
+
+def test_the_headline_says_that_every_layer_was_recomputed():
+    report = verify_trace(ARCH, h2sim.load_trace(RESIDUAL))
+    checked, layers = sum(row.checked for row in report.rows), len(report.layers)
+    assert report.not_recomputed == ()
+    assert report.headline == (
+        f"all values agree: {checked:,} checked in {len(report.rows)} rows; every one of {layers} layers was recomputed"
+    )
+
+
+def test_the_headline_counts_and_names_layers_that_were_not_recomputed(tmp_path):
+    report = verify_trace(ARCH, rewritten(tmp_path, without("down.weight", "down.weight_grad")))
+    assert report.passed
+    assert report.not_recomputed == ("encode", "down")  # the encoder's gradient comes through down's weights
+    assert report.headline.endswith(f"; 2 of {len(report.layers)} layers not recomputed, or only in part: encode, down")
+    assert "down: no weight recorded: forward pass not checked" in report.notes
+
+
+def test_a_pool_without_a_recorded_gradient_counts_as_not_recomputed(tmp_path):
+    report = verify_trace(ARCH, rewritten(tmp_path, without("pool1.grad_membrane")))
+    assert "pool1: no grad_membrane recorded: gradient not checked" in report.notes
+    assert "pool1" in report.not_recomputed
+
+
+def test_the_headline_of_wrong_values_counts_them(tmp_path):
+    report = verify_trace(ARCH, rewritten(tmp_path, flip("down.spikes")))
+    wrong = sum(row.wrong for row in report.rows)
+    assert wrong > 0
+    assert report.headline.startswith(f"VALUES DIFFER: {wrong:,} of ")
+
+
+def test_nothing_checked_is_not_called_agreement(tmp_path):
+    def another(arrays, meta):
+        without(".weight", ".weight_grad", ".grad_membrane")(arrays, meta)
+        for layer in meta["layers"]:
+            layer["neuron"] = {**layer.get("neuron", {}), "equation": "other"}
+
+    report = verify_trace(ARCH, rewritten(tmp_path, another))
+    assert report.rows == ()
+    assert report.headline.startswith("NOTHING WAS CHECKED; 8 of 8 layers not recomputed")
+
+
+def test_batch_norm_is_told_by_verify(tmp_path):
+    def normed(_arrays, meta):
+        meta["source"]["batch_norm"] = True
+
+    assert any(
+        n.startswith("the network has batch norm") for n in verify_trace(ARCH, rewritten(tmp_path, normed)).notes
+    )

@@ -134,8 +134,7 @@ def verify_table(console: Console, report: VerifyReport) -> None:
     console.print(table)
     for note in report.notes:
         console.print(f"note: {note}")
-    verdict = "all values agree" if report.passed else "VALUES DIFFER"
-    console.print(f"{verdict}: {sum(r.checked for r in report.rows):,} elements checked in {len(report.rows)} rows")
+    console.print(report.headline)
 
 
 def trace_table(console: Console, trace: Trace, rows: list[LayerSummary]) -> None:

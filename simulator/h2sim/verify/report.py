@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MOST_NAMED = 6
+BATCH_NORM = "the network has batch norm: its arithmetic is not modelled, so no value of it is checked"
+
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRow:
@@ -30,15 +33,55 @@ class VerifyRow:
 
 
 @dataclass(frozen=True)
+class Unchecked:
+    """A pass of a layer that could not be recomputed, and why."""
+
+    layer: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """All rows, and what could not be checked and why."""
+    """All rows, the names of the trace's layers, and what could not be recomputed and why."""
 
     rows: tuple[VerifyRow, ...]
-    notes: tuple[str, ...]
+    layers: tuple[str, ...]
+    unchecked: tuple[Unchecked, ...] = ()
+    batch_norm: bool = False
 
     @property
     def passed(self) -> bool:
         return all(row.passed for row in self.rows)
+
+    @property
+    def not_recomputed(self) -> tuple[str, ...]:
+        """Layers of which at least one pass could not be recomputed, in execution order."""
+        found = {part.layer for part in self.unchecked}
+        return tuple(name for name in self.layers if name in found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be recomputed, a line each."""
+        lines = [f"{part.layer}: {part.why}" for part in self.unchecked]
+        return (*lines, *((BATCH_NORM,) if self.batch_norm else ()))
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence: whether values agree, how many were checked, and which layers were not."""
+        verdict, missed = self._verdict(), self.not_recomputed
+        if not missed:
+            return f"{verdict}; every one of {len(self.layers)} layers was recomputed"
+        more = f" and {len(missed) - MOST_NAMED} more" if len(missed) > MOST_NAMED else ""
+        named = ", ".join(missed[:MOST_NAMED]) + more
+        return f"{verdict}; {len(missed)} of {len(self.layers)} layers not recomputed, or only in part: {named}"
+
+    def _verdict(self) -> str:
+        n_checked = sum(row.checked for row in self.rows)
+        if not n_checked:
+            return "NOTHING WAS CHECKED"
+        if self.passed:
+            return f"all values agree: {n_checked:,} checked in {len(self.rows)} rows"
+        return f"VALUES DIFFER: {sum(row.wrong for row in self.rows):,} of {n_checked:,} checked"
 
 
 def compare_values(

@@ -21,7 +21,7 @@ from h2sim.trace.bits import unpack
 from h2sim.trace.graph import Graph
 from h2sim.verify import datapath
 from h2sim.verify.neuron import Size2, average_pool, grad, soma, spread_pool
-from h2sim.verify.report import VerifyReport, VerifyRow, compare_bits, compare_values, stored_rounding
+from h2sim.verify.report import Unchecked, VerifyReport, VerifyRow, compare_bits, compare_values, stored_rounding
 
 UNIT = 2.0**-24  # float32 rounding
 Checked = tuple[np.ndarray, np.ndarray]  # values and the tolerance of each
@@ -37,7 +37,12 @@ def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> 
         checker.layer(layer)
         if progress:
             progress(layer.name, number, len(trace.meta.layers))
-    return VerifyReport(tuple(checker.rows), tuple(checker.notes))
+    return VerifyReport(
+        rows=tuple(checker.rows),
+        layers=tuple(layer.name for layer in trace.meta.layers),
+        unchecked=tuple(checker.unchecked),
+        batch_norm=bool(trace.meta.source.get("batch_norm")),
+    )
 
 
 def summation_tolerance(terms: int | np.ndarray, magnitude: np.ndarray) -> np.ndarray:
@@ -55,7 +60,7 @@ class _Checker:
         self.arch, self.trace, self.meta = arch, trace, trace.meta
         self.graph = Graph(trace.meta)
         self.rows: list[VerifyRow] = []
-        self.notes: list[str] = []
+        self.unchecked: list[Unchecked] = []
         # a recorder that turned subnormal float16 gradients into 0 moved each by up to the smallest normal one
         self.flushed = 2.0**-14 if trace.meta.source.get("gradient_dtype") == "float16-flush" else 0.0
 
@@ -66,6 +71,9 @@ class _Checker:
             self._backward(layer)
         if "weight_update" in self.meta.phases and layer.kind in ("conv", "fc", "encode"):
             self._weight_gradient(layer)
+
+    def _skip(self, layer: Layer, why: str) -> None:
+        self.unchecked.append(Unchecked(layer.name, why))
 
     # what the trace recorded
 
@@ -151,11 +159,11 @@ class _Checker:
 
     def _forward(self, layer: Layer) -> None:
         if layer.spiking and layer.neuron.equation == "other":
-            self.notes.append(f"{layer.name}: another neuron equation: spikes, window and membrane not checked")
+            self._skip(layer, "another neuron equation: spikes, window and membrane not checked")
             return
         current = self._current(layer)
         if current is None:
-            self.notes.append(f"{layer.name}: no weight recorded: forward pass not checked")
+            self._skip(layer, "no weight recorded: forward pass not checked")
             return
         x, tolerance = current
         x = x.reshape(self._shape(layer.name))
@@ -203,6 +211,7 @@ class _Checker:
     def _backward(self, layer: Layer) -> None:
         recorded = self._value(layer.name, "grad_membrane")
         if recorded is None:
+            self._skip(layer, "no grad_membrane recorded: gradient not checked")
             return
         mask = self._mask(layer.name, "grad")
         stored = (recorded != 0).astype(np.uint8)
@@ -210,7 +219,7 @@ class _Checker:
         row, _ = compare_bits(layer.name, "grad is dm != 0", stored, mask, underflow, np.zeros(recorded.shape))
         self.rows.append(row)
         if layer.spiking and layer.neuron.equation == "other":
-            self.notes.append(f"{layer.name}: another neuron equation: gradient not checked")
+            self._skip(layer, "another neuron equation: gradient not checked")
             return
         spatial = self._spatial(layer)
         if spatial is None:
@@ -221,7 +230,7 @@ class _Checker:
             return
         membrane = self._value(layer.name, "membrane")
         if layer.neuron.surrogate_scale is None or membrane is None:
-            self.notes.append(f"{layer.name}: gradient not checked: no membrane recorded or another surrogate shape")
+            self._skip(layer, "gradient not checked: no membrane recorded or another surrogate shape")
             return
         self._gradient(layer, ds, tolerance, membrane, recorded, mask)
 
@@ -272,7 +281,7 @@ class _Checker:
         found = [self._from_consumer(layer, consumer) for consumer in consumers]
         parts = [part for part in found if part is not None]
         if len(parts) < len(found):
-            self.notes.append(f"{layer.name}: gradient not checked: a consumer's weight or gradient is not recorded")
+            self._skip(layer, "gradient not checked: a consumer's weight or gradient is not recorded")
             return None
         ds, size = sum_of([part[0] for part in parts]), sum_of([np.abs(part[0]) for part in parts])
         tolerance = sum_of([part[1] for part in parts]) + summation_tolerance(len(parts), size)
@@ -312,7 +321,7 @@ class _Checker:
     def _weight_gradient(self, layer: Layer) -> None:
         recorded, dm = self._value(layer.name, "weight_grad"), self._value(layer.name, "grad_membrane")
         if recorded is None or dm is None:
-            self.notes.append(f"{layer.name}: no weight_grad or grad_membrane recorded: weight update not checked")
+            self._skip(layer, "no weight_grad or grad_membrane recorded: weight update not checked")
             return
         stored = 2.0**-11 if dm.dtype == np.float16 else 0.0
         dm = dm.astype(np.float32)
