@@ -28,7 +28,8 @@ ALLOWED = {
     "memory": {"memory", "activity", "arch", "errors", "kernels", "shapes"},
     "pipeline": {"pipeline", "io", "activity", "errors", "arch", "engines", "memory", "shapes", "trace"},
     "result": {"_version", "activity", "arch", "energy", "io", "pipeline", "trace"},
-    "facade": {"activity", "arch", "energy", "errors", "io", "pipeline", "result", "rivals", "trace"},
+    "cautions": {"arch", "energy", "trace"},
+    "facade": {"activity", "arch", "cautions", "energy", "errors", "io", "pipeline", "result", "rivals", "trace"},
     "verify": {"verify", "io", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
     "compare": {"compare", "io", "activity", "arch", "energy", "errors", "result", "shapes", "trace"},
     "rivals": {
@@ -50,7 +51,7 @@ ALLOWED = {
     "export": {"export", "io", "activity", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {
-        "cli", "_version", "activity", "arch", "rivals", "compare", "datasets", "document", "energy", "errors",
+        "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy", "errors",
         "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "trace", "train", "verify",
     },
 }  # fmt: skip

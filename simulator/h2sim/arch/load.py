@@ -36,9 +36,9 @@ def parse_arch(data: object, where: str) -> Arch:
 def arch_sha256(arch: Arch) -> str:
     """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
 
-    Left out are the file's version, `machine`, which is always h2learn, and the interconnect: nothing that one chip does depends on it,
-    and results of several chips state it. So is encode_once where it is off, for the machine is then the one that
-    earlier results were made on.
+    Left out are the file's version, `machine`, which is always h2learn, and the interconnect: nothing that one chip
+    does depends on it, and results of several chips state it. So is encode_once where it is off, for the machine is
+    then the one that earlier results were made on.
     """
     data = arch.model_dump(mode="json", exclude={"interconnect", "machine", "version"})
     if not arch.engines.backward.encode_once:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,12 +40,29 @@ class Kept:
         return array
 
 
+@dataclass(frozen=True)
+class AnalogRange:
+    """The lowest and highest value of an analog input, how many values there are and how many are exactly those."""
+
+    low: float
+    high: float
+    values: int
+    at_low: int
+    at_high: int
+
+    @property
+    def between(self) -> int:
+        """Values that are neither the lowest nor the highest."""
+        return self.values - self.at_low - self.at_high if self.low < self.high else 0
+
+
 class Maps:
     """What jobs need to know of a trace's masks; one for an open trace (`trace.maps`), all machines share it."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._set_bits: dict[str, int] = {}
+        self._set_bits: dict[tuple[str, str], int] = {}
+        self._analog: AnalogRange | None = None
         self._tiles: dict[tuple[str, str, int, int], np.ndarray] = {}
 
     def packed(self, layer: str, kind: str) -> np.ndarray:
@@ -54,10 +72,27 @@ class Maps:
 
     def set_spikes(self, layer: str) -> int:
         """Spikes of a layer (or 'input') over the sub-batch."""
-        if layer not in self._set_bits:
-            mask = self._trace.input_spikes() if layer == "input" else self._trace.mask(layer, "spikes")
-            self._set_bits[layer] = popcount(mask)
-        return self._set_bits[layer]
+        return self.set_bits(layer, "spikes")
+
+    def set_bits(self, layer: str, kind: str) -> int:
+        """Set bits of a mask of a layer (or of the 'input' spikes), over all timesteps, samples and neurons."""
+        key = (layer, kind)
+        if key not in self._set_bits:
+            in_tiles = next((counts for (*mask, _, _), counts in self._tiles.items() if tuple(mask) == key), None)
+            self._set_bits[key] = self._counted(layer, kind) if in_tiles is None else int(in_tiles.sum())
+        return self._set_bits[key]
+
+    def _counted(self, layer: str, kind: str) -> int:
+        return popcount(self._trace.input_spikes() if layer == "input" else self._trace.mask(layer, kind))
+
+    def analog_range(self) -> AnalogRange:
+        """Where the values of the analog network input lie; the input is read once."""
+        if self._analog is None:
+            values = self._trace.input_analog()
+            low, high = values.min(), values.max()
+            at_low, at_high = int(np.count_nonzero(values == low)), int(np.count_nonzero(values == high))
+            self._analog = AnalogRange(float(low), float(high), values.size, at_low, at_high)
+        return self._analog
 
     def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> np.ndarray:
         """int64 (C, tiles): set bits of a layer's mask per channel and tile, over all timesteps and samples.
