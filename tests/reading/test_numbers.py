@@ -216,16 +216,18 @@ class Inner(Strict):
 class Renamed(Strict):
     """Like a file whose `array.lines` and `speed` got other names."""
 
-    RENAMED: ClassVar = {"array.lines": "array.rows", "speed": "clock_hz"}
+    RENAMED: ClassVar = {"array.lines": "array.rows", "speed": "clock_hz", "stages.lines": "stages.rows"}
     array: Inner
     clock_hz: int
+    stages: tuple[Inner, ...] = ()
 
 
 def test_a_renamed_key_is_answered_with_the_new_name_and_not_called_missing_too():
     with pytest.raises(ValidationError) as caught:
-        Renamed.model_validate({"array": {"lines": 4}, "speed": 1, "clock": 2})
+        Renamed.model_validate({"array": {"lines": 4}, "speed": 1, "clock": 2, "stages": [{"lines": 1}]})
     assert describe(caught.value, Renamed, "x.yaml") == [
         "x.yaml: array.lines: unknown field; it is now 'array.rows'",
+        "x.yaml: stages.0.lines: unknown field; it is now 'stages.rows'",
         "x.yaml: speed: unknown field; it is now 'clock_hz'",
         "x.yaml: clock: unknown field; did you mean 'clock_hz'?",
     ]

@@ -126,6 +126,13 @@ def test_a_setting_is_read_as_a_line_of_a_file(text, setting):
     assert parse_setting(text) == setting
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("clock_hz=1.2 GHz", 1_200_000_000), ("clock_hz=1e9", 10**9), ("clock_hz=800000000", 8 * 10**8)]
+)
+def test_a_setting_takes_units_and_whole_floats(text, value):
+    assert set_field(ARCH, *parse_setting(text)).clock_hz == value
+
+
 @pytest.mark.parametrize("text", ["", "rows", "=3", "rows=", " = "])
 def test_a_setting_without_field_or_value_is_refused_with_an_example(text):
     said = f"--set: setting: expected FIELD=VALUE, such as engines.backward.rows=32; got {text!r}"

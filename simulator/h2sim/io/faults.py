@@ -26,13 +26,20 @@ def faults_of(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetai
     """What pydantic found; a field that stands there under its old name is not called missing as well."""
     faults = error.errors(include_url=False)
     new = {renamed_to(model, _path(fault)) for fault in faults if fault["type"] == "extra_forbidden"}
-    return [fault for fault in faults if not (fault["type"] == "missing" and _path(fault) in new)]
+    return [fault for fault in faults if not (fault["type"] == "missing" and _unnumbered(_path(fault)) in new)]
 
 
 def renamed_to(model: type[BaseModel], path: str) -> str | None:
-    """The name that a field of an earlier version has now, by dotted path; None if the path names no such field."""
+    """The path that a field of an earlier version has now; None if `path` names no such field.
+
+    A model's RENAMED leaves the numbers of list entries out: `luts.read` answers for `luts.3.read`.
+    """
     renamed: Mapping[str, str] = getattr(model, "RENAMED", {})
-    return renamed.get(path)
+    return renamed.get(_unnumbered(path))
+
+
+def _unnumbered(path: str) -> str:
+    return ".".join(part for part in path.split(".") if not part.isdecimal())
 
 
 def _path(fault: ErrorDetails) -> str:
