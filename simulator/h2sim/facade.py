@@ -8,6 +8,7 @@ from typing import overload
 
 from h2sim.activity import Activity
 from h2sim.arch import Arch, arch_sha256, with_mode
+from h2sim.cautions import machine_cautions, table_cautions, trace_cautions
 from h2sim.energy import EnergyTable, load_energy_table, price
 from h2sim.errors import H2SimError, at
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
@@ -31,6 +32,7 @@ class Counts:
     meta: TraceMeta
     activity: Activity
     ideal_memory: bool
+    warnings: tuple[str, ...] = ()
 
 
 def count(
@@ -51,7 +53,14 @@ def count(
     arch = with_mode(arch, mode) if mode else arch
     trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
     activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
-    return Counts(arch=arch, workload=workload_of(trace), meta=trace.meta, activity=activity, ideal_memory=ideal_memory)
+    return Counts(
+        arch=arch,
+        workload=workload_of(trace),
+        meta=trace.meta,
+        activity=activity,
+        ideal_memory=ideal_memory,
+        warnings=(*machine_cautions(arch), *trace_cautions(trace, arch.engines.backward.mode)),
+    )
 
 
 def priced(counts: Counts, energy_table: EnergyTable | str | None = None) -> Result:
@@ -65,6 +74,7 @@ def priced(counts: Counts, energy_table: EnergyTable | str | None = None) -> Res
         activity=counts.activity,
         cost=price(counts.activity, counts.arch, table),
         ideal_memory=counts.ideal_memory,
+        warnings=(*counts.warnings, *table_cautions(table)),
     )
 
 

@@ -51,8 +51,8 @@ ALLOWED = {
     "export": {"export", "io", "activity", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {
-        "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy", "errors",
-        "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "trace", "train", "verify",
+        "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy",
+        "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "trace", "train", "verify",
     },
 }  # fmt: skip
 

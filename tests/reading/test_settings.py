@@ -79,7 +79,7 @@ def test_fields_that_only_fit_together_change_together():
         ("engine.backward.rows", "engine.backward.rows: unknown field; did you mean 'engines.backward.rows'?"),
         ("tile.size", "tile.size: unknown field; known: tile.height, tile.width"),
         ("clock_hz.much", "clock_hz.much: unknown field; did you mean 'clock_hz'?"),
-        ("", ": unknown field; known: version, name, description,"),
+        ("", ": unknown field; known: machine, version, name, description,"),
         ("tile.", "tile.: unknown field; known: tile.height, tile.width"),
     ],
 )

@@ -222,3 +222,14 @@ def test_a_results_repr_is_one_line(trace):
     shown = repr(h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace(trace)))
     assert shown.startswith("Result(h2learn on ")
     assert "\n" not in shown
+
+
+def test_a_number_that_would_mislead_is_warned_of_and_stays_in_the_document(folder, trace):
+    done = run("h2learn", trace, "--set", "memory.bandwidth_bytes_per_s=128", "--json", folder / "slow.json")
+    told = "machine h2learn: memory.bandwidth_bytes_per_s is 128 B/s, below 1 MB/s: was 128 GB/s meant?"
+    assert f"h2sim: warning: {told}\n" in done.stderr
+    assert told in h2sim.read_result(folder / "slow.json").warnings
+
+
+def test_a_shipped_trace_on_the_shipped_machine_warns_of_nothing():
+    assert h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits")).warnings == ()
