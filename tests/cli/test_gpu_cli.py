@@ -36,7 +36,7 @@ def call(*arguments, status=0):
 def test_list_names_every_shipped_trace():
     text = call("list").stdout
     assert all(name in text for name in library.names("GPU trace"))
-    assert "2.9414" in text  # 147.07 s over 50,000 samples
+    assert "2.941 ms" in text  # 147.07 s over 50,000 samples
 
 
 def test_show_prints_the_published_epoch_with_its_sources():

@@ -194,10 +194,10 @@ def test_titles_name_network_and_data_set_and_say_synthetic(tmp_path, figures):
 
 def test_plot_writes_the_same_bytes_twice_and_names_every_file(tmp_path, trace):
     options = ("--layer", "conv1", "--layer", "fc1", "--layer", "conv1")
-    first = good("plot", trace, "-o", tmp_path / "a", *options).split()
+    first = good("plot", trace, "-o", tmp_path / "a", *options).splitlines()
     good("plot", trace, "-o", tmp_path / "b", *options)
     names = ["rates.png", "timesteps.png", "samples.png", "layer-conv1.png", "layer-fc1.png"]
-    assert first == [str(tmp_path / "a" / name) for name in names]
+    assert first == ["5 pictures of tiny.npz drawn:", *(str(tmp_path / "a" / name) for name in names)]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(names)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

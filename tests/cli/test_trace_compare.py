@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from h2sim import load_arch, simulate
-from h2sim.report.trace_compare import compared, sheets
+from h2sim.report.trace_compare import compared
+from h2sim.report.trace_compare_tables import tables
 from h2sim.trace import Sparsity, load_network, load_trace, synthesise, write_trace
 from tests.helpers.look import RESIDUAL, bad, bits_of, good, h2sim, inference_trace, written
 from tests.helpers.traces import NOTATION, SHAPE, parts, tiny_trace
@@ -93,12 +94,12 @@ def test_compare_has_a_line_per_layer_and_phase_with_the_runs_cycles(tmp_path, t
 def test_compare_prints_the_same_numbers(trace, other):
     text = good("compare", trace, other)
     second, first = numbers_of(other), numbers_of(trace)
-    (line,) = (line.split() for line in text.splitlines() if line.startswith("2 other") and "." in line.split()[3])
+    (line,) = (line.split() for line in text.splitlines() if line.startswith("2  other") and "." in line.split()[3])
     assert line[2:4] == [f"{second['forward']:,}", f"{second['forward'] / first['forward']:.3f}"]
     assert line[6:8] == [f"{second['backward']:,}", f"{second['backward'] / first['backward']:.3f}"]
     assert line[10] == f"{second['energy']:,.2f}"
-    assert text.count("SYNTHETIC") == 2
-    assert "conv2 backward" in text
+    assert text.count("SYNTHETIC") == 3  # both traces, and the sentence that stands first
+    assert "conv2  backward" in text
 
 
 def test_traces_of_other_networks_stand_in_the_first_tables_only(tmp_path, trace):
@@ -119,17 +120,17 @@ def test_many_traces_are_split_into_tables_that_fit(trace):
     opened = load_trace(trace)
     row = compared("t", opened, simulate(load_arch("h2learn"), opened))
     again = [compared("t", opened, row.result) for _ in range(7)]
-    layers = [sheet for sheet in sheets([row, *again]) if sheet.left[:2] == ["layer", "phase"]]
-    rates = [sheet for sheet in sheets([row, *again]) if sheet.left == ["layer"]]
-    assert [len(sheet.right) for sheet in rates] == [12, 12]
-    assert [sheet.right for sheet in layers] == [
+    shown = tables([row, *again])
+    layers, rates = ([t for t in shown if t.title.startswith(what)] for what in ("Compute cycles", "Spike rate"))
+    assert [len(table.columns) for table in rates] == [13, 13]
+    assert [[column.name for column in table.columns[3:]] for table in layers] == [
         ["#1", "#2", "x", "#3", "x", "#4", "x", "#5", "x", "#6", "x"], ["#1", "#7", "x", "#8", "x"],
     ]  # fmt: skip
 
 
 def test_an_inference_trace_has_dashes_where_the_first_has_nothing(tmp_path, trace):
     text = good("compare", inference_trace(tmp_path), trace)
-    lines = [line.split() for line in text.splitlines() if line.startswith(("1 inference", "2 tiny"))]
+    lines = [line.split() for line in text.splitlines() if line.startswith(("1  inference", "2  tiny"))]
     assert lines[0][-2:] == ["-", "-"]
     backward = lines[3]
     assert backward[6] == f"{numbers_of(trace)['backward']:,}"
@@ -163,7 +164,7 @@ def test_twins_follow_their_originals_with_the_seed_and_structure_asked_for(tmp_
     row = rows[(rows.trace == names[1]) & rows.layer.isna() & (rows.engine == "backward")].iloc[0]
     assert row.value == expected["backward"]
     table = text.split("Synthetic twins")[1].splitlines()
-    line = next(line.split() for line in table if line.startswith("2 tiny, independent twin"))
+    line = next(line.split() for line in table if line.startswith("2  tiny, independent twin"))
     ratios = [expected[name] / original[name] for name in ("forward", "weight_update", "backward", "steady", "energy")]
     assert line[5:] == [f"{ratio:.3f}" for ratio in ratios]
 
@@ -176,7 +177,7 @@ def test_the_ratio_of_a_twin_is_to_its_own_original(tmp_path, trace, other, monk
     assert originals == ["1", "3"]
     write_trace(tmp_path / "twin.npz", *independent(load_trace(other), 0, None))
     ratio = numbers_of(tmp_path / "twin.npz")["backward"] / numbers_of(other)["backward"]
-    assert [line.split()[7] for line in table if line.startswith("4 other")] == [f"{ratio:.3f}"]
+    assert [line.split()[7] for line in table if line.startswith("4  other")] == [f"{ratio:.3f}"]
 
 
 def test_markdown_starts_with_the_command_as_it_was_typed_and_holds_the_tables(tmp_path, trace, other):

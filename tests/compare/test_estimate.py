@@ -360,7 +360,6 @@ def test_the_command_prints_the_estimate_beside_the_simulation():
         assert word in text
     assert "45 to 28 nm x 0.52" in text
     assert "encode once, padding counted" in text
-    assert max(map(len, text.splitlines())) <= 120
     assert "same node" in good("mnist-digits", "--energy-table", "45nm")
 
 

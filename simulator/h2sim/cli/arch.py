@@ -7,7 +7,6 @@ import json
 import click
 
 from h2sim.cli.machines import find_machine, setting_option
-from h2sim.cli.support import console
 from h2sim.cli.support import show as show_document
 from h2sim.errors import ArchError
 from h2sim.io import library
@@ -35,15 +34,13 @@ def list_() -> None:
       h2sim arch list
     """
     from h2sim.arch import Arch
-    from h2sim.document import Document
-    from h2sim.report.rivals import machines_table
-    from h2sim.report.text import arch_table
+    from h2sim.report.machines import machines_document
     from h2sim.rivals.registry import load_machine
 
     machines = {name: load_machine(name) for name in library.names("arch")}
-    arch_table(console(), [m for m in machines.values() if isinstance(m, Arch)])
-    rivals = [(name, m.description) for name, m in machines.items() if not isinstance(m, Arch)]
-    show_document(Document(f"{len(rivals)} of {len(machines)} are rivals.", (machines_table(rivals),)))
+    own = [machine for machine in machines.values() if isinstance(machine, Arch)]
+    rivals = [(name, machine.description) for name, machine in machines.items() if not isinstance(machine, Arch)]
+    show_document(machines_document(own, rivals))
 
 
 @arch.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import console, emit, show
+from h2sim.cli.support import emit, show
 from h2sim.errors import ComparisonError, at
 from h2sim.io import library
 
@@ -64,7 +64,7 @@ def compare(
     from h2sim.compare.ratios import compare as ratios
     from h2sim.compare.ratios import measurement_of
     from h2sim.compare.stored import read_result
-    from h2sim.report.compare import differences_document, print_comparison, ratio_table, to_document
+    from h2sim.report.compare import comparison_document, differences, ratio_table, to_document
 
     read = (*results, *gpus, energy_table, *([workload] if workload else []))
     check_outputs(json_file, csv_file, folder=plots, reads=read)
@@ -76,11 +76,13 @@ def compare(
     others += [_gpu(name) for name in gpus]
     others += _rivals(documents[0], results[0], workload, energy_table, machines, names)
     found = [ratios(ours, other) for other in others]
-    on_stderr = "-" in (json_file, csv_file)
-    print_comparison(console(err=on_stderr), found)
-    for path, theirs in zip(results[1:], documents[1:], strict=True):
-        if theirs.arch.name == documents[0].arch.name:
-            show(differences_document(results[0], documents[0].arch, path, theirs.arch), err=on_stderr)
+    alike = [
+        part
+        for path, theirs in zip(results[1:], documents[1:], strict=True)
+        if theirs.arch.name == documents[0].arch.name
+        for part in differences(results[0], documents[0].arch, path, theirs.arch)
+    ]
+    show(comparison_document(found, alike), err="-" in (json_file, csv_file))
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import console, emit, progress
+from h2sim.cli.support import emit, progress, show
 
 
 @click.command()
@@ -37,7 +37,7 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     import h2sim
     from h2sim.compare.estimate import estimate as estimated
     from h2sim.compare.estimate import load_estimate_data, simulated
-    from h2sim.report.estimate import estimate_tables, layer_rows, to_dict
+    from h2sim.report.estimate import estimate_document, layer_rows, to_dict
 
     check_outputs(csv_file, json_file, reads=(trace, arch, energy_table))
     machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
@@ -48,7 +48,7 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     with progress("simulating") as report:
         result = h2sim.simulate(machine, workload, table, progress=report)
     measured = simulated(result)
-    estimate_tables(console(err="-" in (csv_file, json_file)), found, measured, result)
+    show(estimate_document(found, measured, result), err="-" in (csv_file, json_file))
     if csv_file:
         import pandas as pd
 

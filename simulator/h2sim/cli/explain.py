@@ -6,7 +6,7 @@ import difflib
 
 import click
 
-from h2sim.cli.support import console
+from h2sim.cli.support import show
 from h2sim.errors import H2SimError
 
 
@@ -21,10 +21,10 @@ def explain(key: str | None) -> None:
       h2sim explain steady_cycles
       h2sim explain stall_memory_read_cycles
     """
+    from h2sim.report.explain import keys_document
     from h2sim.report.keys import KEYS
-    from h2sim.report.text import keys_table
 
     if key is not None and key not in KEYS:
         near = difflib.get_close_matches(key, KEYS, n=3)
         raise H2SimError(f"explain: expected a key of the result; got {key!r}; nearest: {', '.join(near) or 'none'}")
-    keys_table(console(), {key: KEYS[key]} if key else KEYS)
+    show(keys_document({key: KEYS[key]} if key else KEYS))

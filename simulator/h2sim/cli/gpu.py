@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 
 from h2sim.cli.outputs import STDOUT, check_outputs
-from h2sim.cli.support import NO, IntsType, console, emit, extra, find_network
+from h2sim.cli.support import NO, IntsType, emit, extra, find_network
+from h2sim.cli.support import show as show_document
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
 
@@ -232,9 +233,9 @@ def list_() -> None:
       h2sim gpu list
     """
     from h2sim.gpu import load_gpu_trace
-    from h2sim.report.gpu import gpu_traces_table
+    from h2sim.report.gpu import gpu_traces_document
 
-    gpu_traces_table(console(), {name: load_gpu_trace(name) for name in library.names("GPU trace")})
+    show_document(gpu_traces_document({name: load_gpu_trace(name) for name in library.names("GPU trace")}))
 
 
 @gpu.command()
@@ -248,9 +249,9 @@ def show(trace) -> None:
       h2sim gpu show mine.csv
     """
     from h2sim.gpu import load_gpu_trace
-    from h2sim.report.gpu import gpu_trace_report
+    from h2sim.report.gpu import gpu_trace_document
 
-    gpu_trace_report(console(), load_gpu_trace(trace))
+    show_document(gpu_trace_document(load_gpu_trace(trace)))
 
 
 @gpu.command()
@@ -265,6 +266,7 @@ def check(trace, network, input_shape) -> None:
       h2sim gpu check mine.csv
       h2sim gpu check mine.json --network my-network.yaml
     """
+    from h2sim.document import Document, Line
     from h2sim.gpu import load_gpu_trace
 
     found = load_gpu_trace(trace)
@@ -277,6 +279,6 @@ def check(trace, network, input_shape) -> None:
         sys.exit(NO)
     timed = {row.layer for row in found.rows if row.phase != "other"}
     missing = [name for name in names if name not in timed] if found.rows else []
-    click.echo(f"{trace}: well formed; {len(found.rows)} rows, {len(timed)} of {len(names)} layers of {described.name}")
-    if missing:
-        click.echo(f"without a row: {', '.join(missing)}")
+    verdict = f"{trace}: well formed; {len(found.rows)} rows, {len(timed)} of {len(names)} layers of {described.name}"
+    lines = (Line(f"without a row: {', '.join(missing)}"),) if missing else ()
+    show_document(Document(verdict, lines))

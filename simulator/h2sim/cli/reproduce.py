@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import console
+from h2sim.cli.support import show
 
 
 @click.command()
@@ -27,14 +27,14 @@ def reproduce(claims, output, list_) -> None:
       h2sim reproduce area power
       h2sim reproduce --list
     """
-    from h2sim.report.reproduce import print_claims, print_rows
+    from h2sim.report.reproduce import claims_document, rows_document
     from h2sim.reproduce.claims import load_assumptions, load_claims
     from h2sim.reproduce.report import reproduce as regenerate
     from h2sim.reproduce.report import write
 
     if list_:
         assumptions = load_assumptions()
-        print_claims(console(), load_claims(assumptions), assumptions)
+        show(claims_document(load_claims(assumptions), assumptions))
         return
     if claims and output:
         raise click.UsageError("-o writes the whole report; give no CLAIM with it")
@@ -42,7 +42,7 @@ def reproduce(claims, output, list_) -> None:
         _make_folder(Path(output))
     with _steps() as say:
         found = regenerate(claims, say)
-    print_rows(console(), found.rows)
+    show(rows_document(found.rows))
     if output:
         for path in write(found, Path(output)):
             click.echo(str(path), err=True)

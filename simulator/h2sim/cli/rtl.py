@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, Commands, console, emit, extra, fail, progress
+from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, show
 
 ENGINE_NAMES = ("forward", "weight_update", "backward")
 
@@ -58,6 +58,7 @@ def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
     machine, widths = h2sim.load_arch(arch), Widths(operand_bits, sum_bits)
     parameters = [of_engine(machine, name, widths, (kernel, kernel)) for name in engine or ENGINE_NAMES]
     Path(folder).mkdir(parents=True, exist_ok=True)
+    click.echo(f"{machine.name}'s engines as Verilog: {', '.join(engine or ENGINE_NAMES)}.")
     with progress("emitting") as report:
         for done, each in enumerate(parameters):
 
@@ -94,7 +95,7 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
 
     check_outputs(record)
     _needs_amaranth()
-    from h2sim.report.text import rtl_table
+    from h2sim.report.rtl import check_document
     from h2sim.rtl import campaign
     from h2sim.rtl.bench import has_verilator
 
@@ -110,7 +111,7 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
     plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth")
     with progress("checking") as report:
         found = campaign.run(machine, plan, mutations, report)
-    rtl_table(console(err=record == "-"), campaign.by_kind(found), found.total.cycles, found.mutations)
+    show(check_document(campaign.by_kind(found), found.total.cycles, found.mutations), err=record == "-")
     if record:
         emit(record, campaign.markdown(found, machine))
     for line in found.problems[:20]:
@@ -145,7 +146,7 @@ def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file)
     check_outputs(json_file)
     _needs_amaranth()
     from h2sim.energy.area import unit_um2
-    from h2sim.report.text import unit_area_table
+    from h2sim.report.rtl import area_document
     from h2sim.rtl.area import UnitArea, unit_areas
     from h2sim.rtl.parameters import Widths, of_engine
 
@@ -157,7 +158,7 @@ def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file)
         for done, name in enumerate(names):
             report(name, done, len(names))
             rows += unit_areas(of_engine(machine, name, widths, (3, 3)), Path(liberty) if liberty else None)
-    unit_area_table(console(err=json_file == "-"), rows, charged)
+    show(area_document(rows, charged), err=json_file == "-")
     if json_file:
         table = [{**asdict(row), "table_um2": charged.get(row.module)} for row in rows]
         emit(json_file, json.dumps(table, indent=1) + "\n")

@@ -11,7 +11,7 @@ import click
 from h2sim.arch.schema import MODES
 from h2sim.cli.machines import find_machine, setting_option
 from h2sim.cli.outputs import check_outputs, command_line
-from h2sim.cli.support import console, emit, progress, show, warn
+from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def run(
     """
     import h2sim
     from h2sim.arch import Arch
+    from h2sim.report.run import run_document
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
@@ -86,7 +87,7 @@ def run(
     result: Result | RivalResult
     if isinstance(machine, Arch):
         result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)
-        _show(result, layers, workload, on_stderr="-" in (json_file, csv_file, timeline))
+        show(run_document(result, layers, workload.meta.source), err="-" in (json_file, csv_file, timeline))
         _draw(result, plots, timeline)
     else:
         result = _simulate_rival(machine, workload, table, ideal_memory, wanted)
@@ -141,17 +142,6 @@ def _simulate_rival(
         if value is not None:
             raise ArchError(at(machine.name, option, "none: it is for h2learn's machines", value))
     return simulate(machine, workload, table, ideal_memory=ideal_memory)
-
-
-def _show(result: Result, layers: tuple[str, ...], workload: Trace, on_stderr: bool) -> None:
-    from h2sim.report.text import summary
-
-    out = console(err=on_stderr)
-    summary(out, result, layers, workload.meta.source)
-    if result.chips:
-        from h2sim.report.chips import chips_tables
-
-        chips_tables(out, result)
 
 
 def _draw(result: Result, plots: str | None, timeline: str | None) -> None:

@@ -109,20 +109,6 @@ def emit(target: str, text: str) -> None:
         write_text(Path(target), text)
 
 
-def console(*, err: bool = False):
-    """A rich console: the terminal's width, or 120 columns without colour when piped."""
-    from rich.console import Console
-
-    class Ours(Console):
-        def on_broken_pipe(self) -> None:  # rich would exit with 1, which is "the answer is no"
-            raise BrokenPipeError
-
-    stream = sys.stderr if err else sys.stdout
-    if stream.isatty():
-        return Ours(stderr=err, markup=False, emoji=False)  # names come from files
-    return Ours(file=stream, width=120, color_system=None, force_terminal=False, markup=False, emoji=False)
-
-
 def show(document: Document, *, err: bool = False) -> None:
     """Prints a document: fitted to the terminal that reads it, at full width and without styles in a pipe."""
     from h2sim.document import to_text

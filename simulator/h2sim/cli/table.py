@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import console, emit
+from h2sim.cli.support import emit
+from h2sim.cli.support import show as show_document
 from h2sim.io import library
 
 KIND = "energy table"
@@ -34,14 +35,16 @@ def list_(parts: bool) -> None:
       h2sim table list
       h2sim table list --parts
     """
+    from h2sim.document import Document, Line
     from h2sim.energy import load_energy_table
     from h2sim.energy.load import part_names
-    from h2sim.report.table import tables_list
+    from h2sim.report.table import tables_document
 
     if parts:
-        click.echo("\n".join(part_names()))
+        names = part_names()
+        show_document(Document(f"{len(names)} SRAM parts that a table may name:", tuple(map(Line, names))))
     else:
-        tables_list(console(), [load_energy_table(name) for name in library.names(KIND)])
+        show_document(tables_document([load_energy_table(name) for name in library.names(KIND)]))
 
 
 @table.command()

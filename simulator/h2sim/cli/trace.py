@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, Progress, console, find_network, progress
+from h2sim.cli.support import IntsType, Progress, find_network, progress, show
 from h2sim.cli.trace_views import compare, diff, plot
 from h2sim.io import library
 
@@ -42,8 +42,11 @@ def list_() -> None:
     Example:
       h2sim trace list
     """
-    click.echo("traces:   " + ", ".join(library.names("trace")))
-    click.echo("networks: " + ", ".join(library.names("network")))
+    from h2sim.document import Document, Line
+
+    traces, networks = library.names("trace"), library.names("network")
+    lines = (Line(f"traces:   {', '.join(traces)}"), Line(f"networks: {', '.join(networks)}"))
+    show(Document(f"{len(traces)} traces and {len(networks)} networks shipped.", lines))
 
 
 @trace.command()
@@ -55,11 +58,11 @@ def info(file: str) -> None:
     Example:
       h2sim trace info mnist-digits
     """
-    from h2sim.report.text import trace_table
+    from h2sim.report.traces import trace_document
     from h2sim.trace import layer_table, load_trace
 
     opened = load_trace(file)
-    trace_table(console(), opened, layer_table(opened))
+    show(trace_document(opened, layer_table(opened)))
 
 
 @trace.command()

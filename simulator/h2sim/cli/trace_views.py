@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, Progress, console, emit, progress
+from h2sim.cli.support import NO, Progress, emit, progress, show
 from h2sim.errors import TraceError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def plot(trace, output, layers, sample, timestep) -> None:
       h2sim trace plot mnist-digits -o pictures --layer conv2 --layer fc1
       h2sim trace plot my.npz --layer conv1 --sample 0 --timestep 3
     """
+    from h2sim.document import Document, Line, counted
     from h2sim.report.folder import check_folder
     from h2sim.report.trace_plots import draw_trace
     from h2sim.trace import load_trace
@@ -54,8 +55,8 @@ def plot(trace, output, layers, sample, timestep) -> None:
     opened = load_trace(trace)
     with progress("drawing") as report:
         paths = draw_trace(opened, output, layers=layers, sample=sample, timestep=timestep, progress=report)
-    for path in paths:
-        click.echo(path)
+    title = f"{counted(len(paths), 'picture')} of {opened.path.name} drawn:"
+    show(Document(title, tuple(Line(str(path)) for path in paths)))
 
 
 @click.command()
@@ -73,14 +74,15 @@ def diff(a, b, json_file) -> None:
       h2sim trace diff mnist-digits my.npz
       h2sim trace diff before.npz after.npz --json -
     """
-    from h2sim.report.trace_diff import diff_table, diff_traces
+    from h2sim.report.trace_diff import diff_traces
+    from h2sim.report.trace_diff_tables import diff_document
     from h2sim.trace import load_trace
 
     check_outputs(json_file, reads=(a, b))
     left, right = load_trace(a), load_trace(b)
     with progress("comparing") as report:
         found = diff_traces(left, right, report)
-    diff_table(console(err=json_file == "-"), found)
+    show(diff_document(found), err=json_file == "-")
     if json_file:
         emit(json_file, json.dumps(found.to_dict(), indent=1) + "\n")
     if not found.same:
@@ -118,14 +120,15 @@ def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) ->
       h2sim trace compare mnist-digits my.npz --arch mine.yaml --markdown report.md
     """
     import h2sim
-    from h2sim.report.trace_compare import compare_csv, compare_markdown, compare_tables
+    from h2sim.report.trace_compare import compare_csv
+    from h2sim.report.trace_compare_tables import compare_document, compare_markdown
 
     check_outputs(csv_file, markdown, reads=traces)
     machine, table = h2sim.load_arch(arch), h2sim.load_energy_table(energy_table)
     groups = [_opened(name) for name in traces]
     with progress("simulating") as report:
         rows = list(_rows(_labels(traces), groups, TWINS.get(twins, ()), seed, machine, table, report))
-    compare_tables(console(err="-" in (csv_file, markdown)), rows)
+    show(compare_document(rows), err="-" in (csv_file, markdown))
     if csv_file:
         emit(csv_file, compare_csv(rows))
     if markdown:

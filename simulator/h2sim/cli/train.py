@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import IntsType, console, extra, find_network
+from h2sim.cli.support import IntsType, extra, find_network, show
 from h2sim.errors import NetworkError, TrainingError, at
 
 DTYPES = ("float32", "float16", "float16-flush")
@@ -129,6 +129,7 @@ def train(network, dataset, output, **options) -> None:
         from h2sim.train.folder import Report, Run
         from h2sim.train.session import torch_session
     plan = _plan(options)
+    click.echo(f"training {network} on {dataset} for {options['epochs']} epochs of {options['recipe']} into {output}")
     with torch_session(options["threads"]):
         trainer, folder = _trainer(network, dataset, Path(output), options)
         with _shown(trainer, Report) as report:
@@ -234,7 +235,8 @@ def _epoch_line(row, epochs: int) -> str:
 
 
 def _summary(folder) -> None:
+    from h2sim.document import Document
     from h2sim.report.training import draw_log
 
     draw_log(folder.rows, folder.path / "training.png")
-    console().print(f"{folder.path}: log.csv, training.png, checkpoint.pt, run.json, traces/")
+    show(Document(f"{folder.path}: log.csv, training.png, checkpoint.pt, run.json, traces/"))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, console, emit, progress
+from h2sim.cli.support import NO, emit, progress, show
 
 
 @click.command()
@@ -28,14 +28,14 @@ def verify(arch, trace, json_file) -> None:
       h2sim verify mine.yaml my.npz --json differences.json
     """
     import h2sim
-    from h2sim.report.text import verify_table
+    from h2sim.report.verify import verify_document
     from h2sim.verify import verify_trace
 
     check_outputs(json_file, reads=(arch, trace))
     machine, workload = h2sim.load_arch(arch), h2sim.load_trace(trace)
     with progress("verifying") as report:
         found = verify_trace(machine, workload, report)
-    verify_table(console(err=json_file == "-"), found)
+    show(verify_document(found), err=json_file == "-")
     if json_file:
         rows = [asdict(row) | {"passed": row.passed} for row in found.rows]
         emit(json_file, json.dumps({"passed": found.passed, "rows": rows, "notes": found.notes}, indent=1) + "\n")

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, console, emit, find_network
+from h2sim.cli.support import IntsType, emit, find_network
+from h2sim.cli.support import show as show_document
 from h2sim.io import library
 
 
@@ -35,15 +36,12 @@ def list_(data) -> None:
       H2SIM_DATA=~/data h2sim workload list
     """
     from h2sim import datasets
-    from h2sim.report.workloads import datasets_table, networks_table, traces_table
+    from h2sim.report.workloads import workloads_document
     from h2sim.trace import load_network, load_trace
 
-    out = console()
-    networks_table(out, [load_network(name) for name in library.names("network")])
-    out.print()
-    datasets_table(out, [(datasets.describe(name), datasets.find(name, data)) for name in datasets.names()])
-    out.print()
-    traces_table(out, [load_trace(name) for name in library.names("trace")])
+    networks = [load_network(name) for name in library.names("network")]
+    data_sets = [(datasets.describe(name), datasets.find(name, data)) for name in datasets.names()]
+    show_document(workloads_document(networks, data_sets, [load_trace(name) for name in library.names("trace")]))
 
 
 @workload.command()
@@ -59,10 +57,10 @@ def show(network, input_shape, json_file) -> None:
       h2sim workload show 64C3S2-128C3S2-256FC-10FC --input-shape 1,28,28
       h2sim workload show model.nir --json model.json
     """
-    from h2sim.report.workloads import network_dict, network_table
+    from h2sim.report.workloads import network_dict, network_document
 
     check_outputs(json_file)
     described = find_network(network, input_shape)
-    network_table(console(err=json_file == "-"), described)
+    show_document(network_document(described), err=json_file == "-")
     if json_file:
         emit(json_file, json.dumps(network_dict(described), indent=1) + "\n")

@@ -52,6 +52,6 @@ def percent(value: float | None, places: int = 2) -> str:
     return "-" if value is None else f"{value:.{places}%}"
 
 
-def counted(n: int, what: str) -> str:
-    """'1 layer', '2,000 layers': a count with its noun, whose plural takes an s."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def counted(n: int, what: str, many: str = "") -> str:
+    """'1 layer', '2,000 layers': a count with its noun; `many` is a plural that does not just take an s."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {many or what + 's'}"

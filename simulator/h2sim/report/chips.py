@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from h2sim.document import Line, Part, Table, percent, table
 from h2sim.document.pictures import save_png
-from h2sim.report.text import new_table
 from h2sim.result import Chips, ChipsPoint, Result, Scaling
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
+COLUMNS = (
+    "chips", "idle", "sub-batches", "cycles", "samples/s", "speedup", "efficiency", "all-reduce", "on chip",
+    "memories", "links",
+)  # fmt: skip
 TITLES = {
     "strong": "strong scaling: one batch group shared among all chips",
     "weak": "weak scaling: a batch group for each chip",
 }
 
 
-def chips_tables(console: Console, result: Result) -> None:
+def chips_parts(chips: Chips) -> tuple[Part, ...]:
     """The links, both tables, and for each where more chips stop paying."""
-    chips = result.chips
-    if chips is None:
-        return
-    console.print()
-    console.print(_links(chips), soft_wrap=True)
-    for name, scaling in (("strong", chips.strong), ("weak", chips.weak)):
-        console.print()
-        console.print(_table(TITLES[name], scaling))
-        console.print(_verdict(scaling), soft_wrap=True)
+    strong, weak = (_table(TITLES[name], scaling) for name, scaling in (("strong", chips.strong), ("weak", chips.weak)))
+    return Line(_links(chips)), strong, weak
 
 
 def _links(chips: Chips) -> str:
@@ -44,19 +36,18 @@ def _links(chips: Chips) -> str:
 
 
 def _table(title: str, scaling: Scaling) -> Table:
-    table = new_table(
-        f"{title[0].upper()}{title[1:]}; energy per sample, uJ",
-        [],
-        ["chips", "idle", "sub-batches", "cycles", "samples/s", "speedup", "efficiency", "all-reduce", "on chip",
-         "memories", "links"],
+    return table(
+        f"{title[0].upper()}{title[1:]}; energy per sample, uJ", [], COLUMNS, [_row(p) for p in scaling.shown],
+        drop=("idle", "sub-batches", "all-reduce", "cycles", "links", "memories"), foot=(_verdict(scaling),),
+        elsewhere="--json FILE",
     )  # fmt: skip
-    for p in scaling.shown:
-        energies = [f"{1e6 * j / p.samples:,.2f}" for j in (p.energy_j, p.offchip_energy_j, p.link_energy_j)]
-        table.add_row(
-            str(p.n_chips), str(p.n_chips - p.working_chips), str(p.sub_batches_per_chip), f"{p.cycles:,}",
-            f"{p.samples_per_second:,.0f}", f"{p.speedup:.2f}", f"{p.efficiency:.1%}", f"{_share(p):.1%}", *energies,
-        )  # fmt: skip
-    return table
+
+
+def _row(p: ChipsPoint) -> tuple[str, ...]:
+    energies = [f"{1e6 * j / p.samples:,.2f}" for j in (p.energy_j, p.offchip_energy_j, p.link_energy_j)]
+    counts = [f"{n:,}" for n in (p.n_chips, p.n_chips - p.working_chips, p.sub_batches_per_chip, p.cycles)]
+    speed = (f"{p.samples_per_second:,.0f}", f"{p.speedup:.2f}")
+    return (*counts, *speed, percent(p.efficiency, 1), percent(_share(p), 1), *energies)
 
 
 def _share(point: ChipsPoint) -> float:

@@ -8,49 +8,62 @@ from typing import TYPE_CHECKING, Any
 from h2sim.compare.measurement import Measurement
 from h2sim.compare.ratios import Comparison, Ratio
 from h2sim.compare.stored import StoredArch, parameter_differences
-from h2sim.document import Document, counted, table
-from h2sim.report.text import new_table
+from h2sim.document import Column, Document, Line, Part, Table, amount, counted, table, times
+from h2sim.report.words import spoken
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
 SCHEMA, SCHEMA_VERSION = "h2sim-comparison", 1
+SYSTEM_COLUMNS = ("time", "energy", "area mm2", "node nm", "speedup", "energy saving", "area saving")
 
 
-def times(ratio: float | None) -> str:
-    """A ratio for people; '-' where there is none."""
-    return "-" if ratio is None else f"{ratio:,.3g}x"
-
-
-def amount(value: float | None, unit: str) -> str:
-    """A quantity with a prefix that keeps it readable; '-' where there is none."""
-    if value is None:
-        return "-"
-    for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n")):
-        if abs(value) >= factor or factor == 1e-9:
-            return f"{value / factor:.4g} {prefix}{unit}"
-    return f"{value:g} {unit}"
-
-
-def print_comparison(console: Console, found: Sequence[Comparison]) -> None:
-    """The systems, then for each rival the ratios of step, phases and layers, then what to know of each."""
+def comparison_document(found: Sequence[Comparison], differences: Sequence[Part] = ()) -> Document:
+    """Which is faster and by how much; the systems; parameters that differ; ratios by layer and phase; what to know."""
     ours = found[0].ours
-    console.print(f"h2sim compare: {ours.system} on {ours.network}; above 1x is in favour of {ours.system}")
-    console.print()
-    console.print(_systems(found))
-    nodes = _nodes(found)
-    if len(nodes) > 1:
-        listed = " and ".join(f"{node:g}" for node in nodes)
-        console.print(f"nodes of {listed} nm: energies and areas stand as they are, not scaled", soft_wrap=True)
-    for comparison in found:
-        if comparison.layers:
-            console.print()
-            console.print(_layers(comparison))
-    console.print()
-    for system in (ours, *(c.theirs for c in found)):
-        for note in system.assumptions:
-            console.print(f"{system.system}: {note}")
+    parts: list[Part] = [Line(f"Above 1x is in favour of {ours.system}."), _systems(found), *differences]
+    parts += [_layers(comparison) for comparison in found if comparison.layers]
+    systems = (ours, *(c.theirs for c in found))
+    notes = dict.fromkeys(f"{system.system}: {note}" for system in systems for note in system.assumptions)
+    return Document(verdict(found), (*parts, *map(Line, notes)))
+
+
+def verdict(found: Sequence[Comparison]) -> str:
+    """Which system is faster, by how much, on what: one clause for each rival."""
+    ours = found[0].ours
+    clauses = [_clause(comparison) for comparison in found]
+    return f"{ours.network}, per sample: {ours.system} {'; it '.join(clauses)}."
+
+
+def _clause(c: Comparison) -> str:
+    """'is 210x faster than loihi and takes 15.5x less energy (forward, shared layers)'."""
+    ratio = c.step or next(iter(c.phases), None)
+    scope = _scope(c, ratio)
+    if ratio is None or ratio.speedup is None:
+        return f"has no time in common with {c.theirs.system}"
+    theirs = f"the other {c.theirs.system}" if c.theirs.system == c.ours.system else c.theirs.system
+    faster = f"is {_than(ratio.speedup, 'faster than', 'slower than', 'as fast as')} {theirs}"
+    saving = ratio.energy_saving
+    if saving is None:
+        return f"{faster} ({scope}; energy not known)"
+    return f"{faster} and takes {_than(saving, 'less energy', 'more energy', 'as much energy')} ({scope})"
+
+
+def _than(ratio: float, above: str, below: str, equal: str) -> str:
+    """'2.00x faster than': the ratio, or its inverse below 1, in words; 'as fast as' where three digits show 1."""
+    if times(ratio) == "1.00x":
+        return equal
+    return f"{times(ratio)} {above}" if ratio > 1 else f"{times(1 / ratio) if ratio else 'infinitely'} {below}"
+
+
+def _scope(c: Comparison, ratio: Ratio | None) -> str:
+    if ratio is None:
+        return ""
+    return _phases(c.ours) if ratio is c.step else f"{spoken(str(ratio.phase))}, layers that both have"
+
+
+def _phases(system: Measurement) -> str:
+    return "training step" if len(system.phases) == 3 else spoken(", ".join(system.phases))
 
 
 def _nodes(found: Sequence[Comparison]) -> list[float]:
@@ -59,45 +72,45 @@ def _nodes(found: Sequence[Comparison]) -> list[float]:
     return sorted({system.node_nm for system in systems if system.node_nm is not None})
 
 
-def _systems(found: Sequence[Comparison]):
-    table = new_table(
-        "Systems, per sample",
-        ["system", "kind", "phases"],
-        ["time", "energy", "area mm2", "node nm", "speedup", "energy saving", "area saving"],
-    )
-    _system_row(table, found[0].ours, None)
-    for comparison in found:
-        _system_row(table, comparison.theirs, comparison)
-    return table
+def _systems(found: Sequence[Comparison]) -> Table:
+    rows = [_system_row(found[0].ours, None), *(_system_row(comparison.theirs, comparison) for comparison in found)]
+    nodes = _nodes(found)
+    listed = " and ".join(f"{node:g}" for node in nodes)
+    scaled = [f"nodes of {listed} nm: energies and areas stand as they are, not scaled"] if len(nodes) > 1 else []
+    return table(
+        "Systems, per sample", ["system", "kind", "phases"], SYSTEM_COLUMNS, rows,
+        drop=("node nm", "area saving", "kind", "area mm2", "phases"), foot=scaled, elsewhere="--json FILE",
+    )  # fmt: skip
 
 
-def _system_row(table, system: Measurement, comparison: Comparison | None) -> None:
+def _system_row(system: Measurement, comparison: Comparison | None) -> tuple[str, ...]:
     whole = comparison.step if comparison else None
     node = "-" if system.node_nm is None else f"{system.node_nm:g}"
     area = "-" if system.area_mm2 is None else f"{system.area_mm2:,.2f}"
-    phases = "training step" if len(system.phases) == 3 else ", ".join(system.phases).replace("_", " ")
-    table.add_row(
-        system.system, system.kind, phases, amount(system.seconds_per_sample, "s"),
+    return (
+        system.system, system.kind, _phases(system), amount(system.seconds_per_sample, "s"),
         amount(system.energy_j_per_sample, "J"), area, node, times(whole.speedup if whole else None),
         times(whole.energy_saving if whole else None),
         times(comparison.area_saving if comparison else None),
     )  # fmt: skip
 
 
-def _layers(comparison: Comparison):
+def _layers(comparison: Comparison) -> Table:
     ours, theirs = comparison.ours.system, comparison.theirs.system
-    table = new_table(
-        f"{theirs} over {ours}, per sample",
-        ["layer", "phase"],
-        [f"{ours} time", "their time", "speedup", f"{ours} energy", "their energy", "energy saving"],
-    )
-    for ratio in (*comparison.layers, *comparison.phases):
-        table.add_row(
-            ratio.layer, str(ratio.phase).replace("_", " "), amount(ratio.ours_seconds, "s"),
-            amount(ratio.theirs_seconds, "s"), times(ratio.speedup), amount(ratio.ours_energy_j, "J"),
-            amount(ratio.theirs_energy_j, "J"), times(ratio.energy_saving),
-        )  # fmt: skip
-    return table
+    columns = (
+        Column(f"{ours} time", right=True, drop=4, key="our time"), Column("their time", right=True, drop=3), "speedup",
+        Column(f"{ours} energy", right=True, drop=2, key="our energy"), Column("their energy", right=True, drop=1),
+        "energy saving",
+    )  # fmt: skip
+    rows = [
+        (
+            ratio.layer, spoken(str(ratio.phase)), amount(ratio.ours_seconds, "s"), amount(ratio.theirs_seconds, "s"),
+            times(ratio.speedup), amount(ratio.ours_energy_j, "J"), amount(ratio.theirs_energy_j, "J"),
+            times(ratio.energy_saving),
+        )
+        for ratio in (*comparison.layers, *comparison.phases)
+    ]  # fmt: skip
+    return table(f"{theirs} over {ours}, per sample", ["layer", "phase"], columns, rows, elsewhere="--csv FILE")
 
 
 def _ratios(comparison: Comparison) -> Iterator[tuple[str, Ratio]]:
@@ -144,18 +157,17 @@ def to_document(found: Sequence[Comparison]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def differences_document(ours_name: str, ours: StoredArch, theirs_name: str, theirs: StoredArch) -> Document:
+def differences(ours_name: str, ours: StoredArch, theirs_name: str, theirs: StoredArch) -> tuple[Part, ...]:
     """The parameters in which two machines of one name differ."""
     if not (ours.parameters and theirs.parameters):
-        return Document(f"{ours_name} and {theirs_name}: a result older than h2sim 0.2.0 does not hold its parameters.")
+        told = f"{ours_name} and {theirs_name}: a result older than h2sim 0.2.0 does not hold its parameters."
+        return (Line(told),)
     rows = [(path, _value(a), _value(b)) for path, a, b in parameter_differences(ours, theirs)]
     if not rows:
-        return Document(f"{ours_name} and {theirs_name} are of one {ours.name}: no parameter differs.")
-    told = table("Parameters that differ", ["parameter", ours_name, theirs_name], [], rows)
-    return Document(
-        f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}.",
-        (told,),
-    )
+        return (Line(f"{ours_name} and {theirs_name} are of one {ours.name}: no parameter differs."),)
+    told = f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}."
+    names = [Column("parameter"), *(Column(name, key="value") for name in (ours_name, theirs_name))]
+    return (table("Parameters that differ", names, [], rows, foot=(told,)),)
 
 
 def _value(value: Any) -> str:

@@ -6,75 +6,92 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from h2sim.compare.estimate import Components, Energy, Estimate, LayerEstimate, PhaseCost, Simulated
-from h2sim.report.text import TITLES, new_table
+from h2sim.document import Column, Document, Line, Note, Part, Table, amount, table, times
+from h2sim.report.words import TITLES
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from h2sim.result import Result
 
 SCHEMA, SCHEMA_VERSION = "h2sim-estimate", 1
 NJ = 1e-3  # nJ per pJ
+COUNT_COLUMNS = (
+    "ANN ops", "zeta in", "TASA", "SNN ops", "exact", "rate out", "eq. 18", "FP32", "INT32", "ANN FP32",
+)  # fmt: skip
+CAUSES = ("compute", "registers", "neurons", "buffers", "leakage")
 
 
-def estimate_tables(console: Console, found: Estimate, measured: Simulated, result: Result) -> None:
+def estimate_document(found: Estimate, measured: Simulated, result: Result) -> Document:
     """What the estimate counts, what the simulation spends in the same layers, and what the whole step takes."""
-    w, chosen = result.workload, found.assumptions
-    console.print(f"h2sim estimate: {w.network} on {w.dataset} ({w.source}), T = {found.timesteps}, nJ per sample")
-    console.print(
-        f"assumed [A]: encode {chosen.encode}, padding {chosen.padding}, spike rate of eq. 18 {chosen.spike_rate}"
-    )
-    console.print()
-    console.print(_counts(found))
-    console.print()
-    console.print(_beside(found, measured, result))
-    console.print()
-    console.print(_step(found, measured, result))
-    console.print()
-    console.print(f"operations: {found.source}, {found.node_nm:g} nm")
-    console.print(f"scaled: {found.factor_says}")
-    console.print("simulated: FP16 (sums in LUTs), as the machine trains; the estimates know no memory and no leakage")
-    for note in found.notes:
-        console.print(f"note: {note}")
+    chosen = found.assumptions
+    rate = f"spike rate of eq. 18 {chosen.spike_rate}"
+    parts: list[Part] = [
+        Line(f"assumed [A]: encode {chosen.encode}, padding {chosen.padding}, {rate}"),
+        _counts(found), _beside(found, measured, result), _step(found, measured, result),
+        Line(f"operations: {found.source}, {found.node_nm:g} nm"),
+        Line(f"scaled: {found.factor_says}"),
+        Line("simulated: FP16 (sums in LUTs), as the machine trains; the estimates know no memory and no leakage"),
+    ]  # fmt: skip
+    return Document(verdict(found, measured, result), (*parts, *map(Note, found.notes)))
+
+
+def verdict(found: Estimate, measured: Simulated, result: Result) -> str:
+    """The envelope's energy of inference beside the simulated forward pass and the simulated step, nJ per sample."""
+    w, envelope = result.workload, found.energy.times(found.factor).fp32_pj
+    synthetic = ", SYNTHETIC masks" if w.source == "synthetic" else ""
+    work = f"{w.network} on {w.dataset}{synthetic}, T = {found.timesteps}, per sample"
+    parts = [f"the estimate says {_joules(envelope)} for inference (FP32 at {found.to_nm:g} nm)"]
+    if "forward" in measured.phases:
+        forward = measured.phase("forward").components.total_pj
+        parts.append(f"the simulation counts {_joules(forward)} for the forward pass{_beyond(forward, envelope)}")
+    parts.append(f"{_joules(measured.total_pj)} for the whole step{_beyond(measured.total_pj, envelope)}")
+    return f"{work}: {', '.join(parts)}."
+
+
+def _joules(picojoules: float) -> str:
+    return amount(picojoules * 1e-12, "J", 3)
+
+
+def _beyond(value: float, base: float) -> str:
+    return f" ({times(value / base)})" if base else ""
 
 
 def _counts(found: Estimate) -> Table:
-    table = new_table(
-        "Back of the envelope: inference, arithmetic alone (k operations and nJ per sample)",
-        ["layer", "kind", "does"],
-        ["ANN ops", "zeta in", "TASA", "SNN ops", "exact", "rate out", "eq. 18", "FP32", "INT32", "ANN FP32"],
-    )
-    for row in found.layers:
-        exact = "-" if row.accumulates is None else _kilo(row.accumulates / found.samples)
-        table.add_row(
-            row.layer, row.kind, row.operation, _kilo(row.ann_flops), _rate(row.zeta), _rate(row.tasa),
-            _kilo(row.snn_flops), exact, _rate(row.spike_rate), _kilo(row.diet_operations),
-            _nj(row.energy.fp32_pj), _nj(row.energy.int32_pj), _nj(row.ann_energy.fp32_pj),
-        )  # fmt: skip
     energy = found.energy
-    table.add_row(
+    total = (
         "all", "", "", _kilo(found.ann_flops), "", "", _kilo(found.snn_flops), "", "", _kilo(found.diet_operations),
         _nj(energy.fp32_pj), _nj(energy.int32_pj), _nj(found.ann_energy.fp32_pj),
     )  # fmt: skip
-    return table
+    return table(
+        "Back of the envelope: inference, arithmetic alone (k operations and nJ per sample)",
+        ["layer", "kind", "does"], COUNT_COLUMNS, [*(_count(row, found.samples) for row in found.layers), total],
+        drop=("TASA", "kind", "exact", "ANN FP32", "rate out", "INT32", "zeta in", "eq. 18", "does"),
+        elsewhere="--csv FILE",
+    )  # fmt: skip
+
+
+def _count(row: LayerEstimate, n_samples: int) -> tuple[str, ...]:
+    exact = "-" if row.accumulates is None else _kilo(row.accumulates / n_samples)
+    return (
+        row.layer, row.kind, row.operation, _kilo(row.ann_flops), _rate(row.zeta), _rate(row.tasa),
+        _kilo(row.snn_flops), exact, _rate(row.spike_rate), _kilo(row.diet_operations),
+        _nj(row.energy.fp32_pj), _nj(row.energy.int32_pj), _nj(row.ann_energy.fp32_pj),
+    )  # fmt: skip
 
 
 def _beside(found: Estimate, measured: Simulated, result: Result) -> Table:
-    node = f"{found.to_nm:g} nm"
-    table = new_table(
-        f"The same layers, simulated: forward on {result.arch.name}, table {result.energy_table.name} (nJ per sample)",
-        ["layer"],
-        [f"FP32 {node}", f"INT32 {node}", "compute", "registers", "neurons", "buffers", "leakage", "all", "x FP32"],
-    )
+    node, rows = f"{found.to_nm:g} nm", []
     for row in found.layers:
         forward = measured.forward(row.layer)
         parts = forward.components if forward else Components()
-        table.add_row(row.layer, *_pair(row.energy.times(found.factor), parts))
+        rows.append((row.layer, *_pair(row.energy.times(found.factor), parts)))
     if "forward" in measured.phases:
-        total = measured.phase("forward").components
-        table.add_row("all", *_pair(found.energy.times(found.factor), total))
-    return table
+        rows.append(("all", *_pair(found.energy.times(found.factor), measured.phase("forward").components)))
+    scaled = (Column(f"{name} {node}", right=True, key=name, drop=drop) for name, drop in (("FP32", 0), ("INT32", 1)))
+    causes = [Column(name, right=True, drop=drop) for drop, name in enumerate(CAUSES, start=2)]
+    return table(
+        f"The same layers, simulated: forward on {result.arch.name}, table {result.energy_table.name} (nJ per sample)",
+        ["layer"], [*scaled, *causes, "all", "x FP32"], rows, elsewhere="--csv FILE",
+    )  # fmt: skip
 
 
 def _pair(energy: Energy, parts: Components) -> tuple[str, ...]:
@@ -83,24 +100,22 @@ def _pair(energy: Energy, parts: Components) -> tuple[str, ...]:
 
 
 def _step(found: Estimate, measured: Simulated, result: Result) -> Table:
-    table = new_table(
-        "What the estimate leaves out: the whole step, simulated (nJ per sample)",
-        ["phase"],
-        ["compute", "registers", "neurons", "buffers", "leakage", "all", "share", "x FP32 estimate"],
-    )
-    whole, scaled = measured.total_pj, found.energy.times(found.factor).fp32_pj
+    whole, scaled, rows = measured.total_pj, found.energy.times(found.factor).fp32_pj, []
     for phase in measured.phases:
         parts = measured.phase(phase).components
         values = map(_nj, asdict(parts).values())
-        share, times = _share(parts.total_pj, whole), _times(parts.total_pj, scaled)
-        table.add_row(TITLES[phase], *values, _nj(parts.total_pj), share, times)
+        share, ratio = _share(parts.total_pj, whole), _times(parts.total_pj, scaled)
+        rows.append((TITLES[phase], *values, _nj(parts.total_pj), share, ratio))
     idle = measured.idle_leakage_pj
-    table.add_row("Idle", "-", "-", "-", "-", _nj(idle), _nj(idle), _share(idle, whole), _times(idle, scaled))
+    rows.append(("Idle", "-", "-", "-", "-", _nj(idle), _nj(idle), _share(idle, whole), _times(idle, scaled)))
     sums = sum((measured.phase(p).components for p in measured.phases), Components())
     causes = asdict(sums) | {"leakage_pj": sums.leakage_pj + idle}
-    table.add_row("all", *map(_nj, causes.values()), _nj(whole), _share(whole, whole), _times(whole, scaled))
-    table.add_row("off chip, apart", *[""] * 5, _nj(measured.offchip_pj), "", _times(measured.offchip_pj, scaled))
-    return table
+    rows.append(("all", *map(_nj, causes.values()), _nj(whole), _share(whole, whole), _times(whole, scaled)))
+    rows.append(("off chip, apart", *[""] * 5, _nj(measured.offchip_pj), "", _times(measured.offchip_pj, scaled)))
+    return table(
+        "What the estimate leaves out: the whole step, simulated (nJ per sample)",
+        ["phase"], [*CAUSES, "all", "share", "x FP32 estimate"], rows, drop=CAUSES, elsewhere="--json FILE",
+    )  # fmt: skip
 
 
 def _kilo(operations: float) -> str:

@@ -2,75 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from h2sim.report.text import new_table
+from h2sim.document import Document, Line, Note, Part, Table, amount, counted, percent, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from h2sim.gpu import GpuTrace
 
 
-def gpu_traces_table(console: Console, traces: dict[str, GpuTrace]) -> None:
+def gpu_traces_document(traces: Mapping[str, GpuTrace]) -> Document:
     """Traces by name, a line each; time and energy are per sample."""
-    right = ["samples", "ms per sample", "mJ per sample"]
-    table = new_table("GPU traces", ["name", "origin", "device", "network", "implementation"], right)
+    rows = []
     for name, trace in traces.items():
         found = trace.to_measurement()
-        energy = found.energy_j_per_sample
-        table.add_row(
+        rows.append((
             name, trace.origin, trace.device.name, trace.network, trace.implementation, f"{trace.samples:,}",
-            f"{found.seconds_per_sample * 1e3:.4f}", "-" if energy is None else f"{energy * 1e3:.2f}",
-        )  # fmt: skip
-    console.print(table)
+            amount(found.seconds_per_sample, "s"), amount(found.energy_j_per_sample, "J"),
+        ))  # fmt: skip
+    listed = table(
+        "GPU traces", ["name", "origin", "device", "network", "implementation"],
+        ["samples", "time per sample", "energy per sample"], rows,
+        drop=("samples", "implementation", "device", "origin", "network"),
+    )  # fmt: skip
+    measured = sum(trace.origin == "measured" for trace in traces.values())
+    verdict = f"{counted(len(traces), 'GPU trace')} shipped, {measured} of them measured and the others published."
+    return Document(verdict, (listed,))
 
 
-def gpu_trace_report(console: Console, trace: GpuTrace) -> None:
+def gpu_trace_document(trace: GpuTrace) -> Document:
     """One trace: what it is of, its rows, the step, its energy, versions, sources and notes."""
-    batch = f", batch {trace.batch}" if trace.batch else ""
-    steps = f", T = {trace.timesteps}" if trace.timesteps else ""
-    console.print(f"{trace.origin} on {trace.device.name}: {trace.network}{steps}{batch}, {trace.implementation}")
-    console.print(f"data: {trace.dataset}; one {trace.covers} of {trace.samples:,} samples")
-    if trace.rows:
-        console.print()
-        console.print(_rows(trace))
-    console.print()
-    console.print(_step(trace))
+    found = trace.to_measurement()
+    parts: list[Part] = [
+        Line(f"data: {trace.dataset}; one {trace.covers} of {trace.samples:,} samples"),
+        *([_rows(trace)] if trace.rows else []),
+        _step(trace),
+    ]
     for title, held in (("versions", trace.software), ("sources", trace.sources)):
         if held:
-            console.print(f"\n{title}:")
-            for name, text in held.items():
-                console.print(f"  {name}: {text}")
+            parts += [Line(f"{title}:"), *(Line(f"  {name}: {text}") for name, text in held.items())]
     if trace.command:
-        console.print(f"\ncommand: {trace.command}")
-    console.print()
-    for note in dict.fromkeys((*trace.to_measurement().assumptions, *trace.notes)):
-        console.print(f"note: {note}")
+        parts.append(Line(f"command: {trace.command}"))
+    return Document(_verdict(trace), (*parts, *map(Note, dict.fromkeys((*found.assumptions, *trace.notes)))))
 
 
-def _rows(trace: GpuTrace):
-    total = sum(row.seconds for row in trace.rows)
-    table = new_table(
-        "Rows (quartiles where measured)", ["layer", "phase"], ["ms", "lower", "upper", "share", "kernels", "mJ"]
+def _verdict(trace: GpuTrace) -> str:
+    """Time and energy per sample, on what, of what."""
+    found, batch = trace.to_measurement(), f", batch {trace.batch}" if trace.batch else ""
+    steps = f", T = {trace.timesteps}" if trace.timesteps else ""
+    energy = "energy not known" if found.energy_j is None else amount(found.energy_j_per_sample, "J", 3)
+    return (
+        f"{trace.origin} on {trace.device.name}: {trace.network}{steps}{batch}, {trace.implementation}: "
+        f"{amount(found.seconds_per_sample, 's', 3)} and {energy} per sample."
     )
-    for row in trace.rows:
-        table.add_row(
+
+
+def _rows(trace: GpuTrace) -> Table:
+    total = sum(row.seconds for row in trace.rows)
+    rows = [
+        (
             row.layer, row.phase, f"{row.seconds * 1e3:.4f}", _ms(row.lower_quartile_seconds),
-            _ms(row.upper_quartile_seconds), f"{row.seconds / total:.1%}" if total else "-",
+            _ms(row.upper_quartile_seconds), percent(row.seconds / total, 1) if total else "-",
             "-" if row.kernels is None else f"{row.kernels:,}",
             "-" if row.energy_j is None else f"{row.energy_j * 1e3:.3f}",
-        )  # fmt: skip
-    return table
+        )
+        for row in trace.rows
+    ]  # fmt: skip
+    return table(
+        "Rows (quartiles where measured)", ["layer", "phase"], ["ms", "lower", "upper", "share", "kernels", "mJ"],
+        rows, drop=("kernels", "lower", "upper", "share"),
+    )  # fmt: skip
 
 
 def _ms(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1e3:.4f}"
 
 
-def _step(trace: GpuTrace):
+def _step(trace: GpuTrace) -> Table:
     step, found = trace.step, trace.to_measurement()
-    table = new_table(trace.covers.capitalize(), ["what"], ["value"])
     rows = [("time", _seconds(step.seconds)), ("time per sample", _seconds(found.seconds_per_sample))]
     if step.lower_quartile_seconds is not None and step.upper_quartile_seconds is not None:
         quartiles = f"{_seconds(step.lower_quartile_seconds)} to {_seconds(step.upper_quartile_seconds)}"
@@ -86,9 +95,7 @@ def _step(trace: GpuTrace):
     for name, value in trace.device:
         if name != "name" and value is not None:
             rows.append((f"device: {name}", f"{value:g}"))
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return table(trace.covers.capitalize(), ["what", "value"], [], rows)
 
 
 def _energy(trace: GpuTrace) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 from h2sim.activity import ENGINES, Engine
 from h2sim.document.pictures import save_png
-from h2sim.report.text import TITLES
+from h2sim.report.words import TITLES
 from h2sim.result import Result
 
 PARTS = {

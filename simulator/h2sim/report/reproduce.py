@@ -1,50 +1,38 @@
-"""A reproduction in the terminal."""
+"""A reproduction as documents: every claim with its verdict, or what there is to claim."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from h2sim.document import Column, Document, table
 from h2sim.reproduce.claims import Assumption, Claim
 from h2sim.reproduce.page import number, tally
 from h2sim.reproduce.sensitivity import Row
 
-if TYPE_CHECKING:
-    from rich.console import Console
+BOUNDS = {"below": "<", "above": ">", "about": "~"}
 
 
-def _table(*columns: tuple[str, bool]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for name, right in columns:
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
-    return table
-
-
-def print_rows(console: Console, rows: Sequence[Row]) -> None:
+def rows_document(rows: Sequence[Row]) -> Document:
     """Every claim: ours, theirs, error, verdict."""
-    table = _table(
-        ("claim", False), ("ours", True), ("theirs", True), ("unit", False), ("error", True), ("verdict", False)
-    )
-    for row in rows:
-        bound = {"below": "<", "above": ">", "about": "~"}.get(row.claim.relation, "")
-        error = f"{row.error:+.1%}" if row.claim.relation in ("equal", "about") else ""
-        theirs = bound + number(row.claim.theirs)
-        table.add_row(row.claim.what, number(row.ours), theirs, row.claim.unit, error, row.verdict)
-    console.print(table)
-    console.print()
-    console.print(tally(rows))
+    claim, verdict = Column("claim", prose=True), Column("verdict", prose=True)
+    columns = [claim, *(Column(name, right=True) for name in ("ours", "theirs")), Column("unit", drop=1)]
+    found = table("Claims", [*columns, Column("error", right=True), verdict], [], map(_row, rows))
+    return Document(f"{tally(rows)}.", (found,))
 
 
-def print_claims(console: Console, claims: Mapping[str, Claim], assumptions: Mapping[str, Assumption]) -> None:
+def _row(row: Row) -> tuple[str, ...]:
+    claim = row.claim
+    error = f"{row.error:+.1%}" if claim.relation in ("equal", "about") else ""
+    theirs = BOUNDS.get(claim.relation, "") + number(claim.theirs)
+    return claim.what, number(row.ours), theirs, claim.unit, error, row.verdict
+
+
+def claims_document(claims: Mapping[str, Claim], assumptions: Mapping[str, Assumption]) -> Document:
     """Every claim by name with where it stands and what it hangs on; then the assumptions."""
-    table = _table(("claim", False), ("theirs", True), ("unit", False), ("what", False), ("hangs on", False))
-    for name, claim in claims.items():
-        table.add_row(name, number(claim.theirs), claim.unit, claim.what, ", ".join(claim.hangs_on))
-    console.print(table)
-    console.print()
-    table = _table(("assumption", False), ("default", False), ("swept over", False))
-    for name, assumption in assumptions.items():
-        table.add_row(name, assumption.default, "; ".join(point.label for point in assumption.points))
-    console.print(table)
+    what, hangs_on = Column("what", prose=True, key="claim"), Column("hangs on", prose=True)
+    columns = ["claim", Column("theirs", right=True), Column("unit"), what, hangs_on]
+    rows = [(name, number(c.theirs), c.unit, c.what, ", ".join(c.hangs_on)) for name, c in claims.items()]
+    swept = [(name, a.default, "; ".join(point.label for point in a.points)) for name, a in assumptions.items()]
+    assumed = ["assumption", Column("default", prose=True), Column("swept over", prose=True)]
+    verdict = f"{len(claims)} claims of the source, and {len(assumptions)} assumptions that they hang on."
+    return Document(verdict, (table("Claims", columns, [], rows), table("Assumptions", assumed, [], swept)))

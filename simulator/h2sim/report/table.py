@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from h2sim.document import Document, counted, table
 from h2sim.energy import EnergyTable
-from h2sim.report.text import new_table
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,22 +26,24 @@ def _sequence(dumper: _Dumper, value: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _sequence)
 
 
-def tables_list(console: Console, tables: Sequence[EnergyTable]) -> None:
+def tables_document(tables: Sequence[EnergyTable]) -> Document:
     """One line per table: what it is, its SRAM, and the prices that decide most."""
-    listed = new_table(
+    rows = []
+    for entry in tables:
+        actions, sram = entry.actions, entry.sram
+        reads = (entry.lut_read_pj(8), entry.lut_read_pj(16))
+        prices = (actions.fp16_add.energy_pj, actions.fp16_multiply.energy_pj, *reads)
+        point = (f"{entry.node_nm:g}", f"{entry.voltage_v:g}", f"{sram.temperature_k:g}")
+        rows.append((entry.name, entry.kind, sram.flavour, *point, *(f"{pj:.3f}" for pj in prices)))
+    listed = table(
         "Energy tables (pJ: FP16 add and multiply, one word from a LUT of 8 and of 16 entries)",
-        ["name", "kind", "SRAM"],
-        ["node nm", "V", "SRAM K", "add", "multiply", "LUT 8", "LUT 16"],
-    )
-    for table in tables:
-        actions = table.actions
-        listed.add_row(
-            table.name, table.kind, table.sram.flavour, f"{table.node_nm:g}", f"{table.voltage_v:g}",
-            f"{table.sram.temperature_k:g}", f"{actions.fp16_add.energy_pj:.3f}",
-            f"{actions.fp16_multiply.energy_pj:.3f}", f"{table.lut_read_pj(8):.3f}", f"{table.lut_read_pj(16):.3f}",
-        )  # fmt: skip
-    console.print(listed)
-    console.print("calibrated: fitted to the source's totals, never evidence for them; derived: from its own claims")
+        ["name", "kind", "SRAM"], ["node nm", "V", "SRAM K", "add", "multiply", "LUT 8", "LUT 16"], rows,
+        drop=("SRAM K", "V", "LUT 8", "kind"),
+        foot=("calibrated: fitted to the source's totals, never evidence for them; derived: from its own claims",),
+    )  # fmt: skip
+    adds = [entry.actions.fp16_add.energy_pj for entry in tables]
+    range_ = f"; an FP16 add costs {min(adds):.3f} to {max(adds):.3f} pJ" if adds else ""
+    return Document(f"{counted(len(tables), 'energy table')} shipped{range_}.", (listed,))
 
 
 def table_yaml(table: EnergyTable, sram_part: str | None = None) -> str:

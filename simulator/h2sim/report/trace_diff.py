@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from h2sim.report.text import new_table, percent
 from h2sim.trace.bits import popcount
 from h2sim.trace.members import MASKS, VALUES
 from h2sim.trace.model import TraceMeta
 from h2sim.trace.read import Trace
 from h2sim.trace.summary import Progress
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 SCHEMA, SCHEMA_VERSION = "h2sim-trace-diff", 1
 ABSENT = "(absent)"
@@ -67,6 +63,11 @@ class ValueDifference:
     max_absolute: float | None = None
     max_relative: float | None = None
 
+    @property
+    def agrees(self) -> bool:
+        """Whether types, shapes and all values are the same."""
+        return self.a == self.b and self.differ == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TraceDiff:
@@ -86,7 +87,7 @@ class TraceDiff:
     def same(self) -> bool:
         """Whether metadata, masks and values (their types too) agree."""
         alone = self.fields or self.members_only_a or self.members_only_b
-        return not alone and all(m.differ == 0 for m in self.masks) and all(_agree(v) for v in self.values)
+        return not alone and all(m.differ == 0 for m in self.masks) and all(v.agrees for v in self.values)
 
     def to_dict(self) -> dict[str, Any]:
         """The h2sim-trace-diff document, for JSON."""
@@ -118,10 +119,6 @@ def diff_traces(a: Trace, b: Trace, progress: Progress | None = None) -> TraceDi
         masks=tuple(masks),
         values=tuple(values),
     )
-
-
-def _agree(value: ValueDifference) -> bool:
-    return value.a == value.b and value.differ == 0
 
 
 def _without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
@@ -208,90 +205,3 @@ def _flat(prefix: str, data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{prefix}{key}.", value)
         else:
             yield f"{prefix}{key}", value
-
-
-def diff_table(console: Console, diff: TraceDiff) -> None:
-    """The comparison for the terminal: what differs in the metadata, every mask, every value, the verdict."""
-    console.print(f"A: {diff.a}\nB: {diff.b}\n", highlight=False, markup=False)
-    if diff.fields:
-        console.print(_fields_table(diff))
-        console.print()
-    console.print(_mask_table(diff))
-    console.print()
-    if diff.values:
-        console.print(_value_table(diff))
-        console.print()
-    for line in _alone(diff):
-        console.print(line, markup=False)
-    console.print(_verdict(diff), markup=False)
-
-
-def _alone(diff: TraceDiff) -> Iterator[str]:
-    """Layers of one trace only, and members of one trace only of the layers that both have."""
-    for name, layers, members in (
-        ("A", diff.layers_only_a, diff.members_only_a), ("B", diff.layers_only_b, diff.members_only_b),
-    ):  # fmt: skip
-        if layers:
-            yield f"layers only in {name}: {', '.join(layers)}"
-        rest = [member for member in members if member.rpartition(".")[0] not in layers]
-        if rest:
-            yield f"members only in {name}: {', '.join(rest)}"
-
-
-def _fields_table(diff: TraceDiff):
-    from rich.text import Text
-
-    table = new_table("Metadata that differs", ["field"], [])
-    for name in ("A", "B"):
-        table.add_column(name, overflow="fold")
-    for row in diff.fields:
-        table.add_row(Text(row.field), Text(_told(row.a)), Text(_told(row.b)))
-    return table
-
-
-def _told(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _mask_table(diff: TraceDiff):
-    from rich.text import Text
-
-    table = new_table(
-        "Masks: share of set bits, and the bits that are set in one trace only",
-        ["member"], ["rate A", "rate B", "bits", "differ", "share", "only in A", "only in B"],
-    )  # fmt: skip
-    for m in diff.masks:
-        rates = percent(m.rate_a), percent(m.rate_b)
-        if m.bits is None or m.differ is None:
-            table.add_row(Text(m.member), *rates, "-", "shapes differ", "-", "-", "-")
-        else:
-            counts = f"{m.bits:,}", f"{m.differ:,}", percent(m.differ / m.bits), f"{m.only_a:,}", f"{m.only_b:,}"
-            table.add_row(Text(m.member), *rates, *counts)
-    return table
-
-
-def _value_table(diff: TraceDiff):
-    from rich.text import Text
-
-    table = new_table("Values", ["member"], ["elements", "differ", "largest |a - b|", "relative"])
-    table.add_column("type")
-    for v in diff.values:
-        kind = v.a if v.a == v.b else f"{v.a} / {v.b}"
-        if v.elements is None:
-            table.add_row(Text(v.member), "-", "shapes differ", "-", "-", kind)
-        else:
-            numbers = f"{v.elements:,}", f"{v.differ:,}", f"{v.max_absolute:.3g}", f"{v.max_relative:.3g}"
-            table.add_row(Text(v.member), *numbers, kind)
-    return table
-
-
-def _verdict(diff: TraceDiff) -> str:
-    if diff.same:
-        return f"the same: {len(diff.masks)} masks and {len(diff.values)} values agree in every bit"
-    masks = sum(m.differ != 0 for m in diff.masks)
-    values = sum(not _agree(v) for v in diff.values)
-    alone = len(diff.members_only_a) + len(diff.members_only_b)
-    return (
-        f"they DIFFER: {len(diff.fields)} metadata fields, {masks} of {len(diff.masks)} masks, "
-        f"{values} of {len(diff.values)} values, {alone} members in one only"
-    )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from h2sim.report.text import new_table
+from h2sim.document import Column, Document, Line, Part, Table, counted, table
+from h2sim.report.words import shape, spoken
 from h2sim.trace import Layer, Network, check_layers
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from h2sim.datasets import Description
     from h2sim.trace import Trace
+
+# columns of numbers, and in which order they go where a terminal is too narrow (0: they stay)
+SIZES = {"input": 2, "T": 1, "layers": 3, "neurons": 0, "weights": 0, "MACs": 0}
+LAYER_SIZES = {"out": 0, "kernel": 2, "neurons": 1, "weights": 0, "MACs": 0}
+HERE = Column("here")
 
 
 def layers_of(network: Network) -> tuple[Layer, ...]:
@@ -60,72 +63,88 @@ def network_dict(network: Network) -> dict[str, Any]:
     }
 
 
-def networks_table(console: Console, networks: Sequence[Network]) -> None:
-    """One line per network."""
-    table = new_table(
-        "Networks (neurons and multiply-accumulates: of one sample and timestep)",
-        ["network"],
-        ["input", "T", "layers", "neurons", "weights", "MACs"],
+def workloads_document(
+    networks: Sequence[Network], data_sets: Sequence[tuple[Description, Path | None]], traces: Sequence[Trace]
+) -> Document:
+    """What there is to work with: networks, data sets (a path where the files are here), traces."""
+    here = sum(place is not None for _, place in data_sets)
+    verdict = (
+        f"{counted(len(networks), 'network')}, {counted(len(data_sets), 'data set')} ({here} of them here), "
+        f"{counted(len(traces), 'trace')}."
     )
-    table.add_column("source", no_wrap=True)
+    return Document(verdict, (_networks(networks), _data_sets(data_sets), _traces(traces)))
+
+
+def _networks(networks: Sequence[Network]) -> Table:
+    """One line per network."""
+    rows = []
     for network in networks:
         sums = totals(layers_of(network))
         counts = [f"{sums[name]:,}" for name in ("neurons", "weights", "multiply_adds")]
-        table.add_row(
-            network.name, "x".join(map(str, network.input_shape)), str(network.timesteps), str(len(network.layers)),
-            *counts, shorten(network.source.split(";")[0], 44, placeholder=" ..."),
-        )  # fmt: skip
-    console.print(table)
+        sizes = (shape(network.input_shape), str(network.timesteps), str(len(network.layers)))
+        rows.append((network.name, *sizes, *counts, network.source.split(";")[0]))
+    columns = [Column(name, right=True, drop=drop) for name, drop in SIZES.items()]
+    source = Column("source", prose=True, drop=4)
+    title = "Networks (neurons and multiply-accumulates: of one sample and timestep)"
+    return Table(title, (Column("network"), *columns, source), tuple(rows))
 
 
-def datasets_table(console: Console, rows: Sequence[tuple[Description, Path | None]]) -> None:
+def _data_sets(rows: Sequence[tuple[Description, Path | None]]) -> Table:
     """One line per data set: what it is, and whether its files are here."""
-    table = new_table("Data sets (never downloaded: from your files, or from a package)", ["data set", "kind"], [])
-    for name in ("shape", "classes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("here", no_wrap=True)
-    table.add_column("how to get it", overflow="fold")
+    cells = []
     for described, place in rows:
-        shape = "yours" if described.shape is None else "x".join(map(str, described.shape))
+        size = "yours" if described.shape is None else shape(described.shape)
         classes = "yours" if described.classes is None else str(described.classes)
-        table.add_row(described.name, described.kind, shape, classes, "yes" if place else "no", described.get)
-    console.print(table)
+        cells.append((described.name, described.kind, size, classes, "yes" if place else "no", described.get))
+    left, how = ("data set", "kind"), Column("how to get it", prose=True)
+    sizes = (Column("shape", right=True, drop=2), Column("classes", right=True, drop=1))
+    return table("Data sets (never downloaded: from your files, or from a package)", left, [*sizes, HERE, how], cells)
 
 
-def traces_table(console: Console, traces: Sequence[Trace]) -> None:
+def _traces(traces: Sequence[Trace]) -> Table:
     """One line per shipped trace."""
-    table = new_table("Traces", ["trace", "network", "data set", "source"], ["T", "batch"])
+    rows = []
     for trace in traces:
         meta = trace.meta
-        table.add_row(
-            trace.path.stem, meta.network, meta.dataset, str(meta.source.get("kind")), str(meta.timesteps),
-            str(meta.batch),
+        source = "SYNTHETIC" if meta.source.get("kind") == "synthetic" else str(meta.source.get("kind"))
+        rows.append(
+            (trace.path.stem, meta.network, meta.dataset, source, str(meta.timesteps), str(meta.batch))
         )  # fmt: skip
-    console.print(table)
+    return table("Traces", ["trace", "network", "data set", "source"], ["T", "batch"], rows, drop=("batch", "data set"))
 
 
-def network_table(console: Console, network: Network) -> None:
+def network_document(network: Network) -> Document:
     """A network layer by layer."""
-    kind = "analog, encoded by the first layer" if network.input_kind == "analog" else "spikes"
-    shape = "x".join(map(str, network.input_shape))
-    console.print(f"{network.name}: input {shape} ({kind}), T = {network.timesteps}")
-    if network.source:
-        console.print(f"source: {network.source}", markup=False)
-    if network.neuron:
-        console.print("neuron: " + ", ".join(f"{name} {value}" for name, value in network.neuron.items()), markup=False)
-    console.print()
-    table = new_table("Layers", ["layer", "kind"], ["out", "kernel", "neurons", "weights", "MACs"])
-    table.add_column("reads", overflow="fold")
     layers = layers_of(network)
+    parts: list[Part] = [Line(f"source: {network.source}")] if network.source else []
+    if network.neuron:
+        parts.append(Line("neuron: " + ", ".join(f"{name} {value}" for name, value in network.neuron.items())))
+    return Document(_verdict(network, layers), (*parts, _layers(layers)))
+
+
+def _verdict(network: Network, layers: Sequence[Layer]) -> str:
+    kind = "analog, encoded by the first layer" if network.input_kind == "analog" else "spikes"
+    sums = totals(layers)
+    sizes = ", ".join(f"{sums[name]:,} {spoken(name)}" for name in ("neurons", "weights"))
+    return (
+        f"{network.name}: {counted(len(layers), 'layer')}, input {shape(network.input_shape)} ({kind}), "
+        f"T = {network.timesteps}; {sizes}, {sums['multiply_adds']:,} multiply-accumulates per sample and timestep."
+    )
+
+
+def _layers(layers: Sequence[Layer]) -> Table:
+    rows = []
     for layer in layers:
         counts = [f"{count:,}" if count else "-" for count in (weights(layer), multiply_adds(layer))]
-        table.add_row(
-            layer.name, layer.kind if layer.spiking else f"{layer.kind}, no LIF", "x".join(map(str, layer.out_chw)),
+        rows.append((
+            layer.name, layer.kind if layer.spiking else f"{layer.kind}, no LIF", shape(layer.out_chw),
             _kernel(layer), f"{layer.neurons:,}", *counts, " + ".join(layer.inputs),
-        )  # fmt: skip
+        ))  # fmt: skip
     sums = totals(layers)
-    table.add_row("total", "", "", "", *(f"{sums[name]:,}" for name in ("neurons", "weights", "multiply_adds")))
-    console.print(table)
+    total = [f"{sums[name]:,}" for name in ("neurons", "weights", "multiply_adds")]
+    rows.append(("total", "", "", "", *total, ""))
+    right = [Column(name, right=True, drop=drop) for name, drop in LAYER_SIZES.items()]
+    return table("Layers", ["layer", "kind"], [*right, Column("reads", prose=True)], rows, elsewhere="--json FILE")
 
 
 def _kernel(layer: Layer) -> str:
