@@ -7,12 +7,13 @@ import json
 import click
 
 from h2sim.cli.machines import find_machine, setting_option
+from h2sim.cli.support import Commands, say
 from h2sim.cli.support import show as show_document
 from h2sim.errors import ArchError
 from h2sim.io import library
 
 
-@click.group()
+@click.group(cls=Commands)
 def arch() -> None:
     """List, show and check machines (arch files).
 
@@ -74,7 +75,7 @@ def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
         try:
             machine = find_machine(file, settings)
             peak = f", peak {peak_flops(machine) / 1e12:.2f} TFLOPS" if isinstance(machine, Arch) else ""
-            click.echo(f"{file}: ok: {machine.name}{peak}")
+            say(f"{file}: ok: {machine.name}{peak}")
         except ArchError as error:
             faults.append(str(error))
     if faults:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from h2sim.cli.support import show
+from h2sim.cli.support import Commands, show
 
 
-@click.group()
+@click.group(cls=Commands)
 def baseline() -> None:
     """List the rival machines and published rows; run a rival on a trace (as `h2sim run NAME TRACE` does).
 

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from h2sim.cli.outputs import STDOUT, check_outputs
-from h2sim.cli.support import NO, IntsType, emit, extra, find_network
+from h2sim.cli.support import NO, Commands, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
@@ -20,7 +20,7 @@ MOST = 1 << 40  # batches, steps: more is a slip of the finger
 LONGEST = 2000  # characters of a line in a trace
 
 
-@click.group()
+@click.group(cls=Commands)
 def gpu() -> None:
     """GPU traces: time, energy and memory of a training step per layer and phase, to compare with H2Learn.
 
@@ -172,7 +172,7 @@ def _write(trace, output: str) -> None:
     else:
         write_gpu_trace(Path(output), trace)
     said = f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
-    click.echo(said, err=output == STDOUT)
+    say(said, err=output == STDOUT)
 
 
 @gpu.command("import")
@@ -220,7 +220,7 @@ def import_(file, network, output, **options) -> None:
     )
     trace = import_profile(file, made, rules, options["form"], _command())
     for note in trace.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     _write(trace, output)
 
 
@@ -275,7 +275,7 @@ def check(trace, network, input_shape) -> None:
     try:
         found.check_layers(names)
     except GpuTraceError as error:
-        click.echo(str(error))
+        say(str(error))
         sys.exit(NO)
     timed = {row.layer for row in found.rows if row.phase != "other"}
     missing = [name for name in names if name not in timed] if found.rows else []

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, show
+from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, say, show
 
 ENGINE_NAMES = ("forward", "weight_update", "backward")
 
@@ -58,7 +58,7 @@ def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
     machine, widths = h2sim.load_arch(arch), Widths(operand_bits, sum_bits)
     parameters = [of_engine(machine, name, widths, (kernel, kernel)) for name in engine or ENGINE_NAMES]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    click.echo(f"{machine.name}'s engines as Verilog: {', '.join(engine or ENGINE_NAMES)}.")
+    say(f"{machine.name}'s engines as Verilog: {', '.join(engine or ENGINE_NAMES)}.")
     with progress("emitting") as report:
         for done, each in enumerate(parameters):
 
@@ -67,7 +67,7 @@ def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
 
             for name, text in verilog_modules(each, module_begun).items():
                 write_text(Path(folder) / f"{name}.v", text)
-                click.echo(f"{Path(folder) / name}.v  {text.count(chr(10)):,} lines")
+                say(f"{Path(folder) / name}.v  {text.count(chr(10)):,} lines")
 
 
 @rtl.command("check")

@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from h2sim.trace import Network
 
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
 
 
 class Commands(click.Group):
-    """A group whose commands never end in a traceback: what goes wrong is said in a line or a few."""
+    """A group whose commands never end in a traceback, and whose help says each command's whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Click's own cuts a sentence at the width of the terminal; this one goes on in the next line."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(UNCUT)) for name, command in commands if command]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -117,6 +126,14 @@ def show(document: Document, *, err: bool = False) -> None:
     width = terminal_width(stream)
     styled = to_text(document, width, lambda text: click.style(text, bold=True) if width else text)
     click.echo(styled, nl=False, err=err)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints a line, or a few, wrapped between words where a terminal reads it."""
+    from h2sim.document import Document
+
+    for line in text.splitlines():
+        show(Document(line), err=err)
 
 
 def terminal_width(stream: TextIO) -> int | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import emit
+from h2sim.cli.support import Commands, emit, say
 from h2sim.cli.support import show as show_document
 from h2sim.io import library
 
 KIND = "energy table"
 
 
-@click.group()
+@click.group(cls=Commands)
 def table() -> None:
     """List, show, check and scale energy tables.
 
@@ -83,7 +83,7 @@ def check(files: tuple[str, ...]) -> None:
         try:
             loaded = load_energy_table(file)
             sram = f"SRAM {loaded.sram.flavour} at {loaded.sram.temperature_k:g} K"
-            click.echo(f"{file}: ok: {loaded.name}, {loaded.kind}, {loaded.node_nm:g} nm, {sram}")
+            say(f"{file}: ok: {loaded.name}, {loaded.kind}, {loaded.node_nm:g} nm, {sram}")
         except EnergyTableError as error:
             faults.append(str(error))
     if faults:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, Progress, find_network, progress, show
+from h2sim.cli.support import Commands, IntsType, Progress, find_network, progress, say, show
 from h2sim.cli.trace_views import compare, diff, plot
 from h2sim.io import library
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KINDS = ("spikes", "window", "grad")
 
 
-@click.group()
+@click.group(cls=Commands)
 def trace() -> None:
     """List, look at, check, compare and synthesise traces.
 
@@ -79,7 +79,7 @@ def check(file: str) -> None:
     opened = load_trace(file)
     opened.check()
     values = "with values" if opened.has_values else "masks only"
-    click.echo(f"{file}: ok: {len(opened.meta.layers)} layers, {values}")
+    say(f"{file}: ok: {len(opened.meta.layers)} layers, {values}")
 
 
 class SparsityType(click.ParamType):
@@ -171,7 +171,7 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
         meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch or 4, seed, input_shape)
     with progress("drawing") as report:
         write_trace(output, meta, _reported(members, [layer["name"] for layer in meta["layers"]], report))
-    click.echo(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
+    say(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
 
 
 def _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape):

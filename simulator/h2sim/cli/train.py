@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from h2sim.cli.support import IntsType, extra, find_network, show
+from h2sim.cli.support import IntsType, extra, find_network, say, show
 from h2sim.errors import NetworkError, TrainingError, at
 
 DTYPES = ("float32", "float16", "float16-flush")
@@ -129,7 +129,7 @@ def train(network, dataset, output, **options) -> None:
         from h2sim.train.folder import Report, Run
         from h2sim.train.session import torch_session
     plan = _plan(options)
-    click.echo(f"training {network} on {dataset} for {options['epochs']} epochs of {options['recipe']} into {output}")
+    say(f"training {network} on {dataset} for {options['epochs']} epochs of {options['recipe']} into {output}")
     with torch_session(options["threads"]):
         trainer, folder = _trainer(network, dataset, Path(output), options)
         with _shown(trainer, Report) as report:
@@ -223,8 +223,8 @@ def _shown(trainer, report_type) -> Iterator:
         task = bar.add_task("iteration", total=trainer.iterations, completed=trainer.iteration, loss="")
         yield report_type(
             step=lambda done, total, loss: bar.update(task, completed=done, loss=f"loss {loss:.3f}"),
-            epoch=lambda row: click.echo(_epoch_line(row, trainer.settings.epochs)),
-            trace=lambda path: click.echo(f"trace {path}"),
+            epoch=lambda row: say(_epoch_line(row, trainer.settings.epochs)),
+            trace=lambda path: say(f"trace {path}"),
         )
 
 

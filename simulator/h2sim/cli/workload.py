@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, emit, find_network
+from h2sim.cli.support import Commands, IntsType, emit, find_network
 from h2sim.cli.support import show as show_document
 from h2sim.io import library
 
 
-@click.group()
+@click.group(cls=Commands)
 def workload() -> None:
     """Networks, data sets and traces: what there is, and what a network is made of.
 
