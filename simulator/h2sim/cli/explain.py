@@ -13,13 +13,14 @@ from h2sim.errors import H2SimError
 @click.command()
 @click.argument("key", required=False)
 def explain(key: str | None) -> None:
-    """Meaning and unit of every key of the result and of the CSV columns.
+    """Meaning and unit of every key of results and CSV files, and of what the terminal's tables name.
 
     \b
     Examples:
       h2sim explain
       h2sim explain steady_cycles
       h2sim explain stall_memory_read_cycles
+      h2sim explain "off-chip kB"
     """
     from h2sim.report.explain import keys_document
     from h2sim.report.keys import KEYS

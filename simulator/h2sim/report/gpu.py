@@ -83,7 +83,7 @@ def _step(trace: GpuTrace) -> Table:
     rows = [("time", _seconds(step.seconds)), ("time per sample", _seconds(found.seconds_per_sample))]
     if step.lower_quartile_seconds is not None and step.upper_quartile_seconds is not None:
         quartiles = f"{_seconds(step.lower_quartile_seconds)} to {_seconds(step.upper_quartile_seconds)}"
-        rows.append((f"quartiles of {step.repeats}", quartiles))
+        rows.append(("quartiles", f"{quartiles} (of {step.repeats} steps)"))
     if step.marked_seconds is not None:
         rows.append(("with marks", f"{_seconds(step.marked_seconds)} ({step.marks_overhead:+.1%})"))
     if trace.rows:
@@ -94,7 +94,7 @@ def _step(trace: GpuTrace) -> Table:
         rows.append(("most memory held", f"{trace.peak_memory_bytes / 2**20:,.1f} MiB"))
     for name, value in trace.device:
         if name != "name" and value is not None:
-            rows.append((f"device: {name}", f"{value:g}"))
+            rows.append((f"device: {name}", f"{value:,.15g}"))
     return table(trace.covers.capitalize(), ["what", "value"], [], rows)
 
 

@@ -1,6 +1,8 @@
-"""Meaning and unit of every key of the result and of the CSV columns; `h2sim explain` prints them."""
+"""Meaning and unit of every key of results, CSV files and the terminal's tables; `h2sim explain` prints them."""
 
 from __future__ import annotations
+
+from h2sim.report.columns import COLUMNS
 
 _STEP = {
     "schema": "name of this document's format",
@@ -152,4 +154,4 @@ _COLUMNS = {
     **{f"energy_{group}_pj": f"energy of {group.replace('_', ' ')}, pJ" for group in _ENERGY_GROUPS},
 }  # fmt: skip
 
-KEYS: dict[str, str] = {**_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS}
+KEYS: dict[str, str] = {**COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS}
