@@ -46,7 +46,7 @@ LINES = {
     "verify": ("verify", "h2learn", str(RESIDUAL)),
     "compare": ("compare", "DUAL", "DENSE", "--spinalflow", "--loihi"),
     "estimate": ("estimate", "mnist-digits"),
-    "reproduce": ("reproduce", "area", "power"),
+    "reproduce": ("reproduce", "peak", "fe-adders"),
     "reproduce list": ("reproduce", "--list"),
     "arch list": ("arch", "list"),
     "arch check": ("arch", "check", "h2learn"),

@@ -33,7 +33,8 @@ def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
 def fit(table: Table, width: int | None) -> Fitted:
     """The table in at most `width` columns (None: as wide as it is), with no word or number cut."""
     rows = table.texts()
-    kept, dropped = list(range(len(table.columns))), []
+    kept = list(range(len(table.columns)))
+    dropped: list[str] = []
     while True:
         widths = _widths([table.columns[i] for i in kept], [[row[i] for i in kept] for row in rows], width)
         if widths is not None:

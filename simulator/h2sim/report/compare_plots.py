@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from h2sim.compare.ratios import Comparison
 from h2sim.document.pictures import save_png
@@ -29,7 +30,7 @@ def draw(found: Sequence[Comparison], folder: str) -> list[Path]:
     return [place / name for name in figures]
 
 
-def _step(found: Sequence[Comparison]):
+def _step(found: Sequence[Comparison]) -> Figure:
     """Speedup, energy saving and area saving over every rival; of the shared layers where the steps differ."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 0.5 * len(found) + 2))
     labels, values = [], []
@@ -56,7 +57,7 @@ def _step(found: Sequence[Comparison]):
     return figure
 
 
-def _layers(found: Sequence[Comparison]):
+def _layers(found: Sequence[Comparison]) -> Figure:
     """Speedup of every shared layer and phase, a panel per rival."""
     height = sum(0.22 * len(c.layers) + 1 for c in found)
     figure, axes = plt.subplots(

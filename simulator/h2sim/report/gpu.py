@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from h2sim.document import Document, Line, Note, Part, Table, amount, counted, percent, table
+from h2sim.document import Column, Document, Line, Note, Part, Table, amount, counted, percent, table
 
 if TYPE_CHECKING:
     from h2sim.gpu import GpuTrace
@@ -95,7 +95,7 @@ def _step(trace: GpuTrace) -> Table:
     for name, value in trace.device:
         if name != "name" and value is not None:
             rows.append((f"device: {name}", f"{value:,.15g}"))
-    return table(trace.covers.capitalize(), ["what", "value"], [], rows)
+    return table(trace.covers.capitalize(), ["what", Column("value", prose=True)], [], rows)
 
 
 def _energy(trace: GpuTrace) -> list[tuple[str, str]]:

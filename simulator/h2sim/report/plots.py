@@ -9,8 +9,9 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from h2sim.activity import ENGINES, Engine
+from h2sim.activity import ENGINES, Engine, LayerActivity
 from h2sim.document.pictures import save_png
 from h2sim.report.words import TITLES
 from h2sim.result import Result
@@ -48,7 +49,7 @@ def _title(result: Result, what: str) -> str:
     return f"{what}: {w.network} on {result.arch.name}{synthetic}"
 
 
-def _cycles(result: Result):
+def _cycles(result: Result) -> Figure:
     """A panel per engine, a bar per row, split into compute, fill and stalls by cause."""
     by_engine = {e: [r for r in result.activity.layers if r.engine == e] for e in ENGINES}
     by_engine = {e: rows for e, rows in by_engine.items() if rows}
@@ -74,14 +75,14 @@ def _cycles(result: Result):
     return figure
 
 
-def _part(row, part: str) -> int:
+def _part(row: LayerActivity, part: str) -> int:
     return {
         "compute": row.compute_cycles, "fill": row.fill_cycles, "stall: read": row.stalls.memory_read,
         "stall: write": row.stalls.memory_write, "stall: wait": row.stalls.dependency,
     }[part]  # fmt: skip
 
 
-def _energy(result: Result):
+def _energy(result: Result) -> Figure:
     """A stacked bar per engine, by component, and off-chip energy apart."""
     values = {e: {k: v * 1e6 for k, v in result.cost.engine_energy_j(e).items()} for e in ENGINES}
     figure, axis = _stacked(values, "energy per sub-batch, uJ")
@@ -93,7 +94,7 @@ def _energy(result: Result):
     return figure
 
 
-def _area(result: Result):
+def _area(result: Result) -> Figure:
     """A stacked bar per engine, by component."""
     areas = result.cost.area.to_dict()
     figure, axis = _stacked({e: {k: v / 1e6 for k, v in areas[e].items()} for e in ENGINES}, "area, mm2")
@@ -102,7 +103,7 @@ def _area(result: Result):
     return figure
 
 
-def _stacked(values: dict[Engine, dict[str, float]], label: str):
+def _stacked(values: dict[Engine, dict[str, float]], label: str) -> Figure:
     figure, axis = plt.subplots(figsize=(8, 4.5))
     seen = set()
     for x, parts in enumerate(values.values()):

@@ -30,9 +30,9 @@ def _row(row: Row) -> tuple[str, ...]:
 def claims_document(claims: Mapping[str, Claim], assumptions: Mapping[str, Assumption]) -> Document:
     """Every claim by name with where it stands and what it hangs on; then the assumptions."""
     what, hangs_on = Column("what", prose=True, key="claim"), Column("hangs on", prose=True)
-    columns = ["claim", Column("theirs", right=True), Column("unit"), what, hangs_on]
+    columns = [Column("claim"), Column("theirs", right=True), Column("unit"), what, hangs_on]
     rows = [(name, number(c.theirs), c.unit, c.what, ", ".join(c.hangs_on)) for name, c in claims.items()]
     swept = [(name, a.default, "; ".join(point.label for point in a.points)) for name, a in assumptions.items()]
-    assumed = ["assumption", Column("default", prose=True), Column("swept over", prose=True)]
+    assumed = [Column("assumption"), Column("default", prose=True), Column("swept over", prose=True)]
     verdict = f"{len(claims)} claims of the source, and {len(assumptions)} assumptions that they hang on."
     return Document(verdict, (table("Claims", columns, [], rows), table("Assumptions", assumed, [], swept)))

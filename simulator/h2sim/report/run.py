@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2sim.activity import ENGINES, LayerActivity
 from h2sim.arch import peak_flops
-from h2sim.document import Document, Line, Note, Part, Table, amount, percent, significant, table
+from h2sim.document import Column, Document, Line, Note, Part, Table, amount, percent, significant, table
 from h2sim.report.words import TITLES, source_line
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def _step(result: Result) -> Table:
         ("peak throughput", f"{peak_flops(result.arch) / 1e12:.2f} TFLOPS (as table 3.6 counts)"),
         ("useful lane operations", f"{useful / 1e12:.2f} T per second (LUT reads, BE pairs)"),
     ]
-    return table("Step", ["what", "value"], [], rows)
+    return table("Step", ["what", Column("value", prose=True)], [], rows)

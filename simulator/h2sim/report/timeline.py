@@ -16,7 +16,7 @@ def timeline_events(result: Result) -> dict[str, Any]:
     When within the row each stall happened is not kept: dependency stands first (a row waits for its operands'
     producer before anything else), memory stalls last.
     """
-    engine_track = {engine: number for number, engine in enumerate(ENGINES, start=1)}
+    engine_track: dict[str, int] = {engine: number for number, engine in enumerate(ENGINES, start=1)}
     memories = sorted({s.memory for s in result.activity.memory})
     memory_track = {name: number for number, name in enumerate(memories, start=1)}
     events = [_name("process_name", pid, 0, name) for pid, name in PROCESSES.items()]

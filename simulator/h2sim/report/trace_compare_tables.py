@@ -141,7 +141,7 @@ def _layers(rows: Sequence[Compared]) -> Iterator[Table]:
             shown = [text for c, base in cycles for text in ("-" if c is None else f"{c:,.0f}", _ratio(c, base))]
             body.append((*cell, TITLES[engine], f"{first.cells[cell]:,.0f}", *shown))
         title = "Compute cycles; x: ratio to #1"
-        left = ["layer", "phase", Column("engine", drop=1)]
+        left = [Column("layer"), Column("phase"), Column("engine", drop=1)]
         yield table(title, left, [_cycles(1), *columns], body, elsewhere="--csv FILE")
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from h2sim.io.progress import Progress
 from h2sim.trace.bits import popcount
 from h2sim.trace.members import MASKS, VALUES
 from h2sim.trace.model import TraceMeta
 from h2sim.trace.read import Trace
-from h2sim.trace.summary import Progress
 
 SCHEMA, SCHEMA_VERSION = "h2sim-trace-diff", 1
 ABSENT = "(absent)"
@@ -156,17 +156,18 @@ def _shape(trace: Trace, member: str) -> tuple[int, ...]:
 
 def _mask_difference(a: Trace, b: Trace, member: str) -> MaskDifference:
     left, right = _read(a, member), _read(b, member)
-    rates = {"rate_a": popcount(left) / _bits(a, member), "rate_b": popcount(right) / _bits(b, member)}
+    rate_a, rate_b = popcount(left) / _bits(a, member), popcount(right) / _bits(b, member)
+    alone = MaskDifference(member=member, rate_a=rate_a, rate_b=rate_b)
     if _shape(a, member) != _shape(b, member):
-        return MaskDifference(member=member, **rates)
+        return alone
     only_a, only_b = popcount(left & ~right), popcount(right & ~left)
-    return MaskDifference(member=member, **rates, bits=_bits(a, member), only_a=only_a, only_b=only_b)
+    return replace(alone, bits=_bits(a, member), only_a=only_a, only_b=only_b)
 
 
 def _value_difference(member: str, a: np.ndarray, b: np.ndarray) -> ValueDifference:
-    described = {"a": f"{a.dtype} {a.shape}", "b": f"{b.dtype} {b.shape}"}
+    described = ValueDifference(member=member, a=f"{a.dtype} {a.shape}", b=f"{b.dtype} {b.shape}")
     if a.shape != b.shape:
-        return ValueDifference(member=member, **described)
+        return described
     differ, absolute, relative = 0, 0.0, 0.0
     for part_a, part_b in zip(a, b, strict=True):  # a slice at a time: float64 copies of it only
         left, right = part_a.astype(np.float64), part_b.astype(np.float64)
@@ -174,9 +175,7 @@ def _value_difference(member: str, a: np.ndarray, b: np.ndarray) -> ValueDiffere
         differ += int(np.count_nonzero(gap))
         absolute = max(absolute, float(gap.max()))
         relative = max(relative, float(np.divide(gap, size, out=np.zeros_like(gap), where=size > 0).max()))
-    return ValueDifference(
-        member=member, **described, elements=a.size, differ=differ, max_absolute=absolute, max_relative=relative
-    )
+    return replace(described, elements=a.size, differ=differ, max_absolute=absolute, max_relative=relative)
 
 
 def _field_differences(a: TraceMeta, b: TraceMeta) -> tuple[FieldDifference, ...]:

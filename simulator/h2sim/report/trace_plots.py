@@ -19,10 +19,11 @@ from matplotlib.ticker import MaxNLocator
 
 from h2sim.document.pictures import save_png
 from h2sim.errors import TraceError, at
+from h2sim.io.progress import Progress
 from h2sim.trace.members import MASKS
 from h2sim.trace.model import Layer
 from h2sim.trace.read import Trace
-from h2sim.trace.summary import LayerCounts, LayerMaps, Progress, layer_maps, trace_counts
+from h2sim.trace.summary import LayerCounts, LayerMaps, layer_maps, trace_counts
 
 RATES = {
     "spike rate": ("spikes", "#3b6ea5"),
