@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
 from h2sim.activity import Phase
@@ -272,14 +273,14 @@ def ann_flops(layer: Layer, padding: Literal["counted", "skipped"] = "counted") 
     return math.prod(layer.weight_shape[:2]) * int(rows.sum()) * int(columns.sum())
 
 
-def fan_out(size: int, out_size: int, kernel: int, stride: int, padding: int) -> np.ndarray:
+def fan_out(size: int, out_size: int, kernel: int, stride: int, padding: int) -> npt.NDArray[np.int64]:
     """int64 (size,): to how many (output, tap) pairs each input place of one axis belongs."""
     places = np.arange(out_size)[:, None] * stride - padding + np.arange(kernel)[None, :]
     inside = places[(places >= 0) & (places < size)]
     return np.bincount(inside, minlength=size).astype(np.int64)
 
 
-def _fan_outs(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+def _fan_outs(layer: Layer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     assert layer.kernel is not None
     assert layer.stride is not None
     assert layer.padding is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -117,7 +118,7 @@ def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False
     except ValidationError as error:
         raise ComparisonError("\n".join(describe(error, _Document, where))) from None
     _check_whole(found, where)
-    step, phases = found.step, tuple(dict.fromkeys(layer.phase for layer in found.layers))
+    step, phases = found.step, _each_once(layer.phase for layer in found.layers)
     sub_batches, cycles = 1, step.steady_cycles
     if phases == ("forward",):
         cycles = step.first_cycles
@@ -139,6 +140,15 @@ def measurement_of(document: dict[str, Any], where: str, *, steady: bool = False
         parts=tuple(_part(layer, step.clock_hz, sub_batches) for layer in found.layers),
         assumptions=notes,
     )
+
+
+def _each_once(phases: Iterable[Phase]) -> tuple[Phase, ...]:
+    """The phases in the order of their first mention."""
+    found: list[Phase] = []
+    for phase in phases:
+        if phase not in found:
+            found.append(phase)
+    return tuple(found)
 
 
 def _check_whole(found: _Document, where: str) -> None:
@@ -222,7 +232,7 @@ def compare(ours: Measurement, theirs: Measurement) -> Comparison:
     step = _whole(ours, theirs) if alike else None
     shared = [(p, q) for p in ours.parts if (q := theirs.part(p.layer, p.phase))]
     layers = tuple(_ratio(p.layer, p.phase, p, q, ours, theirs) for p, q in shared)
-    phases = tuple(_phase(phase, ours, theirs, shared) for phase in dict.fromkeys(p.phase for p, _ in shared))
+    phases = tuple(_phase(phase, ours, theirs, shared) for phase in _each_once(p.phase for p, _ in shared))
     return Comparison(ours, theirs, step, phases, layers)
 
 

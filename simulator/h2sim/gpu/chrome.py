@@ -55,11 +55,12 @@ def read_chrome(path: Path) -> Profile:
     return Profile(tuple(kernels), tuple(events), launches, _device(data))
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> object:
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
-            return json.load(file)
+            data: object = json.load(file)
+            return data
     except FileNotFoundError:
         raise GpuTraceError(f"{path}: no such file") from None
     except json.JSONDecodeError as fault:
@@ -90,7 +91,7 @@ def _ns(entry: dict[str, Any], field: str, where: str) -> int:
     return round(value * 1000)
 
 
-def _device(data: Any) -> str | None:
+def _device(data: object) -> str | None:
     properties = data.get("deviceProperties") if isinstance(data, dict) else None
     first = properties[0] if isinstance(properties, list) and properties else None
     name = first.get("name") if isinstance(first, dict) else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from h2sim.gpu.trace import RowPhase
+
+if TYPE_CHECKING:
+    import torch
 
 Label = tuple[str, RowPhase]
 
@@ -38,13 +41,13 @@ class CpuClock:
 class CudaClock:
     """Marks are CUDA events in the current stream: they cost the GPU no stop, and gaps between kernels count."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def mark(self) -> Any:
+    def mark(self) -> torch.cuda.Event:
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.device))
         return event
 
@@ -53,8 +56,9 @@ class CudaClock:
 
         torch.cuda.synchronize(self.device)
 
-    def seconds(self, earlier: Any, later: Any) -> float:
-        return earlier.elapsed_time(later) / 1e3
+    def seconds(self, earlier: torch.cuda.Event, later: torch.cuda.Event) -> float:
+        milliseconds: float = earlier.elapsed_time(later)
+        return milliseconds / 1e3
 
 
 class Marks:

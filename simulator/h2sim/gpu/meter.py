@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 import time
@@ -40,7 +41,7 @@ class NvmlMeter:
 
     def __init__(self, uuid: str) -> None:
         try:
-            import pynvml
+            pynvml: Any = importlib.import_module("pynvml")
         except ModuleNotFoundError:
             raise MeterError("no pynvml: pip install nvidia-ml-py") from None
         self._nvml = pynvml
@@ -57,7 +58,8 @@ class NvmlMeter:
             return None
 
     def energy_mj(self) -> int | None:
-        return self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        millijoules: int | None = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return millijoules
 
     def power_w(self) -> float | None:
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")

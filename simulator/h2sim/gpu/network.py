@@ -17,6 +17,9 @@ from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, lif
 from h2sim.train.network import Layer, SpikingNetwork
 
+_Conv = tuple[Marks, str, tuple[int, ...], tuple[int, ...]]  # marks, layer, stride, padding
+_Linear = tuple[Marks, str]  # marks, layer
+
 
 class _Fire(torch.autograd.Function):
     """Spikes of one timestep; the gradient passes where th_l < m < th_r (eq. 2.3, 2.6)."""
@@ -29,7 +32,9 @@ class _Fire(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
         (membrane,) = ctx.saved_tensors
         return grad * ctx.neuron.in_window(membrane).to(grad.dtype) * ctx.neuron.surrogate_scale, None
 
@@ -43,17 +48,17 @@ class _Mark(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         marks, layer, phase = ctx.set
         marks(layer, phase)
-        return grad, None, None, None
+        return grads[0], None, None, None
 
 
 class _SplitConv(torch.autograd.Function):
     """A convolution whose weight gradient and input gradient are two calls with a mark before each."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Conv) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = how
         _, _, stride, padding = how
@@ -61,15 +66,18 @@ class _SplitConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
         x, weight = ctx.saved_tensors
         marks, name, stride, padding = ctx.how
 
         def part(mask: list[bool]) -> list[torch.Tensor]:
             sizes = [weight.shape[0]] if mask[2] else None
-            return torch.ops.aten.convolution_backward(
+            found: list[torch.Tensor] = torch.ops.aten.convolution_backward(
                 grad, x, weight, sizes, stride, padding, (1, 1), False, (0, 0), 1, mask
             )
+            return found
 
         marks(name, "weight_update")
         _, of_weight, of_bias = part([False, True, True])
@@ -82,14 +90,16 @@ class _SplitLinear(torch.autograd.Function):
     """A fully connected layer, divided in the same way; x is (T, N, F)."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Linear) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = how
         return functional.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
         x, weight = ctx.saved_tensors
         marks, name = ctx.how
         flat = grad.flatten(0, 1)
@@ -98,6 +108,13 @@ class _SplitLinear(torch.autograd.Function):
         marks(name, "backward")
         of_input = grad @ weight if ctx.needs_input_grad[0] else None
         return of_input, of_weight, of_bias, None
+
+
+# torch leaves apply untyped
+_fire: Callable[[torch.Tensor, Neuron], torch.Tensor] = _Fire.apply
+_mark: Callable[[torch.Tensor, Marks, str, RowPhase], torch.Tensor] = _Mark.apply
+_split_conv: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Conv], torch.Tensor] = _SplitConv.apply
+_split_linear: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Linear], torch.Tensor] = _SplitLinear.apply
 
 
 class Plain:
@@ -137,15 +154,15 @@ class Marked(Plain):
             return self.network.current(layer, inputs)
         # marks on the parameters: adding up their gradients over timesteps is the weight update's
         held = (self.network.weights[name], self.network.biases[name])
-        weight, bias = (_Mark.apply(value, self.marks, name, "weight_update") for value in held)
+        weight, bias = (_mark(value, self.marks, name, "weight_update") for value in held)
         if layer["kind"] == "fc":
-            return _SplitLinear.apply(inputs[0].flatten(2), weight, bias, (self.marks, name))
-        how = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
-        frames = _SplitConv.apply(inputs[0].flatten(0, 1), weight, bias, how)
-        return frames.unflatten(0, inputs[0].shape[:2])
+            return _split_linear(inputs[0].flatten(2), weight, bias, (self.marks, name))
+        how: _Conv = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
+        frames = _split_conv(inputs[0].flatten(0, 1), weight, bias, how)
+        return torch.unflatten(frames, 0, inputs[0].shape[:2])
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
-        return _Mark.apply(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+        return _mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
 
     def set(self, name: str) -> None:
         self.marks(name, "other")
@@ -182,7 +199,7 @@ def _next(
         last, spikes = before
         kept = 1 - (spikes.detach() if neuron.detach_reset else spikes)
         membrane = neuron.decay * last * kept + current
-    return membrane, _Fire.apply(membrane, neuron)
+    return membrane, _fire(membrane, neuron)
 
 
 def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
@@ -196,7 +213,7 @@ def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
         if layer.get("spiking", True):
             value = lif(value, network.neurons[layer["name"]])
         values[layer["name"]] = ops.leave(layer, value)
-    return value
+    return values[network.layers[-1]["name"]]
 
 
 Implementation = Callable[[Plain, torch.Tensor, int], torch.Tensor]

@@ -68,7 +68,8 @@ def cuda_target() -> Target:
         memory_bandwidth_bytes_per_s=meter.memory_bandwidth_bytes_per_s() if meter else None,
     )
     versions = {"driver": meter.driver() if meter else None, "cuda": torch.version.cuda}
-    cudnn = torch.backends.cudnn.version()
+    cudnn_version: Callable[[], int | None] = torch.backends.cudnn.version
+    cudnn = cudnn_version()
     settings = {
         "cudnn": None if cudnn is None else str(cudnn),
         "cudnn_benchmark": str(torch.backends.cudnn.benchmark),

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from h2sim.errors import GpuTraceError, at
-from h2sim.gpu.trace import Name, RowPhase, printable
+from h2sim.gpu.trace import ROW_PHASES, RowPhase, printable
 from h2sim.io.faults import describe
-from h2sim.io.strict import Strict
+from h2sim.io.strict import Name, Strict
 from h2sim.io.yamlfile import read_file
 
 # cuDNN's and CUTLASS's names for the kernels of a convolution's two gradients
@@ -42,7 +42,7 @@ class Rule(Strict):
     kernel: Regex | None = None
     op: Regex | None = None
     layer: Name
-    phase: Literal["forward", "backward", "weight_update", "other"] | None = None
+    phase: RowPhase | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -93,9 +93,9 @@ def read_label(name: str, layers: Collection[str]) -> tuple[str, RowPhase | None
         return None
     if name.removeprefix("h2sim:") in layers:
         return name.removeprefix("h2sim:"), None
-    layer, phase = found["layer"], found["phase"]
+    layer = found["layer"]
     if layer in layers:
-        return layer, phase  # type: ignore[return-value]
+        return layer, next((phase for phase in ROW_PHASES if phase == found["phase"]), None)
     said = printable(layer)
     return (said, "other") if found["ours"] and said else None
 

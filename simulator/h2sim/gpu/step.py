@@ -80,7 +80,7 @@ class TrainingStep:
         output = self.run(ops, inputs, self.workload.timesteps)
         ops.set("loss")
         loss = self.objective.value(output.flatten(2), labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
     def step(self, ops: Plain | None = None) -> None:

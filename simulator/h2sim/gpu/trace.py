@@ -23,6 +23,7 @@ SCHEMA: Final = "h2sim-gpu-trace"
 VERSION: Final = 1
 
 RowPhase = Literal["forward", "backward", "weight_update", "other"]
+ROW_PHASES: tuple[RowPhase, ...] = ("forward", "backward", "weight_update", "other")
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e15, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -150,7 +151,8 @@ class GpuTrace(Strict):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data as JSON holds it; fields that are None or empty are left out."""
-        return _without_nothing(self.model_dump(by_alias=True, mode="json"))
+        data: dict[str, Any] = _without_nothing(self.model_dump(by_alias=True, mode="json"))
+        return data
 
     def check_layers(self, layers: Collection[str]) -> None:
         """Raises GpuTraceError, a line per fault, where a row of a layer's phase names none of `layers`."""

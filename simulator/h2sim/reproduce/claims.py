@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from h2sim.errors import ReproductionError, at
 from h2sim.io.faults import describe
@@ -96,6 +96,9 @@ class _Assumptions(Strict):
     assumptions: dict[str, _Assumption]
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
 def load_assumptions() -> dict[str, Assumption]:
     """All assumptions by name, every point tried on a setting. Raises ReproductionError with a line per fault."""
     data, path = _read("assumptions")
@@ -120,7 +123,7 @@ def _read(name: str) -> tuple[dict[str, Any], Path]:
     return read_file(path, ReproductionError), path
 
 
-def _checked(model: type[Any], data: dict[str, Any], where: str) -> Any:
+def _checked(model: type[Model], data: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:

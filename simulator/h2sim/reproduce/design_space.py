@@ -24,7 +24,8 @@ def scaled(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: f
         buffers = getattr(load_arch("h2learn").engines, engine).buffers
         for name in type(buffers).model_fields:
             buffer, path = getattr(buffers, name), f"engines.{engine}.buffers.{name}"
-            size = int(setting.arch.get(f"{path}.bytes", buffer.bytes))
+            own = setting.arch.get(f"{path}.bytes")
+            size = buffer.bytes if own is None else int(own)
             fields |= {f"{path}.bytes": int(size * factor), f"{path}.banks": int(buffer.banks * factor)}
     return lab.arch(setting, fields)
 

@@ -165,8 +165,8 @@ def dense_array_share(lab: Lab, setting: Setting) -> float:
 
 def group_size_glb(lab: Lab, setting: Setting) -> float:
     """Area of the Backward Engine's buffers with groups of 8 PEs over that with 1."""
-    frame = backward_area_points(lab, setting).set_index("group_size")
-    return frame.loc[8, "glb_mm2"] / frame.loc[1, "glb_mm2"]
+    glb_mm2 = backward_area_points(lab, setting).set_index("group_size")["glb_mm2"]
+    return float(glb_mm2.loc[8] / glb_mm2.loc[1])
 
 
 def lut_growth(lab: Lab, setting: Setting) -> float:

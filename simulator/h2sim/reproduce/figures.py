@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from h2sim.io.files import replacing
@@ -47,7 +48,9 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def _stack(axis, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str) -> None:
+def _stack(
+    axis: Axes, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str
+) -> None:
     """Stacked bars: columns are {column: (label, colour)}."""
     bottom = pd.Series(0.0, index=range(len(frame)))
     for column, (label, colour) in columns.items():
@@ -59,7 +62,7 @@ def _stack(axis, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, 
     _clean(axis)
 
 
-def _clean(axis) -> None:
+def _clean(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=7)
 
@@ -192,6 +195,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
         "area_saving_at_equal_throughput": "area saving at equal speed",
     }
     bars = (("first_spike", "published", BLUE), ("every_spike", "published", GOLD), ("first_spike", "simulated", LIGHT))
+    names = list(frame["layer"].unique())
     for axis, (column, title) in zip(axes, columns.items(), strict=True):
         for index, (coding, figures, colour) in enumerate(bars):
             mine = frame[(frame["coding"] == coding) & (frame["figures"] == figures)].reset_index(drop=True)
@@ -199,7 +203,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
             axis.bar([x + 0.27 * (index - 1) for x in range(len(mine))], mine[column], 0.27, color=colour, label=label)
         axis.axhline(1, color=RED, linewidth=1, linestyle="--")
         axis.set_yscale("log")
-        axis.set_xticks(range(len(mine)), list(mine["layer"]), rotation=45, ha="right")
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axis.set_title(f"{title} over SpinalFlow", loc="left", fontsize=9)
         _clean(axis)
     axes[2].legend(fontsize=6, frameon=False)

@@ -15,7 +15,7 @@ from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_tabl
 from h2sim.errors import ReproductionError, at
 from h2sim.io.progress import Say
 from h2sim.pipeline.step import simulate_job
-from h2sim.reproduce.setting import Setting
+from h2sim.reproduce.setting import Chw, Setting
 from h2sim.result import Result
 from h2sim.simulate import simulate
 from h2sim.trace import (
@@ -71,7 +71,8 @@ class Lab:
         if name in setting.traces:
             return self.once(("real", setting.traces[name]), lambda: load_trace(setting.traces[name]))
         shape = setting.input_shapes.get(name)
-        key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
+        masks = tuple(setting.masks) if setting.masks else None  # (field, value) pairs: what can be a key
+        key = ("trace", name, batch, phases, shape, setting.spikes, masks, setting.layer_window)
         return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
 
     def run(self, name: str, setting: Setting) -> Result:
@@ -106,9 +107,12 @@ class Lab:
         if key not in self._kept:
             self._progress(" ".join(part[:12] for part in key if isinstance(part, str)))
             self._kept[key] = make()
-        return self._kept[key]
+        made: Made = self._kept[key]
+        return made
 
-    def _written(self, name: str, shape: Any, setting: Setting, batch: int, phases: tuple[str, ...] | None) -> Trace:
+    def _written(
+        self, name: str, shape: Chw | None, setting: Setting, batch: int, phases: tuple[str, ...] | None
+    ) -> Trace:
         network = load_network(name, shape)
         own: dict[str, Sparsity] = {}
         if name == "conv256":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,11 @@ from matplotlib.figure import Figure
 
 from h2sim.errors import ReproductionError, at
 from h2sim.io.files import write_text
+from h2sim.io.progress import Say
 from h2sim.reproduce import design_space, engines, figures, inference, joint, rivals, system
 from h2sim.reproduce.claims import Assumption, Claim, load_assumptions, load_claims
 from h2sim.reproduce.engines import Measure
-from h2sim.reproduce.lab import Lab, Say
+from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.page import page, rows_table, spans_table
 from h2sim.reproduce.sensitivity import Row, regenerate
 from h2sim.reproduce.setting import Setting
@@ -95,7 +97,7 @@ def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reprodu
         rows = []
         for name, claim in claims.items():
             say(name)
-            rows.append(regenerate(lab, name, claim, assumptions, MEASURES[name]))
+            rows.append(regenerate(name, claim, assumptions, partial(MEASURES[name], lab)))
         tables: dict[str, pd.DataFrame] = {}
         for figure in FIGURES if not names else ():
             say(figure.stem)

@@ -10,7 +10,7 @@ import pandas as pd
 from h2sim.activity import Phase
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.compare.published import published_row
-from h2sim.compare.ratios import Comparison, compare
+from h2sim.compare.ratios import Comparison, Ratio, compare
 from h2sim.energy import area, load_energy_table, price
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
@@ -61,7 +61,7 @@ def against_spinalflow(lab: Lab, setting: Setting) -> Comparison:
     return compare(forward_engine(lab, setting), ran.measurement(reading.spinalflow_figures))
 
 
-def _shared(lab: Lab, setting: Setting):
+def _shared(lab: Lab, setting: Setting) -> Ratio:
     return against_spinalflow(lab, setting).phases[0]
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from h2sim.reproduce.claims import Assumption, Claim, Kind
-from h2sim.reproduce.engines import Measure
-from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
 
 DEFAULT = "default: "
+MeasureAt = Callable[[Setting], float]  # a claim's measure in one lab
 
 
 @dataclass(frozen=True)
@@ -62,26 +61,25 @@ class Row:
 VERDICTS = ("fits", "holds", "explained by", "explained only by", "spanned by", "consistent with", "not explained")
 
 
-def regenerate(
-    lab: Lab | None, name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: Measure
-) -> Row:
-    """One claim under the default setting and at every point of what it hangs on; also where it fits, for a figure
-    that fits by chance should show it."""
-    ours = measure(lab, Setting())  # type: ignore[arg-type]
-    spans = tuple(_span(lab, other, assumptions[other], measure, ours) for other in claim.hangs_on)
+def regenerate(name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: MeasureAt) -> Row:
+    """One claim, measured under the default setting and at every point of every assumption that it hangs on.
+
+    A claim that fits is swept too: a figure that fits by chance should show it.
+    """
+    ours = measure(Setting())
+    spans = tuple(_span(other, assumptions[other], measure, ours) for other in claim.hangs_on)
 
     def at(points: Iterable[tuple[str, str]]) -> float:
         setting = Setting()
         for assumption, label in points:
             setting = setting.changed(assumptions[assumption].point(label).change)
-        return measure(lab, setting)  # type: ignore[arg-type]
+        return measure(setting)
 
     return Row(name, claim, ours, spans, _verdict(claim, ours, spans, assumptions, at))
 
 
-def _span(lab: Lab | None, name: str, assumption: Assumption, measure: Measure, ours: float) -> Span:
-    points = assumption.points
-    others = [(p.label, measure(lab, Setting().changed(p.change))) for p in points]  # type: ignore[arg-type]
+def _span(name: str, assumption: Assumption, measure: MeasureAt, ours: float) -> Span:
+    others = [(point.label, measure(Setting().changed(point.change))) for point in assumption.points]
     return Span(name, assumption.kind, ((DEFAULT + assumption.default, ours), *others))
 
 

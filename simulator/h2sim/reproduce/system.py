@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pandas as pd
@@ -97,9 +98,9 @@ def saving(lab: Lab, setting: Setting, name: str) -> float:
     return gpu / ours
 
 
-def over_networks(one: object, pick: object) -> Measure:
+def over_networks(one: Callable[[Lab, Setting, str], float], pick: Callable[[Iterable[float]], float]) -> Measure:
     """The lowest or highest of a ratio over the networks of table 3.1."""
-    return lambda lab, setting: pick(one(lab, setting, name) for name in ON_GPU)  # type: ignore[operator]
+    return lambda lab, setting: pick(one(lab, setting, name) for name in ON_GPU)
 
 
 def imagenet_lead(lab: Lab, setting: Setting) -> float:

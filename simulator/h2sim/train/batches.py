@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -19,7 +20,7 @@ class Batch:
 
     inputs: torch.Tensor
     labels: torch.Tensor
-    rows: np.ndarray
+    rows: npt.NDArray[np.int64]
 
     def part(self, start: int, stop: int) -> Batch:
         """The samples start <= i < stop."""
@@ -45,7 +46,9 @@ class Coding:
             if frames != self.timesteps:
                 raise TrainingError(at(dataset.name, "timesteps", str(self.timesteps), frames))
 
-    def inputs(self, samples: np.ndarray, kind: str, generator: torch.Generator, shift: bool) -> torch.Tensor:
+    def inputs(
+        self, samples: npt.NDArray[np.float32], kind: str, generator: torch.Generator, shift: bool
+    ) -> torch.Tensor:
         """(T or 1, N, C, H, W) from images (N, C, H, W) or frames (N, T, C, H, W)."""
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
         if kind == "events":
@@ -107,7 +110,13 @@ class BatchStream:
 
 
 def coded_batch(
-    dataset: Dataset, split: Split, indices: np.ndarray, coding: Coding, generator: torch.Generator, *, shift: bool
+    dataset: Dataset,
+    split: Split,
+    indices: npt.NDArray[np.int64],
+    coding: Coding,
+    generator: torch.Generator,
+    *,
+    shift: bool,
 ) -> Batch:
     """The samples of a split at `indices`, coded."""
     inputs = coding.inputs(split.samples(indices), dataset.kind, generator, shift)

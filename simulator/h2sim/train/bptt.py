@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from h2sim.datasets import Dataset
@@ -53,7 +54,7 @@ def _part(
     loss = objective.value(network(part.inputs, timesteps, records), part.labels, batch)
     if not torch.isfinite(loss):
         raise TrainingError(f"loss: expected a finite value; got {float(loss.detach())}: try a smaller --learning-rate")
-    (loss * objective.loss_scale if objective.loss_scale != 1 else loss).backward()
+    torch.autograd.backward(loss * objective.loss_scale if objective.loss_scale != 1 else loss)
     return float(loss.detach())
 
 
@@ -68,7 +69,7 @@ def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
         layer.weight_grad = None if grad is None else grad.detach().cpu().numpy().copy()
 
 
-def _stored(parameter: torch.Tensor) -> np.ndarray:
+def _stored(parameter: torch.Tensor) -> npt.NDArray[np.floating]:
     """As float16 if that holds the values without loss, else as they are."""
     values = parameter.detach().cpu().numpy()
     half = values.astype(np.float16)

@@ -93,17 +93,21 @@ class RunFolder:
 def read_run(path: Path) -> dict[str, Any]:
     """The settings that a run began with; raises TrainingError if the folder holds none."""
     try:
-        return json.loads((path / "run.json").read_text(encoding="utf-8"))
+        settings = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{path}: expected the folder of a training run; got no run.json in it") from None
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path / 'run.json'}: cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise TrainingError(at(str(path / "run.json"), "top level", "a mapping of settings", type(settings).__name__))
+    return settings
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's state; nothing but tensors and plain data is unpacked. Raises TrainingError if it is damaged."""
     try:
-        return torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        return state
     except Exception as error:  # torch raises whatever zip and pickle raise
         reason = " ".join(str(error).split())[:120]
         raise TrainingError(f"{path}: expected a checkpoint of h2sim train; got damage: {reason}") from None

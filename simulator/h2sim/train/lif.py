@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -137,7 +139,7 @@ def compiled_membrane_gradient(
     return grad
 
 
-def _flat(values: torch.Tensor) -> np.ndarray:
+def _flat(values: torch.Tensor) -> npt.NDArray[np.float32]:
     """The tensor's own memory as (T, neurons of all samples)."""
     return values.detach().numpy().reshape(values.shape[0], -1)
 
@@ -165,7 +167,9 @@ class _FusedLif(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad_spikes: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
         membrane, spikes = ctx.saved_tensors
         if has_kernel(membrane) and ctx.dtype == "float32":
             grad = compiled_membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron)
@@ -174,6 +178,10 @@ class _FusedLif(torch.autograd.Function):
         if ctx.record is not None:
             record_grad(ctx.record, grad, ctx.dtype)
         return grad, None, None, None
+
+
+# torch leaves apply untyped
+_fused_lif: Callable[[torch.Tensor, Neuron, LayerRecord | None, str], torch.Tensor] = _FusedLif.apply
 
 
 def lif(
@@ -186,4 +194,4 @@ def lif(
     (eq. 2.4-2.6); dL/dx[t] is dm[t], rounded at every timestep to `gradient_dtype` (see rounded). `record` receives
     spikes, window and membrane (rounded to float16) now, and grad (dm) when the backward pass gets here.
     """
-    return _FusedLif.apply(current, neuron, record, gradient_dtype)
+    return _fused_lif(current, neuron, record, gradient_dtype)

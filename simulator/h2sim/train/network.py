@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class SpikingNetwork(nn.Module):
     @property
     def reads_analog(self) -> bool:
         """Whether the first layer encodes an analog input, rather than reading spikes."""
-        return self.layers[0]["kind"] == "encode"
+        return bool(self.layers[0]["kind"] == "encode")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -115,7 +116,8 @@ class SpikingNetwork(nn.Module):
     @property
     def classes(self) -> int:
         """Features of the last layer."""
-        return self.layers[-1].get("out_features") or self.layers[-1]["out_shape"][0]
+        last = self.layers[-1]
+        return int(last.get("out_features") or last["out_shape"][0])
 
     def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
         """x (T, N, ...) of one layer from what its inputs send, each (T, N, ...)."""
@@ -131,7 +133,7 @@ class SpikingNetwork(nn.Module):
             frames = functional.avg_pool2d(frames, tuple(layer["kernel"]), stride, padding)
         else:
             frames = functional.conv2d(frames, self.weights[name], self.biases[name], stride, padding)
-        return frames.unflatten(0, source.shape[:2])
+        return torch.unflatten(frames, 0, source.shape[:2])
 
     def forward(
         self, inputs: torch.Tensor, timesteps: int, records: dict[str, LayerRecord] | None = None
@@ -151,11 +153,11 @@ class SpikingNetwork(nn.Module):
             if layer.get("spiking", True):
                 value = lif(value, self.neurons[name], record, self.gradient_dtype)
             elif value.requires_grad:
-                value.register_hook(lambda grad, record=record: self._current_grad(grad, record))
+                value.register_hook(partial(self._current_grad, record))  # type: ignore[no-untyped-call]
             values[name] = value
-        return value
+        return values[self.layers[-1]["name"]]
 
-    def _current_grad(self, grad: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+    def _current_grad(self, record: LayerRecord | None, grad: torch.Tensor) -> torch.Tensor:
         """dL/dx of a layer that does not spike, as the machine holds it."""
         grad = rounded(grad, self.gradient_dtype)
         if record is not None:
