@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -189,7 +190,7 @@ def test_every_shipped_claim_hangs_on_shipped_assumptions_and_each_is_used():
 )
 def test_a_damaged_file_is_refused_by_the_field(monkeypatch, claims, assumptions, message):
     files = {"claims": {"claims": claims}, "assumptions": {"assumptions": assumptions}}
-    monkeypatch.setattr(claims_module, "read_mapping", lambda kind, name, error: (files[name], f"{name}.yaml"))
+    monkeypatch.setattr(claims_module, "_read", lambda name: (files[name], Path(f"{name}.yaml")))
     with pytest.raises(ReproductionError, match=message):
         load_claims(load_assumptions())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from h2sim.reproduce.claims import Assumption, Claim
-from h2sim.reproduce.page import number, tally
 from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.summary import number, summary, tally
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,10 @@ def _table(*columns: tuple[str, bool]) -> Table:
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
-    """Every claim: ours, theirs, error, verdict."""
+    """What reproduces and what does not, in words; then every claim: ours, theirs, error, verdict."""
+    for sentence in summary(rows):
+        console.print(sentence)
+    console.print()
     table = _table(
         ("claim", False), ("ours", True), ("theirs", True), ("unit", False), ("error", True), ("verdict", False)
     )
