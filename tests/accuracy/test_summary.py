@@ -23,7 +23,7 @@ GIVEN = row("clock", 10.0, "fits", kind="given")
 def test_three_sentences_say_what_reproduces_what_is_accounted_for_and_what_is_not():
     reproduced, accounted, unexplained = summary([FITS, HOLDS, CHOSEN, TAKEN, NEAR, FAR, GIVEN])
     assert reproduced == (
-        "Of 6 tests, 2 reproduce (1 number within tolerance, 1 sentence true): "
+        "Of 6 tests, 2 reproduce (1 number within tolerance, 1 statement true): "
         "Machine 0 of 1, LUT engines 1 of 1, Backward Engine 1 of 2, V100 0 of 2."
     )
     assert accounted.startswith(
@@ -32,7 +32,7 @@ def test_three_sentences_say_what_reproduces_what_is_accounted_for_and_what_is_n
     assert "for 1 the range itself was taken from the source's numbers" in accounted
     assert unexplained == (
         "2 do not reproduce under any value that was swept, furthest off: "
-        "the v100-far (0.5x, theirs 10x); the v100-near (20x, theirs 10x)."
+        "the v100-far (ours 0.5x, theirs 10x); the v100-near (ours 20x, theirs 10x)."
     )
 
 

@@ -1,4 +1,7 @@
-"""Clocks: marks on the GPU's own time line (CUDA events), or the processor's nanoseconds behind the same interface."""
+"""Clocks with one interface: CUDA events on the GPU's own time line, or the processor's nanoseconds.
+
+A mark is a point in time. Taking one is cheap, and it may still lie in the future when mark() returns.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ Label = tuple[str, RowPhase]
 
 
 class Clock(Protocol):
-    """A mark is cheap and may lie in the future; `wait` until all lie in the past, then ask for the time between."""
+    """What takes marks: wait() returns when all of them are past, and then seconds(earlier, later) is the time between
+    two."""
 
     def mark(self) -> Any: ...
 
@@ -26,7 +30,7 @@ class Clock(Protocol):
 
 
 class CpuClock:
-    """Work is done when the call returns: marks are nanoseconds."""
+    """The processor's clock. Work is done when its call returns; a mark is a number of nanoseconds."""
 
     def mark(self) -> int:
         return time.perf_counter_ns()
@@ -39,7 +43,10 @@ class CpuClock:
 
 
 class CudaClock:
-    """Marks are CUDA events in the current stream: they cost the GPU no stop, and gaps between kernels count."""
+    """The GPU's clock.
+
+    A mark is a CUDA event in the current stream: it does not stop the GPU, and gaps between kernels count.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -62,7 +69,7 @@ class CudaClock:
 
 
 class Marks:
-    """Divides a step: what passes from one mark to the next belongs to the earlier one's layer and phase."""
+    """Divides a step's time: the time from one mark to the next belongs to the layer and phase of the earlier one."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -72,7 +79,10 @@ class Marks:
         self._marks.append(((layer, phase), self.clock.mark()))
 
     def end(self) -> tuple[float, dict[Label, float]]:
-        """(seconds from the first mark to now, seconds per label, which add up to it); forgets the marks."""
+        """(seconds from the first mark to now, seconds by label).
+
+        The latter add up to the former. All marks are forgotten.
+        """
         labels, stamps = [label for label, _ in self._marks], [stamp for _, stamp in self._marks]
         stamps.append(self.clock.mark())
         self._marks = []
@@ -84,7 +94,7 @@ class Marks:
 
 
 def timed(clock: Clock, work: Callable[[], None]) -> float:
-    """Seconds that `work` takes, from an idle device until it is idle again."""
+    """Seconds that `work` takes, from an idle device until the device is idle again."""
     clock.wait()
     first = clock.mark()
     work()

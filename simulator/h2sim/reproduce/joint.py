@@ -1,4 +1,4 @@
-"""Table 3.6's area and power together: one set of assumptions has to give both."""
+"""Table 3.6's area and power together: which one setting comes nearest to both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GridPoint:
 
 
 def points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Area and highest power for every size of the buffers, SRAM flavour and reading of 'max power'."""
+    """One row per SRAM flavour, size of the buffers and reading of 'max power': area (mm2) and highest power (W)."""
     rows = []
     for table in TABLES:
         sram = lab.table(Setting(table=table)).sram
@@ -63,19 +63,19 @@ def nearest(frame: pd.DataFrame, theirs: Mapping[str, float]) -> GridPoint:
 
 
 def scenario(frame: pd.DataFrame, theirs: Mapping[str, float]) -> Setting:
-    """The setting of the nearest row: fitted to area and power, so that every other claim is a test of it."""
+    """The setting of the nearest row. It is fitted to area and power, so that every other claim is a test of it."""
     best = nearest(frame, theirs)
     return Setting(table=best.table, buffer_scale=best.buffer_scale, reading=Reading(power=best.power_reading))
 
 
 def caption(frame: pd.DataFrame, theirs: Mapping[str, float]) -> str:
-    """What the grid says, in words."""
+    """The figure's text: which setting is nearest, and how far it is from the printed area and power."""
     best = nearest(frame, theirs)
     reading = {"step": "the mean of a step", "busiest": "all engines at their busiest layer at once"}
     return (
-        "Alone, larger buffers reach the area and the power, but not at the same size. Of the grid below "
-        f"the nearest to both is: buffers x{best.buffer_scale}, SRAM {best.sram}, power as "
-        f"{reading[best.power_reading]}: {best.area_mm2:.1f} mm2 ({best.area_mm2 / theirs['area'] - 1:+.1%}) "
+        "Larger buffers alone reach the printed area, and the printed power, but not both at one size. The point "
+        f"of the grid that is nearest to both has buffers x{best.buffer_scale} and SRAM {best.sram}, with the power read "
+        f"as {reading[best.power_reading]}. It gives {best.area_mm2:.1f} mm2 ({best.area_mm2 / theirs['area'] - 1:+.1%}) "
         f"and {best.power_w:.2f} W ({best.power_w / theirs['power'] - 1:+.1%}). "
-        "The section 'One setting for all' holds every other number against it."
+        "The section 'One setting for all' tests every other number under this setting."
     )

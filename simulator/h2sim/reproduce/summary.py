@@ -48,9 +48,9 @@ def tally(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Three sentences from the verdicts: what reproduces, what an assumption accounts for, what nothing explains.
+    """Three sentences from the verdicts: what reproduces, what only other assumptions explain, what nothing explains.
 
-    One sentence where no claim is a test.
+    One sentence if no claim is a test.
     """
     tests, found = _tests(rows), counts(rows)
     if not tests:
@@ -67,7 +67,7 @@ def _reproduced(rows: Sequence[Row], found: Mapping[str, int]) -> str:
             parts.append(f"{title.split(' (')[0]} {sum(row.fits for row in tests)} of {len(tests)}")
     fit, hold, total = found["fits"], found["holds"], sum(found.values())
     verb = f"{fit + hold or 'none'} reproduce{'s' if fit + hold == 1 else ''}"
-    what = f"{_many(fit, 'number')} within tolerance, {_many(hold, 'sentence')} true"
+    what = f"{_many(fit, 'number')} within tolerance, {_many(hold, 'statement')} true"
     return f"Of {_many(total, 'test')}, {verb} ({what}): {', '.join(parts)}."
 
 
@@ -83,7 +83,7 @@ def _unexplained(tests: Sequence[Row], n: int) -> str:
     if not n:
         return "No test is left unexplained."
     left = sorted((row for row in tests if _verdict(row) == "not explained"), key=_distance, reverse=True)
-    named = "; ".join(f"{row.claim.what} ({ours(row)}, theirs {theirs(row)})" for row in left[:FURTHEST])
+    named = "; ".join(f"{row.claim.what} (ours {ours(row)}, theirs {theirs(row)})" for row in left[:FURTHEST])
     verb, which = ("do not", "furthest off") if n > 1 else ("does not", "namely")
     return f"{n} {verb} reproduce under any value that was swept, {which}: {named}."
 
