@@ -1,6 +1,6 @@
-"""The network on the GPU: timestep by timestep as the source's baseline, or layer by layer; with marks or without.
+"""The network on the GPU, run timestep by timestep (the source's baseline) or layer by layer, with marks or without.
 
-Both compute what h2sim.train's SpikingNetwork computes: same parameters, same gradients.
+Both ways compute what h2sim.train's SpikingNetwork computes, with the same parameters and the same gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Linear = tuple[Marks, str]  # marks, layer
 
 
 class _Fire(torch.autograd.Function):
-    """Spikes of one timestep; the gradient passes where th_l < m < th_r (eq. 2.3, 2.6)."""
+    """Spikes of one timestep (eq. 2.3). The gradient passes where th_l < m < th_r (eq. 2.6)."""
 
     @staticmethod
     def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
@@ -40,7 +40,7 @@ class _Fire(torch.autograd.Function):
 
 
 class _Mark(torch.autograd.Function):
-    """Identity whose backward pass sets a mark: what runs after it belongs to the layer and phase."""
+    """The identity. Its backward pass sets a mark: the time after it belongs to the layer and phase."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, marks: Marks, layer: str, phase: RowPhase) -> torch.Tensor:
@@ -55,7 +55,7 @@ class _Mark(torch.autograd.Function):
 
 
 class _SplitConv(torch.autograd.Function):
-    """A convolution whose weight gradient and input gradient are two calls with a mark before each."""
+    """A convolution whose weight gradient and input gradient are computed in two calls, with a mark before each."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Conv) -> torch.Tensor:
@@ -87,7 +87,7 @@ class _SplitConv(torch.autograd.Function):
 
 
 class _SplitLinear(torch.autograd.Function):
-    """A fully connected layer, divided in the same way; x is (T, N, F)."""
+    """A fully connected layer whose two gradients are computed and marked apart, as in _SplitConv. x is (T, N, F)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Linear) -> torch.Tensor:
@@ -118,28 +118,28 @@ _split_linear: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Linear], tor
 
 
 class Plain:
-    """The layers as PyTorch computes them, without a mark."""
+    """The layers as PyTorch computes them, without marks."""
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
 
     def enter(self, layer: Layer) -> None:
-        """A layer's forward pass begins."""
+        """Called when a layer's forward pass begins."""
 
     def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """x (T, N, ...) from what the layer's inputs send, each (T, N, ...)."""
+        """Current x (T, N, ...) of a layer from the outputs of the layers that it reads, each (T, N, ...)."""
         return self.network.current(layer, inputs)
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
-        """What the layer sends on."""
+        """The layer's output, which the next layers read."""
         return value
 
     def set(self, name: str) -> None:
-        """A part of the step begins that is no layer's."""
+        """Called when a part of the step begins that belongs to no layer (loss, optimizer, data)."""
 
 
 class Marked(Plain):
-    """The same values; marks where a layer begins, and in its backward pass before either gradient."""
+    """The same values as Plain, with a mark where a layer begins, and before each of its two gradients."""
 
     def __init__(self, network: SpikingNetwork, marks: Marks) -> None:
         super().__init__(network)
@@ -169,10 +169,10 @@ class Marked(Plain):
 
 
 def vanilla(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """The timestep loop outside, all layers inside, membranes in plain torch operations; (T, N, classes).
+    """Output (T, N, classes) for inputs (T or 1, N, C, H, W): an outer loop over timesteps, an inner one over layers.
 
-    As the source's baseline (Wu et al., STBP): a static input's current is computed anew at every timestep.
-    inputs are (T or 1, N, C, H, W).
+    This is the source's baseline (section 3.3.1; Wu et al., STBP). Membranes are plain torch operations, and the
+    current of a static input is computed anew at every timestep.
     """
     network, outputs = ops.network, []
     state: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -203,7 +203,8 @@ def _next(
 
 
 def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """Layer by layer over all timesteps, as SpikingNetwork runs; (T, N, classes)."""
+    """Output (T, N, classes) for inputs (T or 1, N, C, H, W), layer by layer over all timesteps, as SpikingNetwork
+    runs."""
     network, values = ops.network, {"input": inputs}
     for layer in network.layers:
         ops.enter(layer)

@@ -20,7 +20,7 @@ _OP = re.compile(r"(?P<name>.+?), (?:seq = (?P<seq>\d+)|op_id = \d+)")  # as tor
 
 
 def read_nsys(path: Path) -> Profile:
-    """The profile in an export; GpuTraceError where it is none or lacks a table or column."""
+    """The profile in an export. Raises GpuTraceError if the file is none, or a table or column is missing."""
     if not path.is_file():
         raise GpuTraceError(f"{path}: no such file")
     try:

@@ -74,8 +74,9 @@ def caption(frame: pd.DataFrame, theirs: Mapping[str, float]) -> str:
     reading = {"step": "the mean of a step", "busiest": "all engines at their busiest layer at once"}
     return (
         "Larger buffers alone reach the printed area, and the printed power, but not both at one size. The point "
-        f"of the grid that is nearest to both has buffers x{best.buffer_scale} and SRAM {best.sram}, with the power read "
-        f"as {reading[best.power_reading]}. It gives {best.area_mm2:.1f} mm2 ({best.area_mm2 / theirs['area'] - 1:+.1%}) "
+        f"of the grid that is nearest to both has buffers x{best.buffer_scale} and SRAM {best.sram}, with the power "
+        f"read as {reading[best.power_reading]}. "
+        f"It gives {best.area_mm2:.1f} mm2 ({best.area_mm2 / theirs['area'] - 1:+.1%}) "
         f"and {best.power_w:.2f} W ({best.power_w / theirs['power'] - 1:+.1%}). "
         "The section 'One setting for all' tests every other number under this setting."
     )
