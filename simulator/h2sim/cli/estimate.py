@@ -36,7 +36,8 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     """
     import h2sim
     from h2sim.compare.estimate import estimate as estimated
-    from h2sim.compare.estimate import load_estimate_data, simulated
+    from h2sim.compare.estimate import load_estimate_data
+    from h2sim.compare.simulated import simulated
     from h2sim.report.estimate import estimate_tables, layer_rows, to_dict
 
     check_outputs(csv_file, json_file, reads=(trace, arch, energy_table))
