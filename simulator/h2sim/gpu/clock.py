@@ -22,11 +22,15 @@ class Clock(Protocol):
     """What takes marks: wait() returns when all of them are past, and then seconds(earlier, later) is the time between
     two."""
 
-    def mark(self) -> Any: ...
+    def mark(self) -> Any:
+        """A mark after all work that was started before it."""
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Returns when all marks lie in the past."""
 
-    def seconds(self, earlier: Any, later: Any) -> float: ...
+    def seconds(self, earlier: Any, later: Any) -> float:
+        """Time from one mark to another, s."""
+        ...
 
 
 class CpuClock:

@@ -87,7 +87,7 @@ class Mapper:
         return mapped
 
     def _label(self, work: Work, index: int) -> tuple[str, RowPhase | None]:
-        """(layer, phase); None where the phase is to be found out."""
+        """(layer, phase) of a kernel. The phase is None where nothing names it and it has to be derived."""
         around = [self.profile.events[i].name for i in self.profile.chain(index)]
         for rule in self.rules:
             if rule.holds(work.name, around):
@@ -101,7 +101,7 @@ class Mapper:
         return (own.layer, own.phase) if own else UNMAPPED
 
     def _says(self, index: int) -> tuple[str, RowPhase | None] | None:
-        """What one event says by itself or by the operation of the forward pass that made it."""
+        """The (layer, phase) that one event names, itself or through the operation of the forward pass that made it."""
         event = self.profile.events[index]
         if event.kind == "range":
             return names.read_label(event.name, self.inputs)
@@ -116,7 +116,10 @@ class Mapper:
 
     @cached_property
     def _made_by(self) -> dict[int, int]:
-        """Sequence number -> the operation of the forward pass that took it: the last to begin with it."""
+        """By sequence number, the index of the operation of the forward pass that has it.
+
+        Of several the last to begin counts.
+        """
         found: dict[int, int] = {}
         for index, event in enumerate(self.profile.events):
             if event.sequence is None or event.kind != "op" or names.BACKWARD.search(event.name):
@@ -131,11 +134,12 @@ class Mapper:
         return any(event.kind == "op" and names.BACKWARD.search(event.name) for event in events)
 
     def _named(self, work: Work, index: int) -> RowPhase | None:
-        """The gradient that the kernel's own name says, within a backward pass."""
+        """The gradient that a kernel of the backward pass computes, by its name; None if the name does not say it."""
         return names.gradient_of(work.name) if self._is_backward(index) and self._divided(index) is None else None
 
     def _divided(self, index: int) -> int | None:
-        """The outermost operation around that computes both gradients of a layer."""
+        """Index of the outermost operation around an event that computes both gradients of a layer; None if there is
+        none."""
         found = None
         for i in self.profile.chain(index):
             event = self.profile.events[i]
@@ -160,7 +164,8 @@ class Mapper:
 
     @staticmethod
     def _conv_phases(members: list[tuple[Work, int]]) -> list[RowPhase | None]:
-        """By name; else as the next that says it; else as the last one that did."""
+        """The phase of each kernel: by its name; else that of the next kernel with one; else that of the last kernel
+        with one."""
         said: list[RowPhase | None] = [names.gradient_of(work.name) for work, _ in members]
         for i in range(len(said) - 2, -1, -1):
             said[i] = said[i] or said[i + 1]
@@ -169,7 +174,8 @@ class Mapper:
         return said
 
     def _product_phases(self, members: list[tuple[Work, int]], first: bool) -> list[RowPhase | None]:
-        """By the product's place in its operation: input's gradient, weights'; what is in no product is the bias's."""
+        """The phase of each kernel: backward in the first of two products, else weight_update; None unless there are
+        two."""
         places = [self._product(index) for _, index in members]
         order = sorted({place for place in places if place is not None}, key=self._start)
         if len(order) != 2:
@@ -180,7 +186,7 @@ class Mapper:
         return self.profile.events[index].start_ns
 
     def _product(self, index: int) -> int | None:
-        """The matrix product that an event lies in, as PyTorch calls it."""
+        """Index of the outermost matrix product around an event, by PyTorch's name for it; None if there is none."""
         found = None
         for i in self.profile.chain(index):
             if names.PRODUCT.fullmatch(self.profile.events[i].name):

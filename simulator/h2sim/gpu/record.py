@@ -212,7 +212,7 @@ def _unmarked(training: TrainingStep, target: Target, plan: Plan, report: Report
 def _marked(
     training: TrainingStep, clock: Clock, plan: Plan, report: Report
 ) -> tuple[list[float], list[dict[Label, float]]]:
-    """Seconds of each marked step and its parts; the first two, which meet new calls, are not counted."""
+    """(seconds of each marked step, its parts). Two steps run before, uncounted, for their calls are new to torch."""
     for _ in range(min(2, plan.warm_up)):
         training.marked_step(clock)
     seconds, parts = [], []
@@ -238,7 +238,7 @@ def _energy(
 
 
 def _rows(parts: list[dict[Label, float]], layers: list[str]) -> tuple[Row, ...]:
-    """Medians and quartiles per layer and phase, in the network's order, what is no layer's last."""
+    """Median and quartiles by layer and phase, in the network's order. What belongs to no layer comes last."""
     place = {name: number for number, name in enumerate(layers)}
     labels = {label for step in parts for label in step}
     ordered = sorted(labels, key=lambda label: (place.get(label[0], len(layers)), ORDER[label[1]], label[0]))

@@ -158,7 +158,7 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _grow(buffers: dict[str, dict[str, int]], scale: int) -> None:
-    """More banks of the same macros."""
+    """Multiplies bytes and banks of each buffer by `scale`, so that the macros stay the same."""
     for buffer in buffers.values():
         buffer["bytes"] *= scale
         buffer["banks"] *= scale

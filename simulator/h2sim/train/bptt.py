@@ -64,7 +64,7 @@ def _part(
 
 
 def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
-    """Weights and biases, and the weight gradients of the samples that ran since they were last cleared."""
+    """Keeps weights, biases and the present weight gradients, which are those of the recorded samples."""
     for name, layer in record.layers.items():
         if name not in network.weights:
             continue
@@ -75,7 +75,7 @@ def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
 
 
 def _stored(parameter: torch.Tensor) -> npt.NDArray[np.floating]:
-    """As float16 if that holds the values without loss, else as they are."""
+    """The values as float16 if that loses nothing, else as they are."""
     values = parameter.detach().cpu().numpy()
     half = values.astype(np.float16)
     return half if np.array_equal(half.astype(values.dtype), values) else values.copy()
