@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -30,7 +33,7 @@ def grows(lab, setting: Setting) -> float:
 
 
 def verdict(a_claim: Claim, measure=grows, **assumptions: Assumption) -> str:
-    return regenerate(None, "c", a_claim, assumptions, measure).verdict
+    return regenerate("c", a_claim, assumptions, partial(measure, None)).verdict
 
 
 def test_a_number_within_the_tolerance_fits():
@@ -140,7 +143,7 @@ def test_a_sentence_holds_or_does_not():
 
 
 def test_the_span_holds_every_value_that_was_tried():
-    row = regenerate(None, "c", claim(10, hangs_on=("spikes",)), SPIKES, grows)
+    row = regenerate("c", claim(10, hangs_on=("spikes",)), SPIKES, partial(grows, None))
     assert row.fits
     (span,) = row.spans
     assert span.values == (("default: d", 10.0), ("few", 5.0), ("many", 20.0))
@@ -187,7 +190,7 @@ def test_every_shipped_claim_hangs_on_shipped_assumptions_and_each_is_used():
 )
 def test_a_damaged_file_is_refused_by_the_field(monkeypatch, claims, assumptions, message):
     files = {"claims": {"claims": claims}, "assumptions": {"assumptions": assumptions}}
-    monkeypatch.setattr(claims_module, "read_mapping", lambda kind, name, error: (files[name], f"{name}.yaml"))
+    monkeypatch.setattr(claims_module, "_read", lambda name: (files[name], Path(f"{name}.yaml")))
     with pytest.raises(ReproductionError, match=message):
         load_claims(load_assumptions())
 

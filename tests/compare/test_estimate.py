@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 import h2sim
 from h2sim.cli.estimate import estimate as command
 from h2sim.cli.support import Commands
-from h2sim.compare.estimate import SHIPPED, accumulates, ann_flops, estimate, fan_out, load_estimate_data, simulated
+from h2sim.compare.estimate import SHIPPED, accumulates, ann_flops, estimate, fan_out, load_estimate_data
+from h2sim.compare.simulated import simulated
 from h2sim.errors import BaselineError, EnergyTableError
 from h2sim.trace.bits import pack
 from h2sim.trace.model import Layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from typing import Any
 
 from h2sim.gpu.meter import Timing
 
@@ -10,25 +11,25 @@ from h2sim.gpu.meter import Timing
 class FakeMeter:
     """A GPU that takes `watts` whatever it does, and may count energy; time passes as `step` is called."""
 
-    def __init__(self, watts=100.0, counts=True, busy=0.5):
+    def __init__(self, watts: float = 100.0, counts: bool = True, busy: float = 0.5) -> None:
         self.watts, self.counts, self.busy, self.seconds = watts, counts, busy, 0.0
         self.timing = Timing(lambda: self.seconds, self.sleep)
         self.steps = 0
 
-    def sleep(self, seconds):
+    def sleep(self, seconds: float) -> None:
         self.seconds += seconds
 
-    def step(self):
+    def step(self) -> None:
         self.steps += 1
         self.seconds += 0.25
 
-    def energy_mj(self):
+    def energy_mj(self) -> int | None:
         return round(self.watts * self.seconds * 1000) if self.counts else None
 
-    def power_w(self):
+    def power_w(self) -> float | None:
         return self.watts
 
-    def memory_busy_share(self):
+    def memory_busy_share(self) -> float | None:
         return self.busy
 
 
@@ -40,7 +41,7 @@ class FakeNvml(types.ModuleType):
     class NVMLError(Exception):
         pass
 
-    def __init__(self, *missing):
+    def __init__(self, *missing: str) -> None:
         super().__init__("pynvml")
         answers = {
             "nvmlDeviceGetTotalEnergyConsumption": 5_000,
@@ -56,7 +57,7 @@ class FakeNvml(types.ModuleType):
         self.nvmlDeviceGetMaxClockInfo = lambda gpu, kind: self._answer("nvmlDeviceGetMaxClockInfo", 877, missing)
         self.nvmlSystemGetDriverVersion = lambda: self._answer("nvmlSystemGetDriverVersion", "580.1", missing)
 
-    def _answer(self, name, value, missing):
+    def _answer(self, name: str, value: Any, missing: tuple[str, ...]) -> Any:
         if name in missing:
             raise self.NVMLError("Not Supported")
         return value

@@ -6,12 +6,13 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from h2sim.gpu import GpuTrace, parse_gpu_trace
 from h2sim.gpu.importing import Made
 
 
-def fields(**changes):
+def fields(**changes: Any) -> dict[str, Any]:
     """A small valid GPU trace as plain data, with fields replaced or (None) left out."""
     data = {
         "schema": "h2sim-gpu-trace",
@@ -34,7 +35,8 @@ def fields(**changes):
     return {key: value for key, value in data.items() if value is not None}
 
 
-def gpu_trace(**changes) -> GpuTrace:
+def gpu_trace(**changes: Any) -> GpuTrace:
+    """The trace of `fields`, parsed."""
     return parse_gpu_trace(fields(**changes), "made")
 
 
@@ -42,10 +44,10 @@ def gpu_trace(**changes) -> GpuTrace:
 class ChromeTrace:
     """A Chrome trace as torch.profiler exports it from a GPU: microseconds, launches joined by correlation ids."""
 
-    events: list[dict] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     correlation: int = 100
 
-    def add(self, cat: str, name: str, ts: float, dur: float, tid: int = 1, **args) -> None:
+    def add(self, cat: str, name: str, ts: float, dur: float, tid: int = 1, **args: Any) -> None:
         self.events.append(
             {"ph": "X", "cat": cat, "name": name, "pid": 7, "tid": tid, "ts": ts, "dur": dur, "args": args}
         )

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from h2sim.arch.schema import (
@@ -20,26 +21,26 @@ from h2sim.arch.schema import (
 )
 from h2sim.shapes import ConvShape
 
+Floats = npt.NDArray[np.float64]
 BUFFER = Buffer(bytes=1024, word_bits=64, banks=1)
 
 
 def forward_engine(**changes: Any) -> ForwardEngine:
     buffers = ForwardBuffers(spikes=BUFFER, weights=BUFFER, psum=BUFFER, output=BUFFER)
-    return ForwardEngine(
-        **{"rows": 3, "columns": 2, "parallelism": 2, "sub_luts": 3, "sub_lut_size": 8, "buffers": buffers} | changes
-    )
+    small = {"rows": 3, "columns": 2, "parallelism": 2, "sub_luts": 3, "sub_lut_size": 8, "buffers": buffers}
+    return ForwardEngine.model_validate(small | changes)
 
 
 def update_engine(**changes: Any) -> WeightUpdateEngine:
     buffers = WeightUpdateBuffers(gradients=BUFFER, spikes=BUFFER, weight_gradients=BUFFER)
-    return WeightUpdateEngine(
-        **{"rows": 2, "columns": 2, "parallelism": 4, "sub_luts": 2, "sub_lut_size": 4, "buffers": buffers} | changes
-    )
+    small = {"rows": 2, "columns": 2, "parallelism": 4, "sub_luts": 2, "sub_lut_size": 4, "buffers": buffers}
+    return WeightUpdateEngine.model_validate(small | changes)
 
 
 def backward_engine(**changes: Any) -> BackwardEngine:
     buffers = BackwardBuffers(gradients=BUFFER, weights=BUFFER, psum=BUFFER, state=BUFFER, output=BUFFER)
-    return BackwardEngine(**{"rows": 2, "columns": 2, "parallelism": 2, "buffers": buffers} | changes)
+    small = {"rows": 2, "columns": 2, "parallelism": 2, "buffers": buffers}
+    return BackwardEngine.model_validate(small | changes)
 
 
 def tile_size(height: int, width: int) -> TileSize:
@@ -91,11 +92,11 @@ SHAPES = {
 every_shape = pytest.mark.parametrize(("shape", "tile"), SHAPES.values(), ids=SHAPES)
 
 
-def bits(rng: np.random.Generator, shape: tuple[int, ...], density: float = 0.4) -> np.ndarray:
+def bits(rng: np.random.Generator, shape: tuple[int, ...], density: float = 0.4) -> npt.NDArray[np.uint8]:
     return (rng.random(shape) < density).astype(np.uint8)
 
 
-def values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def values(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return rng.standard_normal(shape).astype(np.float32)
 
 
@@ -109,7 +110,7 @@ def maps(shape: ConvShape) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int,
     )
 
 
-def patches(shape: ConvShape, x: np.ndarray) -> np.ndarray:
+def patches(shape: ConvShape, x: npt.NDArray[Any]) -> Floats:
     """Oracle: x (T, N, Cin, H, W) as (T, N, Cin, Ho, Wo, kh, kw) float64, every window of the padded map."""
     (ph, pw), (sh, sw) = shape.padding, shape.stride
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
@@ -117,15 +118,20 @@ def patches(shape: ConvShape, x: np.ndarray) -> np.ndarray:
     return windows[:, :, :, ::sh, ::sw]
 
 
-def convolution(shape: ConvShape, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    return np.einsum("tncyxij,ocij->tnoyx", patches(shape, x), weight) + bias[:, None, None]
+def convolution(shape: ConvShape, x: npt.NDArray[Any], weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> Floats:
+    """Oracle: the sums of x (T, N, Cin, H, W) under weight (Cout, Cin, kh, kw), (T, N, Cout, Ho, Wo)."""
+    sums: Floats = np.einsum("tncyxij,ocij->tnoyx", patches(shape, x), weight) + bias[:, None, None]
+    return sums
 
 
-def weight_gradient(shape: ConvShape, x: np.ndarray, dm: np.ndarray) -> np.ndarray:
-    return np.einsum("tncyxij,tnoyx->ocij", patches(shape, x), dm)
+def weight_gradient(shape: ConvShape, x: npt.NDArray[Any], dm: npt.NDArray[Any]) -> Floats:
+    """Oracle: dL/dw (Cout, Cin, kh, kw) from x (T, N, Cin, H, W) and dm (T, N, Cout, Ho, Wo)."""
+    sums: Floats = np.einsum("tncyxij,tnoyx->ocij", patches(shape, x), dm)
+    return sums
 
 
-def transposed_convolution(shape: ConvShape, dm: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def transposed_convolution(shape: ConvShape, dm: npt.NDArray[Any], weight: npt.NDArray[Any]) -> Floats:
+    """Oracle: what dm (T, N, Cout, Ho, Wo) sends back to the input map, (T, N, Cin, H, W)."""
     (ph, pw), (sh, sw), (kh, kw) = shape.padding, shape.stride, shape.kernel
     t, n, c, h, w = maps(shape)[0]
     ds = np.zeros((t, n, c, h + 2 * ph, w + 2 * pw))
@@ -135,6 +141,7 @@ def transposed_convolution(shape: ConvShape, dm: np.ndarray, weight: np.ndarray)
 
 
 def c(a: int, b: int) -> int:
+    """a / b, rounded up."""
     return -(-a // b)
 
 

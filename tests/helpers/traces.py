@@ -5,34 +5,40 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from h2sim.arch import Arch, load_arch, parse_arch
 from h2sim.trace import Sparsity, load_network, synthesise, write_trace
 
 NOTATION = "4C3-AP2-6C3-10FC"
 SHAPE = (2, 9, 9)
+Members = dict[str, npt.NDArray[Any]]  # a trace's arrays by name
 
 
-def parts(notation: str = NOTATION, shape=SHAPE, timesteps: int = 3, batch: int = 2):
+def parts(
+    notation: str = NOTATION, shape: tuple[int, int, int] = SHAPE, timesteps: int = 3, batch: int = 2
+) -> tuple[dict[str, Any], Members]:
     """Metadata (a fresh dict) and members of a small synthetic trace."""
     network = load_network(notation, shape)
     meta, members = synthesise(network, timesteps, batch, Sparsity(0.7, 0.5, 0.6), seed=1)
     return json.loads(json.dumps(meta)), dict(members)
 
 
-def tiny_trace(folder: Path, name: str = "tiny.npz", **kwargs) -> Path:
+def tiny_trace(folder: Path, name: str = "tiny.npz", **kwargs: Any) -> Path:
     """A valid small trace file."""
     meta, members = parts(**kwargs)
     write_trace(folder / name, meta, members)
     return folder / name
 
 
-def raw_trace(path: Path, meta, members: dict[str, np.ndarray]) -> Path:
+def raw_trace(path: Path, meta: object, members: Members) -> Path:
     """A trace file written without any check, as a foreign tool would (numpy.savez_compressed)."""
     text = meta if isinstance(meta, bytes) else json.dumps(meta).encode()
-    np.savez_compressed(path, meta=np.frombuffer(text, np.uint8), **members)
+    arrays: dict[str, Any] = {"meta": np.frombuffer(text, np.uint8), **members}
+    np.savez_compressed(path, **arrays)
     return path
 
 
@@ -49,7 +55,7 @@ def declare(path: Path, member: str, shape: tuple[int, ...]) -> None:
             archive.writestr(name, data)
 
 
-def changed(path: str, value) -> Arch:
+def changed(path: str, value: Any) -> Arch:
     """h2learn with one field, named by its dotted path, set to another value."""
     data = load_arch("h2learn").model_dump()
     *parents, last = path.split(".")

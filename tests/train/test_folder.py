@@ -104,6 +104,9 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(TrainingError, match=r"run\.json: cannot be read"):
         run(tmp_path / "run", resume=True)
+    (tmp_path / "run" / "run.json").write_text("[1]")
+    with pytest.raises(TrainingError, match=r"run\.json: top level: expected a mapping of settings; got list"):
+        run(tmp_path / "run", resume=True)
 
 
 def test_a_run_needs_a_folder_that_can_be_made(tmp_path):

@@ -26,7 +26,7 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     Operations of the ANN x spiking activity x one energy per operation (HIRE-SNN, eq. 7 and 8; Diet-SNN, eq. 18), FP32
     and INT32 at 45 nm and scaled to the table's node. Beside it, layer by layer: what the simulated machine spends on
     arithmetic, registers, neurons, buffers and leakage; and the whole training step. What the papers leave open is an
-    option; the defaults stand in baselines/estimate.yaml.
+    option; the defaults stand in simulator/h2sim/compare/estimate.yaml.
 
     \b
     Examples:
@@ -36,7 +36,8 @@ def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, j
     """
     import h2sim
     from h2sim.compare.estimate import estimate as estimated
-    from h2sim.compare.estimate import load_estimate_data, simulated
+    from h2sim.compare.estimate import load_estimate_data
+    from h2sim.compare.simulated import simulated
     from h2sim.report.estimate import estimate_document, layer_rows, to_dict
 
     check_outputs(csv_file, json_file, reads=(trace, arch, energy_table))

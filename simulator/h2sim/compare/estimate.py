@@ -1,29 +1,29 @@
-"""The usual back-of-envelope energy estimate of a trace, and what the simulation counts beside it.
+"""The usual back-of-envelope energy estimate of a trace.
 
-HIRE-SNN (ICCV 2021), section 5.4: FLOPs of a layer x spiking activity x E_AC, or E_MAC where the input is analog
-(eq. 7, 8; tables 6, 7). Diet-SNN, eq. 18: spike rate x operations of the ANN. Both count the inference's arithmetic
-alone. Figures are per sample, spike counts of the whole sub-batch.
+HIRE-SNN (ICCV 2021, section 5.4, eq. 7 and 8, tables 6 and 7): energy of a layer = FLOPs of the ANN layer x spiking
+activity x E_AC, or x E_MAC for an analog input. Diet-SNN (eq. 18): operations = spike rate x operations of the ANN
+layer. Both count only the arithmetic of inference. Energies and operations are per sample; spike counts are of the
+whole sub-batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
-from h2sim.activity import Phase
 from h2sim.energy import EnergyTable
 from h2sim.energy.scaling import Factor, energy_factor, voltage_factor
 from h2sim.errors import BaselineError
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict
 from h2sim.io.yamlfile import read_file
-from h2sim.result import Result
 from h2sim.trace import Layer, Trace
 from h2sim.trace.bits import popcount
 
@@ -33,7 +33,10 @@ Operation = Literal["MAC", "AC", "none"]
 
 
 class Format(Strict):
-    """Energies of one number format's operations (HIRE-SNN, table 7), pJ: a MAC is both, an AC an addition."""
+    """Energies of one number format, pJ (HIRE-SNN, table 7).
+
+    A MAC is a multiplication and an addition, an AC an addition.
+    """
 
     multiply_pj: Positive
     add_pj: Positive
@@ -50,7 +53,7 @@ class Format(Strict):
 
 
 class Formats(Strict):
-    """The formats that the source compares."""
+    """The number formats that the source compares."""
 
     fp32: Format
     int32: Format
@@ -65,7 +68,7 @@ class Assumptions(Strict):
 
 
 class EstimateData(Strict):
-    """compare/estimate.yaml: the energies and the default assumptions."""
+    """The contents of compare/estimate.yaml: energies and default assumptions."""
 
     node_nm: Positive
     voltage_v: Positive
@@ -77,7 +80,7 @@ class EstimateData(Strict):
 
 @dataclass(frozen=True)
 class Energy:
-    """One energy by number format, pJ."""
+    """One energy in both number formats, pJ."""
 
     fp32_pj: float = 0.0
     int32_pj: float = 0.0
@@ -89,13 +92,16 @@ class Energy:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerEstimate:
-    """One layer; operations and energies are of one sample, spikes and accumulates of the whole sub-batch.
+    """The estimate of one layer. Operations and energies are of one sample, spikes and accumulates of the sub-batch.
 
-    operation: MAC (analog input), AC (spikes), none (pool and add: neither source counts them). ann_flops: the ANN
-    layer's (table 6). zeta: spikes of the layer's input over T / its neurons, may exceed 1; for an analog input the
-    times it is worked through; tasa: zeta / T. spike_rate: the layer's own spikes over T / its neurons, None if it has
-    none. snn_flops: ann_flops x zeta. diet_operations: eq. 18. accumulates: additions that the input's spikes cause,
-    counted tap by tap; None for an analog input. energy: eq. 7 or 8 at the source's node; ann_energy: all by E_MAC.
+    operation: MAC (analog input), AC (spikes), or none (pool and add, which neither source counts).
+    ann_flops: operations of the ANN layer (table 6).
+    zeta: spikes at the input, over all T, per sample and input neuron; may exceed 1. For an analog input: how often the
+    layer is computed. tasa: zeta / T.
+    spike_rate: the layer's own spikes, over all T, per sample and neuron; None if it does not spike.
+    snn_flops: ann_flops x zeta. diet_operations: ann_flops x spike rate (eq. 18).
+    accumulates: exact number of additions that the spikes at the input cause; None for an analog input.
+    energy: by eq. 7 or 8, at the source's node. ann_energy: ann_flops x E_MAC.
     """
 
     layer: str
@@ -117,7 +123,11 @@ class LayerEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """All layers of a trace; energies at node_nm, times `factor` at the table's node and voltage (factor_says why)."""
+    """The estimate of a whole trace.
+
+    Energies are those at node_nm. Times `factor` they are those at the energy table's node and voltage; factor_says
+    explains the factor.
+    """
 
     layers: tuple[LayerEstimate, ...]
     samples: int
@@ -132,24 +142,27 @@ class Estimate:
 
     @property
     def energy(self) -> Energy:
-        """Sum over layers at the source's node."""
+        """Energy of all layers at the source's node."""
         return _sum(row.energy for row in self.layers)
 
     @property
     def ann_energy(self) -> Energy:
-        """The same network as an ANN, one pass."""
+        """Energy of one pass of the same network as an ANN, at the source's node."""
         return _sum(row.ann_energy for row in self.layers)
 
     @property
     def ann_flops(self) -> int:
+        """Operations of all layers as an ANN."""
         return sum(row.ann_flops for row in self.layers)
 
     @property
     def snn_flops(self) -> float:
+        """Operations of all layers times their spiking activity (HIRE-SNN)."""
         return math.fsum(row.snn_flops for row in self.layers)
 
     @property
     def diet_operations(self) -> float:
+        """Operations of all layers by Diet-SNN's eq. 18."""
         return math.fsum(row.diet_operations for row in self.layers)
 
 
@@ -159,7 +172,10 @@ def _sum(energies: Iterable[Energy]) -> Energy:
 
 
 def load_estimate_data(path: str | Path = SHIPPED) -> EstimateData:
-    """The energies and default assumptions, shipped or from a file; BaselineError with one line per fault."""
+    """Energies and default assumptions of a file, by default the shipped one.
+
+    Raises BaselineError with one line per fault.
+    """
     data = read_file(Path(path), BaselineError)
     try:
         return EstimateData.model_validate(data)
@@ -170,9 +186,10 @@ def load_estimate_data(path: str | Path = SHIPPED) -> EstimateData:
 def estimate(
     trace: Trace, table: EnergyTable, data: EstimateData | None = None, assumptions: Assumptions | None = None
 ) -> Estimate:
-    """The estimate of a trace's forward pass; `table` only says to which node and voltage energies are also scaled.
+    """The estimate of a trace's forward pass.
 
-    Raises TraceError for a damaged trace, EnergyTableError if no factor to the table's node is known.
+    table: gives only the node and voltage to which energies are also scaled. data, assumptions: default to the shipped
+    ones. Raises TraceError for a damaged trace, EnergyTableError if no factor to the table's node is known.
     """
     data = data or load_estimate_data()
     chosen = assumptions or data.assumptions
@@ -252,14 +269,14 @@ def _layer(
 
 
 def _repeats(trace: Trace, chosen: Assumptions) -> float:
-    """How often an analog input is worked through: every frame that differs, or all T steps."""
+    """How often an encoding layer is computed: once per frame that differs, or at all T timesteps."""
     return float(trace.meta.timesteps if chosen.encode == "every-step" else trace.analog_steps)
 
 
 def ann_flops(layer: Layer, padding: Literal["counted", "skipped"] = "counted") -> int:
-    """Multiply-accumulates of the ANN layer, one sample: k^2 Ho Wo Co Ci (table 6); an fc layer is a 1x1 map.
+    """Multiply-accumulates of the ANN layer for one sample: k^2 Ho Wo Co Ci (table 6). An fc layer is a 1 x 1 map.
 
-    padding skipped: only taps inside the input. 0 for a layer without weights.
+    padding: whether taps outside the input are counted or skipped. 0 for a layer without weights.
     """
     if layer.weight_shape is None:
         return 0
@@ -272,14 +289,14 @@ def ann_flops(layer: Layer, padding: Literal["counted", "skipped"] = "counted") 
     return math.prod(layer.weight_shape[:2]) * int(rows.sum()) * int(columns.sum())
 
 
-def fan_out(size: int, out_size: int, kernel: int, stride: int, padding: int) -> np.ndarray:
-    """int64 (size,): to how many (output, tap) pairs each input place of one axis belongs."""
+def fan_out(size: int, out_size: int, kernel: int, stride: int, padding: int) -> npt.NDArray[np.int64]:
+    """For each input place of one axis, the number of (output, tap) pairs that read it; int64, (size,)."""
     places = np.arange(out_size)[:, None] * stride - padding + np.arange(kernel)[None, :]
     inside = places[(places >= 0) & (places < size)]
     return np.bincount(inside, minlength=size).astype(np.int64)
 
 
-def _fan_outs(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+def _fan_outs(layer: Layer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     assert layer.kernel is not None
     assert layer.stride is not None
     assert layer.padding is not None
@@ -289,7 +306,7 @@ def _fan_outs(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accumulates(trace: Trace, layer: Layer) -> int:
-    """Additions that the spikes at a conv or fc layer's input cause, over T and all samples: exact, tap by tap."""
+    """Exact number of additions that the spikes at a conv or fc layer's input cause, over all T and samples."""
     source = layer.inputs[0]
     packed = trace.input_spikes() if source == "input" else trace.mask(source, "spikes")
     if layer.kind == "fc":
@@ -301,80 +318,3 @@ def accumulates(trace: Trace, layer: Layer) -> int:
         places += bits.reshape(-1, height, width).sum(axis=0, dtype=np.int64)
     rows, columns = _fan_outs(layer)
     return layer.out_chw[0] * int(rows @ places @ columns)
-
-
-@dataclass(frozen=True)
-class Components:
-    """On-chip energy of one sample by what causes it, pJ.
-
-    compute: LUT reads and writes, adds, multiplies, finders; register: register accesses; neuron: Soma and Grad;
-    buffer: on-chip SRAM; leakage: of the engines, in the cycles that the rows cover.
-    """
-
-    compute_pj: float = 0.0
-    register_pj: float = 0.0
-    neuron_pj: float = 0.0
-    buffer_pj: float = 0.0
-    leakage_pj: float = 0.0
-
-    @property
-    def total_pj(self) -> float:
-        return math.fsum(asdict(self).values())
-
-    def __add__(self, other: Components) -> Components:
-        return Components(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-@dataclass(frozen=True)
-class PhaseCost:
-    """A layer's or the network's energy of one sample in one phase; off-chip memory apart."""
-
-    layer: str
-    phase: Phase
-    components: Components
-    offchip_pj: float
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What the simulation spends on one sample: rows, and the leakage in cycles that no row covers."""
-
-    rows: tuple[PhaseCost, ...]
-    idle_leakage_pj: float
-
-    def phase(self, phase: Phase) -> PhaseCost:
-        """The sum over layers of one phase."""
-        rows = [row for row in self.rows if row.phase == phase]
-        components = sum((row.components for row in rows), Components())
-        return PhaseCost("all", phase, components, math.fsum(row.offchip_pj for row in rows))
-
-    def forward(self, layer: str) -> PhaseCost | None:
-        """A layer's forward pass; None if it has no row."""
-        return next((row for row in self.rows if row.layer == layer and row.phase == "forward"), None)
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """The phases that the step has, in the order of training."""
-        order: tuple[Phase, ...] = ("forward", "backward", "weight_update")
-        return tuple(phase for phase in order if any(row.phase == phase for row in self.rows))
-
-    @property
-    def total_pj(self) -> float:
-        """On-chip energy of one sample in the whole step."""
-        return math.fsum([*(row.components.total_pj for row in self.rows), self.idle_leakage_pj])
-
-    @property
-    def offchip_pj(self) -> float:
-        return math.fsum(row.offchip_pj for row in self.rows)
-
-
-def simulated(result: Result) -> Simulated:
-    """A simulated step's bill per sample, in the estimate's words."""
-    samples, cost = result.activity.samples, result.cost
-    rows = []
-    for index, row in enumerate(result.activity.layers):
-        e = {group: energy / samples for group, energy in cost.layer_energy_pj(index).items()}
-        compute = math.fsum([e["lut"], e["fp16_add"], e["fp16_multiply"], e["priority_encode"]])
-        parts = Components(compute, e["register"], e["soma"] + e["grad"], e["glb"], e["leakage"])
-        rows.append(PhaseCost(row.layer, row.phase, parts, cost.layer_offchip_pj(index) / samples))
-    return Simulated(tuple(rows), cost.idle_leakage_pj / samples)

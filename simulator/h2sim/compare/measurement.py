@@ -1,6 +1,7 @@
-"""What one system takes for a workload, in the words that all systems share: so that any two can be compared.
+"""A Measurement: time, energy and area of one system on one workload, in one form for all systems.
 
-A simulated H2Learn, a GPU trace, a rival accelerator and a published row all become a Measurement.
+A simulated H2Learn, a GPU trace, a rival accelerator and a published row all become Measurements, so that any two of
+them can be compared.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ Kind = Literal["simulated", "measured", "published"]
 
 @dataclass(frozen=True)
 class Part:
-    """One layer in one phase, for all `samples` of the measurement; energy_j: no off-chip memory; None if unknown.
+    """One layer in one phase, for all samples of the measurement.
 
-    fused: it runs inside another layer's time, or beside other layers: its own seconds are no share of the step.
+    energy_j: without off-chip memory; None if unknown. fused: the layer runs inside another layer's time or beside
+    other layers, so that its own seconds are no share of the step.
     """
 
     layer: str
@@ -31,10 +33,10 @@ class Part:
 class Measurement:
     """One system on one workload.
 
-    samples: how many samples the times and energies are of; seconds: the whole step (training: all phases; inference:
-    the forward pass), which need not be the sum of the parts, for engines overlap; energy_j: the step's energy without
-    off-chip memory; phases: what the step covers; left_out: layers that the system cannot run, so that its step is
-    not the network's; assumptions: what a reader must know to judge the numbers.
+    samples: number of samples that times and energies are of. seconds: time of the whole step (training: all phases;
+    inference: the forward pass); it need not be the sum of the parts, because engines overlap. energy_j: energy of the
+    step without off-chip memory; None if unknown. phases: what the step covers. left_out: layers that the system cannot
+    run, so that its step is not the whole network's. assumptions: what a reader must know to judge the numbers.
     """
 
     system: str
@@ -52,14 +54,14 @@ class Measurement:
 
     @property
     def seconds_per_sample(self) -> float:
-        """Time of the step over its samples."""
+        """seconds / samples."""
         return self.seconds / self.samples
 
     @property
     def energy_j_per_sample(self) -> float | None:
-        """Energy of the step over its samples; None if unknown."""
+        """energy_j / samples; None if the energy is unknown."""
         return None if self.energy_j is None else self.energy_j / self.samples
 
     def part(self, layer: str, phase: Phase) -> Part | None:
-        """The part of a layer in a phase; None if the system has none."""
+        """The part of this layer and phase; None if there is none."""
         return next((p for p in self.parts if p.layer == layer and p.phase == phase), None)

@@ -1,4 +1,4 @@
-"""Systems as published: rows of data with source and method, never simulated."""
+"""Systems as others publish them: rows of data, each with source and method. Nothing here is simulated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=Fals
 
 
 class Spec(Strict):
-    """One stated number, its unit beside it."""
+    """One published number with its unit, method and source."""
 
     quantity: Text
     value: Positive
@@ -28,7 +28,7 @@ class Spec(Strict):
 
 
 class Workload(Strict):
-    """Inference of one sample of a network: seconds, and joules if they are known."""
+    """Published time, and energy if known, of the inference of one sample."""
 
     network: Text
     seconds: Positive
@@ -38,7 +38,7 @@ class Workload(Strict):
 
 
 class PublishedRow(Strict):
-    """One system; workload: what it was reported to take, None for a row of specifications only."""
+    """One published system. workload: its reported time and energy; None for a row that holds specifications only."""
 
     name: Text
     system: Text
@@ -49,7 +49,7 @@ class PublishedRow(Strict):
     note: str = ""
 
     def spec(self, quantity: str) -> Spec:
-        """A stated number by name; BaselineError if the row has none."""
+        """A published number by name. Raises BaselineError if the row does not have it."""
         found = next((spec for spec in self.specs if spec.quantity == quantity), None)
         if found is None:
             known = ", ".join(spec.quantity for spec in self.specs) or "none"
@@ -57,7 +57,7 @@ class PublishedRow(Strict):
         return found
 
     def measurement(self) -> Measurement:
-        """One sample's inference; BaselineError for a row without a reported time and energy."""
+        """Inference of one sample as a Measurement. Raises BaselineError if the row reports no time or no energy."""
         if self.workload is None or self.workload.energy_j is None:
             raise BaselineError(at(f"published row {self.name}", "workload", "a reported time and energy", "none"))
         told = [f"{self.workload.method} ({self.workload.source})", self.note]
@@ -90,7 +90,7 @@ class _File(Strict):
 
 
 def published_rows(path: str | Path = SHIPPED) -> tuple[PublishedRow, ...]:
-    """The rows of the shipped file, or of another; BaselineError with one line per fault."""
+    """All rows of a file, by default the shipped one. Raises BaselineError with one line per fault."""
     data = read_file(Path(path), BaselineError)
     try:
         return _File.model_validate(data).rows
@@ -99,7 +99,7 @@ def published_rows(path: str | Path = SHIPPED) -> tuple[PublishedRow, ...]:
 
 
 def published_row(name: str, path: str | Path = SHIPPED) -> PublishedRow:
-    """One row by name; BaselineError if there is none."""
+    """One row by name. Raises BaselineError if there is none."""
     rows = published_rows(path)
     for row in rows:
         if row.name == name:

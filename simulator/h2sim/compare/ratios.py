@@ -15,10 +15,12 @@ from h2sim.errors import ComparisonError, at
 def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, steady: bool = False) -> Measurement:
     """A result as a Measurement.
 
-    Training: a batch group with its weight update, as a GPU's step has one; `steady` takes the steady state of one
-    sub-batch instead, and so does a document that says nothing of batch groups. Inference: the first sub-batch, its
-    latency. A part's time is what its engine is held by that layer: compute, fill, and waiting for its memory, not for
-    other layers; its energy holds the leakage of that time. Raises ComparisonError with a line per fault.
+    The step of a training result is a batch group with its weight update, for a GPU's step has an update too. With
+    `steady`, or if the document has no batch group, it is one sub-batch in the steady state. The step of an inference
+    result is the latency of the first sub-batch.
+
+    A part's time is how long the layer holds its engine: compute, fill, and waiting for memory, but not waiting for
+    other layers. A part's energy includes the leakage of that time. Raises ComparisonError with one line per fault.
     """
     found = document if isinstance(document, StoredResult) else stored(document, where)
     notes = (*(("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()), *found.notes)
@@ -73,9 +75,10 @@ def _part(row: StoredRow, clock_hz: int | None, sub_batches: int, where: str) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Theirs over ours, per sample: above 1 is in favour of ours. phase None: the whole step.
+    """Time and energy per sample of ours and theirs, for one layer and phase. Ratios above 1 are in favour of ours.
 
-    fused: the layer runs inside another's time on one of them, so that its own time says nothing.
+    phase: None for the whole step. fused: on one of the systems the layer runs inside another layer's time, so that its
+    own time means nothing.
     """
 
     layer: str
@@ -88,18 +91,21 @@ class Ratio:
 
     @property
     def speedup(self) -> float | None:
-        """Their time over ours; None where ours takes none, or one is fused."""
+        """theirs_seconds / ours_seconds; None if ours is 0, or one of the two is fused."""
         return self.theirs_seconds / self.ours_seconds if self.ours_seconds and not self.fused else None
 
     @property
     def energy_saving(self) -> float | None:
-        """Their energy over ours; None where one is unknown."""
+        """theirs_energy_j / ours_energy_j; None if one of them is unknown or 0."""
         return self.theirs_energy_j / self.ours_energy_j if self.ours_energy_j and self.theirs_energy_j else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on one network: the step, the phases, the layers that both have."""
+    """Two systems on one network.
+
+    step: the whole step; None where the two do not cover the same. phases, layers: those that both have.
+    """
 
     ours: Measurement
     theirs: Measurement
@@ -109,17 +115,17 @@ class Comparison:
 
     @property
     def area_saving(self) -> float | None:
-        """Their area over ours; None where one is unknown, or one machine trains and the other does not."""
+        """Area of theirs over area of ours; None if one is unknown, or if the two do not cover the same phases."""
         if set(self.ours.phases) != set(self.theirs.phases):
             return None
         return self.theirs.area_mm2 / self.ours.area_mm2 if self.ours.area_mm2 and self.theirs.area_mm2 else None
 
 
 def compare(ours: Measurement, theirs: Measurement) -> Comparison:
-    """Per sample: the whole step where both cover the same phases and no layer is left out; every phase and layer that
-    both have.
+    """Ratios per sample of every layer and phase that both systems have.
 
-    Raises ComparisonError for two different networks.
+    The whole step is compared only if both cover the same phases and neither leaves out a layer. Raises ComparisonError
+    if the networks differ.
     """
     if ours.network != theirs.network:
         where = f"{ours.system} and {theirs.system}"
@@ -153,7 +159,10 @@ def _phase(phase: Phase, ours: Measurement, theirs: Measurement, shared: list[tu
 
 
 def _together(phase: Phase, parts: list[Part], system: Measurement) -> Part:
-    """These layers one after the other; the system's own step where they are all of it, for its layers may overlap."""
+    """These layers one after the other.
+
+    Where they are all of the system's parts, the system's own step is taken, for its layers may overlap.
+    """
     if system.phases == (phase,) and len(parts) == len(system.parts):
         return Part("shared layers", phase, system.seconds, system.energy_j)
     energies = [p.energy_j for p in parts if p.energy_j is not None]

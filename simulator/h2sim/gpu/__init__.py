@@ -1,4 +1,7 @@
-"""GPU traces: what a training step takes on a GPU, per layer and phase; recorded, imported or published."""
+"""GPU traces: time and energy of a training step on a GPU, by layer and phase.
+
+They are recorded, imported or published.
+"""
 
 from h2sim.gpu.files import load_gpu_trace, write_gpu_trace
 from h2sim.gpu.trace import Device, Energy, GpuTrace, Row, Step, parse_gpu_trace

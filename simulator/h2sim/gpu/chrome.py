@@ -19,7 +19,7 @@ RANGES = {"user_annotation"}  # gpu_user_annotation repeats them on the GPU's ti
 
 
 def read_chrome(path: Path) -> Profile:
-    """The profile in a Chrome trace; GpuTraceError where it is none or an event is damaged."""
+    """The profile in a Chrome trace. Raises GpuTraceError if the file is none, or an event is damaged."""
     data = _json(path)
     listed = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(listed, list):
@@ -55,11 +55,12 @@ def read_chrome(path: Path) -> Profile:
     return Profile(tuple(kernels), tuple(events), launches, _device(data))
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> object:
     try:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as file:
-            return json.load(file)
+            data: object = json.load(file)
+            return data
     except FileNotFoundError:
         raise GpuTraceError(f"{path}: no such file") from None
     except json.JSONDecodeError as fault:
@@ -69,14 +70,14 @@ def _json(path: Path) -> Any:
 
 
 def _number(entry: dict[str, Any], name: str) -> int | None:
-    """An argument of an event that counts from 0; None where it has none (-1 stands for that, too)."""
+    """An argument of an event that counts from 0. None where the event has none, or -1, which means the same."""
     args = entry.get("args")
     value = args.get(name) if isinstance(args, dict) else None
     return value if type(value) is int and value >= 0 else None
 
 
 def _interval(entry: dict[str, Any], where: str) -> tuple[int, int]:
-    """(start, end) in ns; the file has microseconds with three decimals."""
+    """(start, end) of an event in ns. The file has microseconds with three decimals."""
     start_ns, ns = (_ns(entry, field, where) for field in ("ts", "dur"))
     if ns < 0:
         raise GpuTraceError(at(where, "dur", "at least 0 microseconds", repr(entry["dur"])[:40]))
@@ -90,7 +91,7 @@ def _ns(entry: dict[str, Any], field: str, where: str) -> int:
     return round(value * 1000)
 
 
-def _device(data: Any) -> str | None:
+def _device(data: object) -> str | None:
     properties = data.get("deviceProperties") if isinstance(data, dict) else None
     first = properties[0] if isinstance(properties, list) and properties else None
     name = first.get("name") if isinstance(first, dict) else None

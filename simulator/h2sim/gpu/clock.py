@@ -1,29 +1,40 @@
-"""Clocks: marks on the GPU's own time line (CUDA events), or the processor's nanoseconds behind the same interface."""
+"""Clocks with one interface: CUDA events on the GPU's own time line, or the processor's nanoseconds.
+
+A mark is a point in time. Taking one is cheap, and it may still lie in the future when mark() returns.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from h2sim.gpu.trace import RowPhase
+
+if TYPE_CHECKING:
+    import torch
 
 Label = tuple[str, RowPhase]
 
 
 class Clock(Protocol):
-    """A mark is cheap and may lie in the future; `wait` until all lie in the past, then ask for the time between."""
+    """What takes marks: wait() returns when all of them are past, and then seconds(earlier, later) is the time between
+    two."""
 
-    def mark(self) -> Any: ...
+    def mark(self) -> Any:
+        """A mark after all work that was started before it."""
 
-    def wait(self) -> None: ...
+    def wait(self) -> None:
+        """Returns when all marks lie in the past."""
 
-    def seconds(self, earlier: Any, later: Any) -> float: ...
+    def seconds(self, earlier: Any, later: Any) -> float:
+        """Time from one mark to another, s."""
+        ...
 
 
 class CpuClock:
-    """Work is done when the call returns: marks are nanoseconds."""
+    """The processor's clock. Work is done when its call returns; a mark is a number of nanoseconds."""
 
     def mark(self) -> int:
         return time.perf_counter_ns()
@@ -36,15 +47,18 @@ class CpuClock:
 
 
 class CudaClock:
-    """Marks are CUDA events in the current stream: they cost the GPU no stop, and gaps between kernels count."""
+    """The GPU's clock.
 
-    def __init__(self, device: Any) -> None:
+    A mark is a CUDA event in the current stream: it does not stop the GPU, and gaps between kernels count.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def mark(self) -> Any:
+    def mark(self) -> torch.cuda.Event:
         import torch
 
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self.device))
         return event
 
@@ -53,12 +67,13 @@ class CudaClock:
 
         torch.cuda.synchronize(self.device)
 
-    def seconds(self, earlier: Any, later: Any) -> float:
-        return earlier.elapsed_time(later) / 1e3
+    def seconds(self, earlier: torch.cuda.Event, later: torch.cuda.Event) -> float:
+        milliseconds: float = earlier.elapsed_time(later)
+        return milliseconds / 1e3
 
 
 class Marks:
-    """Divides a step: what passes from one mark to the next belongs to the earlier one's layer and phase."""
+    """Divides a step's time: the time from one mark to the next belongs to the layer and phase of the earlier one."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -68,7 +83,10 @@ class Marks:
         self._marks.append(((layer, phase), self.clock.mark()))
 
     def end(self) -> tuple[float, dict[Label, float]]:
-        """(seconds from the first mark to now, seconds per label, which add up to it); forgets the marks."""
+        """(seconds from the first mark to now, seconds by label).
+
+        The latter add up to the former. All marks are forgotten.
+        """
         labels, stamps = [label for label, _ in self._marks], [stamp for _, stamp in self._marks]
         stamps.append(self.clock.mark())
         self._marks = []
@@ -80,7 +98,7 @@ class Marks:
 
 
 def timed(clock: Clock, work: Callable[[], None]) -> float:
-    """Seconds that `work` takes, from an idle device until it is idle again."""
+    """Seconds that `work` takes, from an idle device until the device is idle again."""
     clock.wait()
     first = clock.mark()
     work()

@@ -1,4 +1,4 @@
-"""A GPU trace as a Measurement: which energy, what was taken out of it, and what a reader must know."""
+"""A GPU trace as a Measurement: which energy counts, what is taken out of it, and what a reader must know."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def as_measurement(trace: GpuTrace) -> Measurement:
-    """Time of the whole step (no part of it left out); its energy by `energy_without_memory`."""
+    """The trace as a Measurement: the time of the whole step, and the energy that energy_without_memory gives."""
     energy_j, notes = energy_without_memory(trace)
     parts = tuple(Part(row.layer, row.phase, row.seconds, row.energy_j) for row in trace.rows if row.phase != "other")
     return Measurement(
@@ -30,11 +30,13 @@ def as_measurement(trace: GpuTrace) -> Measurement:
 
 
 def energy_without_memory(trace: GpuTrace) -> tuple[float | None, tuple[str, ...]]:
-    """(joules of the step, notes): measured, or the power limit times the time; less the external memory's.
+    """(energy of the step without external memory in J, notes for the reader).
 
-    The memory's power is that of full bandwidth, times the share of the time in which it was busy where that was
-    measured: the most it can take, so the rest is the least that the GPU takes. None where no energy is known, or
-    where nothing would be left.
+    Energy of the step: as measured, else power limit x time [A]. Energy of the external memory: its power at full
+    bandwidth x time x the share of the time in which it was busy (1 where that was not measured) [A]. That is the most
+    that the memory can take, so the difference is the least that the GPU takes. The energy is None where neither energy
+    nor power limit is known, and where the difference would not be positive. Where the memory's power is not known,
+    nothing is subtracted.
     """
     device, seconds = trace.device, trace.step.seconds
     if trace.energy is not None:
@@ -58,7 +60,7 @@ def energy_without_memory(trace: GpuTrace) -> tuple[float | None, tuple[str, ...
 
 
 def _times(trace: GpuTrace) -> list[str]:
-    """What the times hold beside the layers' phases."""
+    """Notes on what the times hold beside the layers' phases."""
     notes = [f"{trace.implementation}, batch {trace.batch if trace.batch else 'not given'}"]
     if trace.covers == "epoch":
         notes.append("[A] an epoch is one pass over the training samples, and holds all that its loop does")

@@ -1,4 +1,4 @@
-"""GPU traces in files: JSON, or a CSV that a person writes by hand; both read to the same object."""
+"""GPU traces in files: JSON, or a CSV that a person writes by hand. Both hold the same fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MOST_BYTES = 1 << 26
 
 
 def load_gpu_trace(name_or_path: str | Path) -> GpuTrace:
-    """A shipped GPU trace by name (`v100-cifar10`), or a .json or .csv file; GpuTraceError with a line per fault."""
+    """A shipped GPU trace by name (`v100-cifar10`), or one from a .json or .csv file.
+
+    Raises GpuTraceError, a line per fault.
+    """
     path = library.find("GPU trace", str(name_or_path))
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -37,17 +40,17 @@ def load_gpu_trace(name_or_path: str | Path) -> GpuTrace:
 
 
 def write_gpu_trace(path: Path, trace: GpuTrace) -> None:
-    """Writes CSV where the name ends in .csv, else JSON; whole or not at all (OutputError)."""
+    """Writes a trace: CSV if the name ends in .csv, else JSON. Raises OutputError, and then writes nothing."""
     write_text(path, to_csv(trace) if path.suffix.lower() == ".csv" else to_json(trace))
 
 
 def to_json(trace: GpuTrace) -> str:
-    """The trace as JSON, one field a line."""
+    """The trace as JSON text, one field per line."""
     return json.dumps(trace.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str, where: str) -> GpuTrace:
-    """A checked trace from JSON text; GpuTraceError names `where`."""
+    """The trace in a JSON text. Raises GpuTraceError, whose lines begin with `where`."""
     try:
         data = json.loads(text, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as fault:
@@ -66,7 +69,11 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def to_csv(trace: GpuTrace) -> str:
-    """`# key: value` lines, a group's fields as `# device.name: ...`; then the rows, without columns that are empty."""
+    """The trace as CSV text.
+
+    First one line `# key: value` per field (`# device.name: ...` for a field of a group), then the rows. Columns
+    without any value are left out.
+    """
     data = trace.to_dict()
     rows = data.pop("rows", [])
     out = io.StringIO()
@@ -85,13 +92,13 @@ def _cell(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A string as it is where it cannot be taken for JSON, else JSON."""
+    """A string as it stands, if reading it as JSON would not change it; else JSON."""
     plain = isinstance(value, str) and value.isprintable() and value.strip() == value and _value(value) == value
     return value if plain else json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def _value(text: str) -> Any:
-    """A number, list or quoted string as JSON reads it; anything else is a string as it stands."""
+    """A number, list or quoted string as JSON reads it. Any other text is a string as it stands."""
     try:
         return json.loads(text, parse_constant=lambda name: _refuse(name))
     except (ValueError, RecursionError):
@@ -103,7 +110,7 @@ def _refuse(name: str) -> None:
 
 
 def from_csv(text: str, where: str) -> GpuTrace:
-    """A checked trace from CSV text; GpuTraceError names `where` and the line."""
+    """The trace in a CSV text. Raises GpuTraceError, which names `where` and the line."""
     lines = text.removeprefix("\ufeff").splitlines()
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
     data = _header(lines[:start], where)

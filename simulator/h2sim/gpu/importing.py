@@ -32,10 +32,10 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a profile does not say of the step behind it. inputs: what each layer of the network reads, in order.
+    """What a profile does not say about the step behind it.
 
-    steps: how many steps the profile holds, where its ProfilerStep# ranges are not to be used; given: fields of the
-    device that are known.
+    inputs: the layers of the network in order, with the names of what each reads. steps: how many steps the profile
+    holds; None: count its ProfilerStep# ranges. given: fields of the device that the user knows.
     """
 
     network: str
@@ -49,7 +49,7 @@ class Made:
 
 
 def detect_format(path: Path) -> str:
-    """chrome or nsys, by the file's first bytes; GpuTraceError where neither can be."""
+    """'chrome' or 'nsys', by the file's first bytes. Raises GpuTraceError if it is neither."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -70,9 +70,10 @@ def detect_format(path: Path) -> str:
 def import_profile(
     path: Path, made: Made, rules: tuple[Rule, ...] = (), form: str | None = None, command: str | None = None
 ) -> GpuTrace:
-    """The GPU trace of a profile: per step, each layer and phase with the sum of its kernels' times.
+    """The GPU trace of a profile. A row's time is the sum of the times of its kernels, per step.
 
-    Raises GpuTraceError where the file is no profile, holds no work, or nothing in it maps to a layer.
+    rules: the user's, which are asked first. form: 'chrome' or 'nsys'; None: see detect_format. Raises GpuTraceError if
+    the file is no profile, if nothing ran in it, and if none of its kernels maps to a layer.
     """
     profile = READERS[form or detect_format(path)](path)
     works = profile.works
@@ -91,7 +92,7 @@ def import_profile(
 
 
 def step_spans(profile: Profile) -> list[Event]:
-    """The ProfilerStep# ranges, in time order."""
+    """The profile's ProfilerStep# ranges, in order of time."""
     found = [event for event in profile.events if event.kind == "range" and _STEP.fullmatch(event.name)]
     return sorted(found, key=lambda event: event.start_ns)
 
@@ -128,7 +129,7 @@ def _trace(
 
 
 def _step(profile: Profile, spans: list[Event], steps: int) -> Step:
-    """The median of the steps' spans; without them the time from the first launch to the last end, divided."""
+    """The median of the steps' ranges. Without ranges: (last end - first launch) / steps."""
     if spans:
         seconds = np.array([(span.end_ns - span.start_ns) / 1e9 for span in spans])
         low, middle, high = (float(v) for v in np.quantile(seconds, (0.25, 0.5, 0.75)))

@@ -1,18 +1,22 @@
-"""Kernels of a profile to layers and phases, so that the sum of all is the time of all kernels.
+"""Maps the kernels of a profile to layers and phases. The times of all rows add up to the time of all kernels.
 
-For each kernel the first of these that says something counts:
+A kernel belongs to the layer that the first of these names:
 
 1. the user's rules, in order;
-2. going outwards from the call that launched it: a range named like a layer, or an operation of the backward pass,
-   joined by autograd's sequence number to the operation of the forward pass that made it, and that one's range;
+2. the events around the call that launched it, from the inside outwards. A range may be named like a layer. An
+   operation of the backward pass has the sequence number (autograd's) of the operation of the forward pass that made
+   it; the range around that operation names the layer;
 3. what PyTorch itself names: optimizer, data loader, accumulation of gradients;
-4. `unmapped`.
+4. else it is `unmapped`.
 
-A layer's backward pass is divided. A convolution's kernels: by names (wgrad, dgrad, ...), and those whose names say
-nothing go with the next kernel of the same operation that says it (they prepare it), the last ones with the one before.
-A product's (fc): PyTorch computes the input's gradient first and the weights' second; sums are the bias's. Where
-nothing says anything: all to the weights where the layer reads the network's input, which needs no gradient, else one
-half to each, for both take the same number of multiply-accumulates [A].
+A layer's backward pass is divided into weight_update (the weights' gradient) and backward (the input's gradient):
+
+* Convolution: by the kernel's name (wgrad, dgrad, ...). A kernel whose name says nothing prepares the next kernel of
+  the same operation and goes with it; the last ones go with the kernel before them.
+* Matrix product (fc): PyTorch computes the input's gradient first and the weights' gradient second. What lies in
+  neither product sums up the bias's gradient.
+* Where nothing tells them apart: if the layer reads the network's input, which needs no gradient, all is weight_update;
+  else one half goes to each, for both take the same number of multiply-accumulates [A].
 """
 
 from __future__ import annotations
@@ -33,7 +37,11 @@ UNMAPPED: Label = ("unmapped", "other")
 
 @dataclass
 class Mapped:
-    """ns and kernels per label; what was not mapped, by name; ns that were halved for want of a name."""
+    """The result of a mapping.
+
+    ns, kernels: time and number of kernels by (layer, phase). unmapped_ns: time of unmapped kernels by name. halved_ns:
+    time that was divided into halves because nothing told the two gradients apart.
+    """
 
     ns: Counter[Label] = field(default_factory=Counter)
     kernels: Counter[Label] = field(default_factory=Counter)
@@ -41,14 +49,14 @@ class Mapped:
     halved_ns: int = 0
 
     def add(self, label: Label, work: Work) -> None:
-        """The whole work to one label."""
+        """Counts a kernel under one (layer, phase)."""
         self.ns[label] += work.ns
         self.kernels[label] += 1
         if label == UNMAPPED:
             self.unmapped_ns[work.name] += work.ns
 
     def halve(self, layer: str, work: Work) -> None:
-        """One half to each gradient; the odd nanosecond to the input's."""
+        """Counts half of a kernel under each gradient of the layer. An odd nanosecond goes to the input's."""
         half = work.ns // 2
         self.ns[layer, "weight_update"] += half
         self.ns[layer, "backward"] += work.ns - half
@@ -58,14 +66,14 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Mapper:
-    """inputs: what each layer of the network reads."""
+    """Maps the kernels of one profile. inputs: the layers of the network, with the names of what each reads."""
 
     profile: Profile
     inputs: Mapping[str, tuple[str, ...]]
     rules: tuple[Rule, ...] = ()
 
     def map(self, works: list[tuple[Work, int]]) -> Mapped:
-        """Each work once."""
+        """Maps each (kernel, event that launched it) once."""
         mapped, groups = Mapped(), defaultdict[tuple[str, int], list[tuple[Work, int]]](list)
         for work, index in works:
             layer, phase = self._label(work, index)
@@ -79,7 +87,7 @@ class Mapper:
         return mapped
 
     def _label(self, work: Work, index: int) -> tuple[str, RowPhase | None]:
-        """(layer, phase); None where the phase is to be found out."""
+        """(layer, phase) of a kernel. The phase is None where nothing names it and it has to be derived."""
         around = [self.profile.events[i].name for i in self.profile.chain(index)]
         for rule in self.rules:
             if rule.holds(work.name, around):
@@ -93,7 +101,7 @@ class Mapper:
         return (own.layer, own.phase) if own else UNMAPPED
 
     def _says(self, index: int) -> tuple[str, RowPhase | None] | None:
-        """What one event says by itself or by the operation of the forward pass that made it."""
+        """The (layer, phase) that one event names, itself or through the operation of the forward pass that made it."""
         event = self.profile.events[index]
         if event.kind == "range":
             return names.read_label(event.name, self.inputs)
@@ -108,7 +116,10 @@ class Mapper:
 
     @cached_property
     def _made_by(self) -> dict[int, int]:
-        """Sequence number -> the operation of the forward pass that took it: the last to begin with it."""
+        """By sequence number, the index of the operation of the forward pass that has it.
+
+        Of several the last to begin counts.
+        """
         found: dict[int, int] = {}
         for index, event in enumerate(self.profile.events):
             if event.sequence is None or event.kind != "op" or names.BACKWARD.search(event.name):
@@ -123,11 +134,12 @@ class Mapper:
         return any(event.kind == "op" and names.BACKWARD.search(event.name) for event in events)
 
     def _named(self, work: Work, index: int) -> RowPhase | None:
-        """The gradient that the kernel's own name says, within a backward pass."""
+        """The gradient that a kernel of the backward pass computes, by its name; None if the name does not say it."""
         return names.gradient_of(work.name) if self._is_backward(index) and self._divided(index) is None else None
 
     def _divided(self, index: int) -> int | None:
-        """The outermost operation around that computes both gradients of a layer."""
+        """Index of the outermost operation around an event that computes both gradients of a layer; None if there is
+        none."""
         found = None
         for i in self.profile.chain(index):
             event = self.profile.events[i]
@@ -152,7 +164,8 @@ class Mapper:
 
     @staticmethod
     def _conv_phases(members: list[tuple[Work, int]]) -> list[RowPhase | None]:
-        """By name; else as the next that says it; else as the last one that did."""
+        """The phase of each kernel: by its name; else that of the next kernel with one; else that of the last kernel
+        with one."""
         said: list[RowPhase | None] = [names.gradient_of(work.name) for work, _ in members]
         for i in range(len(said) - 2, -1, -1):
             said[i] = said[i] or said[i + 1]
@@ -161,7 +174,8 @@ class Mapper:
         return said
 
     def _product_phases(self, members: list[tuple[Work, int]], first: bool) -> list[RowPhase | None]:
-        """By the product's place in its operation: input's gradient, weights'; what is in no product is the bias's."""
+        """The phase of each kernel: backward in the first of two products, else weight_update; None unless there are
+        two."""
         places = [self._product(index) for _, index in members]
         order = sorted({place for place in places if place is not None}, key=self._start)
         if len(order) != 2:
@@ -172,7 +186,7 @@ class Mapper:
         return self.profile.events[index].start_ns
 
     def _product(self, index: int) -> int | None:
-        """The matrix product that an event lies in, as PyTorch calls it."""
+        """Index of the outermost matrix product around an event, by PyTorch's name for it; None if there is none."""
         found = None
         for i in self.profile.chain(index):
             if names.PRODUCT.fullmatch(self.profile.events[i].name):

@@ -1,7 +1,8 @@
-"""Energy of a GPU: NVML behind a small protocol, its counter where the GPU has one, else its power integrated."""
+"""Energy of a GPU by NVML: the difference of its energy counter where the GPU has one, else its power integrated."""
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 import time
@@ -19,28 +20,31 @@ Sample = tuple[float, float]
 
 
 class MeterError(GpuTraceError):
-    """There is nothing to measure energy with; its text is the reason."""
+    """Energy cannot be measured. The text says why."""
 
 
 class Meter(Protocol):
-    """What h2sim asks a GPU for; None where the GPU does not say."""
+    """What h2sim asks a GPU for. Each answer is None if the GPU does not give it."""
 
     def energy_mj(self) -> int | None:
-        """Millijoules since the driver was loaded."""
+        """Energy since the driver was loaded, mJ."""
 
     def power_w(self) -> float | None:
-        """Watts now, or over the driver's last short while."""
+        """Power now, or averaged by the driver over a short time, W."""
 
     def memory_busy_share(self) -> float | None:
-        """Share of the last short while in which the external memory was read or written."""
+        """Share of the driver's last sampling period in which the external memory was read or written, 0 to 1."""
 
 
 class NvmlMeter:
-    """NVML's view of one GPU, found by its UUID (so that CUDA_VISIBLE_DEVICES cannot mislead)."""
+    """One GPU as NVML sees it. It is found by its UUID, because NVML does not follow CUDA_VISIBLE_DEVICES.
+
+    Raises MeterError if pynvml or the GPU cannot be had.
+    """
 
     def __init__(self, uuid: str) -> None:
         try:
-            import pynvml
+            pynvml: Any = importlib.import_module("pynvml")
         except ModuleNotFoundError:
             raise MeterError("no pynvml: pip install nvidia-ml-py") from None
         self._nvml = pynvml
@@ -57,7 +61,8 @@ class NvmlMeter:
             return None
 
     def energy_mj(self) -> int | None:
-        return self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        millijoules: int | None = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        return millijoules
 
     def power_w(self) -> float | None:
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
@@ -68,12 +73,13 @@ class NvmlMeter:
         return None if rates is None else rates.memory / 100
 
     def power_limit_w(self) -> float | None:
-        """The limit that the driver keeps to."""
+        """The power limit that the driver enforces, W."""
         milliwatts = self._ask("nvmlDeviceGetEnforcedPowerLimit")
         return None if milliwatts is None else milliwatts * 1e-3
 
     def memory_bandwidth_bytes_per_s(self) -> float | None:
-        """Derived: two transfers per clock of the memory at its highest, over the whole bus."""
+        """Bandwidth of the external memory, derived: 2 transfers per cycle x highest memory clock x bus width in
+        bytes."""
         try:
             clock_mhz = self._nvml.nvmlDeviceGetMaxClockInfo(self._gpu, self._nvml.NVML_CLOCK_MEM)
         except self._nvml.NVMLError:
@@ -82,7 +88,7 @@ class NvmlMeter:
         return None if bits is None else 2.0 * clock_mhz * 1e6 * bits / 8
 
     def driver(self) -> str | None:
-        """Version of the driver."""
+        """The driver's version."""
         try:
             text = self._nvml.nvmlSystemGetDriverVersion()
         except self._nvml.NVMLError:
@@ -92,14 +98,17 @@ class NvmlMeter:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where time comes from, so that tests need not wait."""
+    """The functions that tell time and wait. Tests replace them, and so need not wait."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 class Sampler:
-    """A thread that notes power and memory use every INTERVAL_S while the block runs; once at either end too."""
+    """A context manager that samples power and memory use in a thread, every INTERVAL_S and at both ends of its block.
+
+    samples: (seconds, watts). busy: shares of time in which the memory was busy.
+    """
 
     def __init__(self, meter: Meter, timing: Timing | None = None) -> None:
         self.meter, self.timing = meter, timing or Timing()
@@ -138,12 +147,16 @@ class Sampler:
 
 
 def trapezoid_joules(samples: list[Sample]) -> float:
-    """Energy between the first and the last (seconds, watts): straight lines from reading to reading."""
+    """Energy from the first to the last sample (seconds, watts), J: the sum of (t1 - t0) x (w0 + w1) / 2 over
+    neighbours."""
     return math.fsum((t1 - t0) * (w0 + w1) / 2 for (t0, w0), (t1, w1) in pairwise(samples))
 
 
 def idle_power_w(meter: Meter, seconds: float = 1.0, timing: Timing | None = None) -> float | None:
-    """Mean power while nothing runs, its context made: readings over `seconds`; None where the GPU gives none."""
+    """Mean power of the idle GPU over `seconds`, W, its CUDA context made before.
+
+    None if the GPU does not tell its power.
+    """
     timing = timing or Timing()
     samples: list[float] = []
     end = timing.now() + seconds
@@ -165,9 +178,10 @@ def measure_energy(
     least_seconds: float = 2.0,
     timing: Timing | None = None,
 ) -> Energy:
-    """Energy of one step: that of so many that they last `least_seconds`, divided.
+    """Energy of one step: the energy of as many steps as take `least_seconds`, divided by their number.
 
-    `wait` returns when the GPU is idle. Raises MeterError where the GPU gives neither energy nor power.
+    wait() returns when the GPU is idle. idle_w: power of the idle GPU, for the energy above idle. Raises MeterError if
+    the GPU gives neither energy nor power, or nothing above 0.
     """
     timing, steps = timing or Timing(), max(1, math.ceil(least_seconds / step_seconds))
     wait()

@@ -1,6 +1,6 @@
-"""The network on the GPU: timestep by timestep as the source's baseline, or layer by layer; with marks or without.
+"""The network on the GPU, run timestep by timestep (the source's baseline) or layer by layer, with marks or without.
 
-Both compute what h2sim.train's SpikingNetwork computes: same parameters, same gradients.
+Both ways compute what h2sim.train's SpikingNetwork computes, with the same parameters and the same gradients.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, lif
 from h2sim.train.network import Layer, SpikingNetwork
 
+_Conv = tuple[Marks, str, tuple[int, ...], tuple[int, ...]]  # marks, layer, stride, padding
+_Linear = tuple[Marks, str]  # marks, layer
+
 
 class _Fire(torch.autograd.Function):
-    """Spikes of one timestep; the gradient passes where th_l < m < th_r (eq. 2.3, 2.6)."""
+    """Spikes of one timestep (eq. 2.3). The gradient passes where th_l < m < th_r (eq. 2.6)."""
 
     @staticmethod
     def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
@@ -29,13 +32,15 @@ class _Fire(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
         (membrane,) = ctx.saved_tensors
         return grad * ctx.neuron.in_window(membrane).to(grad.dtype) * ctx.neuron.surrogate_scale, None
 
 
 class _Mark(torch.autograd.Function):
-    """Identity whose backward pass sets a mark: what runs after it belongs to the layer and phase."""
+    """The identity. Its backward pass sets a mark: the time after it belongs to the layer and phase."""
 
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, marks: Marks, layer: str, phase: RowPhase) -> torch.Tensor:
@@ -43,17 +48,17 @@ class _Mark(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         marks, layer, phase = ctx.set
         marks(layer, phase)
-        return grad, None, None, None
+        return grads[0], None, None, None
 
 
 class _SplitConv(torch.autograd.Function):
-    """A convolution whose weight gradient and input gradient are two calls with a mark before each."""
+    """A convolution whose weight gradient and input gradient are computed in two calls, with a mark before each."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Conv) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = how
         _, _, stride, padding = how
@@ -61,15 +66,18 @@ class _SplitConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
         x, weight = ctx.saved_tensors
         marks, name, stride, padding = ctx.how
 
         def part(mask: list[bool]) -> list[torch.Tensor]:
             sizes = [weight.shape[0]] if mask[2] else None
-            return torch.ops.aten.convolution_backward(
+            found: list[torch.Tensor] = torch.ops.aten.convolution_backward(
                 grad, x, weight, sizes, stride, padding, (1, 1), False, (0, 0), 1, mask
             )
+            return found
 
         marks(name, "weight_update")
         _, of_weight, of_bias = part([False, True, True])
@@ -79,17 +87,19 @@ class _SplitConv(torch.autograd.Function):
 
 
 class _SplitLinear(torch.autograd.Function):
-    """A fully connected layer, divided in the same way; x is (T, N, F)."""
+    """A fully connected layer whose two gradients are computed and marked apart, as in _SplitConv. x is (T, N, F)."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: tuple) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Linear) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = how
         return functional.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
         x, weight = ctx.saved_tensors
         marks, name = ctx.how
         flat = grad.flatten(0, 1)
@@ -100,29 +110,36 @@ class _SplitLinear(torch.autograd.Function):
         return of_input, of_weight, of_bias, None
 
 
+# torch leaves apply untyped
+_fire: Callable[[torch.Tensor, Neuron], torch.Tensor] = _Fire.apply
+_mark: Callable[[torch.Tensor, Marks, str, RowPhase], torch.Tensor] = _Mark.apply
+_split_conv: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Conv], torch.Tensor] = _SplitConv.apply
+_split_linear: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Linear], torch.Tensor] = _SplitLinear.apply
+
+
 class Plain:
-    """The layers as PyTorch computes them, without a mark."""
+    """The layers as PyTorch computes them, without marks."""
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network = network
 
     def enter(self, layer: Layer) -> None:
-        """A layer's forward pass begins."""
+        """Called when a layer's forward pass begins."""
 
     def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """x (T, N, ...) from what the layer's inputs send, each (T, N, ...)."""
+        """Current x (T, N, ...) of a layer from the outputs of the layers that it reads, each (T, N, ...)."""
         return self.network.current(layer, inputs)
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
-        """What the layer sends on."""
+        """The layer's output, which the next layers read."""
         return value
 
     def set(self, name: str) -> None:
-        """A part of the step begins that is no layer's."""
+        """Called when a part of the step begins that belongs to no layer (loss, optimizer, data)."""
 
 
 class Marked(Plain):
-    """The same values; marks where a layer begins, and in its backward pass before either gradient."""
+    """The same values as Plain, with a mark where a layer begins, and before each of its two gradients."""
 
     def __init__(self, network: SpikingNetwork, marks: Marks) -> None:
         super().__init__(network)
@@ -137,25 +154,25 @@ class Marked(Plain):
             return self.network.current(layer, inputs)
         # marks on the parameters: adding up their gradients over timesteps is the weight update's
         held = (self.network.weights[name], self.network.biases[name])
-        weight, bias = (_Mark.apply(value, self.marks, name, "weight_update") for value in held)
+        weight, bias = (_mark(value, self.marks, name, "weight_update") for value in held)
         if layer["kind"] == "fc":
-            return _SplitLinear.apply(inputs[0].flatten(2), weight, bias, (self.marks, name))
-        how = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
-        frames = _SplitConv.apply(inputs[0].flatten(0, 1), weight, bias, how)
-        return frames.unflatten(0, inputs[0].shape[:2])
+            return _split_linear(inputs[0].flatten(2), weight, bias, (self.marks, name))
+        how: _Conv = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
+        frames = _split_conv(inputs[0].flatten(0, 1), weight, bias, how)
+        return torch.unflatten(frames, 0, inputs[0].shape[:2])
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
-        return _Mark.apply(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+        return _mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
 
     def set(self, name: str) -> None:
         self.marks(name, "other")
 
 
 def vanilla(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """The timestep loop outside, all layers inside, membranes in plain torch operations; (T, N, classes).
+    """Output (T, N, classes) for inputs (T or 1, N, C, H, W): an outer loop over timesteps, an inner one over layers.
 
-    As the source's baseline (Wu et al., STBP): a static input's current is computed anew at every timestep.
-    inputs are (T or 1, N, C, H, W).
+    This is the source's baseline (section 3.3.1; Wu et al., STBP). Membranes are plain torch operations, and the
+    current of a static input is computed anew at every timestep.
     """
     network, outputs = ops.network, []
     state: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -182,11 +199,12 @@ def _next(
         last, spikes = before
         kept = 1 - (spikes.detach() if neuron.detach_reset else spikes)
         membrane = neuron.decay * last * kept + current
-    return membrane, _Fire.apply(membrane, neuron)
+    return membrane, _fire(membrane, neuron)
 
 
 def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """Layer by layer over all timesteps, as SpikingNetwork runs; (T, N, classes)."""
+    """Output (T, N, classes) for inputs (T or 1, N, C, H, W), layer by layer over all timesteps, as SpikingNetwork
+    runs."""
     network, values = ops.network, {"input": inputs}
     for layer in network.layers:
         ops.enter(layer)
@@ -196,7 +214,7 @@ def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
         if layer.get("spiking", True):
             value = lif(value, network.neurons[layer["name"]])
         values[layer["name"]] = ops.leave(layer, value)
-    return value
+    return values[network.layers[-1]["name"]]
 
 
 Implementation = Callable[[Plain, torch.Tensor, int], torch.Tensor]

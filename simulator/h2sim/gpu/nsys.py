@@ -20,7 +20,7 @@ _OP = re.compile(r"(?P<name>.+?), (?:seq = (?P<seq>\d+)|op_id = \d+)")  # as tor
 
 
 def read_nsys(path: Path) -> Profile:
-    """The profile in an export; GpuTraceError where it is none or lacks a table or column."""
+    """The profile in an export. Raises GpuTraceError if the file is none, or a table or column is missing."""
     if not path.is_file():
         raise GpuTraceError(f"{path}: no such file")
     try:
@@ -77,7 +77,10 @@ def _ranges(database: sqlite3.Connection, where: str, strings: dict[int, str]) -
 
 
 def _key(row: dict[str, Any], holder: str) -> Hashable:
-    """Correlation ids count per process; a process's number stands above the 24 bits of a thread's."""
+    """(process, correlation id): ids are unique only in a process.
+
+    A global id holds the process above 24 bits of thread.
+    """
     process = row.get(holder)
     return (None if process is None else process >> 24, row["correlationId"])
 
@@ -89,7 +92,7 @@ def _columns(database: sqlite3.Connection, table: str) -> set[str]:
 def _rows(
     database: sqlite3.Connection, where: str, table: str, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a table as columns by name, `wanted` and the process's where the export has them."""
+    """The rows of a table, each as {column: value}; columns in `wanted`, and globalPid, only if the export has them."""
     there = _columns(database, table)
     if not there:
         raise GpuTraceError(at(where, "tables", f"a table {table} (nsys export --type sqlite)", "none"))
@@ -105,7 +108,7 @@ def _rows(
 
 
 def _check(row: dict[str, Any], table: str, where: str) -> None:
-    """Integers where integers stand; only a range may be without an end."""
+    """Raises GpuTraceError if a number is no integer, or an end lies before its start. Only a range may have no end."""
     for name in ("start", "end", "correlationId", "globalTid", "globalPid"):
         open_range = table == NVTX and name == "end" and row.get(name) is None
         if name in row and type(row[name]) is not int and not open_range:

@@ -1,4 +1,4 @@
-"""A profile of a training step as its readers give it: kernels, and the calls, operations and ranges behind them."""
+"""A profile of a training step, whatever file it is from: kernels, and the calls, operations and ranges behind them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ Kind = Literal["range", "op", "launch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An interval on a thread: a range that somebody named, an operation of PyTorch, or a call that launches work.
+    """An interval on a thread of the processor.
 
-    sequence joins an operation of the backward pass to the one of the forward pass that made it (autograd's number).
+    kind: range, which somebody named; op, an operation of PyTorch; launch, a call that launches a kernel. sequence:
+    autograd's number, the same for an operation of the forward pass and the operation of the backward pass that it
+    made.
     """
 
     name: str
@@ -27,7 +29,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Work:
-    """What took time on the device: a kernel or a copy; `launch` is the key of the call that launched it."""
+    """A kernel or a copy, which took time on the device. launch: the key of the call that launched it."""
 
     name: str
     start_ns: int
@@ -36,12 +38,14 @@ class Work:
 
     @property
     def ns(self) -> int:
+        """How long it took, ns."""
         return self.end_ns - self.start_ns
 
 
 @dataclass(frozen=True)
 class Profile:
-    """launches: the event that each key names; device: its name, where the file says."""
+    """All of a profile. launches: index of the launching event by key. device: the device's name, if the file says
+    it."""
 
     kernels: tuple[Work, ...]
     events: tuple[Event, ...]
@@ -50,7 +54,8 @@ class Profile:
 
     @cached_property
     def parents(self) -> list[int]:
-        """The innermost event of the same thread within which each begins; -1 where there is none."""
+        """For each event, the index of the innermost event of the same thread in which it begins; -1 if there is
+        none."""
         order = sorted(range(len(self.events)), key=lambda i: (self.events[i].start_ns, -self.events[i].end_ns, i))
         parents, open_events = [-1] * len(self.events), dict[Hashable, list[int]]()
         for index in order:
@@ -64,16 +69,16 @@ class Profile:
         return parents
 
     def chain(self, index: int) -> Iterator[int]:
-        """An event and all that hold it, the innermost first."""
+        """Indices of an event and of all events around it, the innermost first."""
         while index >= 0:
             yield index
             index = self.parents[index]
 
     @cached_property
     def works(self) -> list[tuple[Work, int]]:
-        """(work, the event that it comes from or -1), by time of launch.
+        """(work, index of the event that launched it or -1) of all work, in order of launch.
 
-        Without a kernel (a profile of the processor alone) the outermost operations are the work.
+        In a profile without kernels (of the processor alone) the outermost operations are the work.
         """
         if self.kernels:
             placed = [(work, self._launch_of(work)) for work in self.kernels]
@@ -92,12 +97,12 @@ class Profile:
         return self.chain(self.parents[index])
 
     def launched_ns(self, work: Work, index: int) -> int:
-        """When the processor asked for it; when it began, where no call is known."""
+        """Time at which the processor launched the work; if no call is known, the time at which the work began."""
         return self.events[index].start_ns if index >= 0 else work.start_ns
 
 
 def busy_ns(works: list[Work]) -> int:
-    """Time in which at least one of them ran: overlaps count once."""
+    """Time in which at least one of the works ran, ns."""
     total, end = 0, None
     for work in sorted(works, key=lambda w: w.start_ns):
         begin = work.start_ns if end is None else max(work.start_ns, end)

@@ -1,4 +1,4 @@
-"""Records a GPU trace: times with and without marks, energy, memory and versions of a real training step."""
+"""Records a GPU trace: times, energy, memory and software versions of a real training step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ ORDER = {"forward": 0, "backward": 1, "weight_update": 2, "other": 3}
 
 @dataclass(frozen=True)
 class Plan:
-    """How often: warm-up steps, then measured ones without marks, then as many with; energy over so many seconds."""
+    """How often the step runs.
+
+    warm_up: steps that are not measured. repeats: measured steps without marks, and as many more with marks.
+    energy_seconds: least time over which energy is measured. Raises GpuTraceError for numbers out of range.
+    """
 
     warm_up: int = 10
     repeats: int = 50
@@ -38,7 +42,10 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The device that runs the step, its clock, what measures its energy (or why nothing does), its versions."""
+    """The device that runs the step.
+
+    meter: what measures its energy; no_meter: the reason if nothing does. software: versions and settings by name.
+    """
 
     name: str
     clock: Clock
@@ -49,7 +56,7 @@ class Target:
 
 
 def cuda_target() -> Target:
-    """The first CUDA GPU; GpuTraceError where there is none."""
+    """The first CUDA GPU. Raises GpuTraceError if there is none."""
     if not torch.cuda.is_available():
         wanted = "a CUDA GPU, and a torch built for it"
         instead = "none (--device cpu times this machine's processor instead)"
@@ -68,7 +75,8 @@ def cuda_target() -> Target:
         memory_bandwidth_bytes_per_s=meter.memory_bandwidth_bytes_per_s() if meter else None,
     )
     versions = {"driver": meter.driver() if meter else None, "cuda": torch.version.cuda}
-    cudnn = torch.backends.cudnn.version()
+    cudnn_version: Callable[[], int | None] = torch.backends.cudnn.version
+    cudnn = cudnn_version()
     settings = {
         "cudnn": None if cudnn is None else str(cudnn),
         "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
@@ -111,10 +119,10 @@ def record(
     report: Report = lambda what, done, total: None,
     timing: Timing | None = None,
 ) -> GpuTrace:
-    """Runs the step of `workload` on `target` as `plan` says and returns what was measured.
+    """Runs the step of `workload` on `target` as `plan` says. Returns the measured GPU trace.
 
-    `report` hears what is done and how often. Raises GpuTraceError where a name is none that a trace can hold (before
-    anything runs), where memory runs out or weights turn to NaN.
+    report(what, steps done, steps in all) is called after each step. Raises GpuTraceError if a trace cannot hold one of
+    the names (before anything runs), if memory runs out, and if weights turn to NaN.
     """
     _check_words(workload, target, command)
     try:
@@ -125,7 +133,7 @@ def record(
 
 
 def _check_words(workload: Workload, target: Target, command: str | None) -> None:
-    """Builds a trace of the same words, so that none is refused after minutes of measuring."""
+    """Builds a trace with the same names, so that a bad one is refused now and not after minutes of measuring."""
     with checked("gpu record"):
         GpuTrace(
             schema=SCHEMA,
@@ -204,7 +212,7 @@ def _unmarked(training: TrainingStep, target: Target, plan: Plan, report: Report
 def _marked(
     training: TrainingStep, clock: Clock, plan: Plan, report: Report
 ) -> tuple[list[float], list[dict[Label, float]]]:
-    """Seconds of each marked step and its parts; the first two, which meet new calls, are not counted."""
+    """(seconds of each marked step, its parts). Two steps run before, uncounted, for their calls are new to torch."""
     for _ in range(min(2, plan.warm_up)):
         training.marked_step(clock)
     seconds, parts = [], []
@@ -230,7 +238,7 @@ def _energy(
 
 
 def _rows(parts: list[dict[Label, float]], layers: list[str]) -> tuple[Row, ...]:
-    """Medians and quartiles per layer and phase, in the network's order, what is no layer's last."""
+    """Median and quartiles by layer and phase, in the network's order. What belongs to no layer comes last."""
     place = {name: number for number, name in enumerate(layers)}
     labels = {label for step in parts for label in step}
     ordered = sorted(labels, key=lambda label: (place.get(label[0], len(layers)), ORDER[label[1]], label[0]))

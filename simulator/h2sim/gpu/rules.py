@@ -1,4 +1,4 @@
-"""Which layer and phase a kernel belongs to where no range says: the user's rules, and what PyTorch's names say."""
+"""Rules that say which layer and phase a kernel belongs to: the user's, and those for PyTorch's own names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from h2sim.errors import GpuTraceError, at
-from h2sim.gpu.trace import Name, RowPhase, printable
+from h2sim.gpu.trace import ROW_PHASES, RowPhase, printable
 from h2sim.io.faults import describe
-from h2sim.io.strict import Strict
+from h2sim.io.strict import Name, Strict
 from h2sim.io.yamlfile import read_file
 
 # cuDNN's and CUTLASS's names for the kernels of a convolution's two gradients
@@ -37,12 +37,16 @@ Regex = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_rege
 
 
 class Rule(Strict):
-    """A kernel whose name `kernel` is found in, within an operation or range whose name `op` is found in."""
+    """One rule: kernels that match it belong to `layer` (and `phase`, if given).
+
+    kernel: a regular expression that is found in the kernel's name. op: one that is found in the name of an operation
+    or range around it. At least one of the two is given.
+    """
 
     kernel: Regex | None = None
     op: Regex | None = None
     layer: Name
-    phase: Literal["forward", "backward", "weight_update", "other"] | None = None
+    phase: RowPhase | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -51,7 +55,7 @@ class Rule(Strict):
         return self
 
     def holds(self, kernel: str, around: list[str]) -> bool:
-        """Whether the rule speaks of this kernel; `around` names what it was launched in."""
+        """Whether the rule matches a kernel. around: names of the operations and ranges in which it was launched."""
         if self.kernel is not None and not re.search(self.kernel, kernel):
             return False
         return self.op is None or any(re.search(self.op, name) for name in around)
@@ -70,7 +74,10 @@ OWN_RULES = (
 
 
 def load_rules(path: Path, layers: Collection[str]) -> tuple[Rule, ...]:
-    """The rules of a YAML file, in order; GpuTraceError with a line per fault. `layers` are the network's names."""
+    """The rules of a YAML file, in order. layers: names of the network's layers.
+
+    Raises GpuTraceError, one line per fault.
+    """
     data = read_file(path, GpuTraceError)
     try:
         rules = _File.model_validate(data).rules
@@ -84,24 +91,28 @@ def load_rules(path: Path, layers: Collection[str]) -> tuple[Rule, ...]:
 
 
 def read_label(name: str, layers: Collection[str]) -> tuple[str, RowPhase | None] | None:
-    """(layer, phase or None) that a range's name says: `conv1`, `conv1:backward`, `h2sim:conv1`, `h2sim:loss`; or None.
+    """(layer, phase) that a range's name says, or None if it names no layer. The phase is None if the name has none.
 
-    A name that begins with h2sim: and is no layer's is of phase other.
+    Names: `conv1`, `conv1:backward`, `h2sim:conv1`, `h2sim:loss`. A name that begins with h2sim: and is no layer's has
+    the phase other.
     """
     found = _LABEL.fullmatch(name)
     if found is None:
         return None
     if name.removeprefix("h2sim:") in layers:
         return name.removeprefix("h2sim:"), None
-    layer, phase = found["layer"], found["phase"]
+    layer = found["layer"]
     if layer in layers:
-        return layer, phase  # type: ignore[return-value]
+        return layer, next((phase for phase in ROW_PHASES if phase == found["phase"]), None)
     said = printable(layer)
     return (said, "other") if found["ours"] and said else None
 
 
 def gradient_of(kernel: str) -> Literal["backward", "weight_update"] | None:
-    """Which gradient a kernel's name says it computes: the input's or the weights'."""
+    """The gradient that a kernel computes, by its name: the input's (backward) or the weights'.
+
+    None if the name is silent.
+    """
     if _WEIGHT.search(kernel):
         return "weight_update"
     return "backward" if _INPUT.search(kernel) else None

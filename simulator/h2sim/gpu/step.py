@@ -1,4 +1,5 @@
-"""One real training step on a device: forward over all timesteps, loss, backward, Adam; marked or not."""
+"""One real training step on a device, with marks or without: forward pass over all timesteps, loss, backward pass,
+Adam."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is trained: the layers of a trace's meta, their neuron, T, N, the order of the loops."""
+    """What is trained.
+
+    layers: those of a trace's meta. neuron: of all layers. implementation: a name of network.IMPLEMENTATIONS, which
+    says in what order timesteps and layers run. Raises GpuTraceError for an unknown one.
+    """
 
     name: str
     layers: tuple[dict[str, Any], ...]
@@ -39,12 +44,12 @@ class Workload:
 
 
 class TrainingStep:
-    """The step of a workload on a device, again and again on the same synthetic samples.
+    """The training step of a workload on a device. Every step sees the same synthetic samples.
 
-    The last layer does not fire; the loss is the cross-entropy of its mean current. Samples are uniform noise of the
-    input's shape (rate-coded where the first layer reads spikes); weights start scaled until each layer's current
-    deviates by its threshold, so that neurons fire. The batch is copied to the device in every step. A last layer that
-    is no fc counts each of its values as a class.
+    The last layer does not spike; the loss is the cross-entropy of its mean current. Samples are uniform noise of the
+    input's shape, rate-coded if the first layer reads spikes. The initial weights are scaled until the standard
+    deviation of each layer's current is its threshold, so that neurons spike. The batch is copied to the device in
+    every step. If the last layer is no fc layer, each of its values counts as a class.
     """
 
     def __init__(self, workload: Workload, device: str, dtype: torch.dtype = torch.float32) -> None:
@@ -66,13 +71,13 @@ class TrainingStep:
         return rate_spikes(images, self.workload.timesteps, generator)
 
     def describe_samples(self) -> str:
-        """What the trace says of its data set."""
+        """The trace's description of the samples."""
         coding = "" if self.network.reads_analog else ", rate-coded"
         shape = "x".join(map(str, self.network.input_shape))
         return f"synthetic: uniform noise of {shape}{coding}, random labels (a dense step costs the same)"
 
     def gradients(self, ops: Plain) -> torch.Tensor:
-        """Leaves the gradients of the step in .grad; returns the loss."""
+        """Computes the gradients of a step, which stand in .grad afterwards. Returns the loss."""
         ops.set("data")
         inputs, labels = self.inputs.to(self.device), self.labels.to(self.device)
         ops.set("optimizer")
@@ -80,25 +85,25 @@ class TrainingStep:
         output = self.run(ops, inputs, self.workload.timesteps)
         ops.set("loss")
         loss = self.objective.value(output.flatten(2), labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         return loss
 
     def step(self, ops: Plain | None = None) -> None:
-        """One whole step, with the update."""
+        """Runs one whole step, the weight update included."""
         ops = ops or Plain(self.network)
         self.gradients(ops)
         ops.set("optimizer")
         self.optimizer.step()
 
     def marked_step(self, clock: Clock) -> tuple[float, dict[Label, float]]:
-        """(seconds of the step, seconds of each layer and phase, which add up to it)."""
+        """Runs one step with marks: (its seconds, seconds by layer and phase). The latter add up to the former."""
         clock.wait()
         marks = Marks(clock)
         self.step(Marked(self.network, marks))
         return marks.end()
 
     def check(self) -> None:
-        """Raises GpuTraceError if the weights are no numbers any more: such a step may take another time."""
+        """Raises GpuTraceError if weights are not finite, for a step on such weights may take another time."""
         for name, parameter in self.network.named_parameters():
             if not math.isfinite(float(parameter.detach().sum())):
                 raise GpuTraceError(at(self.workload.name, name, "finite weights after the steps", "NaN or Inf"))

@@ -1,4 +1,4 @@
-"""A GPU trace: what a training step takes on a GPU, per layer and phase; schema h2sim-gpu-trace, version 1.
+"""A GPU trace: time and energy of a training step on a GPU, by layer and phase. Schema h2sim-gpu-trace, version 1.
 
 workloads/gpu/README.md describes the format for people who write one by hand.
 """
@@ -23,6 +23,7 @@ SCHEMA: Final = "h2sim-gpu-trace"
 VERSION: Final = 1
 
 RowPhase = Literal["forward", "backward", "weight_update", "other"]
+ROW_PHASES: tuple[RowPhase, ...] = ("forward", "backward", "weight_update", "other")
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e15, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e15, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -32,7 +33,8 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,80}$")]
 
 
 class Device(Strict):
-    """What ran the step. power_w: its power limit; memory_*: of the external memory, for taking its power out."""
+    """The device that ran the step. power_w: its power limit. memory_*: of its external memory, whose energy is taken
+    out."""
 
     name: Name
     node_nm: Positive | None = None
@@ -45,14 +47,14 @@ class Device(Strict):
 
     @property
     def full_memory_power_w(self) -> float | None:
-        """Power of the external memory at full bandwidth; None if that is not known."""
+        """Power of the external memory at full bandwidth, W: bytes/s x 8 x pJ/bit x 1e-12. None if it is not known."""
         if self.memory_bandwidth_bytes_per_s is None or self.memory_energy_pj_per_bit is None:
             return None
         return self.memory_bandwidth_bytes_per_s * 8 * self.memory_energy_pj_per_bit * 1e-12
 
 
 class _Spread(Strict):
-    """A median with its quartiles, where it is one of several runs."""
+    """A time: the median of several runs with its quartiles, or the only run's."""
 
     seconds: Amount
     lower_quartile_seconds: Amount | None = None
@@ -67,7 +69,7 @@ class _Spread(Strict):
 
 
 class Step(_Spread):
-    """The whole step. marked_seconds: the median with a mark at each layer and phase, of which the rows are."""
+    """The whole step. marked_seconds: the median time of the steps with marks, from which the rows are taken."""
 
     seconds: Positive
     marked_seconds: Positive | None = None
@@ -76,12 +78,15 @@ class Step(_Spread):
 
     @property
     def marks_overhead(self) -> float | None:
-        """By what share the marks make the step longer; None where there are none."""
+        """How much longer the marks make the step: marked_seconds / seconds - 1. None if there were no marks."""
         return None if self.marked_seconds is None else self.marked_seconds / self.seconds - 1
 
 
 class Row(_Spread):
-    """One layer in one phase, of all samples; phase `other`: what is no layer's (loss, optimizer, data, unmapped)."""
+    """One layer in one phase, for all samples.
+
+    Phase `other`: what belongs to no layer (loss, optimizer, data, unmapped).
+    """
 
     layer: Name
     phase: RowPhase
@@ -90,9 +95,10 @@ class Row(_Spread):
 
 
 class Energy(Strict):
-    """Energy of the step as measured, external memory included. above_idle_joules: less what an idle GPU takes.
+    """Energy of the step as measured, external memory included.
 
-    memory_busy_share: mean share of the time in which the external memory was read or written (NVML).
+    above_idle_joules: joules - idle_w x time of the step. memory_busy_share: mean share of the time in which the
+    external memory was read or written (NVML).
     """
 
     method: Name
@@ -105,9 +111,10 @@ class Energy(Strict):
 
 
 class GpuTrace(Strict):
-    """Times and energy of `samples` samples. covers: one training step, or an epoch of many.
+    """A whole GPU trace; all times and energies are of `samples` samples.
 
-    sources: where single fields come from, by their dotted names; every field of a published trace is somebody's claim.
+    covers: one training step, or an epoch of many steps. sources: where single fields come from, by dotted name.
+    workloads/gpu/README.md explains every field.
     """
 
     schema_name: Literal["h2sim-gpu-trace"] = Field(alias="schema")
@@ -149,11 +156,12 @@ class GpuTrace(Strict):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data as JSON holds it; fields that are None or empty are left out."""
-        return _without_nothing(self.model_dump(by_alias=True, mode="json"))
+        """The trace as plain data for JSON. Fields that are None or empty are left out."""
+        data: dict[str, Any] = _without_nothing(self.model_dump(by_alias=True, mode="json"))
+        return data
 
     def check_layers(self, layers: Collection[str]) -> None:
-        """Raises GpuTraceError, a line per fault, where a row of a layer's phase names none of `layers`."""
+        """Raises GpuTraceError, one line per fault, if a row that is not of phase other names none of `layers`."""
         wrong = {row.layer for row in self.rows if row.phase != "other"} - set(layers)
         where = f"GPU trace of {self.network}"
         if wrong:
@@ -161,9 +169,9 @@ class GpuTrace(Strict):
             raise GpuTraceError("\n".join(at(where, "rows.layer", known, name) for name in sorted(wrong)))
 
     def to_measurement(self, layers: Collection[str] | None = None) -> Measurement:
-        """This trace in the words that all systems share; energy without the external memory where that is known.
+        """This trace as a Measurement, which all systems share (see comparable.as_measurement).
 
-        `layers` are the network's names, if the rows shall be checked against them (GpuTraceError).
+        layers: names of the network's layers; if given, rows are checked against them. Raises GpuTraceError.
         """
         if layers is not None:
             self.check_layers(layers)
@@ -177,7 +185,7 @@ def _without_nothing(value: Any) -> Any:
 
 
 def parse_gpu_trace(data: object, where: str) -> GpuTrace:
-    """A checked GPU trace from plain data; `where` names the source in error lines (GpuTraceError)."""
+    """A GPU trace from plain data, checked. Raises GpuTraceError, whose lines begin with `where`."""
     if not isinstance(data, dict):
         raise GpuTraceError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
     schema, version = data.get("schema"), data.get("version")
@@ -189,14 +197,14 @@ def parse_gpu_trace(data: object, where: str) -> GpuTrace:
 
 
 def device_of(fields: dict[str, Any], where: str) -> Device:
-    """A checked device; GpuTraceError names `where` and the field."""
+    """A device from plain data, checked. Raises GpuTraceError, whose lines begin with `where`."""
     with checked(f"{where}: device", Device):
         return Device.model_validate(fields)
 
 
 @contextmanager
 def checked(where: str, model: type[BaseModel] = GpuTrace) -> Iterator[None]:
-    """Around what is built of a user's words and numbers: GpuTraceError with a line per fault instead of pydantic's."""
+    """A block in which pydantic's ValidationError becomes a GpuTraceError with one line per fault."""
     try:
         yield
     except ValidationError as error:
@@ -204,6 +212,6 @@ def checked(where: str, model: type[BaseModel] = GpuTrace) -> Iterator[None]:
 
 
 def printable(name: str, most: int = 60) -> str:
-    """A foreign name in one line of at most so many characters."""
+    """A name from a foreign file as one line of at most `most` printable characters."""
     shown = "".join(c if c.isprintable() else "?" for c in name).strip()
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."

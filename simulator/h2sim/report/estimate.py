@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from h2sim.compare.estimate import Components, Energy, Estimate, LayerEstimate, PhaseCost, Simulated
+from h2sim.compare.estimate import Energy, Estimate, LayerEstimate
+from h2sim.compare.simulated import Components, PhaseCost, Simulated
 from h2sim.document import Column, Document, Line, Note, Part, Table, amount, table, times
 from h2sim.report.words import TITLES
 

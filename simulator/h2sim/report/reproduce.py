@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from h2sim.document import Column, Document, table
+from h2sim.document import Column, Document, Line, table
 from h2sim.reproduce.claims import Assumption, Claim
-from h2sim.reproduce.page import number, tally
 from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.summary import number, summary, tally
 
 BOUNDS = {"below": "<", "above": ">", "about": "~"}
 
@@ -17,7 +17,8 @@ def rows_document(rows: Sequence[Row]) -> Document:
     claim, verdict = Column("claim", prose=True), Column("verdict", prose=True)
     columns = [claim, *(Column(name, right=True) for name in ("ours", "theirs")), Column("unit", drop=1)]
     found = table("Claims", [*columns, Column("error", right=True), verdict], [], map(_row, rows))
-    return Document(f"{tally(rows)}.", (found,))
+    first, *more = summary(rows)
+    return Document(first, (*map(Line, more), found, Line(f"{tally(rows)}.")))
 
 
 def _row(row: Row) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""What the source reports, and the assumptions with their ranges: baselines/claims.yaml and assumptions.yaml."""
+"""What the source reports, and the assumptions with their ranges: claims.yaml and assumptions.yaml beside this file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from h2sim.errors import ReproductionError, at
 from h2sim.io.faults import describe
@@ -19,9 +19,11 @@ Kind = Literal["range", "choice", "theirs", "theirs-choice", "bound"]
 
 
 class Claim(Strict):
-    """One number or sentence of the source; relation says how ours is held against it (claims.yaml's header).
+    """One number or sentence of the source.
 
-    kind: a test; given, for a number that ours was built from; restated, for one that follows from other rows.
+    theirs: the printed number in `unit`, or the bound that a sentence names. relation: how ours is held against theirs
+    (see `met`). kind: test; given, for a number that ours was built from; restated, for one that follows from other
+    claims. hangs_on: names of assumptions. where: section, table or figure.
     """
 
     what: str
@@ -39,11 +41,15 @@ class Claim(Strict):
         return (ours - self.theirs) / self.theirs
 
     def wants_more(self, ours: float) -> bool:
-        """Whether ours would have to grow to agree."""
+        """Whether ours would have to be larger to agree with theirs."""
         return self.relation == "above" or (self.relation != "below" and self.theirs > ours)
 
     def met(self, ours: float) -> bool:
-        """Whether ours agrees: within the tolerance, or on the right side (by the tolerance, where one is set)."""
+        """Whether ours agrees with theirs.
+
+        relation equal or about: |ours - theirs| <= tolerance x |theirs|. below: ours < theirs, or ours < theirs x
+        (1 - tolerance) where the claim sets a tolerance. above: the mirror image.
+        """
         margin = self.tolerance if "tolerance" in self.model_fields_set else 0.0
         if self.relation == "below":
             return ours < self.theirs * (1 - margin) if margin else ours < self.theirs
@@ -54,7 +60,7 @@ class Claim(Strict):
 
 @dataclass(frozen=True)
 class Point:
-    """Another value of an assumption: how it is called, and what it changes of a setting."""
+    """One value of an assumption other than its default. change: the fields of a Setting that it sets."""
 
     label: str
     change: dict[str, Any]
@@ -62,11 +68,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Assumption:
-    """One assumption marked [A]: the value of the shipped files and the points it is swept over, in order.
+    """One assumption marked [A]: the default of the shipped files, and the points it is swept over, in order.
 
-    kind: a range; a choice between values with nothing between them; theirs, a range taken from the source's own
-    numbers, which can agree with them but not explain them (theirs-choice: with nothing between its values); a bound,
-    which idealises or changes what the source gives.
+    kind: range, any value between two points is possible; choice, nothing lies between the values; theirs, a range
+    taken from the source's own numbers, which can agree with them but explains nothing; theirs-choice, the same with
+    nothing between its values; bound, which idealises the machine or changes what the source gives.
     """
 
     what: str
@@ -76,7 +82,7 @@ class Assumption:
     points: tuple[Point, ...]
 
     def point(self, label: str) -> Point:
-        """The point of that label; StopIteration if there is none."""
+        """The point with this label. Raises StopIteration if there is none."""
         return next(point for point in self.points if point.label == label)
 
 
@@ -96,15 +102,25 @@ class _Assumptions(Strict):
     assumptions: dict[str, _Assumption]
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
 def load_assumptions() -> dict[str, Assumption]:
-    """All assumptions by name, every point tried on a setting. Raises ReproductionError with a line per fault."""
+    """All assumptions of assumptions.yaml by name.
+
+    Raises ReproductionError with one line per fault; every point is applied to a Setting once, so that a wrong field
+    shows here.
+    """
     data, path = _read("assumptions")
     found = _checked(_Assumptions, data, str(path)).assumptions
     return {name: _assumption(name, entry, str(path)) for name, entry in found.items()}
 
 
 def load_claims(assumptions: dict[str, Assumption]) -> dict[str, Claim]:
-    """All claims by name. Raises ReproductionError with a line per fault; hangs_on must name assumptions."""
+    """All claims of claims.yaml by name.
+
+    Raises ReproductionError with one line per fault, and where hangs_on names no assumption.
+    """
     data, path = _read("claims")
     claims = _checked(_Claims, data, str(path)).claims
     for name, claim in claims.items():
@@ -120,7 +136,7 @@ def _read(name: str) -> tuple[dict[str, Any], Path]:
     return read_file(path, ReproductionError), path
 
 
-def _checked(model: type[Any], data: dict[str, Any], where: str) -> Any:
+def _checked(model: type[Model], data: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Figure 3.13: throughput of each engine by rows, columns and parallelism, the others at their published setting."""
+"""Figure 3.13: throughput of each engine when its rows, columns or parallelism alone is scaled."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ FACTORS = (0.25, 0.5, 1, 2, 4)
 
 
 def scaled(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> Arch:
-    """h2learn with one dimension of one engine scaled; its buffers grow with it (reading.grown_buffers) [A]."""
+    """h2learn with one dimension of one engine times `factor`, rounded, at least 1.
+
+    Where the factor is above 1 and reading.grown_buffers holds [A], the bytes and banks of the engine's buffers grow by
+    the same factor.
+    """
     published = getattr(getattr(lab.arch(setting).engines, engine), dimension)
     fields: dict[str, int] = {f"engines.{engine}.{dimension}": max(1, round(published * factor))}
     if factor > 1 and setting.reading.grown_buffers:
         buffers = getattr(load_arch("h2learn").engines, engine).buffers
         for name in type(buffers).model_fields:
             buffer, path = getattr(buffers, name), f"engines.{engine}.buffers.{name}"
-            size = int(setting.arch.get(f"{path}.bytes", buffer.bytes))
+            own = setting.arch.get(f"{path}.bytes")
+            size = buffer.bytes if own is None else int(own)
             fields |= {f"{path}.bytes": int(size * factor), f"{path}.banks": int(buffer.banks * factor)}
     return lab.arch(setting, fields)
 
 
 def cycles(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> int:
-    """Time of the layer on the scaled engine, alone."""
+    """Steady cycles of the layer conv2 of conv256, alone on the scaled engine."""
     return lab.layer(scaled(lab, setting, engine, dimension, factor), setting, PHASES[engine]).steady_cycles
 
 
 def speedup(engine: Engine, dimension: str, from_factor: float, to_factor: float) -> Measure:
-    """Throughput at `to_factor` over that at `from_factor`."""
+    """Throughput at `to_factor` over throughput at `from_factor`: cycles(from_factor) / cycles(to_factor)."""
     return lambda lab, setting: (
         cycles(lab, setting, engine, dimension, from_factor) / cycles(lab, setting, engine, dimension, to_factor)
     )
@@ -50,7 +55,10 @@ MEASURES: dict[str, Measure] = {
 
 
 def points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Cycles, stalls and throughput relative to the published setting, of every engine, dimension and factor."""
+    """One row per engine, dimension and factor: cycles, stall cycles, and throughput.
+
+    throughput: cycles at the published setting over cycles at this one.
+    """
     rows = []
     for engine in PHASES:
         for dimension in DIMENSIONS:

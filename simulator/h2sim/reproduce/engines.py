@@ -1,4 +1,7 @@
-"""Section 3.3.2: the engines alone on the 4x10x256x56x56 convolution and their baselines (figures 3.10 to 3.12)."""
+"""Section 3.3.2 and figures 3.10 to 3.12: each engine, and its design without LUTs or sparsity, alone on one layer.
+
+The layer is conv2 of conv256: N = 4, T = 10, 256 channels, 56 x 56, 3 x 3 kernel ("the layer" below).
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,19 @@ ARRAY = ("pe_array", "acc")
 
 
 def engine_area_um2(lab: Lab, setting: Setting, engine: Engine, fields: Mapping[str, Any] | None = None) -> float:
-    """PE array and Acc of an engine; with reading.area 'engine' its buffers and neuron units too."""
+    """Area of an engine's PE array and Acc, um2; where reading.area is 'engine', its buffers and neuron units are
+    added."""
     blocks = [b for b in area(lab.arch(setting, fields), lab.table(setting)).blocks if b.engine == engine]
     return math.fsum(b.area_um2 for b in blocks if setting.reading.area == "engine" or b.component in ARRAY)
 
 
 def row_energy_j(cost: Cost) -> float:
-    """On-chip energy of the only row: events and the leakage of its engine meanwhile."""
+    """On-chip energy of a simulation's only row, J: its events, and what its engine leaks in the row's time."""
     return 1e-12 * math.fsum(cost.layer_energy_pj(0).values())
 
 
 def lut_area_saving(engine: Engine) -> Measure:
-    """Area of the adder baseline over the area of the LUT design."""
+    """Measure: area of the engine built of adders over its area built of LUTs."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         adders = engine_area_um2(lab, setting, engine, {f"engines.{engine}.lut": False})
@@ -44,7 +48,7 @@ def lut_area_saving(engine: Engine) -> Measure:
 
 
 def lut_energy_saving(engine: Engine) -> Measure:
-    """Energy of the layer on the adder baseline over that on the LUT design."""
+    """Measure: energy of the layer on the engine built of adders over its energy on the engine built of LUTs."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         with_luts = lab.arch(setting)
@@ -57,7 +61,7 @@ def lut_energy_saving(engine: Engine) -> Measure:
 
 
 def leakage_with_parallelism(engine: Engine) -> Measure:
-    """Leakage energy of the layer at the default parallelism over that at half of it."""
+    """Measure: leakage energy of the layer at the published parallelism over that at half the parallelism."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         field = f"engines.{engine}.parallelism"
@@ -72,35 +76,35 @@ def leakage_with_parallelism(engine: Engine) -> Measure:
 
 
 def backward(lab: Lab, setting: Setting, mode: Mode) -> tuple[int, Cost]:
-    """Cycles and price of the layer's backward pass in one of the four designs."""
+    """Steady cycles and price of the layer's backward pass in one of the four designs of the Backward Engine."""
     activity, cost = lab.layer_cost(lab.arch(setting, {"engines.backward.mode": mode}), setting, "backward")
     return activity.steady_cycles, cost
 
 
 def backward_speedup(mode: Mode, over: Mode = "dense") -> Measure:
-    """Cycles of the design `over` over those of `mode`."""
+    """Measure: speedup of the design `mode` over the design `over`, as a ratio of cycles."""
     return lambda lab, setting: backward(lab, setting, over)[0] / backward(lab, setting, mode)[0]
 
 
 def backward_energy_saving(lab: Lab, setting: Setting) -> float:
-    """Energy of the dense design over that of the dual one."""
+    """Energy of the layer in the dense design over its energy in the dual design."""
     return row_energy_j(backward(lab, setting, "dense")[1]) / row_energy_j(backward(lab, setting, "dual")[1])
 
 
 def array_energy_j(cost: Cost, engine: Engine = "backward") -> float:
-    """Energy of PE array and Acc, without leakage."""
+    """Energy of an engine's PE array and Acc, J, without leakage."""
     parts = cost.engine_energy_j(engine)
     return math.fsum(parts[name] for name in ARRAY)
 
 
 def input_only_array_energy(lab: Lab, setting: Setting) -> float:
-    """PE array and Acc energy of the input_only design over that of the output_only one."""
+    """Energy of PE array and Acc in the input_only design over their energy in the output_only design."""
     one, other = (array_energy_j(backward(lab, setting, mode)[1]) for mode in ("input_only", "output_only"))
     return one / other
 
 
 def energy_spread(engine: Engine) -> Measure:
-    """Highest over lowest energy of the layer among the parallelisms of figure 3.11, with LUTs."""
+    """Measure: highest over lowest energy of the layer among parallelism 1, 2, 4 and 8, with LUTs (figure 3.11)."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         machines = [lab.arch(setting, {f"engines.{engine}.parallelism": p}) for p in PARALLELISM]
@@ -111,12 +115,12 @@ def energy_spread(engine: Engine) -> Measure:
 
 
 def engine_blocks_um2(lab: Lab, setting: Setting, engine: Engine) -> dict[str, float]:
-    """Area of an engine by component."""
+    """Area of an engine by component, um2."""
     return {b.component: b.area_um2 for b in area(lab.arch(setting), lab.table(setting)).blocks if b.engine == engine}
 
 
 def array_share(engine: Engine) -> Measure:
-    """PE array and Acc over the whole engine, area."""
+    """Measure: area of PE array and Acc over the area of the whole engine."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         blocks = engine_blocks_um2(lab, setting, engine)
@@ -132,7 +136,7 @@ def glb_ratio(lab: Lab, setting: Setting) -> float:
 
 
 def programming_share(engine: Engine) -> Measure:
-    """Share of the layer's compute cycles in which LUTs are programmed: what programming behind the reads saves."""
+    """Measure: share of the layer's compute cycles that disappear when LUTs are programmed behind the reads."""
 
     def measure(lab: Lab, setting: Setting) -> float:
         field = f"engines.{engine}.lut_double_buffered"
@@ -146,7 +150,7 @@ def programming_share(engine: Engine) -> Measure:
 
 
 def leakage_share(lab: Lab, setting: Setting) -> float:
-    """Leakage over all on-chip energy of the layer on the dual Backward Engine."""
+    """Leakage energy over all on-chip energy of the layer on the dual Backward Engine."""
     parts = backward(lab, setting, "dual")[1].layer_energy_pj(0)
     return parts["leakage"] / math.fsum(parts.values())
 
@@ -158,19 +162,22 @@ def glb_leakage_share(lab: Lab, setting: Setting) -> float:
 
 
 def dense_array_share(lab: Lab, setting: Setting) -> float:
-    """PE array and Acc over all on-chip energy of the layer on the dense Backward Engine."""
+    """Energy of PE array and Acc over all on-chip energy of the layer on the dense Backward Engine."""
     cost = backward(lab, setting, "dense")[1]
     return array_energy_j(cost) / row_energy_j(cost)
 
 
 def group_size_glb(lab: Lab, setting: Setting) -> float:
-    """Area of the Backward Engine's buffers with groups of 8 PEs over that with 1."""
-    frame = backward_area_points(lab, setting).set_index("group_size")
-    return frame.loc[8, "glb_mm2"] / frame.loc[1, "glb_mm2"]
+    """Area of the Backward Engine's buffers with groups of 8 PEs over their area with groups of 1."""
+    glb_mm2 = backward_area_points(lab, setting).set_index("group_size")["glb_mm2"]
+    return float(glb_mm2.loc[8] / glb_mm2.loc[1])
 
 
 def lut_growth(lab: Lab, setting: Setting) -> float:
-    """Area of a PE's sub-LUTs at parallelism 4 over that at 1; its adders grow by 4."""
+    """Area of a sub-LUT at parallelism 4 over its area at parallelism 1.
+
+    (The area of adders grows by a factor of 4.)
+    """
     engine, table = lab.arch(setting).engines.forward, lab.table(setting)
     four, one = (table.lut_area_um2(engine.sub_lut_size, ports) for ports in (4, 1))
     return four / one
@@ -203,11 +210,12 @@ MEASURES: dict[str, Measure] = {
 
 
 def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.10: one PE and its share of Acc for a 3x3 window, by sub-LUTs and by parallelism, against adders.
+    """Figure 3.10: area and energy of one PE and its part of Acc for a 3x3 window; a row per design and parallelism P.
 
-    Registers: n sub-LUTs of 2^ceil(9/n) entries with P ports, or 9 weights, and P outputs; adders: P (n - 1) and P of
-    Acc; energy per window: n reads and n adds, against 9 register reads and 9 adds. LUT sizes that were not measured
-    are extrapolated [A].
+    With n sub-LUTs: n sub-LUTs of 2^ceil(9/n) entries with P ports, P output registers, P (n - 1) adders in the PE and
+    P in Acc; a window takes n LUT reads and n additions. With adders: 9 weight registers, P output registers, 9 P
+    adders; a window takes 9 register reads and 9 additions. Areas of LUT sizes that were not synthesised are
+    extrapolated [A]. Areas in um2, energies in pJ per window.
     """
     table, rows = lab.table(setting), []
     add, register = table.actions.fp16_add, table.actions.register_access
@@ -234,7 +242,8 @@ def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.11: area, energy and throughput of both LUT engines by parallelism, with and without LUTs."""
+    """Figure 3.11: area (mm2), energy (mJ) and time (s) of the layer on both LUT engines, by parallelism, with and
+    without LUTs."""
     rows = []
     for engine, phase in LUT_ENGINES.items():
         for lut in (True, False):
@@ -255,7 +264,7 @@ def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.12a: area of the Backward Engine by PE group size."""
+    """Figure 3.12a: area of the Backward Engine by component, mm2, by size of a PE group."""
     rows = []
     for lanes in PARALLELISM:
         arch = lab.arch(setting, {"engines.backward.parallelism": lanes})
@@ -266,7 +275,7 @@ def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def backward_mode_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.12b: energy and speedup of the four designs."""
+    """Figure 3.12b: energy (mJ) of the layer and speedup over the dense design, of the four designs."""
     dense, rows = backward(lab, setting, "dense")[0], []
     for mode in MODES:
         cycles, cost = backward(lab, setting, mode)

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from h2sim.document.pictures import save_png
@@ -26,7 +27,11 @@ ENGINE_TITLES = {"forward": "Forward Engine", "weight_update": "Weight Update En
 
 @dataclass(frozen=True)
 class FigureOf:
-    """One figure of the report: its file stem, title, what to see in it, its numbers, its plot."""
+    """One figure of the report.
+
+    stem: name of its files. text: what it shows, or a function of its numbers that says it. points: makes its numbers,
+    one row per mark. plot: draws them beside what the source reports.
+    """
 
     stem: str
     title: str
@@ -35,18 +40,20 @@ class FigureOf:
     plot: Callable[[pd.DataFrame, Theirs], Figure]
 
     def caption(self, frame: pd.DataFrame, theirs: Theirs) -> str:
-        """The text, from the numbers where it depends on them."""
+        """The figure's text; where the text is a function, what it makes of the numbers."""
         return self.text if isinstance(self.text, str) else self.text(frame, theirs)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """A PNG without a date or a program's name in it, written aside and renamed."""
+    """Writes a PNG without date or program name, so that equal figures are equal files. Written aside, then renamed."""
     figure.tight_layout()
     save_png(figure, path, dpi=100, tight=False)
 
 
-def _stack(axis, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str) -> None:
-    """Stacked bars: columns are {column: (label, colour)}."""
+def _stack(
+    axis: Axes, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str
+) -> None:
+    """Stacked bars, one per row of the frame; columns: {column: (label, colour)}."""
     bottom = pd.Series(0.0, index=range(len(frame)))
     for column, (label, colour) in columns.items():
         values = frame[column].reset_index(drop=True)
@@ -57,13 +64,13 @@ def _stack(axis, labels: Sequence[str], frame: pd.DataFrame, columns: dict[str, 
     _clean(axis)
 
 
-def _clean(axis) -> None:
+def _clean(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=7)
 
 
 def lut_pe(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.10."""
+    """Figure 3.10: area and energy of a LUT PE."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4))
     shown = frame[(frame["parallelism"].isin([1, 4])) & (frame["entries"] <= 64)]
     labels = [f"{r.design}, P={r.parallelism}" for r in shown.itertuples()]
@@ -80,7 +87,7 @@ def lut_pe(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def lut_engines(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.11."""
+    """Figure 3.11: area, energy and throughput of the two LUT engines."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 7))
     for line, engine in zip(axes, ("forward", "weight_update"), strict=True):
         mine = frame[frame["engine"] == engine].reset_index(drop=True)
@@ -100,7 +107,7 @@ def lut_engines(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def backward(area: pd.DataFrame, modes: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.12."""
+    """Figure 3.12: area of the Backward Engine by PE group size; energy and speedup of its four designs."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4))
     parts = {
         "pe_array_mm2": ("PE array", BLUE),
@@ -130,7 +137,7 @@ def backward(area: pd.DataFrame, modes: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def design_space(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.13: throughput relative to the published setting."""
+    """Figure 3.13: throughput over that of the published setting, by factor on one dimension."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True)
     for axis, dimension in zip(axes, ("rows", "columns", "parallelism"), strict=True):
         for engine, colour in (("forward", BLUE), ("weight_update", GOLD), ("backward", RED)):
@@ -148,7 +155,7 @@ def design_space(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def machine(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.15: speedup over the V100 and power, per network."""
+    """Figure 3.15: speedup over the V100, power, and area; one bar per network."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4))
     on_gpu = frame.dropna(subset=["speedup"])
     axes[0].bar(range(len(on_gpu)), on_gpu["speedup"], color=BLUE, width=0.6)
@@ -182,7 +189,7 @@ def machine(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.14a: SpinalFlow over the Forward Engine, per layer."""
+    """Figure 3.14a: speedup, energy saving and area saving of the Forward Engine over SpinalFlow, per layer."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4))
     columns = {
         "speedup": "speedup",
@@ -190,6 +197,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
         "area_saving_at_equal_throughput": "area saving at equal speed",
     }
     bars = (("first_spike", "published", BLUE), ("every_spike", "published", GOLD), ("first_spike", "simulated", LIGHT))
+    names = list(frame["layer"].unique())
     for axis, (column, title) in zip(axes, columns.items(), strict=True):
         for index, (coding, figures, colour) in enumerate(bars):
             mine = frame[(frame["coding"] == coding) & (frame["figures"] == figures)].reset_index(drop=True)
@@ -197,7 +205,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
             axis.bar([x + 0.27 * (index - 1) for x in range(len(mine))], mine[column], 0.27, color=colour, label=label)
         axis.axhline(1, color=RED, linewidth=1, linestyle="--")
         axis.set_yscale("log")
-        axis.set_xticks(range(len(mine)), list(mine["layer"]), rotation=45, ha="right")
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axis.set_title(f"{title} over SpinalFlow", loc="left", fontsize=9)
         _clean(axis)
     axes[2].legend(fontsize=6, frameon=False)
@@ -205,7 +213,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def layers(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Figure 3.14b: dense operations per second of each engine on each layer; dashed: a V100's peak."""
+    """Figure 3.14b: dense operations per second of each engine on each layer. The dashed line is a V100's peak."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True)
     for axis, phase in zip(axes, ("forward", "backward", "weight_update"), strict=True):
         mine = frame[frame["phase"] == phase].reset_index(drop=True)
@@ -220,7 +228,7 @@ def layers(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def inference(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Table 3.7 by the size of the input."""
+    """Table 3.7: latency and energy of a sample, by network and size of the input."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4))
     for axis, column, what, unit in ((axes[0], "latency_s", "latency", "s"), (axes[1], "energy_j", "energy", "J")):
         labels, x = [], 0
@@ -239,7 +247,7 @@ def inference(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def joint(frame: pd.DataFrame, theirs: Theirs) -> Figure:
-    """Area against power over buffer sizes, SRAM flavours and readings of the power."""
+    """Area against power; one line per SRAM flavour and reading of the power, one point per buffer size."""
     figure, axis = plt.subplots(figsize=(10, 5))
     for sram, colour in zip(frame["sram"].unique(), (BLUE, LIGHT, RED, GOLD, GREEN), strict=True):
         for reading, style in (("step", "o-"), ("busiest", "s--")):
@@ -256,7 +264,7 @@ def joint(frame: pd.DataFrame, theirs: Theirs) -> Figure:
 
 
 def claims(rows: Sequence[Row]) -> Figure:
-    """All claims with a number: ours over theirs on a logarithmic axis, and the range of the assumptions."""
+    """All tests with a number: ours / theirs on a logarithmic axis, with the range over every assumption's values."""
     shown = [r for r in rows if r.claim.relation in ("equal", "about") and r.claim.kind == "test"]
     figure, axis = plt.subplots(figsize=(10, 0.24 * len(shown) + 1.2))
     axis.axvline(1, color=GREY, linewidth=1)

@@ -1,4 +1,4 @@
-"""Table 3.7: inference of one sample, against Loihi and an FPGA as reported."""
+"""Table 3.7: inference of one sample on H2Learn, beside Loihi and an FPGA as they are reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
 from h2sim.rivals.loihi.run import load_loihi, run_loihi
 
-REPORTED = {"loihi": "loihi-reported", "fpga": "fpga-ju-2020"}  # rows of baselines/published.yaml
+REPORTED = {"loihi": "loihi-reported", "fpga": "fpga-ju-2020"}  # rows of compare/published.yaml
 INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {  # channels, height, width: what the networks may have read [A]
     "loihi": ((1, 28, 28), (2, 34, 34), (2, 64, 64)),
     "fpga": ((1, 28, 28), (1, 32, 32), (3, 32, 32)),
@@ -19,24 +19,26 @@ INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {  # channels, height, wid
 
 
 def reported(name: str) -> Measurement:
-    """Table 3.7's rival of a network, as reported."""
+    """What table 3.7 reports of the rival that runs the network `name` (loihi or fpga)."""
     return published_row(REPORTED[name]).measurement()
 
 
 def latency_s(lab: Lab, setting: Setting, name: str) -> float:
-    """One sample, all T timesteps, batch 1."""
+    """Time of one sample, s: all T timesteps, batch 1."""
     return lab.inference(name, setting).activity.first_cycles / lab.arch(setting).clock_hz
 
 
 def energy_j(lab: Lab, setting: Setting, name: str) -> float:
-    """On-chip energy of that sample; reading.idle_engines_off leaves out the leakage of every engine
-    while no layer of its own runs."""
+    """On-chip energy of one sample, J.
+
+    reading.idle_engines_off leaves out what each engine leaks while it runs no layer.
+    """
     cost = lab.inference(name, setting).cost
     return cost.energy_j - (1e-12 * cost.idle_leakage_pj if setting.reading.idle_engines_off else 0.0)
 
 
 def on_loihi(lab: Lab, setting: Setting) -> Measurement:
-    """The network compared with Loihi, placed on our model of Loihi and run on the same synthetic spikes."""
+    """The network that is compared with Loihi, run on our model of Loihi with the same synthetic spikes."""
     trace = lab.trace("loihi", setting, 1, ("forward",))
     machine = setting.reading.loihi
     return lab.once(("loihi", trace.sha256, machine), lambda: run_loihi(load_loihi(machine), trace).measurement())
@@ -84,7 +86,8 @@ MEASURES: dict[str, Measure] = {
 
 
 def points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Latency and energy of table 3.7's networks by the size of the input, which the source does not print."""
+    """Latency and energy of table 3.7's networks, one row per size of the input [A]: the source does not print the
+    sizes."""
     rows = []
     for name, shapes in INPUTS.items():
         for shape in shapes:

@@ -17,7 +17,7 @@ from h2sim.facade import simulate
 from h2sim.io.fields import with_fields
 from h2sim.io.progress import Say
 from h2sim.pipeline.step import simulate_job
-from h2sim.reproduce.setting import Setting
+from h2sim.reproduce.setting import Chw, Setting
 from h2sim.result import Result
 from h2sim.trace import (
     Sparsity,
@@ -37,7 +37,10 @@ Made = TypeVar("Made")
 
 
 class Lab:
-    """Makes what a figure needs, under a setting, and keeps it. A context manager: its traces are temporary files."""
+    """Makes machines, tables, traces and simulations for a setting, each once, and keeps them.
+
+    A context manager: its synthetic traces are files in a temporary folder, which goes when the block ends.
+    """
 
     def __init__(self, progress: Say | None = None) -> None:
         self._kept: dict[Hashable, Any] = {}
@@ -51,41 +54,47 @@ class Lab:
         self._folder.cleanup()
 
     def arch(self, setting: Setting, fields: Mapping[str, Any] | None = None) -> Arch:
-        """h2learn with the setting's fields, by dotted path, and these on top of them."""
+        """h2learn with the setting's fields set, and then `fields`; both map dotted paths of the arch file to values.
+
+        All buffers are setting.buffer_scale times as large. Raises ReproductionError for a path that does not exist.
+        """
         changes = {**setting.arch, **(fields or {})}
         arch = with_fields(load_arch("h2learn"), changes, "setting: arch of h2learn", ReproductionError)
         return arch.with_(_grown(arch, setting.buffer_scale)) if setting.buffer_scale != 1 else arch
 
     def table(self, setting: Setting) -> EnergyTable:
-        """The setting's table with its prices at the ends of their ranges."""
+        """The setting's energy table, with each price that setting.prices names at the low or high end of its range."""
         return self.once(
             ("table", setting.table, _key(setting.prices), setting.area_scale, setting.adder_area_um2),
             lambda: _priced(setting),
         )
 
     def trace(self, name: str, setting: Setting, batch: int = 4, phases: tuple[str, ...] | None = None) -> Trace:
-        """SYNTHETIC masks of a shipped network: the sparsities of table 3.2 where it has them, 75 % for conv256; or the
-        setting's trace of real training."""
+        """A trace of a shipped network: the setting's trace of real training where it names one, else SYNTHETIC masks.
+
+        Synthetic masks have the sparsities of table 3.2, and 75 % in both masks for conv256 (section 3.3.2).
+        """
         if name in setting.traces:
             return self.once(("real", setting.traces[name]), lambda: load_trace(setting.traces[name]))
         shape = setting.input_shapes.get(name)
-        key = ("trace", name, batch, phases, shape, setting.spikes, setting.masks, setting.layer_window)
+        masks = tuple(setting.masks) if setting.masks else None  # (field, value) pairs: what can be a key
+        key = ("trace", name, batch, phases, shape, setting.spikes, masks, setting.layer_window)
         return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
 
     def run(self, name: str, setting: Setting) -> Result:
-        """A whole training step of a network on the setting's machine, priced by its table."""
+        """A whole training step of a network on the setting's machine, priced by the setting's table."""
         return self._run(self.trace(name, setting), setting)
 
     def layer(
         self, arch: Arch, setting: Setting, phase: Phase, name: str = "conv256", layer: str = "conv2"
     ) -> Activity:
-        """One layer in one phase, alone on its engine."""
+        """One layer in one phase, simulated alone on its engine, memory included."""
         trace = self.trace(name, setting)
         key = ("layer", arch_sha256(arch), trace.sha256, layer, phase, setting.ideal_memory)
         return self.once(key, lambda: simulate_job(arch, trace, layer, phase, ideal_memory=setting.ideal_memory))
 
     def layer_cost(self, arch: Arch, setting: Setting, phase: Phase) -> tuple[Activity, Cost]:
-        """The conv256 layer in one phase, alone, and its price."""
+        """The layer conv2 of conv256 in one phase, alone on its engine, and its price."""
         activity = self.layer(arch, setting, phase)
         return activity, price(activity, arch, self.table(setting))
 
@@ -100,13 +109,16 @@ class Lab:
         return replace(result, energy_table=table, cost=price(result.activity, arch, table))
 
     def once(self, key: tuple[Hashable, ...], make: Callable[[], Made]) -> Made:
-        """What `make` makes, made once for a key."""
+        """The result of make(), which is called only the first time that a key is asked for."""
         if key not in self._kept:
             self._progress(" ".join(part[:12] for part in key if isinstance(part, str)))
             self._kept[key] = make()
-        return self._kept[key]
+        made: Made = self._kept[key]
+        return made
 
-    def _written(self, name: str, shape: Any, setting: Setting, batch: int, phases: tuple[str, ...] | None) -> Trace:
+    def _written(
+        self, name: str, shape: Chw | None, setting: Setting, batch: int, phases: tuple[str, ...] | None
+    ) -> Trace:
         network = load_network(name, shape)
         own: dict[str, Sparsity] = {}
         if name == "conv256":

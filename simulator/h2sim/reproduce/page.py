@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import pandas as pd
 
 from h2sim.reproduce.claims import Assumption
-from h2sim.reproduce.sensitivity import VERDICTS, Row
+from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.summary import number, ours, sections, summary, tally, theirs
 
-SECTIONS = {
-    "Machine (table 3.6)": ("clock", "peak", "fe-lut-size", "wue-lut-size", "fe-adders", "wue-adders", "area", "power"),
-    "LUT engines (section 3.3.2)": ("fe-", "wue-"),
-    "Backward Engine (section 3.3.2)": ("be-",),
-    "Design space (figure 3.13)": ("halved-", "doubled-"),
-    "SpinalFlow (figure 3.14a)": ("spinalflow-",),
-    "V100 (figure 3.15)": ("v100-",),
-    "Inference (table 3.7)": ("loihi-", "fpga-"),
-}
-FITTED = ("area", "power", "v100-area")  # by which, or through which, the one setting is chosen
+FITTED = ("area", "power", "v100-area")  # the numbers that choose the one setting of joint.py
+LINE = 118  # characters of a line of the page
 
 
 def rows_table(rows: Sequence[Row], scenario: Mapping[str, float]) -> pd.DataFrame:
-    """rows.csv: one line per claim; error relative to theirs; one_setting: ours under the setting of joint.py."""
+    """rows.csv, one line per claim.
+
+    error: (ours - theirs) / theirs. one_setting: ours under the setting of joint.py.
+    """
     return pd.DataFrame([
         {
             "name": r.name, "what": r.claim.what, "kind": r.claim.kind, "ours": r.ours,
@@ -35,7 +32,10 @@ def rows_table(rows: Sequence[Row], scenario: Mapping[str, float]) -> pd.DataFra
 
 
 def spans_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """spans.csv: what every swept value of every assumption makes of every claim."""
+    """spans.csv, one line per claim, assumption that it hangs on, and value of that assumption.
+
+    ours: what the claim becomes when that assumption alone has that value.
+    """
     return pd.DataFrame([
         {
             "name": r.name, "assumption": span.assumption, "kind": span.kind, "value": label, "ours": value,
@@ -47,25 +47,6 @@ def spans_table(rows: Sequence[Row]) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many of the tests among the claims have each verdict."""
-    tests = [row for row in rows if row.claim.kind == "test"]
-    return {verdict: sum(_verdict(row) == verdict for row in tests) for verdict in VERDICTS}
-
-
-def _verdict(row: Row) -> str:
-    return next(verdict for verdict in VERDICTS if row.verdict.startswith(verdict))
-
-
-def tally(rows: Sequence[Row]) -> str:
-    """The counts in words, and how many claims are no tests."""
-    found = ", ".join(f"{verdict} {n}" for verdict, n in counts(rows).items() if n)
-    given, restated = (sum(row.claim.kind == kind for row in rows) for kind in ("given", "restated"))
-    tests = sum(row.claim.kind == "test" for row in rows)
-    rest = f"{given} numbers that ours was built from and {restated} that restate others"
-    return f"Tests: {tests}; {found or 'none'}. Beside them {rest}"
-
-
 def page(
     rows: Sequence[Row],
     assumptions: Mapping[str, Assumption],
@@ -73,12 +54,13 @@ def page(
     scenario: Mapping[str, float],
     command: str,
 ) -> str:
-    """README.md of the report; figures are (file stem, title, text)."""
+    """README.md of the report, in Markdown.
+
+    figures: (file stem, title, text) of each. scenario: every claim under the one setting of joint.py, by name.
+    command: what writes the report.
+    """
     lines = _head(rows, command)
-    done: set[str] = set()
-    for title, prefixes in SECTIONS.items():
-        mine = [r for r in rows if r.name not in done and any(r.name == p or r.name.startswith(p) for p in prefixes)]
-        done |= {r.name for r in mine}
+    for title, mine in sections(rows).items():
         lines += ["", f"## {title}", "", "| what | ours | theirs | error | verdict |", "|---|---|---|---|---|"]
         lines += [_line(r) for r in mine]
         notes = dict.fromkeys(f"* {r.claim.what}: {r.claim.note}." for r in mine if r.claim.note)
@@ -104,22 +86,33 @@ def _head(rows: Sequence[Row], command: str) -> list[str]:
     return [
         "# H2Learn's evaluation, regenerated",
         "",
-        f"Written by `{command}`; a test holds every number of it to what the simulator gives.",
+        *(line for text in summary(rows) for line in wrap(f"* {text}", LINE, subsequent_indent="  ")),
         "",
-        "Nothing is fitted but where it says so: the machine is `h2learn`, the prices are `28nm`, first principles.",
-        "Networks have SYNTHETIC masks with the sparsities of table 3.2 (independent bits; spikes 90 % sparse [A]):",
-        "the source's traces are not public. Independent bits flatter the Backward Engine (`reports/masks.md`): a",
-        "trace of our own training of the MNIST network stands beside the V100's row. Theirs is chapter 3 of the",
-        "dissertation.",
-        "A number fits within 5 % unless its row in `baselines/claims.yaml` says otherwise; it is swept over the",
-        "assumptions it hangs on (`baselines/assumptions.yaml`; all values in [spans.csv](spans.csv)).",
+        f"This page is written by `{command}`.",
+        "A test holds every number of it to what the simulator gives now.",
         "",
-        "* *explained by* a range that reaches theirs, or a choice one value of which does: not that it was chosen;",
-        "* *spanned by* a choice between whose values theirs lies, though none gives it;",
-        "* *explained only by* several together, none of which could be left out;",
-        "* *consistent with* a range that was taken from the source's own numbers, so that it cannot explain them;",
-        "* *not explained*; a bound idealises or changes what the source gives, and is printed only to show where the",
-        "  difference lies.",
+        "'Theirs' is what chapter 3 of the dissertation prints; 'ours' is what the simulator gives for the machine",
+        "`h2learn` with the energy table `28nm`. Both are built from first principles. Nothing is fitted to the",
+        "source's results, except where this page says so.",
+        "The source's traces are not public. So the networks run on SYNTHETIC masks: independent bits with the",
+        "sparsities of table 3.2, and 90 % of the spikes 0 [A]. Independent bits flatter the Backward Engine",
+        "(`reports/masks.md`). For the MNIST network the V100's row therefore also has a trace of our own training.",
+        "",
+        "A number fits if it is within 5 % of theirs, or within the tolerance of its row in",
+        "`simulator/h2sim/reproduce/claims.yaml`. A statement holds if ours is on the side of the bound that it names.",
+        "Every claim is measured again at each value of each assumption that it hangs on. The assumptions stand in",
+        "`simulator/h2sim/reproduce/assumptions.yaml`, all measured values in [spans.csv](spans.csv). The verdicts:",
+        "",
+        "* *fits*, *holds*: ours agrees with theirs under the shipped files.",
+        "* *explained by* an assumption: ours agrees somewhere in its range, or at one value of a choice. That is no",
+        "  proof that the source chose this value.",
+        "* *explained only by* several assumptions together: ours agrees if all of them are changed, and no longer if",
+        "  one is left out.",
+        "* *spanned by* a choice: theirs lies between what two of its values give, and none of them gives it.",
+        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers and",
+        "  so explains nothing.",
+        "* *not explained*: ours does not agree anywhere. Where an idealised machine (a bound) comes closer, its",
+        "  number stands beside, to show where the difference lies.",
         "",
         f"{tally(rows)}.",
         "",
@@ -128,7 +121,7 @@ def _head(rows: Sequence[Row], command: str) -> list[str]:
 
 
 def _one_value_lines(rows: Sequence[Row]) -> list[str]:
-    """What one changed value would gain and lose, of the claims that hang on its assumption."""
+    """Every value that makes a failing test agree, with the tests that it gains and loses."""
     turned: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for row in rows:
         for span in row.spans:
@@ -142,7 +135,9 @@ def _one_value_lines(rows: Sequence[Row]) -> list[str]:
         "",
         "## What one changed value gains and loses",
         "",
-        "Every value that makes a test agree which did not, and which tests it costs, of those that hang on it.",
+        "One line for each value of an assumption that makes at least one failing test agree. Gains: the tests that",
+        "then agree. Loses: the tests that agreed before and then do not. Only tests that hang on the assumption",
+        "count.",
         "",
         "| assumption | value | gains | loses |",
         "|---|---|---|---|",
@@ -154,7 +149,7 @@ def _one_value_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _scenario_lines(rows: Sequence[Row], scenario: Mapping[str, float]) -> list[str]:
-    """Every claim that the one setting moves by 1 % or more."""
+    """What the one setting gains and loses among the tests, and every claim that it moves by 1 % or more."""
     tests = [r for r in rows if r.claim.kind == "test" and r.name not in FITTED]
     before, after = sum(r.fits for r in tests), sum(r.claim.met(scenario[r.name]) for r in tests)
     lost = [r.claim.what for r in tests if r.fits and not r.claim.met(scenario[r.name])]
@@ -164,45 +159,34 @@ def _scenario_lines(rows: Sequence[Row], scenario: Mapping[str, float]) -> list[
         "",
         "## One setting for all",
         "",
-        "The setting of the figure 'area and power together' is fitted to those two numbers; everything else it says",
-        f"is a test of it. Of {len(tests)} other tests {after} fit or hold under it, {before} under the shipped files.",
-        "Gained:",
-        f"{'; '.join(gained) or 'none'}. Lost: {'; '.join(lost) or 'none'}. So larger buffers of that kind, always on,",
-        "are not what the printed area holds, or not all of it. What the setting moves:"
+        "The setting that comes nearest to the printed area and power together (see the figure of both) is fitted to",
+        "those two numbers. Every other claim tests it.",
+        f"Of {len(tests)} other tests {after} fit or hold under this setting, and {before} under the shipped files.",
+        f"Gained: {'; '.join(gained) or 'none'}. Lost: {'; '.join(lost) or 'none'}.",
+        "So the setting's larger buffers, always on, are not what the printed area holds, or not all of it."
         if len(lost) >= len(gained)
-        else "are a better account of the source's machine than the shipped files. What the setting moves:",
+        else "So the setting's larger buffers are a better account of the source's machine than the shipped files.",
+        "",
+        "Every claim that the setting moves by 1 % or more:",
         "",
         "| what | shipped files | one setting | theirs |",
         "|---|---|---|---|",
-        *(f"| {r.claim.what} | {number(r.ours)} | {number(scenario[r.name])} | {_theirs(r)} |" for r in moved),
+        *(f"| {r.claim.what} | {number(r.ours)} | {number(scenario[r.name])} | {theirs(r)} |" for r in moved),
     ]
-
-
-def _theirs(row: Row) -> str:
-    bound = {"below": "< ", "above": "> ", "about": "about "}.get(row.claim.relation, "")
-    return bound + number(row.claim.theirs) + ("x" if row.claim.unit == "x" else f" {row.claim.unit}")
 
 
 def _line(row: Row) -> str:
     error = f"{row.error:+.1%}" if row.claim.relation in ("equal", "about") else ""
-    unit = "" if row.claim.unit == "x" else f" {row.claim.unit}"
-    times = "x" if row.claim.unit == "x" else ""
-    return f"| {row.claim.what} | {number(row.ours)}{times}{unit} | {_theirs(row)} | {error} | {row.verdict} |"
-
-
-def number(value: float) -> str:
-    """Four figures, thousands separated, small ones with an exponent."""
-    if value and abs(value) < 1e-2:
-        return f"{value:.3g}"
-    if float(value).is_integer() and abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"| {row.claim.what} | {ours(row)} | {theirs(row)} | {error} | {row.verdict} |"
 
 
 def _assumption_lines(rows: Sequence[Row], assumptions: Mapping[str, Assumption]) -> list[str]:
-    """What every assumption moves: the claims by the share of theirs that its range spans."""
+    """Every assumption with the three claims that it moves most, and the source of its range."""
     lines = [
         "## What the assumptions move",
+        "",
+        "The last column names the three claims that an assumption moves most, each with its share: (highest - lowest)",
+        "/ theirs, over the values of that assumption alone.",
         "",
         "| assumption | kind | default | swept over | moves most |",
         "|---|---|---|---|---|",

@@ -1,9 +1,10 @@
-"""`reproduce`: regenerates every claim and figure and writes the report's folder."""
+"""Regenerates every claim and figure, and writes the report's folder (`h2sim reproduce`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,11 @@ from matplotlib.figure import Figure
 
 from h2sim.errors import ReproductionError, at
 from h2sim.io.files import write_text
+from h2sim.io.progress import Say
 from h2sim.reproduce import design_space, engines, figures, inference, joint, rivals, system
 from h2sim.reproduce.claims import Assumption, Claim, load_assumptions, load_claims
 from h2sim.reproduce.engines import Measure
-from h2sim.reproduce.lab import Lab, Say
+from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.page import page, rows_table, spans_table
 from h2sim.reproduce.sensitivity import Row, regenerate
 from h2sim.reproduce.setting import Setting
@@ -27,7 +29,7 @@ COMMAND = "h2sim reproduce -o reports/h2learn"
 
 
 def _backward_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Both parts of figure 3.12 in one table; part tells them apart."""
+    """Both parts of figure 3.12 in one table; the column `part` says which: area or modes."""
     area, modes = engines.backward_area_points(lab, setting), engines.backward_mode_points(lab, setting)
     return pd.concat([area.assign(part="area"), modes.assign(part="modes")], ignore_index=True)
 
@@ -39,38 +41,45 @@ def _backward_plot(frame: pd.DataFrame, theirs: figures.Theirs) -> Figure:
 
 FIGURES = (
     figures.FigureOf("figure-3.10", "Figure 3.10: LUT PE of the Forward Engine",
-             "Fewer sub-LUTs save adders and cost registers; at 3 x 8 neither is large. Prices alone, no run.",
+             "Fewer sub-LUTs need fewer adders but more registers; with 3 sub-LUTs of 8 entries both are few. The "
+             "numbers come from the energy table alone, without a simulation.",
              engines.lut_pe_points, figures.lut_pe),
     figures.FigureOf("figure-3.11", "Figure 3.11: Forward and Weight Update Engine",
-             "The 4x10x256x56x56 layer alone on each engine, memory included, by parallelism, LUTs and adders.",
+             "The 4x10x256x56x56 layer alone on each engine, memory included, by parallelism, with LUTs and with "
+             "adders.",
              engines.lut_engine_points, figures.lut_engines),
     figures.FigureOf("figure-3.12", "Figure 3.12: Backward Engine",
              "Area by the size of a PE group; energy and speedup of the four designs at 75 % / 75 % sparsity.",
              _backward_points, _backward_plot),
     figures.FigureOf("figure-3.13", "Figure 3.13: design space",
-             "Throughput of each engine alone on the layer, one dimension changed; buffers grow with the array [A].",
+             "Throughput of each engine alone on the layer when one dimension is changed. Its buffers grow too [A].",
              design_space.points, figures.design_space),
     figures.FigureOf("figure-3.14a", "Figure 3.14a: against SpinalFlow",
-             "Forward pass of the CIFAR10 network without its encoding layer, a sub-batch of 4, layer by layer.",
+             "Forward pass of the CIFAR10 network on a sub-batch of 4, layer by layer, without the encoding layer.",
              rivals.spinalflow_points, figures.spinalflow),
     figures.FigureOf("figure-3.14b", "Figure 3.14b: layers of the CIFAR10 network",
-             "Throughput of each engine on each layer. The source prints no time of a V100's layer, so that its "
-             "sentence on early layers cannot be held against anything: the V100's peak stands beside.",
+             "Throughput of each engine on each layer. The source prints no time of a single layer on a V100, so that "
+             "its sentence on early layers cannot be tested. A V100 at its peak stands beside.",
              rivals.layer_points, figures.layers),
     figures.FigureOf("figure-3.15", "Figure 3.15: against the V100",
-             "Speedup over the epochs of table 3.1; power (the source prints none of the V100's); area.",
+             "Speedup over the V100's epochs of table 3.1; power of H2Learn (the source prints none of the V100's); "
+             "area.",
              system.points, figures.machine),
     figures.FigureOf(JOINT, "Table 3.6's area and power together",
              joint.caption, joint.points, figures.joint),
     figures.FigureOf("table-3.7", "Table 3.7: inference, by the size of the input",
-             "One sample, T = 10; the source does not print what the networks read.",
+             "One sample, T = 10. The source does not print the size of the networks' inputs.",
              inference.points, figures.inference),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """All that the report says: rows, figures' numbers by stem, every claim under the one setting of joint.py."""
+    """All that the report says.
+
+    rows: the claims. tables: the figures' numbers by stem. scenario: every claim under the one setting of joint.py, by
+    name. tables and scenario are empty where only some claims were asked for.
+    """
 
     rows: tuple[Row, ...]
     tables: dict[str, pd.DataFrame]
@@ -79,14 +88,14 @@ class Reproduction:
 
     @property
     def theirs(self) -> dict[str, float]:
-        """What the source reports, by claim."""
+        """What the source reports, by name of the claim."""
         return {row.name: row.claim.theirs for row in self.rows}
 
 
 def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reproduction:
-    """Regenerates the claims of these names (default: all) and, for all, the figures' numbers.
+    """Measures the claims of these names; without names all claims, and the numbers of all figures.
 
-    Raises ReproductionError for an unknown name, and for claims and measures that do not match.
+    Raises ReproductionError for an unknown name, and where claims.yaml and MEASURES do not name the same claims.
     """
     assumptions = load_assumptions()
     claims = _chosen(load_claims(assumptions), names)
@@ -95,7 +104,7 @@ def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reprodu
         rows = []
         for name, claim in claims.items():
             say(name)
-            rows.append(regenerate(lab, name, claim, assumptions, MEASURES[name]))
+            rows.append(regenerate(name, claim, assumptions, partial(MEASURES[name], lab)))
         tables: dict[str, pd.DataFrame] = {}
         for figure in FIGURES if not names else ():
             say(figure.stem)
@@ -121,7 +130,7 @@ def _chosen(claims: dict[str, Claim], names: Sequence[str]) -> dict[str, Claim]:
 
 
 def write(found: Reproduction, folder: Path) -> list[Path]:
-    """Writes README.md, rows.csv, spans.csv and every figure's CSV and PNG; returns their paths."""
+    """Writes README.md, rows.csv, spans.csv, claims.png, and a CSV and a PNG per figure. Returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"rows": rows_table(found.rows, found.scenario), "spans": spans_table(found.rows), **found.tables}
     paths = []

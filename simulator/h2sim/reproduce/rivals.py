@@ -10,7 +10,7 @@ import pandas as pd
 from h2sim.activity import Phase
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.compare.published import published_row
-from h2sim.compare.ratios import Comparison, compare
+from h2sim.compare.ratios import Comparison, Ratio, compare
 from h2sim.energy import area, load_energy_table, price
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
@@ -22,7 +22,8 @@ NETWORK = "cifar10"
 
 
 def forward_engine(lab: Lab, setting: Setting) -> Measurement:
-    """The Forward Engine alone: every layer it runs, one at a time with the memory to itself; its own area."""
+    """The Forward Engine alone: its layers with weights run one at a time, each with the memory to itself; its area
+    alone."""
     arch, table, trace = lab.arch(setting), lab.table(setting), lab.trace(NETWORK, setting)
     parts = []
     for layer in trace.meta.layers:
@@ -47,7 +48,7 @@ def forward_engine(lab: Lab, setting: Setting) -> Measurement:
 
 
 def against_spinalflow(lab: Lab, setting: Setting) -> Comparison:
-    """The Forward Engine beside SpinalFlow on the same masks, memory model and energy table."""
+    """The Forward Engine compared with SpinalFlow on the same masks, memory model and energy table."""
     reading = setting.reading
     ran = lab.once(
         ("spinalflow", lab.trace(NETWORK, setting).sha256, setting.table, str(reading.spinalflow_coding)),
@@ -62,19 +63,22 @@ def against_spinalflow(lab: Lab, setting: Setting) -> Comparison:
     return compare(forward_engine(lab, setting), ran.as_published() if published else ran.measurement())
 
 
-def _shared(lab: Lab, setting: Setting):
+def _shared(lab: Lab, setting: Setting) -> Ratio:
     return against_spinalflow(lab, setting).phases[0]
 
 
 def spinalflow_energy(lab: Lab, setting: Setting) -> float:
-    """SpinalFlow's energy over the Forward Engine's, layers that both run."""
+    """SpinalFlow's energy over the Forward Engine's, for the layers that both run."""
     saving = _shared(lab, setting).energy_saving
     assert saving is not None
     return saving
 
 
 def spinalflow_area(lab: Lab, setting: Setting) -> float:
-    """SpinalFlow's area over the Forward Engine's; reading.equal_throughput: of as many as it takes to be as fast."""
+    """SpinalFlow's area over the Forward Engine's.
+
+    With reading.equal_throughput: the area of as many SpinalFlows as are together as fast as the Forward Engine.
+    """
     comparison = against_spinalflow(lab, setting)
     assert comparison.area_saving is not None
     machines = comparison.phases[0].speedup or 1.0 if setting.reading.equal_throughput else 1.0
@@ -85,7 +89,8 @@ MEASURES: dict[str, Measure] = {"spinalflow-area": spinalflow_area, "spinalflow-
 
 
 def spinalflow_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.14a: per layer, time and energy of both per sample, and the area at equal throughput."""
+    """Figure 3.14a: time and energy per sample of both machines, and area at equal throughput; one row per layer and
+    reading."""
     rows = []
     for coding, figures in product(("first_spike", "every_spike"), ("published", "simulated")):
         reading = {"spinalflow_coding": coding, "spinalflow_figures": figures}
@@ -103,9 +108,9 @@ def spinalflow_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def layer_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.14b: every layer and phase alone on its engine, per sample, beside a V100 that runs at its peak.
+    """Figure 3.14b: every layer and phase alone on its engine, per sample, beside a V100 at its peak.
 
-    Operations are the dense ones, two per multiply-accumulate, over all timesteps.
+    operations: those of the dense layer over all timesteps, two per multiply-accumulate.
     """
     arch, trace = lab.arch(setting), lab.trace(NETWORK, setting)
     peak_flops = 1e12 * published_row("v100").spec("peak").value

@@ -1,4 +1,8 @@
-"""Ours beside theirs, and what an assumption makes of ours: 'explained by X between a and b', or 'not explained'."""
+"""A claim measured under every value of its assumptions, and the verdict that follows.
+
+A verdict says whether ours agrees with theirs, and else which assumption explains the difference: 'explained by X
+between a and b', 'not explained'.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from h2sim.reproduce.claims import Assumption, Claim, Kind
-from h2sim.reproduce.engines import Measure
-from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
 
 DEFAULT = "default: "
+MeasureAt = Callable[[Setting], float]  # a claim's measure in one lab
 
 
 @dataclass(frozen=True)
 class Span:
-    """What one assumption makes of a figure: (label, value) of its default and its points, in order."""
+    """A claim under every value of one assumption: (label, measured) of the default, then of each point in order."""
 
     assumption: str
     kind: Kind
@@ -24,16 +27,21 @@ class Span:
 
     @property
     def low(self) -> float:
+        """The lowest measured value."""
         return min(value for _, value in self.values)
 
     @property
     def high(self) -> float:
+        """The highest measured value."""
         return max(value for _, value in self.values)
 
 
 @dataclass(frozen=True)
 class Together:
-    """Several assumptions changed at once; if that reaches theirs, none of them could be left out."""
+    """Several assumptions changed at once: (assumption, label) of each, and what the claim then is.
+
+    reached: whether ours then agrees with theirs; if so, it no longer does where any one of them is left out.
+    """
 
     points: tuple[tuple[str, str], ...]
     value: float
@@ -42,7 +50,7 @@ class Together:
 
 @dataclass(frozen=True)
 class Row:
-    """One claim, regenerated; verdict: in words, beginning with one of VERDICTS."""
+    """One claim, measured. ours: under the default setting. verdict: in words, beginning with one of VERDICTS."""
 
     name: str
     claim: Claim
@@ -52,36 +60,37 @@ class Row:
 
     @property
     def error(self) -> float:
+        """(ours - theirs) / theirs."""
         return self.claim.error(self.ours)
 
     @property
     def fits(self) -> bool:
+        """Whether ours agrees with theirs under the default setting."""
         return self.claim.met(self.ours)
 
 
 VERDICTS = ("fits", "holds", "explained by", "explained only by", "spanned by", "consistent with", "not explained")
 
 
-def regenerate(
-    lab: Lab | None, name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: Measure
-) -> Row:
-    """One claim under the default setting and at every point of what it hangs on; also where it fits, for a figure
-    that fits by chance should show it."""
-    ours = measure(lab, Setting())  # type: ignore[arg-type]
-    spans = tuple(_span(lab, other, assumptions[other], measure, ours) for other in claim.hangs_on)
+def regenerate(name: str, claim: Claim, assumptions: Mapping[str, Assumption], measure: MeasureAt) -> Row:
+    """One claim, measured under the default setting and at every point of every assumption that it hangs on.
+
+    A claim that fits is swept too: a figure that fits by chance should show it.
+    """
+    ours = measure(Setting())
+    spans = tuple(_span(other, assumptions[other], measure, ours) for other in claim.hangs_on)
 
     def at(points: Iterable[tuple[str, str]]) -> float:
         setting = Setting()
         for assumption, label in points:
             setting = setting.changed(assumptions[assumption].point(label).change)
-        return measure(lab, setting)  # type: ignore[arg-type]
+        return measure(setting)
 
     return Row(name, claim, ours, spans, _verdict(claim, ours, spans, assumptions, at))
 
 
-def _span(lab: Lab | None, name: str, assumption: Assumption, measure: Measure, ours: float) -> Span:
-    points = assumption.points
-    others = [(p.label, measure(lab, Setting().changed(p.change))) for p in points]  # type: ignore[arg-type]
+def _span(name: str, assumption: Assumption, measure: MeasureAt, ours: float) -> Span:
+    others = [(point.label, measure(Setting().changed(point.change))) for point in assumption.points]
     return Span(name, assumption.kind, ((DEFAULT + assumption.default, ours), *others))
 
 
@@ -115,9 +124,10 @@ def _verdict(claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapp
 
 
 def _alone(claim: Claim, span: Span) -> str:
-    """Where one assumption alone makes ours meet theirs: at a point, or (not of a choice) between two neighbours.
+    """Where one assumption alone makes ours agree, in words: between two neighbouring values, or at one value.
 
-    Values are neighbours in order of what they make of ours, so that a default in the middle of a range has two.
+    Only of a range something lies between two values. Neighbours are neighbours by what they make of ours, not by their
+    order in the file: so a default in the middle of a range has two. Empty if ours agrees nowhere.
     """
     ordered = sorted(span.values, key=lambda item: item[1])
     if claim.relation == "equal" and span.kind in ("range", "theirs"):
@@ -132,7 +142,7 @@ def _alone(claim: Claim, span: Span) -> str:
 
 
 def _spanned(claim: Claim, span: Span) -> str:
-    """The two values of a choice between which theirs lies, though neither gives it."""
+    """The two values of a choice between whose results theirs lies, in words; empty if there are none."""
     for (a, low), (b, high) in pairwise(sorted(span.values, key=lambda item: item[1])):
         if claim.relation == "equal" and low <= claim.theirs <= high:
             return f"{span.assumption}: {_short(a)} ({low:.4g}), {_short(b)} ({high:.4g})"
@@ -146,11 +156,12 @@ def _short(label: str) -> str:
 def _together(
     claim: Claim, ours: float, spans: Sequence[Span], assumptions: Mapping[str, Assumption], at: At
 ) -> Together | None:
-    """The fewest assumptions, by their effect alone, that together bring ours to theirs; all of them if they do not;
-    None of fewer than two.
+    """Assumptions that together make ours agree with theirs; None if fewer than two of them help.
 
-    Past theirs counts where a range is among them. Of two that choose an energy table the first is taken. What proves
-    not needed in the end is left out.
+    Each takes the value that moves ours furthest towards theirs. They are added in order of their effect alone, largest
+    first, until ours agrees; then every one that proves unnecessary is dropped. If all together do not suffice, all are
+    returned with reached = False. Where a range is among them, ours may also lie beyond theirs, for a smaller change
+    then gives theirs. Of several that choose an energy table only the first counts.
     """
     up = claim.wants_more(ours)
 

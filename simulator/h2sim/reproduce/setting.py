@@ -1,4 +1,4 @@
-"""Under which assumptions a figure is regenerated: the shipped files' by default, and one or several changed."""
+"""A setting: the assumptions under which a claim is measured. The default setting is that of the shipped files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Chw = tuple[int, int, int]
 
 
 class Masks(Strict):
-    """Structure of synthetic masks (h2sim.trace.Structure); independent bits by default."""
+    """Structure of synthetic masks, with the fields of h2sim.trace.Structure. The default is independent bits."""
 
     silent_samples: float = 0.0
     dead_channels: float = 0.0
@@ -24,7 +24,17 @@ class Masks(Strict):
 
 
 class Reading(Strict):
-    """How a sentence of the source is read where it can be read in several ways."""
+    """How sentences of the source are read that can be read in several ways.
+
+    area: what the area saving of an engine counts: PE array and Acc (array), or the whole engine. power: the mean of a
+    step, or all engines at their busiest layer at once (busiest). epoch: batches with their update, or the steady state
+    of sub-batches. grown_buffers: whether an engine's buffers grow with its array. idle_engines_off: whether engines
+    without work do not leak. equal_throughput: whether SpinalFlow's area is that of as many as are equally fast.
+    spinalflow_figures: its published power and area, or those built up by simulation. loihi: which arch file of Loihi.
+    spinalflow_coding: which spikes SpinalFlow is given (None: as its arch file says). saving: whether the source's
+    'saving' over the V100 is of energy or of power. gpu_power_w: power of the V100 without its memory, W (None: from
+    its GPU trace).
+    """
 
     area: Literal["array", "engine"] = "array"
     power: Literal["step", "busiest"] = "step"
@@ -40,12 +50,14 @@ class Reading(Strict):
 
 
 class Setting(Strict):
-    """arch: fields of h2learn by dotted path; buffer_scale: how many times as large all its buffers are; table: an
-    energy table; prices: entries taken at the low or high end of the table's own range; spikes: share of neurons and
-    timesteps without a spike; masks: their structure; input_shapes: of networks whose input the source does
-    not give; layer_window: output sparsity of the layer of figures 3.11 to 3.13; area_scale: factor on logic's
-    areas; adder_area_um2: of an FP16 adder; traces: shipped traces of real training by network,
-    instead of synthetic masks.
+    """All assumptions of one regeneration; every default is what the shipped files hold.
+
+    arch: fields of h2learn by dotted path. buffer_scale: factor on the size of all its buffers. table: name of the
+    energy table. prices: entries that are taken at the low or high end of the table's own range. spikes: share of
+    neurons and timesteps without a spike. masks: structure of synthetic masks. input_shapes: (C, H, W) by network, for
+    networks whose input the source does not give. layer_window: output sparsity of the layer of figures 3.11 to 3.13.
+    adder_area_um2: area of an FP16 adder. traces: by network, shipped traces of real training that replace synthetic
+    masks. area_scale: factor on the areas of logic. ideal_memory: whether transfers take no time.
     """
 
     arch: dict[str, Number] = Field(default={})
@@ -63,7 +75,10 @@ class Setting(Strict):
     reading: Reading = Reading()
 
     def changed(self, patch: Mapping[str, Any]) -> Setting:
-        """This setting with the patch's fields over it; mappings are merged one level deep. Raises ValidationError."""
+        """A copy with the patch's fields set. Where both sides are mappings, their keys are merged, one level deep.
+
+        Raises pydantic.ValidationError for an unknown field or a wrong value.
+        """
         mine = self.model_dump(exclude_unset=True)
         for field, value in patch.items():
             before = mine.get(field)

@@ -1,8 +1,9 @@
-"""Table 3.6 and figure 3.15: the whole machine, its highest power, and a training epoch against the V100."""
+"""Table 3.6 and figure 3.15: area and highest power of the whole machine, and its training epochs beside the V100's."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pandas as pd
@@ -26,18 +27,22 @@ V100 = "v100-{}"
 
 
 def lut_kbytes(engine: ForwardEngine | WeightUpdateEngine) -> float:
-    """All sub-LUTs of an engine, 16-bit entries, KB of 1024 B."""
+    """Size of all sub-LUTs of an engine with 16-bit entries, KB of 1024 bytes."""
     return engine.rows * engine.columns * engine.sub_luts * engine.sub_lut_size * 2 / 1024
 
 
 def adders(engine: ForwardEngine | WeightUpdateEngine) -> int:
-    """Adders of the design without LUTs, PE array and Acc."""
+    """Number of adders in PE array and Acc of the engine's design without LUTs."""
     units = lut_array_units(engine.model_copy(update={"lut": False}))
     return units["pe_array"].adders + units["acc"].adders
 
 
 def busiest_power_w(result: Result) -> float:
-    """All three engines at their busiest layer at once: the sum of their highest powers, pools apart."""
+    """Power if all three engines worked on their busiest layer at once, W.
+
+    The sum over engines of the highest power of a layer (its events over the time that it holds the engine) and of the
+    engine's leakage. Pools and adds compute nothing and are left out.
+    """
     total = 0.0
     for engine in ENGINES:
         powers = [0.0]
@@ -52,43 +57,45 @@ def busiest_power_w(result: Result) -> float:
 
 
 def power_w(lab: Lab, setting: Setting, name: str) -> float:
-    """On-chip power while training a network: the step's mean, or (reading.power) all engines' busiest layers."""
+    """On-chip power while training a network, W: the mean of a step; with reading.power 'busiest' see
+    busiest_power_w."""
     result = lab.run(name, setting)
     return busiest_power_w(result) if setting.reading.power == "busiest" else result.cost.average_power_w
 
 
 def highest_power_w(lab: Lab, setting: Setting) -> float:
-    """The highest of the five networks ("we took the max power consumption during SNN learning")."""
+    """The highest power of the five networks, W ("we took the max power consumption during SNN learning")."""
     return max(power_w(lab, setting, name) for name in NETWORKS)
 
 
 def training(lab: Lab, setting: Setting, name: str) -> Measurement:
-    """A network's training step; the time of a sample from whole batches with their update (reading.epoch)."""
+    """A network's training step as whole batches with their update; with reading.epoch 'steady' the steady state
+    alone."""
     steady = setting.reading.epoch == "steady"
     return measurement_of(lab.run(name, setting).to_dict(), name, steady=steady)
 
 
 def v100(setting: Setting, name: str) -> Measurement:
-    """Table 3.1's epoch of a network on the V100; with reading.gpu_power_w its energy at that power."""
+    """Table 3.1's epoch of a network on the V100. With reading.gpu_power_w its energy is that power x its time."""
     gpu = load_gpu_trace(V100.format(name)).to_measurement()
     power = setting.reading.gpu_power_w
     return gpu if power is None else replace(gpu, energy_j=gpu.seconds * power)
 
 
 def speedup(lab: Lab, setting: Setting, name: str) -> float:
-    """Time of a sample on the V100 over ours."""
+    """Time of a sample on the V100 over its time on H2Learn."""
     return v100(setting, name).seconds_per_sample / training(lab, setting, name).seconds_per_sample
 
 
 def power_saving(lab: Lab, setting: Setting, name: str) -> float:
-    """The V100's power over ours."""
+    """The V100's power over H2Learn's while training a network."""
     gpu, ours = v100(setting, name), power_w(lab, setting, name)
     assert gpu.energy_j is not None
     return gpu.energy_j / gpu.seconds / ours
 
 
 def saving(lab: Lab, setting: Setting, name: str) -> float:
-    """The V100's energy of a sample over ours; with reading.saving 'power' its power over ours."""
+    """Energy of a sample on the V100 over its energy on H2Learn; with reading.saving 'power' see power_saving."""
     if setting.reading.saving == "power":
         return power_saving(lab, setting, name)
     gpu, ours = v100(setting, name).energy_j_per_sample, training(lab, setting, name).energy_j_per_sample
@@ -97,23 +104,23 @@ def saving(lab: Lab, setting: Setting, name: str) -> float:
     return gpu / ours
 
 
-def over_networks(one: object, pick: object) -> Measure:
-    """The lowest or highest of a ratio over the networks of table 3.1."""
-    return lambda lab, setting: pick(one(lab, setting, name) for name in ON_GPU)  # type: ignore[operator]
+def over_networks(one: Callable[[Lab, Setting, str], float], pick: Callable[[Iterable[float]], float]) -> Measure:
+    """Measure: the lowest (pick = min) or highest (pick = max) of a ratio over the networks of table 3.1."""
+    return lambda lab, setting: pick(one(lab, setting, name) for name in ON_GPU)
 
 
 def imagenet_lead(lab: Lab, setting: Setting) -> float:
-    """ImageNet's speedup over the highest of the others'."""
+    """Speedup of ImageNet over the highest speedup of the other networks."""
     return speedup(lab, setting, "imagenet") / max(speedup(lab, setting, name) for name in ON_GPU if name != "imagenet")
 
 
 def total_area_mm2(lab: Lab, setting: Setting) -> float:
-    """Area of the machine."""
+    """Area of the whole machine, mm2."""
     return area(lab.arch(setting), lab.table(setting)).total_um2 / 1e6
 
 
 def area_saving(lab: Lab, setting: Setting) -> float:
-    """The V100's die over ours."""
+    """Area of the V100's die over H2Learn's area."""
     gpu = v100(setting, "mnist")
     assert gpu.area_mm2 is not None
     return gpu.area_mm2 / total_area_mm2(lab, setting)
@@ -138,7 +145,8 @@ MEASURES: dict[str, Measure] = {
 
 
 def points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.15 and table 3.6: every network of table 3.4; the V100's columns where table 3.1 has it."""
+    """Figure 3.15 and table 3.6: one row per network of table 3.4; the V100's columns are filled where table 3.1 has
+    them."""
     rows = []
     for name in NETWORKS:
         result, ours = lab.run(name, setting), training(lab, setting, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -15,14 +16,18 @@ from h2sim.errors import TrainingError, at
 
 @dataclass(frozen=True)
 class Batch:
-    """A coded batch: inputs (T or 1, N, C, H, W), labels (N,), and each sample's number in its source file, (N,)."""
+    """A coded batch of N samples.
+
+    inputs: (T, N, C, H, W), or (1, N, C, H, W) where the input does not change over time. labels: (N,). rows: (N,),
+    each sample's number in the file that it is from.
+    """
 
     inputs: torch.Tensor
     labels: torch.Tensor
-    rows: np.ndarray
+    rows: npt.NDArray[np.int64]
 
     def part(self, start: int, stop: int) -> Batch:
-        """The samples start <= i < stop."""
+        """The batch's samples i with start <= i < stop."""
         return Batch(self.inputs[:, start:stop], self.labels[start:stop], self.rows[start:stop])
 
 
@@ -30,8 +35,9 @@ class Batch:
 class Coding:
     """How a data set's samples become a network's input over `timesteps`.
 
-    Images go in as they are, once, where the first layer encodes (analog), else as rate-coded spikes; an event
-    data set's frames go in as they are. shift_pixels moves each training sample at random (augmentation).
+    An image is given once, as it is, to a network whose first layer encodes (analog = True), and as rate-coded spikes
+    to any other network. The frames of an event data set are given as they are. shift_pixels: each training sample is
+    moved by up to so many pixels in both directions, at random (augmentation).
     """
 
     timesteps: int
@@ -39,14 +45,19 @@ class Coding:
     shift_pixels: int = 0
 
     def check(self, dataset: Dataset) -> None:
-        """Raises TrainingError unless the data set's samples fit."""
+        """Raises TrainingError if the samples are frames and not `timesteps` of them."""
         if dataset.kind == "events":
             frames = dataset.train.samples(np.arange(1)).shape[1]
             if frames != self.timesteps:
                 raise TrainingError(at(dataset.name, "timesteps", str(self.timesteps), frames))
 
-    def inputs(self, samples: np.ndarray, kind: str, generator: torch.Generator, shift: bool) -> torch.Tensor:
-        """(T or 1, N, C, H, W) from images (N, C, H, W) or frames (N, T, C, H, W)."""
+    def inputs(
+        self, samples: npt.NDArray[np.float32], kind: str, generator: torch.Generator, shift: bool
+    ) -> torch.Tensor:
+        """The network's input (T or 1, N, C, H, W), float32, from images (N, C, H, W) or frames (N, T, C, H, W).
+
+        kind: that of the data set, images or events. shift: whether samples are moved (see shift_pixels).
+        """
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
         if kind == "events":
             frames = shifted(values.flatten(1, 2), self.shift_pixels if shift else 0, generator)
@@ -56,13 +67,17 @@ class Coding:
 
 
 def rate_spikes(images: torch.Tensor, timesteps: int, generator: torch.Generator) -> torch.Tensor:
-    """Bernoulli spikes (T, N, C, H, W), 0.0 or 1.0: a pixel of intensity p spikes with probability p."""
+    """Bernoulli spikes (T, N, C, H, W), 0.0 or 1.0: a pixel of intensity p spikes with probability p at every
+    timestep."""
     draws = torch.rand((timesteps, *images.shape), generator=generator)
     return (draws < images).to(images.dtype)
 
 
 def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    """Each image (N, C, H, W) moved by its own random offset of up to `pixels` in both directions, zeros moving in."""
+    """Images (N, C, H, W), each moved by a random offset of up to `pixels` in both directions.
+
+    Zeros fill the border.
+    """
     if not pixels:
         return images
     height, width = images.shape[-2:]
@@ -72,9 +87,10 @@ def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> to
 
 
 class BatchStream:
-    """Shuffled batches, epoch after epoch without end; a last partial batch is dropped.
+    """An endless iterator over shuffled batches, epoch after epoch. An epoch's last batch is dropped if it is not full.
 
-    All randomness comes from one generator, so that a stream set to another's state goes on as that one would.
+    samples: train on the first so many samples only. All randomness comes from one generator: a stream that is given
+    another stream's state continues as the other would have. Raises TrainingError if not one batch is full.
     """
 
     def __init__(self, dataset: Dataset, coding: Coding, batch: int, seed: int, samples: int | None = None) -> None:
@@ -87,6 +103,7 @@ class BatchStream:
 
     @property
     def batches_per_epoch(self) -> int:
+        """Number of full batches in an epoch."""
         return self.available // self.batch
 
     def __next__(self) -> Batch:
@@ -97,19 +114,25 @@ class BatchStream:
         return coded_batch(self.dataset, self.dataset.train, indices, self.coding, self.generator, shift=True)
 
     def state(self) -> dict[str, Any]:
-        """What load_state needs to go on from here."""
+        """The stream's place: what load_state needs to continue from here."""
         return {"generator": self.generator.get_state(), "order": self.order, "start": self.start}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where the stream that gave `state` was."""
+        """Continues where the stream was whose state() returned `state`."""
         self.generator.set_state(state["generator"])
         self.order, self.start = state["order"], state["start"]
 
 
 def coded_batch(
-    dataset: Dataset, split: Split, indices: np.ndarray, coding: Coding, generator: torch.Generator, *, shift: bool
+    dataset: Dataset,
+    split: Split,
+    indices: npt.NDArray[np.int64],
+    coding: Coding,
+    generator: torch.Generator,
+    *,
+    shift: bool,
 ) -> Batch:
-    """The samples of a split at `indices`, coded."""
+    """The batch of a split's samples at positions `indices` (N,), coded."""
     inputs = coding.inputs(split.samples(indices), dataset.kind, generator, shift)
     labels = torch.from_numpy(np.asarray(split.labels[indices], np.int64))
     return Batch(inputs, labels, split.rows[indices])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from h2sim.datasets import Dataset
@@ -14,17 +15,22 @@ from h2sim.train.objective import Objective
 
 
 def gradients(network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective) -> float:
-    """Forward and backward pass of a batch; .grad is of the scaled loss. Returns the loss, unscaled."""
+    """Runs forward and backward pass of a batch. Returns the loss.
+
+    Each parameter's .grad is then d(loss x loss_scale)/d(parameter); the returned loss is not scaled. Raises
+    TrainingError if the loss is not finite.
+    """
     return _part(network, batch, timesteps, objective, len(batch.labels), None)
 
 
 def recorded_gradients(
     network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective, samples: int, values: bool
 ) -> tuple[float, StepRecord]:
-    """The same as `gradients`, recording the first `samples` of the batch, a sub-batch, as it goes.
+    """Does what `gradients` does, and records the first `samples` of the batch: (loss, record).
 
-    The sub-batch runs by itself and the rest after it, as sub-batches of a batch group do: the sums are the same
-    up to their order. `values` keeps membranes, gradients and weights beside the masks.
+    The recorded samples run by themselves, then the rest of the batch, as the sub-batches of a batch group do. The
+    gradients differ from those of `gradients` only by the order of summation. values: the record also keeps membranes,
+    gradients and weights, not only the masks.
     """
     record, total = StepRecord(), len(batch.labels)
     record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
@@ -53,12 +59,12 @@ def _part(
     loss = objective.value(network(part.inputs, timesteps, records), part.labels, batch)
     if not torch.isfinite(loss):
         raise TrainingError(f"loss: expected a finite value; got {float(loss.detach())}: try a smaller --learning-rate")
-    (loss * objective.loss_scale if objective.loss_scale != 1 else loss).backward()
+    torch.autograd.backward(loss * objective.loss_scale if objective.loss_scale != 1 else loss)
     return float(loss.detach())
 
 
 def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
-    """Weights and biases, and the weight gradients of the samples that ran since they were last cleared."""
+    """Keeps weights, biases and the present weight gradients, which are those of the recorded samples."""
     for name, layer in record.layers.items():
         if name not in network.weights:
             continue
@@ -68,15 +74,18 @@ def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
         layer.weight_grad = None if grad is None else grad.detach().cpu().numpy().copy()
 
 
-def _stored(parameter: torch.Tensor) -> np.ndarray:
-    """As float16 if that holds the values without loss, else as they are."""
+def _stored(parameter: torch.Tensor) -> npt.NDArray[np.floating]:
+    """The values as float16 if that loses nothing, else as they are."""
     values = parameter.detach().cpu().numpy()
     half = values.astype(np.float16)
     return half if np.array_equal(half.astype(values.dtype), values) else values.copy()
 
 
 def update(network: SpikingNetwork, optimizer: torch.optim.Optimizer, objective: Objective) -> None:
-    """The weight update from the scaled gradients in .grad; raises TrainingError if one is not finite."""
+    """Divides each .grad by loss_scale, then lets the optimizer update the weights.
+
+    Raises TrainingError if a gradient is not finite.
+    """
     for name, parameter in network.named_parameters():
         if parameter.grad is None:
             continue
@@ -92,9 +101,9 @@ def update(network: SpikingNetwork, optimizer: torch.optim.Optimizer, objective:
 def accuracy(
     network: SpikingNetwork, dataset: Dataset, coding: Coding, samples: int | None = None, seed: int = 1
 ) -> float:
-    """Share of the held-out samples (the first `samples`, or all) that the network names rightly.
+    """Share of the held-out samples that the network classifies correctly.
 
-    `seed` fixes the spikes that images are coded with.
+    samples: use the first so many only (None: all). seed: of the random spikes that images are coded as.
     """
     generator, right = torch.Generator().manual_seed(seed), 0
     count = min(len(dataset.test), samples or len(dataset.test))

@@ -1,6 +1,7 @@
-"""A training run on disk: run.json, checkpoint.pt, log.csv and traces/, each written aside and renamed.
+"""A training run on disk: run.json, checkpoint.pt, log.csv and traces/, each written aside and then renamed.
 
-A run that was killed goes on from its last checkpoint and ends with the same weights and traces, byte for byte.
+A run that was killed continues from its last checkpoint. It ends with the weights and traces, byte for byte, of a run
+that was never stopped.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ COLUMNS = ("epoch", "iteration", "loss", "accuracy", "test_samples", "seconds")
 
 @dataclass(frozen=True)
 class TracePlan:
-    """Which steps are traced: the first `batches` steps after each of `epochs` (0: before training), of each step the
-    first `samples`. `values` keeps what functional checks need beside the masks. Steps after the last epoch change
-    no weights.
+    """Which training steps are traced.
+
+    epochs: trace steps after these epochs (0: before training). batches: how many steps each time. samples: how many
+    samples of each step, the first ones of its batch. values: keep membranes, gradients and weights beside the masks,
+    which `h2sim verify` needs. Steps that are traced after the last epoch change no weights.
     """
 
     epochs: tuple[int, ...] = ()
@@ -39,7 +42,11 @@ class TracePlan:
 
 @dataclass(frozen=True)
 class Report:
-    """Who is told: of each step (iteration, all of them, loss), of each finished epoch's log row, of each trace."""
+    """Functions that are called as a run goes on.
+
+    step(iteration, iterations of the run, loss): after each step. epoch(log row): after each epoch. trace(path): after
+    each trace is written.
+    """
 
     step: Callable[[int, int, float], None] = lambda iteration, total, loss: None
     epoch: Callable[[dict[str, Any]], None] = lambda row: None
@@ -48,18 +55,22 @@ class Report:
 
 @dataclass
 class RunFolder:
-    """The files of one run in `path`."""
+    """The files of one run. rows: log.csv, one row per epoch. losses: of the steps of the current epoch."""
 
     path: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of the epoch at hand
+    losses: list[float] = field(default_factory=list)
 
     @property
     def checkpoint(self) -> Path:
+        """Path of the checkpoint."""
         return self.path / "checkpoint.pt"
 
     def start(self, settings: Settings) -> None:
-        """A new run; raises TrainingError if the folder holds one already, OutputError if it cannot be written."""
+        """Makes the folder of a new run.
+
+        Raises TrainingError if it already holds a run, OutputError if it cannot be written.
+        """
         if (self.path / "run.json").exists():
             raise TrainingError(f"{self.path}: holds a run already: --resume goes on with it; or name another folder")
         if self.path.exists() and not self.path.is_dir():
@@ -69,7 +80,10 @@ class RunFolder:
         write_text(self.path / "run.json", json.dumps(settings.to_dict(), indent=1) + "\n")
 
     def resume(self, settings: Settings, trainer: Trainer) -> None:
-        """Takes `trainer` to where the run was; raises TrainingError if there is none, or settings differ."""
+        """Sets `trainer` to the state of the last checkpoint.
+
+        Raises TrainingError if the folder holds no run, or a run with other settings.
+        """
         before = read_run(self.path)
         now = json.loads(json.dumps(settings.to_dict()))
         for name in now:
@@ -82,7 +96,7 @@ class RunFolder:
             trainer.load_state(state["trainer"])
 
     def save(self, trainer: Trainer) -> None:
-        """Checkpoint and log, as of now."""
+        """Writes checkpoint and log."""
         with replacing(self.checkpoint) as aside:
             torch.save({"trainer": trainer.state(), "log": self.rows, "losses": self.losses}, aside)
         cells = [["" if row[name] is None else str(row[name]) for name in COLUMNS] for row in self.rows]
@@ -91,26 +105,36 @@ class RunFolder:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The settings that a run began with; raises TrainingError if the folder holds none."""
+    """The settings that a run began with, from run.json. Raises TrainingError if there is none or it is damaged."""
     try:
-        return json.loads((path / "run.json").read_text(encoding="utf-8"))
+        settings = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{path}: expected the folder of a training run; got no run.json in it") from None
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path / 'run.json'}: cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise TrainingError(at(str(path / "run.json"), "top level", "a mapping of settings", type(settings).__name__))
+    return settings
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's state; nothing but tensors and plain data is unpacked. Raises TrainingError if it is damaged."""
+    """The state in a checkpoint.
+
+    Only tensors and plain data are unpacked. Raises TrainingError if the file is damaged.
+    """
     try:
-        return torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        return state
     except Exception as error:  # torch raises whatever zip and pickle raise
         reason = " ".join(str(error).split())[:120]
         raise TrainingError(f"{path}: expected a checkpoint of h2sim train; got damage: {reason}") from None
 
 
 def start_weights(trainer: Trainer, folder: Path) -> None:
-    """Give the trainer's network the weights that another run ended with; raises TrainingError if they do not fit."""
+    """Copies the weights at the end of another run into the trainer's network.
+
+    Raises TrainingError if they do not fit.
+    """
     read_run(folder)
     state = read_checkpoint(folder / "checkpoint.pt")
     try:
@@ -120,7 +144,7 @@ def start_weights(trainer: Trainer, folder: Path) -> None:
 
 
 class Run:
-    """Trains to the end, with checkpoints, a log and traces in a folder."""
+    """A run that trains to its end and writes checkpoints, log and traces to a folder."""
 
     def __init__(
         self, trainer: Trainer, folder: RunFolder, plan: TracePlan, test_samples: int | None, report: Report
@@ -131,7 +155,7 @@ class Run:
         self.writer = TraceWriter(report.trace)
 
     def to_the_end(self) -> None:
-        """All that is left of the run."""
+        """Trains from the trainer's present iteration to the last."""
         with self.writer:
             self._iterate()
 

@@ -1,12 +1,15 @@
-"""The leaky integrate-and-fire neuron over all timesteps, forward and backward (eq. 2.1-2.6), as one torch function."""
+"""The leaky integrate-and-fire (LIF) neuron over all timesteps, forward and backward (eq. 2.1-2.6), as one torch
+function."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -20,10 +23,11 @@ SMALLEST_NORMAL_FLOAT16 = 2.0**-14
 
 @dataclass(frozen=True)
 class Neuron:
-    """Parameters of a LIF layer, named as in a trace's `neuron` entry.
+    """Parameters of a LIF layer, named as in a trace's `neuron` entry. Symbols are those of eq. 2.1-2.6.
 
-    threshold is th_f, decay alpha, window (th_l, th_r), surrogate_scale eta; detach_reset leaves the
-    -alpha*m[t] term of eq. 2.4 out of the gradient, as some libraries do.
+    threshold: th_f. decay: alpha. window: (th_l, th_r). surrogate_scale: eta. detach_reset: leave the term -alpha*m[t]
+    of eq. 2.4 out of the gradient, as some libraries do. Raises NetworkError for numbers that are not finite and for
+    th_l >= th_r.
     """
 
     threshold: float = 0.3
@@ -42,7 +46,10 @@ class Neuron:
 
     @classmethod
     def from_meta(cls, entry: dict[str, Any]) -> Neuron:
-        """The neuron of a trace's (merged) `neuron` entry; raises NetworkError unless it resets to zero."""
+        """The neuron of a trace's `neuron` entry, a layer's own fields already merged in.
+
+        Raises NetworkError unless the neuron resets to zero.
+        """
         if entry.get("reset", "zero") != "zero":
             raise NetworkError(f"neuron.reset: the trainer knows only 'zero'; got {entry['reset']!r}")
         low, high = entry["window"]
@@ -66,13 +73,13 @@ class Neuron:
         }
 
     def in_window(self, membrane: torch.Tensor) -> torch.Tensor:
-        """ds~: where th_l < m < th_r, so where fire'(m) is eta and not 0 (eq. 2.6)."""
+        """The window mask ds~: th_l < m < th_r, which is where fire'(m) is eta and not 0 (eq. 2.6)."""
         low, high = self.window
         return (membrane > low) & (membrane < high)
 
 
 def rounded(grad: torch.Tensor, dtype: str) -> torch.Tensor:
-    """A gradient as a machine of that number format holds it; float16-flush also turns subnormals into 0."""
+    """A gradient rounded to a number format of GRADIENT_DTYPES. float16-flush also turns subnormal numbers into 0."""
     if dtype == "float32":
         return grad
     held = grad.half().to(grad.dtype)
@@ -80,7 +87,7 @@ def rounded(grad: torch.Tensor, dtype: str) -> torch.Tensor:
 
 
 def record_grad(record: LayerRecord, grad: torch.Tensor, dtype: str) -> None:
-    """Keep dm (dL/dx of a layer that does not spike), (T, N, ...), in a record."""
+    """Keeps a gradient (T, N, ...) in a record: dm of a spiking layer, dL/dx of a layer that does not spike."""
     values = grad.detach().cpu().numpy()
     record.grad = pack_bits(values != 0)
     if record.values:
@@ -88,7 +95,10 @@ def record_grad(record: LayerRecord, grad: torch.Tensor, dtype: str) -> None:
 
 
 def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
-    """Membrane potential and spikes (0.0 or 1.0) of currents (T, N, ...): eq. 2.1-2.3, in plain torch operations."""
+    """(membrane potentials, spikes) of currents (T, N, ...) by eq. 2.1-2.3, in plain torch operations.
+
+    Spikes are 0.0 or 1.0.
+    """
     membrane, spikes = torch.empty_like(current), torch.empty_like(current)
     for t in range(current.shape[0]):
         membrane[t] = current[t]
@@ -101,7 +111,10 @@ def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torc
 def membrane_gradient(
     grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, neuron: Neuron, dtype: str = "float32"
 ) -> torch.Tensor:
-    """dm (T, N, ...) from the spatial part of dL/ds: eq. 2.4-2.6, in plain torch operations, rounded to `dtype`."""
+    """dm (T, N, ...) from the spatial part of dL/ds by eq. 2.4-2.6, in plain torch operations.
+
+    dtype: number format to which dm is rounded at every timestep (see rounded).
+    """
     grad, last = torch.empty_like(membrane), membrane.shape[0] - 1
     surrogate = neuron.in_window(membrane).to(membrane.dtype) * neuron.surrogate_scale
     grad[last] = rounded(grad_spikes[last] * surrogate[last], dtype)
@@ -113,12 +126,12 @@ def membrane_gradient(
 
 
 def has_kernel(values: torch.Tensor) -> bool:
-    """Whether the compiled kernels take such values: float32 on the CPU."""
+    """Whether the compiled kernels can take these values: they take float32 on the CPU."""
     return values.device.type == "cpu" and values.dtype == torch.float32
 
 
 def compiled_membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same as membranes, in one pass over memory."""
+    """What `membranes` gives, by the compiled kernel in one pass over memory."""
     current = current.contiguous()
     membrane, spikes = torch.empty_like(current), torch.empty_like(current)
     kernels.forward(_flat(current), _f32(neuron.decay), _f32(neuron.threshold), _flat(membrane), _flat(spikes))
@@ -128,7 +141,7 @@ def compiled_membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Ten
 def compiled_membrane_gradient(
     grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, neuron: Neuron
 ) -> torch.Tensor:
-    """The same as membrane_gradient without rounding, in one pass over memory."""
+    """What `membrane_gradient` gives for float32, by the compiled kernel in one pass over memory."""
     grad, (low, high) = torch.empty_like(membrane), neuron.window
     kernels.backward(
         _flat(grad_spikes.contiguous()), _flat(membrane), _flat(spikes), _f32(neuron.decay), _f32(low), _f32(high),
@@ -137,7 +150,7 @@ def compiled_membrane_gradient(
     return grad
 
 
-def _flat(values: torch.Tensor) -> np.ndarray:
+def _flat(values: torch.Tensor) -> npt.NDArray[np.float32]:
     """The tensor's own memory as (T, neurons of all samples)."""
     return values.detach().numpy().reshape(values.shape[0], -1)
 
@@ -165,7 +178,9 @@ class _FusedLif(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad_spikes: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None, None]:
         membrane, spikes = ctx.saved_tensors
         if has_kernel(membrane) and ctx.dtype == "float32":
             grad = compiled_membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron)
@@ -176,14 +191,19 @@ class _FusedLif(torch.autograd.Function):
         return grad, None, None, None
 
 
+# torch leaves apply untyped
+_fused_lif: Callable[[torch.Tensor, Neuron, LayerRecord | None, str], torch.Tensor] = _FusedLif.apply
+
+
 def lif(
     current: torch.Tensor, neuron: Neuron, record: LayerRecord | None = None, gradient_dtype: str = "float32"
 ) -> torch.Tensor:
-    """Output spikes (0.0 or 1.0) of a LIF layer; current and result are (T, N, ...).
+    """Output spikes (0.0 or 1.0) of a LIF layer; current x and result s are (T, N, ...).
 
-    Forward: m[t] = alpha*m[t-1]*(1 - s[t-1]) + x[t], s[t] = m[t] >= th_f (eq. 2.1-2.3).
-    Backward: ds[t] = dL/ds[t] - alpha*m[t]*dm[t+1], dm[t] = alpha*(1 - s[t])*dm[t+1] + fire'(m[t])*ds[t]
-    (eq. 2.4-2.6); dL/dx[t] is dm[t], rounded at every timestep to `gradient_dtype` (see rounded). `record` receives
-    spikes, window and membrane (rounded to float16) now, and grad (dm) when the backward pass gets here.
+    Forward (eq. 2.1-2.3):  m[t] = alpha*m[t-1]*(1 - s[t-1]) + x[t],  s[t] = m[t] >= th_f.
+    Backward (eq. 2.4-2.6): ds[t] = dL/ds[t] - alpha*m[t]*dm[t+1],
+                            dm[t] = alpha*(1 - s[t])*dm[t+1] + fire'(m[t])*ds[t],  dL/dx[t] = dm[t].
+    gradient_dtype: number format to which dm is rounded at every timestep (see rounded). record: receives spikes,
+    window and membrane (rounded to float16) in this call, and grad (dm) in the backward pass.
     """
-    return _FusedLif.apply(current, neuron, record, gradient_dtype)
+    return _fused_lif(current, neuron, record, gradient_dtype)

@@ -20,9 +20,9 @@ NAMES = ("mnist-digits", "encode-residual")
 
 
 def make_trace(preset: Preset, path: Path, progress: Progress) -> str:
-    """Train the preset's network, trace the first samples of the next batch, and say how it went.
+    """Trains the preset's network, traces the first samples of the next batch, and returns a line for the user.
 
-    The accuracy is that of the float16 weights, which are what the trace holds.
+    The accuracy in it is that of the weights rounded to float16, which are what the trace holds.
     """
     from h2sim.datasets import load_dataset
     from h2sim.trace import load_network
@@ -43,7 +43,10 @@ def make_trace(preset: Preset, path: Path, progress: Progress) -> str:
 
 
 def trace_next(trainer: Trainer, path: Path) -> float:
-    """Round the weights to float16, trace the first samples of the next batch by themselves; returns the accuracy."""
+    """Rounds the weights to float16, then traces the first SUB_BATCH samples of the next batch alone.
+
+    Returns the accuracy.
+    """
     from h2sim.train import bptt
 
     settings, network = trainer.settings, trainer.network

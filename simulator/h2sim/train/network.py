@@ -1,8 +1,9 @@
-"""A torch module from a trace's layer list: plain and residual spiking networks."""
+"""A torch module made of a trace's layer list: plain and residual spiking networks."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,10 @@ Layer = dict[str, Any]
 
 
 def weight_shape(layer: Layer) -> tuple[int, ...] | None:
-    """The layer's weight in PyTorch's layout, (C_out, C_in, kh, kw) or (F_out, F_in); None if it has none."""
+    """Shape of a layer's weight in PyTorch's layout: (C_out, C_in, kh, kw) or (F_out, F_in).
+
+    None if it has no weight.
+    """
     if layer["kind"] == "fc":
         return layer["out_features"], layer["in_features"]
     if layer["kind"] in ("encode", "conv"):
@@ -27,7 +31,7 @@ def weight_shape(layer: Layer) -> tuple[int, ...] | None:
 
 
 def check_read(layers: list[Layer]) -> None:
-    """Raises NetworkError unless a trace may hold these layers and a later layer reads each but the last."""
+    """Raises NetworkError unless a trace may hold these layers and every layer but the last is read by a later one."""
     check_layers(layers, "network")
     read = {source for layer in layers for source in layer["inputs"]}
     for layer in layers[:-1]:
@@ -36,7 +40,10 @@ def check_read(layers: list[Layer]) -> None:
 
 
 class LayerParameters(nn.Module):
-    """Parameters by layer name. torch takes no dots in a parameter's name, and a layer's has no '/'."""
+    """Parameters by layer name.
+
+    torch allows no dot in a parameter's name, and a layer's name has no '/'; so dots are stored as '/'.
+    """
 
     def __setitem__(self, layer: str, parameter: nn.Parameter) -> None:
         self.register_parameter(layer.replace(".", "/"), parameter)
@@ -51,10 +58,10 @@ class LayerParameters(nn.Module):
 class SpikingNetwork(nn.Module):
     """Runs the `layers` of a trace's meta over all timesteps, layer by layer.
 
-    A layer's current is a convolution, a product, an average pool or (kind add) the sum of its inputs;
-    it then goes through LIF, unless the layer says `"spiking": false`. Weights and biases start uniform
-    within 1 / sqrt(fan in), drawn from `generator`. Gradients of membranes and currents are rounded to
-    `gradient_dtype`. Raises as check_read does.
+    A layer's current is a convolution, a matrix product, an average pool, or (kind add) the sum of its inputs. The
+    current then drives LIF neurons, unless the layer says `"spiking": false`. Weights and biases are drawn from
+    `generator`, uniform in +-1 / sqrt(fan in). Gradients of membranes and currents are rounded to `gradient_dtype`
+    (see lif.rounded). Raises NetworkError as check_read does.
     """
 
     def __init__(
@@ -76,11 +83,11 @@ class SpikingNetwork(nn.Module):
 
     @torch.no_grad()
     def normalise(self, inputs: torch.Tensor, timesteps: int, deviation: float) -> None:
-        """Scale each layer's weights and bias until its current's standard deviation over `inputs` is `deviation`.
+        """Scales each layer's weights and bias until the standard deviation of its current is `deviation`.
 
-        Layer by layer, each on the scaled ones before it (LSUV, Mishkin and Matas 2016, with the threshold's scale in
-        the place of 1): without it the spikes of a deep network die out on the way. A layer that meets no current
-        keeps its weights. inputs are (T or 1, N, C, H, W).
+        The deviation is taken over `inputs` (T or 1, N, C, H, W), layer by layer, each layer reading the scaled layers
+        before it (LSUV, Mishkin and Matas 2016, which scales to 1). Without this the spikes of a deep network die out
+        from layer to layer. A layer whose current does not vary keeps its weights.
         """
         values = {"input": inputs}
         for layer in self.layers:
@@ -97,28 +104,29 @@ class SpikingNetwork(nn.Module):
 
     @torch.no_grad()
     def round_to_float16(self) -> None:
-        """Give every weight and bias the nearest float16 value, as the FP16 machine stores them."""
+        """Rounds every weight and bias to the nearest float16 value, which is what an FP16 machine stores."""
         for parameter in self.parameters():
             parameter.copy_(parameter.half().to(parameter.dtype))
 
     @property
     def reads_analog(self) -> bool:
-        """Whether the first layer encodes an analog input, rather than reading spikes."""
-        return self.layers[0]["kind"] == "encode"
+        """Whether the first layer encodes an analog input (else it reads spikes)."""
+        return bool(self.layers[0]["kind"] == "encode")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of the network input, (F,) where a fully connected layer reads it flattened."""
+        """Shape of the network input: (C, H, W), or (F,) where a fully connected layer reads it flattened."""
         first = self.layers[0]
         return tuple(first["in_shape"]) if "in_shape" in first else (first["in_features"],)
 
     @property
     def classes(self) -> int:
-        """Features of the last layer."""
-        return self.layers[-1].get("out_features") or self.layers[-1]["out_shape"][0]
+        """Number of classes: the features, or channels, of the last layer."""
+        last = self.layers[-1]
+        return int(last.get("out_features") or last["out_shape"][0])
 
     def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """x (T, N, ...) of one layer from what its inputs send, each (T, N, ...)."""
+        """Current x (T, N, ...) of one layer from the outputs of the layers that it reads, each (T, N, ...)."""
         kind, name = layer["kind"], layer["name"]
         if kind == "add":
             return sum(inputs[1:], inputs[0])
@@ -131,15 +139,15 @@ class SpikingNetwork(nn.Module):
             frames = functional.avg_pool2d(frames, tuple(layer["kernel"]), stride, padding)
         else:
             frames = functional.conv2d(frames, self.weights[name], self.biases[name], stride, padding)
-        return frames.unflatten(0, source.shape[:2])
+        return torch.unflatten(frames, 0, source.shape[:2])
 
     def forward(
         self, inputs: torch.Tensor, timesteps: int, records: dict[str, LayerRecord] | None = None
     ) -> torch.Tensor:
-        """What the last layer sends on, (T, N, classes); inputs are (T or 1, N, C, H, W).
+        """Output of the last layer, (T, N, classes), for inputs (T or 1, N, C, H, W).
 
-        An input of one timestep is a static one: the layer that reads it sees it at every timestep.
-        `records`, if given, holds a LayerRecord per layer name, complete after the backward pass.
+        An input of one timestep is static: the layer that reads it sees the same values at every timestep.
+        records: a LayerRecord per layer name, which forward and backward pass fill; None records nothing.
         """
         values = {"input": inputs}
         for layer in self.layers:
@@ -151,12 +159,12 @@ class SpikingNetwork(nn.Module):
             if layer.get("spiking", True):
                 value = lif(value, self.neurons[name], record, self.gradient_dtype)
             elif value.requires_grad:
-                value.register_hook(lambda grad, record=record: self._current_grad(grad, record))
+                value.register_hook(partial(self._current_grad, record))  # type: ignore[no-untyped-call]
             values[name] = value
-        return value
+        return values[self.layers[-1]["name"]]
 
-    def _current_grad(self, grad: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
-        """dL/dx of a layer that does not spike, as the machine holds it."""
+    def _current_grad(self, record: LayerRecord | None, grad: torch.Tensor) -> torch.Tensor:
+        """Rounds and records dL/dx of a layer that does not spike."""
         grad = rounded(grad, self.gradient_dtype)
         if record is not None:
             record_grad(record, grad, self.gradient_dtype)

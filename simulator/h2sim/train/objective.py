@@ -1,7 +1,7 @@
-"""What is minimised: how the network's output is read, which loss, how it is reduced, scaled and held.
+"""What is minimised: how the network's output is read, which loss is taken of it, how it is reduced and scaled.
 
-These decide the gradient masks (a rightly learnt sample under a rate-MSE loss has no gradient at all; unscaled FP16
-gradients underflow), so every trace records them.
+These choices decide the gradient masks, so every trace records them. Two examples: a correctly learnt sample has no
+gradient at all under a mean squared error on spike rates; float16 gradients underflow without a loss scale.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ REDUCTIONS = ("mean", "sum")
 
 @dataclass(frozen=True)
 class Objective:
-    """loss: ce or mse (its mean over classes); readout: the mean over time of the last layer's current, or its rate.
+    """The loss and how it is computed.
 
-    reduction: over the samples of a batch; loss_scale multiplies the loss before the backward pass, and the weight
-    gradients are divided by it before the update; gradient_dtype is that of lif.rounded.
+    loss: ce (cross-entropy) or mse (squared error, mean over classes). readout: mean over time of the last layer's
+    current, or of its spikes (rate). reduction: mean or sum over the samples of a batch. loss_scale: factor on the loss
+    before the backward pass; weight gradients are divided by it before the update. gradient_dtype: number format of
+    membrane gradients (see lif.rounded).
     """
 
     loss: str = "ce"
@@ -33,13 +35,13 @@ class Objective:
 
     @property
     def last_layer_spikes(self) -> bool:
-        """Whether the network's last layer fires."""
+        """Whether the network's last layer has to spike."""
         return self.readout == "rate"
 
     def value(self, output: torch.Tensor, labels: torch.Tensor, batch: int | None = None) -> torch.Tensor:
-        """The loss of an output (T, N, classes) for labels (N,), unscaled.
+        """The loss of an output (T, N, classes) for labels (N,), not scaled.
 
-        `batch` is the number of samples that the mean is over, if these N are a part of a batch.
+        batch: where these N samples are a part of a batch, the batch's size. A mean is then the sum over N / batch.
         """
         scores = output.mean(0)
         batch = len(labels) if batch is None else batch
@@ -53,7 +55,7 @@ class Objective:
         return loss if whole or self.reduction == "sum" else loss / batch
 
     def to_source(self, batch: int) -> dict[str, Any]:
-        """What a trace's `source` says of it; `batch` samples make one weight update."""
+        """The objective in the words of a trace's `source`. batch: samples of one weight update."""
         return {
             "loss": LOSSES[self.loss],
             "readout": READOUTS[self.readout],

@@ -1,4 +1,4 @@
-"""The runs behind the committed traces."""
+"""The training runs behind the committed traces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from h2sim.train.settings import Settings
 
 @dataclass(frozen=True)
 class Preset:
-    """One committed trace: how its network is trained, on images of (H, W), and where the file goes in the checkout."""
+    """One committed trace. file: its path in the checkout. size: (H, W) of the images. settings: of the training
+    run."""
 
     file: str
     size: tuple[int, int]

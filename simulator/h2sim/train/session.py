@@ -1,4 +1,4 @@
-"""Process settings under which training neither collapses on a busy machine nor depends on chance."""
+"""Settings of the process under which training is fast on a busy machine and gives the same bytes every time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ KEPT_BYTES = (1 << 31) - 1
 
 
 def prepare_process() -> None:
-    """Before torch is imported: OpenMP's threads wait passively, freed memory is kept. The user's own settings win.
+    """Makes OpenMP's threads wait without spinning, and lets the process keep freed memory.
 
-    Spinning threads steal the cores from each other when another process is busy. `tests/benchmarks/bench_train.py`
-    times a step with and without these settings.
+    It has to be called before torch is imported. Threads that spin take the cores from each other when another process
+    is busy. Environment variables that the user has set are left as they are. `tests/benchmarks/bench_train.py` times a
+    step with and without these settings.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
@@ -29,9 +30,10 @@ def prepare_process() -> None:
 
 @contextmanager
 def torch_session(threads: int = 1) -> Iterator[None]:
-    """Torch with `threads` threads and deterministic algorithms only; what was set before comes back.
+    """A block in which torch uses `threads` threads and deterministic algorithms only.
 
-    The same number of threads gives the same bytes; another number may add in another order.
+    Afterwards the settings before it return. The same number of threads gives the same bytes. Another number may add in
+    another order, and so give others.
     """
     import torch
 

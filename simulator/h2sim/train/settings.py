@@ -1,4 +1,4 @@
-"""Everything that decides what a training run computes; a run's folder holds it as run.json."""
+"""Everything that decides what a training run computes. A run's folder holds it as run.json."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from h2sim.train.objective import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train: Adam, whose rate falls linearly from learning_rate to 0 over all iterations.
+    """How to train. The optimizer is Adam; its rate falls linearly from learning_rate to 0 over all iterations.
 
-    shift_pixels is augmentation; train_samples uses only the first so many samples of the training split.
-    initial_deviation scales the initial weights until every layer's current has that standard deviation over the first
-    batch (None: as drawn). start_from is the run folder whose weights this one starts with (None: random, from seed).
+    batch: samples of one weight update. shift_pixels: augmentation (see batches.Coding). train_samples: train on the
+    first so many samples of the training split only (None: all). recipe: a name of trainer.RECIPES. initial_deviation:
+    scale the initial weights until every layer's current has this standard deviation over the first batch (None: keep
+    them as drawn). start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
     """
 
     network: str
@@ -34,11 +35,11 @@ class Settings:
     start_from: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON holds it."""
+        """The settings as plain data for JSON."""
         return {**asdict(self), "neuron": self.neuron.to_meta()}
 
     def to_source(self) -> dict[str, Any]:
-        """What a trace's `source` says of the run, beside framework, epoch and accuracy."""
+        """The settings in the words of a trace's `source`; framework, epoch and accuracy are added by others."""
         shifts = f"shifts of up to {self.shift_pixels} pixels" if self.shift_pixels else "none"
         return {
             "recipe": self.recipe,

@@ -1,4 +1,4 @@
-"""A training run in memory: steps, state to stop at and go on from, and the trace of a step."""
+"""A training run in memory: its steps, its state to stop and continue, and the trace of a step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from h2sim.train.settings import Settings
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training algorithm: how a batch leaves gradients in .grad, and the same with its first samples recorded."""
+    """A training algorithm.
+
+    gradients(network, batch, timesteps, objective): leaves gradients in .grad, returns the loss. recorded(..., samples,
+    values): the same, and records the first samples of the batch (see bptt.recorded_gradients).
+    """
 
     gradients: Callable[[SpikingNetwork, Batch, int, Objective], float]
     recorded: Callable[[SpikingNetwork, Batch, int, Objective, int, bool], tuple[float, StepRecord]]
@@ -33,13 +37,16 @@ RECIPES = {"bptt": Recipe(bptt.gradients, bptt.recorded_gradients)}
 
 
 def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
-    """The same layers, the last of them firing or not."""
+    """A copy of the layers in which the last one spikes (spikes = True) or does not."""
     last = {key: value for key, value in layers[-1].items() if key != "spiking"}
     return [*layers[:-1], last if spikes else {**last, "spiking": False}]
 
 
 class Trainer:
-    """Trains the `layers` of a network on a data set as `settings` say; nothing else decides the outcome."""
+    """Trains the `layers` of a network on a data set by `settings`. Nothing else decides the outcome.
+
+    Raises TrainingError for an unknown recipe, and if network and data set do not fit.
+    """
 
     def __init__(self, settings: Settings, layers: list[Layer], dataset: Dataset) -> None:
         if settings.recipe not in RECIPES:
@@ -57,7 +64,7 @@ class Trainer:
         self.iteration = 0
 
     def _normalise(self, deviation: float) -> None:
-        """Scale the initial weights by the first batch, which is trained on none the less."""
+        """Scales the initial weights by the first batch. Training uses this batch again."""
         first = BatchStream(self.dataset, self.coding, self.settings.batch, self.settings.seed, self.stream.available)
         self.network.normalise(next(first).inputs, self.settings.timesteps, deviation)
 
@@ -74,26 +81,30 @@ class Trainer:
 
     @property
     def iterations_per_epoch(self) -> int:
+        """Iterations of one epoch."""
         return self.stream.batches_per_epoch
 
     @property
     def iterations(self) -> int:
-        """Of the whole run."""
+        """Iterations of the whole run."""
         return self.settings.epochs * self.iterations_per_epoch
 
     @property
     def epoch(self) -> int:
-        """Whole epochs done."""
+        """Number of epochs completed."""
         return self.iteration // self.iterations_per_epoch
 
     def step(self) -> float:
-        """One iteration; returns the loss."""
+        """Trains one iteration. Returns its loss."""
         loss = self.recipe.gradients(self.network, *self._next())
         self._update()
         return loss
 
     def recorded_step(self, samples: int, values: bool) -> tuple[float, StepRecord, Batch]:
-        """One iteration whose first `samples` are recorded; past the last one the weights stay as they are."""
+        """Trains one iteration and records its first `samples`: (loss, record, the recorded samples).
+
+        After the last iteration of the run the weights are no longer changed. values: see bptt.recorded_gradients.
+        """
         batch, timesteps, objective = self._next()
         loss, record = self.recipe.recorded(self.network, batch, timesteps, objective, samples, values)
         if self.iteration < self.iterations:
@@ -114,11 +125,11 @@ class Trainer:
         self.iteration += 1
 
     def accuracy(self, samples: int | None = None) -> float:
-        """Share of held-out samples named rightly now."""
+        """Share of the held-out samples that the network now classifies correctly (see bptt.accuracy)."""
         return bptt.accuracy(self.network, self.dataset, self.coding, samples)
 
     def state(self) -> dict[str, Any]:
-        """All that changes while training."""
+        """Everything that changes while training."""
         return {
             "iteration": self.iteration,
             "network": self.network.state_dict(),
@@ -127,7 +138,8 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where the run that gave `state` was: the same bytes follow as would have followed there."""
+        """Continues where the run was whose state() returned `state`, and gives the same bytes as that run would
+        have."""
         self.iteration = state["iteration"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -136,9 +148,10 @@ class Trainer:
     def write_trace(
         self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any], level: int | None = 1
     ) -> None:
-        """The trace of a recorded sub-batch; `source` adds epoch and accuracy to what the settings say.
+        """Writes the trace of a recorded sub-batch.
 
-        level is trace.write_trace's: fast by default, for training waits.
+        source: entries of the trace's `source` beside those of the settings (epoch, accuracy). level: compression, as
+        in trace.write_trace; the default is fast, because training waits for it.
         """
         fixed = {"kind": "training", "framework": f"torch {'.'.join(torch.__version__.split('+')[0].split('.')[:2])}"}
         meta = step_meta(

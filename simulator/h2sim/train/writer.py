@@ -1,4 +1,4 @@
-"""Writes traces beside the training: packing a file takes no time from the next step where a core is free."""
+"""Writes traces in a thread of its own, so that training goes on meanwhile where a core is free."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from pathlib import Path
 
 
 class TraceWriter:
-    """One file at a time, in order; a context that ends when all are written. An error comes out at the next call."""
+    """Writes one file at a time, in order. A context manager: its block ends when all files are written.
+
+    written(path) is called for each finished file. An error while writing is raised by the next call.
+    """
 
     def __init__(self, written: Callable[[Path], None] = lambda path: None) -> None:
         self.written, self.pool = written, ThreadPoolExecutor(1)
         self.pending: tuple[Future[None], Path] | None = None
 
     def submit(self, path: Path, write: Callable[[Path], None]) -> None:
-        """Have write(path) done, after the one before it."""
+        """Starts write(path) in the thread, after the write before it is done."""
         self.wait()
         self.pending = self.pool.submit(write, path), path
 
     def wait(self) -> None:
-        """Until nothing is left to write; tells `written` of each path that is there."""
+        """Waits until nothing is left to write."""
         if self.pending:
             (future, path), self.pending = self.pending, None
             future.result()
