@@ -7,7 +7,9 @@ Packed masks are numpy.packbits over the flattened (C, H, W) neurons, most signi
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from h2sim.kernels.jit import njit
 
 
 @njit(cache=True, inline="always")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from h2sim.kernels.backward import bit_at
+from h2sim.kernels.jit import njit
 
 
 @njit(parallel=True, cache=True)

@@ -6,7 +6,9 @@ Masks and spikes are bytes (0 or 1); S stands for the T*N samples of a sub-batch
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from h2sim.kernels.jit import njit
 
 
 @njit(cache=True)

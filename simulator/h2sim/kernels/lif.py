@@ -7,7 +7,8 @@ plain torch ones bit for bit (up to the sign of zero).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from h2sim.kernels.jit import njit
 
 
 @njit(cache=True)

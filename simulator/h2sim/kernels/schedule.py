@@ -9,7 +9,8 @@ Everything is an int64 table whose columns are named below, so that the compiled
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from h2sim.kernels.jit import njit
 
 # transfers (I, 4) and finish (I, 4): cycles and end of each transfer of an iteration
 READ, READ_GRADIENT, WRITE, WRITE_GRADIENT = 0, 1, 2, 3
