@@ -25,7 +25,7 @@ def plus(a, b):
 
 def kernel():
     """A new kernel of one addition: what a module of h2sim.kernels gets from its decorator."""
-    return jit.njit(cache=True)(plus)
+    return jit.njit()(plus)
 
 
 def called(folder):
@@ -112,11 +112,12 @@ def test_a_folder_that_goes_bad_later_means_no_cache_and_no_error(user):
 
 @compiled_only
 @pytest.mark.parametrize("left", [b"", b"no index"], ids=["empty", "garbage"])
-def test_a_file_that_was_cut_short_is_compiled_anew(user, left):
+def test_a_file_that_was_cut_short_is_compiled_anew_and_kept(user, left):
     kernel()(1, 2)
     for file in user.rglob("*.nb[ic]"):
         file.write_bytes(left)
     assert kernel()(1, 2) == 3
+    assert called(user) == 1
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch):

@@ -1,4 +1,4 @@
-"""The decorator of every kernel: numba's njit, with its compiled code kept in the user's cache folder.
+"""numba's decorator and parallel loop, typed, with the compiled code kept in the user's cache folder.
 
 numba alone keeps that code beside the source, in __pycache__. pip does not know those files: it leaves them when a
 package is replaced, and the folder that remains hides the new one. So a kernel's code goes to NUMBA_CACHE_DIR, if the
@@ -15,32 +15,38 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numba
+from numba.core import config
 from numba.core.caching import FunctionCache
 
 from h2sim._version import __version__
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])
+
+prange = numba.prange
 
 # What numba raises for a folder that has gone, is full or is read-only, or for a file that another process cut short.
 UNUSABLE = (OSError, EOFError, pickle.UnpicklingError)
+_settings: Any = config
 _one_at_a_time = threading.Lock()
 
 
-def njit(*, cache: bool = False, **options: Any) -> Callable[[Function], Function]:
-    """numba.njit with its options; cache=True keeps the compiled code in cache_folder(), never beside the source.
+def njit(*, parallel: bool = False, inline: Literal["never", "always"] = "never") -> Callable[[F], F]:
+    """Compiles a function on its first call and keeps the machine code for later runs, in cache_folder().
 
-    Under NUMBA_DISABLE_JIT=1 the function comes back as it is, as from numba.njit.
+    parallel: `prange` loops run on all cores; inline='always': the function is pasted into its callers.
+    Under NUMBA_DISABLE_JIT=1 the function comes back as it is.
     """
 
-    def compiled(function: Function) -> Function:
-        kernel = numba.njit(**options)(function)
-        if cache and kernel is not function:
+    def compiled(function: F) -> F:
+        untyped: Any = numba
+        kernel: F = untyped.njit(parallel=parallel, inline=inline)(function)
+        if kernel is not function:
             _keep(kernel)
         return kernel
 
@@ -49,8 +55,8 @@ def njit(*, cache: bool = False, **options: Any) -> Callable[[Function], Functio
 
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept (numba adds a folder per place of the source), or None if there is no place."""
-    if numba.config.CACHE_DIR:
-        return Path(numba.config.CACHE_DIR)
+    if _settings.CACHE_DIR:
+        return Path(_settings.CACHE_DIR)
     user = user_cache_folder()
     return user / "h2sim" / f"{__version__}-{_sources()}" if user else None
 
@@ -86,20 +92,24 @@ def _usable(folder: Path) -> bool:
     return True
 
 
-class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
+class _Cache(FunctionCache):
     """numba's cache of one function, which counts as empty where its folder or a file in it cannot be used."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        numba_s: Any = super()
         try:
-            return super().load_overload(sig, target_context)
+            return numba_s.load_overload(sig, target_context)
         except UNUSABLE:
+            with suppress(OSError):
+                numba_s.flush()  # what cannot be read makes room for what can
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        numba_s: Any = super()
         try:
-            super().save_overload(sig, data)
+            numba_s.save_overload(sig, data)
         except UNUSABLE:
-            self.disable()
+            numba_s.disable()
 
 
 def _keep(kernel: Any) -> None:
@@ -107,9 +117,10 @@ def _keep(kernel: Any) -> None:
     folder = cache_folder()
     if folder is None or not _usable(folder):
         return
+    made: Any = _Cache
     with _one_at_a_time, _numba_keeps_in(folder):
         try:
-            found = _Cache(kernel.py_func)
+            found = made(kernel.py_func)
         except (OSError, RuntimeError):  # RuntimeError: numba found no folder at all
             return
     if Path(found.cache_path).is_relative_to(folder):
@@ -119,9 +130,9 @@ def _keep(kernel: Any) -> None:
 @contextmanager
 def _numba_keeps_in(folder: Path) -> Iterator[None]:
     """Names numba's folder for the time of one call: the user's own compiled functions are kept where they were."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
+    before = _settings.CACHE_DIR
+    _settings.CACHE_DIR = str(folder)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        _settings.CACHE_DIR = before
