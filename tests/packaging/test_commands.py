@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ def lines(file):
 
 def commands(readme):
     """The first command of each block of commands, in order."""
-    return [after for before, after in zip(readme, readme[1:], strict=False) if before == "```sh"]
+    return [after for before, after in pairwise(readme) if before == "```sh"]
 
 
 def test_ci_runs_both_commands_of_the_readme_in_order_and_the_tests_last():
