@@ -1,7 +1,7 @@
 """The build step that pyproject.toml cannot say: a wheel carries the top-level data folders as h2sim/data."""
 
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -13,13 +13,15 @@ class BuildWithData(build_py):
     """Copies the data that a checkout reads in place; an editable install needs no copy."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
-        target = Path(self.build_lib) / "h2sim" / "data"
+        package = Path(self.build_lib) / "h2sim"
+        rmtree(package, ignore_errors=True)  # an earlier build's files, else a deleted module would be shipped
+        super().run()
         for folder, patterns in DATA.items():
             for file in sorted({file for pattern in patterns for file in Path(folder).glob(pattern)}):
-                place = target / file
+                place = package / "data" / file
                 self.mkpath(str(place.parent))
                 copyfile(file, place)
 

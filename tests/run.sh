@@ -1,10 +1,20 @@
 #!/bin/sh
-# Sets up a virtual environment with everything the tests need and runs them; arguments go to pytest.
+# Sets up a virtual environment with everything the tests need, checks form and types, and runs the tests.
+# Arguments go to pytest: `sh tests/run.sh tests/cost`; with --cov as the first one, coverage is measured too.
 # torch and torchvision are named exactly, so that no other package picks a newer pair (a larger build, another CUDA).
 set -eu
 cd "$(dirname "$0")/.."
 VENV="${H2SIM_VENV:-.venv}"
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-"$VENV/bin/pip" install --quiet torch==2.13.0 torchvision==0.28.0 -e '.[test,train,events,images,export,rtl]' ruff
+extras=test,train,events,images,export,rtl,dev
+if [ "${1:-}" = --cov ]; then
+    shift
+    extras="$extras,cov"
+    set -- --cov --cov-report=term "$@"
+fi
+"$VENV/bin/pip" install --quiet torch==2.13.0 torchvision==0.28.0 -e ".[$extras]"
 "$VENV/bin/ruff" check .
+"$VENV/bin/ruff" format --check .
+"$VENV/bin/mypy"
+"$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
 "$VENV/bin/python" -m pytest "$@"

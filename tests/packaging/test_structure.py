@@ -19,7 +19,7 @@ ALLOWED = {
     "activity": set(),
     "shapes": set(),
     "io": {"_version", "io", "errors"},
-    "kernels": {"kernels"},
+    "kernels": {"_version", "kernels"},
     "arch": {"arch", "io", "errors", "shapes"},
     "trace": {"trace", "io", "errors", "shapes", "activity", "kernels"},
     "energy": {"energy", "io", "activity", "arch", "errors", "shapes"},

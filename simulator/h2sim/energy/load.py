@@ -164,7 +164,7 @@ def _faults(error: ValidationError, model: type[BaseModel], where: str, inside: 
     """One line per fault; a missing price reads `28nm.yaml: actions: lacks an entry for 'fp16_add'`."""
     lines = describe(error, model, where)
     for index, fault in enumerate(faults_of(error, model)):
-        if fault["type"] == "missing":
+        if fault["type"] in ("missing", "missing_argument"):  # the second before pydantic 2.14
             *holder, name = fault["loc"]
             place = inside + ".".join(str(part) for part in holder) or "top level"
             lacking = MACRO_COLUMNS[name] if isinstance(name, int) else name

@@ -7,16 +7,17 @@ Packed masks are numpy.packbits over the flattened (C, H, W) neurons, most signi
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+
+from h2sim.kernels.jit import njit, prange
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def bit_at(packed, index):
     """The bit of neuron `index` in one packed row."""
     return (packed[index >> 3] >> np.uint8(7 - (index & 7))) & np.uint8(1)
 
 
-@njit(cache=True)
+@njit()
 def transpose_bits(packed, n_channels, n_positions, out):
     """Packed (C, positions) bits to bytes out[positions, C], blocked so that both sides stay in cache."""
     for c0 in range(0, n_channels, 64):
@@ -29,7 +30,7 @@ def transpose_bits(packed, n_channels, n_positions, out):
                     out[x, c] = bit_at(packed, base + x)
 
 
-@njit(cache=True)
+@njit()
 def count_feeds(grad, y, x, geometry, out):
     """out[C] = set gradient bits among the in-range outputs that input position (y, x) feeds, per channel.
 
@@ -46,7 +47,7 @@ def count_feeds(grad, y, x, geometry, out):
                 out[c] += row[c]
 
 
-@njit(cache=True)
+@njit()
 def add_rows(cost, positions, start, stop, step, total):
     """total[C] = sum of cost[positions[i]] for i = start, start + step, ... below stop; four rows at a time."""
     total[:] = 0
@@ -64,7 +65,7 @@ def add_rows(cost, positions, start, stop, step, total):
         i += step
 
 
-@njit(cache=True)
+@njit()
 def take_larger(total, largest):
     """largest = max(largest, total), element by element."""
     for r in range(total.shape[0]):
@@ -72,7 +73,7 @@ def take_larger(total, largest):
             largest[r] = total[r]
 
 
-@njit(cache=True)
+@njit()
 def deal(window, channel, in_width, n_positions, y0, y1, x0, x1, positions):
     """The valid outputs of a tile in raster order (tile-local ids in `positions`); returns how many."""
     n, local = 0, 0
@@ -85,7 +86,7 @@ def deal(window, channel, in_width, n_positions, y0, y1, x0, x1, positions):
     return n
 
 
-@njit(cache=True)
+@njit()
 def tile_cost(grad, tile, geometry, empty_cycles, cost, counts):
     """Fills cost[local position, C] = max(empty_cycles, feeds); returns per-position sums and empties in counts."""
     y0, y1, x0, x1 = tile
@@ -106,7 +107,7 @@ def tile_cost(grad, tile, geometry, empty_cycles, cost, counts):
             local += 1
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def conv_cycles(grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind):
     """Pairs of the slowest PE of every tile, row group and column group, and the events behind them.
 

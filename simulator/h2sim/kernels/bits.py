@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
 
 from h2sim.kernels.backward import bit_at
+from h2sim.kernels.jit import njit, prange
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def tile_popcounts(packed, n_channels, height, width, tile_height, tile_width):
     """int64 (C, tiles): set bits of each channel in each tile, summed over the samples of packed (S, bytes)."""
     n_across = -(-width // tile_width)

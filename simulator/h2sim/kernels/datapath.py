@@ -6,10 +6,11 @@ Masks and spikes are bytes (0 or 1); S stands for the T*N samples of a sub-batch
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+
+from h2sim.kernels.jit import njit, prange
 
 
-@njit(cache=True)
+@njit()
 def tree_sum(values, n):
     """Pairwise sum of values[:n] as the Acc tree adds them; values is overwritten. An odd one passes through."""
     if n == 0:
@@ -25,7 +26,7 @@ def tree_sum(values, n):
     return values[0]
 
 
-@njit(cache=True)
+@njit()
 def program_lut(weights, n_inputs, entries):
     """entries[e] = sum of the weights whose bit is set in e, lowest bit first: one add per new entry."""
     entries[0] = np.float32(0.0)
@@ -37,7 +38,7 @@ def program_lut(weights, n_inputs, entries):
         entries[e] = weights[top] if rest == 0 else entries[rest] + weights[top]
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def pe_add(value, operands, n_inputs, entries, address, lut, first):
     """A PE's running sum with one more segment: an entry of its sub-LUT, or (no LUT) operand by operand."""
     if lut:
@@ -48,7 +49,7 @@ def pe_add(value, operands, n_inputs, entries, address, lut, first):
     return value
 
 
-@njit(cache=True)
+@njit()
 def conv_luts(weight, v):
     """float32 (C_out, C_in, kh, segments, 2^v): every sub-LUT of a convolution's kernel rows."""
     n_out, n_in, kh, kw = weight.shape
@@ -63,7 +64,7 @@ def conv_luts(weight, v):
     return luts
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def forward_conv(spikes, weight, bias, geometry, lut, lut_inputs, sub_luts, rows, out):
     """Current of a convolution through sub-LUTs, Acc tree and partial sums (figure 3.3).
 
@@ -111,7 +112,7 @@ def forward_conv(spikes, weight, bias, geometry, lut, lut_inputs, sub_luts, rows
                     out[s, o, oy, ox] = psum
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def forward_fc(spikes, weight, bias, slots, rows, out):
     """Current of a fully connected layer: `slots` weights per PE and cycle, row after row.
 
@@ -135,7 +136,7 @@ def forward_fc(spikes, weight, bias, slots, rows, out):
             out[s, o] = psum
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts, rows, batch, dw):
     """Weight gradient through LUTs of 1 x (n*v) gradient segments, Acc tree over the timesteps (figure 3.4).
 
@@ -185,7 +186,7 @@ def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts
                                             dw[o, c, y, x] += tree_sum(values, t1 - t0)
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def weight_gradient_fc(spikes, grad, rows, batch, dw):
     """Weight gradient of a fully connected layer: dm or 0 by the spike, Acc tree over the timesteps.
 
@@ -204,7 +205,7 @@ def weight_gradient_fc(spikes, grad, rows, batch, dw):
                     dw[o, i] += tree_sum(values, t1 - t0)
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
     """Spatial part of ds (figure 3.6): only the pairs that the finders emit, lowest tag bit first; Acc adds the rows.
 
@@ -243,7 +244,7 @@ def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
                     out[s, c, y, x] = psum
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def backward_fc(grad, weight, rows, out):
     """Spatial part of ds of a fully connected layer, dense. grad: (S, out), weight: (out, in), out: (S, in)."""
     n_out = weight.shape[0]
@@ -259,7 +260,7 @@ def backward_fc(grad, weight, rows, out):
             out[s, i] = psum
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def encode_forward(analog, weight, bias, geometry, rows, out):
     """Current of the encoding layer: MACs over the kernel per input channel, Acc tree over the channels.
 
@@ -291,7 +292,7 @@ def encode_forward(analog, weight, bias, geometry, rows, out):
                     out[s, o, oy, ox] = psum
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def encode_weight_gradient(analog, grad, geometry, tile, dw):
     """Weight gradient of the encoding layer: per sample, tile and tap one chain of products, then into dw.
 

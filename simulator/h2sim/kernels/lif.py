@@ -7,10 +7,11 @@ plain torch ones bit for bit (up to the sign of zero).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from h2sim.kernels.jit import njit
 
 
-@njit(cache=True)
+@njit()
 def forward(current, decay, threshold, membrane, spikes):
     """Fills membrane m and spikes s (0 or 1): m[t] = decay*m[t-1]*(1 - s[t-1]) + x[t], s[t] = m[t] >= threshold."""
     one, zero = np.float32(1), np.float32(0)
@@ -24,7 +25,7 @@ def forward(current, decay, threshold, membrane, spikes):
             spikes[t, k] = one if m >= threshold else zero
 
 
-@njit(cache=True)
+@njit()
 def backward(grad_spikes, membrane, spikes, decay, low, high, scale, attached, grad):
     """Fills grad, dm[t] = decay*(1 - s[t])*dm[t+1] + fire'(m[t])*(dL/ds[t] - attached*decay*dm[t+1]*m[t]).
 

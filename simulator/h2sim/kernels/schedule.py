@@ -9,7 +9,8 @@ Everything is an int64 table whose columns are named below, so that the compiled
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from h2sim.kernels.jit import njit
 
 # transfers (I, 4) and finish (I, 4): cycles and end of each transfer of an iteration
 READ, READ_GRADIENT, WRITE, WRITE_GRADIENT = 0, 1, 2, 3
@@ -36,7 +37,7 @@ JOB_COLUMNS = 11
 # use (J, 2, 3): first start (-1: none), last end and busy cycles on the job's feature and gradient memory
 
 
-@njit(cache=True)
+@njit()
 def find_room(engines, iterations, transfers):
     """Fills ROOM_AFTER: two halves of the output buffer, so the iteration with results before the last one with."""
     for e in range(engines.shape[0]):
@@ -48,7 +49,7 @@ def find_room(engines, iterations, transfers):
                 one, two = i, one
 
 
-@njit(cache=True)
+@njit()
 def find_ready(jobs, after_start, after):
     """Fills READY: the end of the last job before each job, or -1 while one of them is not done."""
     for job in range(jobs.shape[0]):
@@ -59,7 +60,7 @@ def find_ready(jobs, after_start, after):
         jobs[job, READY] = ready
 
 
-@njit(cache=True)
+@njit()
 def compute_next(e, engines, iterations, finish, jobs):
     """Runs the next iteration of engine e if its operands and its room for results are known; whether it did."""
     i = engines[e, NEXT]
@@ -88,7 +89,7 @@ def compute_next(e, engines, iterations, finish, jobs):
     return True
 
 
-@njit(cache=True)
+@njit()
 def next_transfer(engines, iterations, transfers, jobs, free):
     """(engine, kind, start) of the transfer that can start first; engine -1 if there is none.
 
@@ -118,7 +119,7 @@ def next_transfer(engines, iterations, transfers, jobs, free):
     return chosen, chosen_kind, begin
 
 
-@njit(cache=True)
+@njit()
 def serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, use):
     """Moves one iteration's bytes of one kind; whether its job is done: the last results are in memory."""
     i = engines[e, ISSUED + kind]
@@ -141,7 +142,7 @@ def serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, us
     return False
 
 
-@njit(cache=True)
+@njit()
 def run_schedule(engines, iterations, transfers, jobs, after_start, after):
     """Runs every iteration of every engine; fills engines, iterations and jobs; returns use.
 
