@@ -9,6 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import BackwardEngine, Latency, TileSize
+from h2sim.arrays import Array, Bytes, Ints
 from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
 from h2sim.kernels.backward import conv_cycles
 from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
@@ -17,7 +18,7 @@ OPERAND_READ, REGISTER = 1, 1  # pipeline stages of one cycle, as the RTL has th
 REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
 
 
-def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndarray, window: np.ndarray) -> EngineWork:
+def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: Bytes, window: Bytes) -> EngineWork:
     """Gradient of a convolution to its input neurons.
 
     grad: packed dm~ of the outputs, uint8 (T*N, ceil(C_out*H_out*W_out / 8)); window: packed ds~ of the inputs,
@@ -55,9 +56,7 @@ def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndar
     return _work(engine, shape, per_iteration, (pairs, empty, dealt), exposed)
 
 
-def _exposed(
-    engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: np.ndarray, last_group: np.ndarray
-) -> int:
+def _exposed(engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: Ints, last_group: Ints) -> int:
     """Grad's sweep after the array's last cycle; last_group: (samples or 1, column groups or 1, tiles) cycles of the
     last row group, tile_sync included. Samples pass last timestep first."""
     blocks = per_iteration.shape[0] * per_iteration.shape[1]
@@ -69,7 +68,7 @@ def _exposed(
 
 
 def _work(
-    engine: BackwardEngine, shape: ConvShape, cycles: np.ndarray, events: tuple[int, int, int], exposed: int
+    engine: BackwardEngine, shape: ConvShape, cycles: Ints, events: tuple[int, int, int], exposed: int
 ) -> EngineWork:
     pairs, empty, dealt = events
     finders = pairs + empty if engine.mode != "dense" else 0
@@ -87,11 +86,11 @@ def _work(
     )
 
 
-def _all_ones(positions: int, samples: int) -> np.ndarray:
+def _all_ones(positions: int, samples: int) -> Bytes:
     return np.broadcast_to(np.packbits(np.ones(positions, np.uint8)), (samples, ceil_div(positions, 8)))
 
 
-def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> np.ndarray:
+def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> Array:
     """An empty array of the narrowest dtype that holds the most cycles one PE can spend on one tile."""
     (kh, kw), (sh, sw) = shape.kernel, shape.stride
     feeds = max(engine.empty_window_cycles, ceil_div(kh, sh) * ceil_div(kw, sw))
@@ -153,7 +152,7 @@ def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvSh
     )
 
 
-def _encode_cycles(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> tuple[np.ndarray, int]:
+def _encode_cycles(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> tuple[Ints, int]:
     tiles: list[Tile] = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     offsets = shape.kernel[0] * shape.kernel[1]
     per_tile = np.array(
@@ -169,7 +168,7 @@ def _mac_actions(macs: int) -> Actions:
     return Actions(fp16_multiply=macs, fp16_add=macs, register_access=REGISTERS_PER_PAIR * macs)
 
 
-def _peak(engine: BackwardEngine, cycles: np.ndarray) -> int:
+def _peak(engine: BackwardEngine, cycles: Ints) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import ForwardEngine, Latency, TileSize
+from h2sim.arrays import Ints
 from h2sim.engines.work import EngineWork, exposed_sweep, programmed_late, sweep_cycles, with_programming
 from h2sim.shapes import ConvShape, FcShape, ceil_div, groups_of, tiles_of
 
@@ -50,7 +51,7 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
     )
 
 
-def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> np.ndarray:
+def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> Ints:
     """Samples in each group of lanes: P, the last one what is left."""
     return np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
 
@@ -117,7 +118,7 @@ def _present_rows(engine: ForwardEngine, features: int) -> int:
     return full * engine.rows + ceil_div(rest, slots)
 
 
-def _peak(engine: ForwardEngine, cycles: np.ndarray, slots: int) -> int:
+def _peak(engine: ForwardEngine, cycles: Ints, slots: int) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import Latency, TileSize, WeightUpdateEngine
+from h2sim.arrays import Ints
 from h2sim.engines.work import EngineWork, programmed_late
 from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
 
@@ -83,7 +84,7 @@ def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int) -> EngineW
     )
 
 
-def _peak(engine: WeightUpdateEngine, cycles: np.ndarray, slots: int) -> int:
+def _peak(engine: WeightUpdateEngine, cycles: Ints, slots: int) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
 
 

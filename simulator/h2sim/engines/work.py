@@ -9,6 +9,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import ForwardEngine, Latency, WeightUpdateEngine
+from h2sim.arrays import Ints
 from h2sim.shapes import Tile, ceil_div
 
 
@@ -22,7 +23,7 @@ class EngineWork:
     neuron_cycles: what Soma or Grad still has to sweep when the array is done; part of the fill.
     """
 
-    iteration_cycles: np.ndarray
+    iteration_cycles: Ints
     pe_array: Actions
     acc: Actions
     useful_operations: int
@@ -34,7 +35,7 @@ class EngineWork:
         return int(self.iteration_cycles.sum())
 
 
-def with_programming(work: np.ndarray, program_cycles: int, hidden: bool) -> np.ndarray:
+def with_programming(work: Ints, program_cycles: int, hidden: bool) -> Ints:
     """Cycles per iteration of LUT programming followed by `work`, int64, in loop order.
 
     hidden (lut_double_buffered): an iteration's LUTs are programmed while the one before streams, so only
@@ -53,12 +54,12 @@ def programmed_late(engine: ForwardEngine | WeightUpdateEngine, latency: Latency
     return max(0, latency.fp16_add - 1) if engine.lut else 0
 
 
-def sweep_cycles(tiles: Sequence[Tile], parallelism: int) -> np.ndarray:
+def sweep_cycles(tiles: Sequence[Tile], parallelism: int) -> Ints:
     """Cycles Soma or Grad needs for one sample of each tile: P positions at a time in raster order, int64."""
     return np.array([ceil_div(t.positions, parallelism) for t in tiles], np.int64)
 
 
-def exposed_sweep(iteration_cycles: np.ndarray, completed: np.ndarray, sweep: np.ndarray) -> int:
+def exposed_sweep(iteration_cycles: Ints, completed: Ints, sweep: Ints) -> int:
     """Cycles that the neuron unit still sweeps after the array's last one.
 
     Sums are complete in the last row group of an output block. completed: int64 (blocks, events), cycles from the
