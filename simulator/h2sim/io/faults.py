@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into lines a user can act on: file, field, expected, got, nearest right name."""
+"""Turns pydantic's errors into lines that a user can act on: file, field, expected, got, nearest right name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 
 def describe(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
-    """One line per fault found in data that `where` holds; `model` knows the right field names."""
+    """One line per fault. `where` names the file that held the data; `model`, which checked it, knows the fields."""
     return [_line(fault, model, where) for fault in error.errors(include_url=False)]
 
 
@@ -35,7 +35,7 @@ def _show(value: Any) -> str:
 
 
 def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """The nearest right name beside a misspelt one, looked up in the model that holds it."""
+    """`; did you mean 'rows'?` for a misspelt field, or the known fields of the model where it stood."""
     holder: Any = model
     for part in loc[:-1]:
         if isinstance(part, str):
@@ -49,7 +49,7 @@ def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model that a field's annotation holds, through tuples, Annotated and unions; None if it holds none."""
+    """The model in a field's annotation, also within tuples, Annotated and unions; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

@@ -168,6 +168,6 @@ def _neuron_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 
 def _summing(layer: Layer, neurons: NeuronTiles) -> Actions:
-    """The additions of a pool or an add: terms - 1 per output neuron, with a pool's window or an add's inputs as terms."""
+    """Additions of a pool or an add: terms - 1 per output neuron; terms are the pool's window or the add's inputs."""
     terms = math.prod(layer.kernel) if layer.kernel else len(layer.inputs)
     return Actions(fp16_add=(terms - 1) * int(neurons.neurons.sum()))

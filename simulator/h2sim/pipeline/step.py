@@ -124,6 +124,6 @@ def parameters(layer: Layer) -> int:
 
 
 def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:
-    """Cycles of the update that ends a batch group [A]: dw is read from Mem 2, w from Mem 0, w written to Mem 0 and 1."""
+    """Cycles of the update that ends a batch group [A]: dw is read from Mem 2, w from Mem 0, w written to Mem 0, 1."""
     n_bytes = VALUE_BYTES * sum(parameters(layer) for layer in meta.layers)
     return int(transfer_cycles(arch, np.array([2 * n_bytes]), ideal_memory)[0])
