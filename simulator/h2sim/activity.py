@@ -10,17 +10,18 @@ from typing import Literal
 
 Phase = Literal["forward", "backward", "weight_update"]
 PHASES: tuple[Phase, ...] = ("forward", "backward", "weight_update")
-JobKey = tuple[str, Phase]  # a layer in a phase
+JobKey = tuple[str, Phase]  # (layer, phase)
 Engine = Literal["forward", "weight_update", "backward"]
 ENGINES: tuple[Engine, ...] = ("forward", "weight_update", "backward")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actions:
-    """Event counts of one component (PE array, Acc, Soma or Grad); exact integers.
+    """Exact event counts of one component: PE array, Acc, Soma or Grad.
 
-    lut_read / lut_write are 16-bit words of one sub-LUT; register_access is one 16-bit read or write;
-    priority_encode is one Conv ID or one empty tag; soma_element / grad_element is one neuron update.
+    lut_read and lut_write: 16-bit words of one sub-LUT. fp16_add and fp16_multiply: operations. register_access: reads
+    and writes of 16 bits. priority_encode: Conv IDs and empty tags that the finders emit. soma_element and
+    grad_element: updates of one neuron at one timestep.
     """
 
     lut_read: int = 0
@@ -42,7 +43,7 @@ ACTION_NAMES: tuple[str, ...] = tuple(f.name for f in fields(Actions))
 
 @dataclass(frozen=True)
 class BufferTraffic:
-    """Bytes that one on-chip buffer (GLB) gave and took, engine side and memory side together."""
+    """Bytes that were read from and written to one on-chip buffer (GLB), by the engine and by memory together."""
 
     buffer: str
     read_bytes: int
@@ -51,7 +52,11 @@ class BufferTraffic:
 
 @dataclass(frozen=True)
 class Stalls:
-    """Cycles in which the PE array waited, by cause."""
+    """Cycles in which the PE array waited, by cause.
+
+    memory_read: for operands on their way from memory; memory_write: for room in the output buffer; dependency: for
+    the results of jobs before it.
+    """
 
     memory_read: int = 0
     memory_write: int = 0
@@ -59,16 +64,18 @@ class Stalls:
 
     @property
     def total(self) -> int:
+        """Stall cycles of all causes."""
         return self.memory_read + self.memory_write + self.dependency
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerActivity:
-    """One layer in one phase on one engine, in the steady state of the pipeline.
+    """What one layer did in one phase on one engine, in the steady state of the pipeline.
 
-    end_cycle - start_cycle = compute_cycles + fill_cycles + stalls.total, exactly.
-    `neuron` counts the Soma unit's work (forward) or the Grad unit's (backward).
-    `useful_operations` / `peak_operations` are the lane slots used and offered in compute_cycles.
+    end_cycle - start_cycle = compute_cycles + fill_cycles + stalls.total, exactly. neuron: events of the Soma unit
+    (forward) or of the Grad unit (backward). buffers: traffic of the engine's on-chip buffers; offchip_read_bytes and
+    offchip_write_bytes: of all external memories. useful_operations: slots of lanes that did work in compute_cycles;
+    peak_operations: slots that there were.
     """
 
     layer: str
@@ -88,10 +95,14 @@ class LayerActivity:
     useful_operations: int
     peak_operations: int
 
+    def __repr__(self) -> str:
+        when = f"cycles {self.start_cycle} to {self.end_cycle}"
+        return f"LayerActivity({self.layer} {self.phase} on {self.engine}: {when})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySlice:
-    """One layer's use of one external memory: busy_cycles of transfers between start and end."""
+    """One layer's use of one external memory: busy_cycles of transfers between start_cycle and end_cycle."""
 
     memory: str
     layer: str
@@ -105,8 +116,10 @@ class MemorySlice:
 class Activity:
     """All that one simulated training (or inference) step counted.
 
-    first_cycles: latency of the first sub-batch alone; steady_cycles: period of a sub-batch with the
-    pipeline full; batch_cycles: a whole batch group of `sub_batches` with its weight update (update_cycles).
+    layers and memory: of one sub-batch in the steady state. first_cycles: latency of the first sub-batch alone;
+    steady_cycles: cycles from one sub-batch to the next with the pipeline full; update_cycles: the weight update that
+    ends a batch group; batch_cycles = first_cycles + (sub_batches - 1) * steady_cycles + update_cycles. samples: of one
+    sub-batch.
     """
 
     layers: tuple[LayerActivity, ...]
@@ -117,3 +130,6 @@ class Activity:
     update_cycles: int
     sub_batches: int
     samples: int
+
+    def __repr__(self) -> str:
+        return f"Activity({len(self.layers)} rows, {self.steady_cycles} cycles per sub-batch of {self.samples} samples)"

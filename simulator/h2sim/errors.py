@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class H2SimError(Exception):
-    """A wrong input or a wrong use; its text is one line (or one line per fault) for the user."""
+    """A wrong input or a wrong use. Its text is for the user: one line, or one line per fault."""
 
 
 class ArchError(H2SimError):
@@ -60,5 +60,5 @@ class ToolError(H2SimError):
 
 
 def at(where: str, field: str, expected: str, got: object) -> str:
-    """One line that names file, field, what was expected and what was found."""
+    """The text of an error: `file: field: expected ...; got ...`."""
     return f"{where}: {field}: expected {expected}; got {got}"

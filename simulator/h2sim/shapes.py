@@ -1,4 +1,4 @@
-"""Layer geometry: the sizes that engines, memory and traces share, and the tiles they cut feature maps into."""
+"""Geometry of layers: the sizes that engines, memory and traces share, and the tiles that they cut maps into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 def ceil_div(a: int, b: int) -> int:
-    """Smallest integer not below a / b, for a >= 0 and b > 0."""
+    """The smallest integer that is not below a / b; b > 0."""
     return -(-a // b)
 
 
@@ -21,19 +21,22 @@ class Tile:
 
     @property
     def height(self) -> int:
+        """Rows."""
         return self.y1 - self.y0
 
     @property
     def width(self) -> int:
+        """Columns."""
         return self.x1 - self.x0
 
     @property
     def positions(self) -> int:
+        """height * width."""
         return self.height * self.width
 
 
 def tiles_of(height: int, width: int, tile_height: int, tile_width: int) -> list[Tile]:
-    """The tiles of a height x width map in raster order; edge tiles hold what is left."""
+    """Cuts a map of height x width positions into tiles, in raster order; tiles at the far edges may be smaller."""
     return [
         Tile(y, min(y + tile_height, height), x, min(x + tile_width, width))
         for y in range(0, height, tile_height)
@@ -42,16 +45,16 @@ def tiles_of(height: int, width: int, tile_height: int, tile_width: int) -> list
 
 
 def groups_of(count: int, size: int) -> list[range]:
-    """Consecutive groups of `size` channels that cover range(count); the last holds what is left."""
+    """Cuts range(count) into consecutive groups of `size`; the last one holds what is left."""
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvShape:
-    """One convolution over a sub-batch: T timesteps, N samples, (C, H, W) in and out.
+    """One convolution over a sub-batch of T timesteps and N samples (`batch`), from (C, H, W) to (C, H, W).
 
-    out_height = (in_height + 2 * padding[0] - kernel[0]) // stride[0] + 1, width alike; the
     kernel, stride and padding are (vertical, horizontal).
+    out_height = (in_height + 2 * padding[0] - kernel[0]) // stride[0] + 1; out_width alike.
     """
 
     timesteps: int
@@ -76,7 +79,7 @@ class ConvShape:
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
     ) -> ConvShape:
-        """From tuples: samples is (timesteps, batch), in_chw and out_chw are (channels, height, width)."""
+        """Makes one from tuples: samples is (timesteps, batch), in_chw and out_chw are (channels, height, width)."""
         return cls(
             timesteps=samples[0],
             batch=samples[1],
@@ -93,11 +96,11 @@ class ConvShape:
 
     @property
     def samples(self) -> int:
-        """N*T: the length of the batch x timestep (BT) dimension."""
+        """T*N: the length of the batch x timestep (BT) dimension."""
         return self.timesteps * self.batch
 
     def input_region(self, tile: Tile) -> Tile:
-        """The in-range input positions that the outputs of `tile` read (the tile with its halo)."""
+        """The input positions that a tile of outputs reads, halo included and padding left out."""
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
         y0, y1 = tile.y0 * sh - ph, (tile.y1 - 1) * sh - ph + kh
         x0, x1 = tile.x0 * sw - pw, (tile.x1 - 1) * sw - pw + kw
@@ -105,7 +108,7 @@ class ConvShape:
         return Tile(y0, max(y0, min(self.in_height, y1)), x0, max(x0, min(self.in_width, x1)))
 
     def output_region(self, tile: Tile) -> Tile:
-        """The in-range output positions that the inputs of `tile` feed (the tile with its halo)."""
+        """The output positions that a tile of inputs feeds, halo included; none beyond the map's edge."""
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
         y0, y1 = ceil_div(max(0, tile.y0 + ph - kh + 1), sh), (tile.y1 - 1 + ph) // sh + 1
         x0, x1 = ceil_div(max(0, tile.x0 + pw - kw + 1), sw), (tile.x1 - 1 + pw) // sw + 1
@@ -115,7 +118,7 @@ class ConvShape:
 
 @dataclass(frozen=True)
 class FcShape:
-    """One fully connected layer over a sub-batch of T timesteps and N samples."""
+    """One fully connected layer over a sub-batch of T timesteps and N samples (`batch`)."""
 
     timesteps: int
     batch: int
@@ -124,5 +127,5 @@ class FcShape:
 
     @property
     def samples(self) -> int:
-        """N*T: the length of the batch x timestep (BT) dimension."""
+        """T*N: the length of the batch x timestep (BT) dimension."""
         return self.timesteps * self.batch

@@ -11,10 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "simulator" / "h2sim"
 
-# who may import whom, inside h2sim; nobody imports anything that is not listed beside it
+# who may import whom, inside h2sim; nobody imports anything that is not listed beside it, but for `arrays`, which holds
+# names of types only
 ALLOWED = {
     "_version": set(),
     "__main__": {"cli"},
+    "arrays": set(),
     "errors": set(),
     "activity": set(),
     "shapes": set(),
@@ -76,7 +78,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_a_module_imports_only_what_lies_below_it(path):
     place = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    assert imported(path) <= ALLOWED[place], f"{place} may import {sorted(ALLOWED[place])}"
+    assert imported(path) - {"arrays"} <= ALLOWED[place], f"{place} may import {sorted(ALLOWED[place])}"
 
 
 def test_nothing_imports_the_package_by_its_folder_name():

@@ -1,4 +1,4 @@
-"""Reads arch files: YAML in, a checked Arch out, every fault of the file reported at once."""
+"""Reads arch files: from YAML to a checked Arch. All faults of a file are reported at once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from h2sim.io.yamlfile import read_mapping
 
 
 def load_arch(name_or_path: str | Path) -> Arch:
-    """The machine that a shipped arch (`h2learn`) or an arch file describes.
+    """The machine that an arch file describes, given by its path or, for a shipped one, by its name (`h2learn`).
 
-    Raises ArchError: one line per fault, `file: field: expected ...; got ...`.
+    Raises ArchError with one line per fault: `file: field: expected ...; got ...`.
     """
     data, path = read_mapping("arch", name_or_path, ArchError)
     return parse_arch(data, str(path))
 
 
 def parse_arch(data: object, where: str) -> Arch:
-    """A checked Arch from plain data; `where` names the source in error lines."""
+    """A checked Arch from plain data. Raises ArchError with one line per fault, each of which names `where`."""
     if isinstance(data, dict) and data.get("machine", "h2learn") != "h2learn":
         raise ArchError(at(where, "machine", "h2learn (h2sim.load_machine reads rivals too)", repr(data["machine"])))
     try:
@@ -34,11 +34,11 @@ def parse_arch(data: object, where: str) -> Arch:
 
 
 def arch_sha256(arch: Arch) -> str:
-    """Hash of the machine as simulated (defaults and overrides included), not of the file's spelling.
+    """SHA-256 of the machine as simulated, with defaults and overrides; how its file is written does not matter.
 
-    Left out are the file's version, `machine`, which is always h2learn, and the interconnect: nothing that one chip
-    does depends on it, and results of several chips state it. So is encode_once where it is off, for the machine is
-    then the one that earlier results were made on.
+    The file's version, `machine` (always h2learn) and the interconnect do not count: nothing that one chip does depends
+    on it, and results of several chips state it. Nor does encode_once where it is off: the machine is then the one that
+    results before that field were made on.
     """
     data = arch.model_dump(mode="json", exclude={"interconnect", "machine", "version"})
     if not arch.engines.backward.encode_once:
@@ -48,5 +48,5 @@ def arch_sha256(arch: Arch) -> str:
 
 
 def with_mode(arch: Arch, mode: str) -> Arch:
-    """The same machine with another Backward Engine mode (dense, input_only, output_only, dual)."""
+    """The same machine with its Backward Engine in another mode. Raises ArchError unless it is one of MODES."""
     return arch.with_({"engines.backward.mode": mode})

@@ -1,7 +1,8 @@
 """The arch file: every parameter of the simulated machine, checked on load.
 
-Marks in archconfigs/h2learn.yaml say which values the source gives [G], which follow from its figures
-[D] and which are assumed [A].
+Every field has a description, which `h2sim arch schema` and editors show. Its mark says where the value in
+archconfigs/h2learn.yaml comes from: the source gives it [G], it is derived from figures that the source gives [D], or
+it is assumed because the source is silent [A].
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ Mode = Literal["dense", "input_only", "output_only", "dual"]
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Side = Annotated[int, Field(strict=True, ge=1, le=256)]
+Lanes = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Cycles = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+BytesPerSecond = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 
 
 class TileSize(Strict):
-    """Positions of a feature-map tile (figure 3.1)."""
+    """Size of a feature-map tile (figure 3.1)."""
 
-    height: Annotated[int, Field(strict=True, ge=1, le=256)]
-    width: Annotated[int, Field(strict=True, ge=1, le=256)]
+    height: Side = Field(description="[A] positions from top to bottom of a tile")
+    width: Side = Field(
+        description="[A] positions from left to right; 1x8 windows of the Weight Update Engine suggest 8"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -43,11 +49,17 @@ class TileSize(Strict):
 
 
 class Buffer(Strict):
-    """One global buffer: `bytes` in all, both ping-pong halves, cut into `banks` SRAM macros of `word_bits` words."""
+    """One global buffer (GLB) of two ping-pong halves, made of SRAM macros."""
 
-    bytes: Annotated[int, Field(strict=True, ge=64, le=1 << 30)]
-    word_bits: Annotated[int, Field(strict=True, ge=8, le=2048)]
-    banks: Annotated[int, Field(strict=True, ge=1, le=4096)]
+    bytes: Annotated[int, Field(strict=True, ge=64, le=1 << 30)] = Field(
+        description="[A] bytes of both ping-pong halves together"
+    )
+    word_bits: Annotated[int, Field(strict=True, ge=8, le=2048)] = Field(
+        description="[A] bits of one word of a macro, a power of two"
+    )
+    banks: Annotated[int, Field(strict=True, ge=1, le=4096)] = Field(
+        description="[A] SRAM macros that the buffer is cut into"
+    )
 
     @field_validator("word_bits")
     @classmethod
@@ -65,48 +77,50 @@ class Buffer(Strict):
 
     @property
     def half_bytes(self) -> int:
-        """One ping-pong half."""
+        """Bytes of one ping-pong half."""
         return self.bytes // 2
 
 
 class ForwardBuffers(Strict):
-    """GLBs of the Forward Engine."""
+    """Global buffers of the Forward Engine."""
 
-    spikes: Buffer
-    weights: Buffer
-    psum: Buffer
-    output: Buffer
+    spikes: Buffer = Field(description="[A] input spikes, one bit each; also what pools and adds read")
+    weights: Buffer = Field(description="[A] weights, FP16")
+    psum: Buffer = Field(description="[A] partial sums, FP16")
+    output: Buffer = Field(description="[A] results of Soma: spikes, window mask and compressed membrane potentials")
 
 
 class WeightUpdateBuffers(Strict):
-    """GLBs of the Weight Update Engine."""
+    """Global buffers of the Weight Update Engine."""
 
-    gradients: Buffer
-    spikes: Buffer
-    weight_gradients: Buffer
+    gradients: Buffer = Field(description="[A] membrane gradients dm, FP16")
+    spikes: Buffer = Field(description="[A] input spikes, one bit each")
+    weight_gradients: Buffer = Field(description="[A] weight gradients dw, FP16")
 
 
 class BackwardBuffers(Strict):
-    """GLBs of the Backward Engine."""
+    """Global buffers of the Backward Engine."""
 
-    gradients: Buffer
-    weights: Buffer
-    psum: Buffer
-    state: Buffer
-    output: Buffer
+    gradients: Buffer = Field(description="[A] membrane gradients dm, FP16, and the mask of where they are not 0")
+    weights: Buffer = Field(description="[A] weights, FP16")
+    psum: Buffer = Field(description="[A] partial sums, FP16")
+    state: Buffer = Field(description="[A] what Grad reads: spikes, window mask, compressed membrane potentials")
+    output: Buffer = Field(description="[A] results of Grad: membrane gradients, FP16, and their mask")
 
 
 class _Array(Strict):
     rows: Size
     columns: Size
-    parallelism: Annotated[int, Field(strict=True, ge=1, le=1024)]
+    parallelism: Lanes
 
 
 class _LutArray(_Array):
     sub_luts: Annotated[int, Field(strict=True, ge=1, le=64)]
     sub_lut_size: Annotated[int, Field(strict=True, ge=2, le=4096)]
-    lut: bool = True
-    lut_double_buffered: bool = False
+    lut: bool = Field(True, description="[G] whether PEs read sums from sub-LUTs; false: the baseline, which adds them")
+    lut_double_buffered: bool = Field(
+        False, description="[A] whether sub-LUTs are there twice, so that one set is programmed while the other is read"
+    )
 
     @field_validator("sub_lut_size")
     @classmethod
@@ -117,91 +131,128 @@ class _LutArray(_Array):
 
     @property
     def sub_lut_inputs(self) -> int:
-        """v: the spikes that address one sub-LUT, log2 of its entries."""
+        """v, the number of bits that address one sub-LUT: log2 of its entries."""
         return self.sub_lut_size.bit_length() - 1
 
 
 class ForwardEngine(_LutArray):
     """Forward Engine (section 3.2.1): rows are input channels, columns output channels."""
 
-    buffers: ForwardBuffers
+    rows: Size = Field(description="[G] PE rows: channels of the input spikes s^{l-1} at once")
+    columns: Size = Field(description="[D] PE columns: output channels at once; from the 48 KB of LUT")
+    parallelism: Lanes = Field(description="[G] lanes: samples and timesteps of a tile at once; read ports of a LUT")
+    sub_luts: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        description="[G] sub-LUTs of a PE: one per row of a 3x3 window"
+    )
+    sub_lut_size: Annotated[int, Field(strict=True, ge=2, le=4096)] = Field(
+        description="[G] entries of a sub-LUT, a power of two: all sums of log2(entries) weights"
+    )
+    buffers: ForwardBuffers = Field(description="[A] global buffers")
 
 
 class WeightUpdateEngine(_LutArray):
     """Weight Update Engine (section 3.2.2): rows are timesteps, columns channels of the membrane gradient."""
 
-    buffers: WeightUpdateBuffers
+    rows: Size = Field(description="[G] PE rows: timesteps at once")
+    columns: Size = Field(description="[G] PE columns: channels of the membrane gradient dm^l at once")
+    parallelism: Lanes = Field(description="[G] lanes: offsets of the spikes at once; read ports of a LUT")
+    sub_luts: Annotated[int, Field(strict=True, ge=1, le=64)] = Field(
+        description="[G] sub-LUTs of a PE: with two, a segment is 1x8 gradients"
+    )
+    sub_lut_size: Annotated[int, Field(strict=True, ge=2, le=4096)] = Field(
+        description="[G] entries of a sub-LUT, a power of two: all sums of log2(entries) gradients"
+    )
+    buffers: WeightUpdateBuffers = Field(description="[A] global buffers")
 
 
 class BackwardEngine(_Array):
     """Backward Engine (section 3.2.3): rows are channels of dm^{l+1}, columns channels of ds^l."""
 
-    mode: Mode = "dual"
-    empty_window_cycles: Cycles = 1
-    tile_sync_cycles: Cycles = 4
-    dm_compressed: bool = False
-    encode_once: bool = False
-    buffers: BackwardBuffers
+    rows: Size = Field(description="[G] PE rows: channels of the membrane gradient dm^{l+1} at once")
+    columns: Size = Field(description="[G] PE columns: channels of the spike gradient ds^l at once")
+    parallelism: Lanes = Field(description="[G] PEs of a group, each at another position")
+    mode: Mode = Field(
+        "dual",
+        description="[G] which zeros are skipped: dense none, input_only those of dm, output_only those outside the "
+        "window, dual both; all but dual are the source's baselines",
+    )
+    empty_window_cycles: Cycles = Field(1, description="[A] cycles of a position that no gradient feeds")
+    tile_sync_cycles: Cycles = Field(4, description="[A] cycles between two tiles, in which all PEs wait")
+    dm_compressed: bool = Field(False, description="[A] whether only the gradients that are not 0 travel from memory")
+    encode_once: bool = Field(
+        False,
+        description="[A] whether an encoding layer whose input stands still is computed once, not at every timestep",
+    )
+    buffers: BackwardBuffers = Field(description="[A] global buffers")
 
 
 class Engines(Strict):
     """The three engines."""
 
-    forward: ForwardEngine
-    weight_update: WeightUpdateEngine
-    backward: BackwardEngine
+    forward: ForwardEngine = Field(description="Forward Engine: currents and spikes (section 3.2.1)")
+    weight_update: WeightUpdateEngine = Field(description="Weight Update Engine: weight gradients (section 3.2.2)")
+    backward: BackwardEngine = Field(
+        description="Backward Engine: spike gradients, and encoding layers (section 3.2.3)"
+    )
 
 
 class Memory(Strict):
     """The three external memories (Mem 0, 1, 2), each of the same bandwidth."""
 
-    bandwidth_bytes_per_s: Annotated[int, Field(strict=True, ge=1, le=10**15)]
-    first_access_cycles: Cycles = 0
+    bandwidth_bytes_per_s: BytesPerSecond = Field(description="[G] bytes per second of each memory (table 3.6)")
+    first_access_cycles: Cycles = Field(0, description="[A] cycles before the first byte of a transfer")
 
 
 class Latency(Strict):
-    """Stage depths of the pipelines in cycles; the fill of an engine follows from them."""
+    """Depths of pipeline stages in cycles; an engine's fill follows from them."""
 
-    lut_read: Cycles
-    fp16_add: Cycles
-    fp16_multiply: Cycles
-    finder: Cycles
-    soma: Cycles
-    grad: Cycles
+    lut_read: Cycles = Field(description="[A] cycles of a read of a sub-LUT")
+    fp16_add: Cycles = Field(description="[A] cycles of an FP16 adder; sums can still accumulate every cycle")
+    fp16_multiply: Cycles = Field(description="[A] cycles of an FP16 multiplier")
+    finder: Cycles = Field(description="[A] cycles in which the finders find an output ID and read its tag")
+    soma: Cycles = Field(description="[A] cycles of the Soma unit")
+    grad: Cycles = Field(description="[A] cycles of the Grad unit")
 
 
 class Pipeline(Strict):
     """Overlap over sub-batches (figure 3.9)."""
 
-    sub_batches_per_batch: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
-    accumulate_weight_gradients: bool = True
+    sub_batches_per_batch: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
+        description="[A] sub-batches of a batch group, after which weights are updated"
+    )
+    accumulate_weight_gradients: bool = Field(
+        True, description="[A] whether a sub-batch adds its weight gradients to those of the group in Mem 2"
+    )
 
 
 class Interconnect(Strict):
-    """Links that join several chips in a ring (section 3.2.4); each chip sends to one and hears from another at once.
+    """Links that join several chips in a ring (section 3.2.4); a chip sends and receives at the same time."""
 
-    link_bytes_per_s: of one link in one direction; hop_cycles: from the last byte sent to the next step's first.
-    """
-
-    link_bytes_per_s: Annotated[int, Field(strict=True, ge=1, le=10**15)]
-    hop_cycles: Cycles
-    energy_pj_per_bit: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+    link_bytes_per_s: BytesPerSecond = Field(description="[A] bytes per second of one link in one direction")
+    hop_cycles: Cycles = Field(description="[A] cycles from the last byte of a step to the first byte of the next step")
+    energy_pj_per_bit: Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)] = Field(
+        description="[A] pJ that a link takes for one bit"
+    )
 
 
 class Arch(Strict):
-    """A whole H2Learn; rivals have other kinds of files. interconnect is asked for only where several work together."""
+    """A whole H2Learn; rivals have other kinds of files."""
 
-    machine: Literal["h2learn"] = "h2learn"
-    version: Version = 1
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    description: str = ""
-    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]
-    tile: TileSize
-    engines: Engines
-    memory: Memory
-    latency: Latency
-    pipeline: Pipeline
-    interconnect: Interconnect | None = None
+    machine: Literal["h2learn"] = Field("h2learn", description="kind of machine; a rival's file names another")
+    version: Version = Field(1, description="version of the file's format")
+    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="name that results carry")
+    description: str = Field("", description="what the machine is, in a sentence")
+    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(
+        description="[G] cycles per second (table 3.6)"
+    )
+    tile: TileSize = Field(description="[A] size of the tiles that feature maps are cut into")
+    engines: Engines = Field(description="the three engines")
+    memory: Memory = Field(description="the three external memories")
+    latency: Latency = Field(description="[A] depths of pipeline stages in cycles")
+    pipeline: Pipeline = Field(description="overlap over sub-batches")
+    interconnect: Interconnect | None = Field(
+        None, description="[A] links between chips; needed only where several chips work together"
+    )
 
     @property
     def engine_names(self) -> tuple[str, ...]:
@@ -214,3 +265,14 @@ class Arch(Strict):
         Raises ArchError: one line per fault, as for a file.
         """
         return with_fields(self, changes, self.name, ArchError)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{name} {a.rows}x{a.columns}x{a.parallelism}" for name, a in _arrays(self.engines))
+        gb_per_s = self.memory.bandwidth_bytes_per_s / 1e9
+        return f"Arch({self.name!r}: {self.clock_hz / 1e6:g} MHz, {arrays}, {gb_per_s:g} GB/s)"
+
+    __str__ = __repr__
+
+
+def _arrays(engines: Engines) -> tuple[tuple[str, _Array], ...]:
+    return ("forward", engines.forward), ("weight_update", engines.weight_update), ("backward", engines.backward)

@@ -19,9 +19,9 @@ PACKET_HEADER = np.dtype(
 
 
 def read_aedat(path: str) -> Recording:
-    """The events of a DVS128 recording, .aedat4 or .aedat; raises DatasetError if it is damaged.
+    """The events of a recording, .aedat4 or .aedat (of a DVS128). Raises DatasetError if the file is damaged.
 
-    A .aedat file's first lines start with '#' and name its version. Files without a version are taken for 2.0.
+    The first lines of an .aedat file start with '#' and name its version. A file without one is taken for 2.0.
     """
     if path.endswith(".aedat4"):
         return read_aedat4(path)
@@ -48,9 +48,10 @@ def _version_and_start(data: bytes) -> tuple[str, int]:
 
 
 def _version_2(path: str, data: bytes) -> Recording:
-    """Big-endian pairs of an address (bit 0 is OFF, bits 1-7 x', bits 8-14 y', bit 15 special) and a time in us.
+    """The events of version 2.0: big-endian pairs of an address and a time in us, 32 bits each.
 
-    The sensor lay on its side when CIFAR10-DVS was recorded: the upright picture has x = 127 - y', y = 127 - x'.
+    Of an address, bit 0 is 1 for OFF, bits 1-7 are x', bits 8-14 are y', and bit 15 marks what is no pixel's event. The
+    sensor lay on its side when CIFAR10-DVS was recorded: the upright picture has x = 127 - y', y = 127 - x'.
     """
     if len(data) % 8:
         raise DatasetError(at(path, "length", "a multiple of 8 bytes after the header, one event each", len(data)))
@@ -63,10 +64,10 @@ def _version_2(path: str, data: bytes) -> Recording:
 
 
 def _version_3(path: str, data: bytes) -> Recording:
-    """Packets of a 28-byte header and its events; the polarity events that are marked valid, as they lie.
+    """The events of version 3.1: packets of a 28-byte header and events, of which the valid polarity events count.
 
-    A polarity event is a little-endian word (bit 0 valid, bit 1 ON, bits 2-16 y, bits 17-31 x) and a time of 31 bits in
-    us, above which come the header's overflows.
+    A polarity event is a little-endian word (bit 0 valid, bit 1 ON, bits 2-16 y, bits 17-31 x) and a time in us. The
+    time has 31 bits; the number of overflows in the packet's header gives the bits above.
     """
     parts, start = [], 0
     while start < len(data):
@@ -85,7 +86,7 @@ def _packet_header(path: str, data: bytes, start: int) -> np.void:
     left = len(data) - start - PACKET_HEADER_BYTES
     if left < 0:
         raise DatasetError(at(path, "packet header", f"{PACKET_HEADER_BYTES} bytes", len(data) - start))
-    header = np.frombuffer(data, PACKET_HEADER, 1, start)[0]
+    header: np.void = np.frombuffer(data, PACKET_HEADER, 1, start)[0]
     size, number, capacity = (int(header[name]) for name in ("size", "number", "capacity"))
     if size < 1 or not 0 <= number <= capacity or (header["type"] == POLARITY_EVENT and size != 8):
         got = f"type {header['type']}, {number} of {capacity} events of {size} bytes"
@@ -96,7 +97,10 @@ def _packet_header(path: str, data: bytes, start: int) -> np.void:
 
 
 def read_aedat4(path: str) -> Recording:
-    """The events of a .aedat4 file, on its own sensor size; needs the package aedat. Raises DatasetError."""
+    """The events of an .aedat4 file, on the sensor size that it states.
+
+    Raises DatasetError if the file is damaged, has no events, or the package aedat is not installed.
+    """
     try:
         import aedat
     except ModuleNotFoundError:

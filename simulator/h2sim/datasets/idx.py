@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2sim.datasets.base import Dataset, Options, Split
+from h2sim.arrays import Bytes
+from h2sim.datasets.base import Dataset, Options, Split, chw
 from h2sim.datasets.resize import Pixels
 from h2sim.errors import DatasetError, at
 
@@ -19,18 +20,18 @@ STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 
 
 def spellings(stem: str) -> tuple[str, ...]:
-    """The names under which a file is found, for example train-images-idx3-ubyte and train-images.idx3-ubyte.gz."""
+    """The names under which a file may lie, for example train-images-idx3-ubyte and train-images.idx3-ubyte.gz."""
     ending = "idx3-ubyte" if stem.endswith("images") else "idx1-ubyte"
     return tuple(f"{stem}{mark}{ending}{packed}" for mark in "-." for packed in ("", ".gz"))
 
 
 def load_idx(name: str, folder: Path, options: Options) -> Dataset:
-    """The data set `name` from the four IDX files in `folder`; raises DatasetError if one is damaged."""
+    """The data set `name` from the four IDX files in `folder`. Raises DatasetError if one is damaged."""
     size = options.size or (SIDE, SIDE)
     train = _split(folder, "train", size)
     _check_which(name, folder, train)
     return Dataset(
-        name=name, kind="images", shape=(1, *size), classes=CLASSES, train=train, test=_split(folder, "t10k", size)
+        name=name, kind="images", shape=chw(1, size), classes=CLASSES, train=train, test=_split(folder, "t10k", size)
     )
 
 
@@ -56,7 +57,10 @@ def _file(folder: Path, stem: str) -> Path:
 
 
 def _check_which(name: str, folder: Path, train: Split) -> None:
-    """The two data sets have the same file names; only Fashion-MNIST has 6000 of every class."""
+    """Raises DatasetError if the files are those of the other data set, which has the same file names.
+
+    Only Fashion-MNIST has 6000 training images of every class.
+    """
     even = bool(np.all(np.bincount(train.labels, minlength=CLASSES) == ALL_TRAIN // CLASSES))
     if len(train) == ALL_TRAIN and even != (name == "fashion-mnist"):
         found = (
@@ -65,10 +69,11 @@ def _check_which(name: str, folder: Path, train: Split) -> None:
         raise DatasetError(at(str(_file(folder, "train-labels")), "labels", f"those of {name}", found))
 
 
-def read_idx(path: Path, magic: int) -> np.ndarray:
-    """The uint8 array of an IDX file: a magic number whose last byte is the rank, the extents (32 bits each), values.
+def read_idx(path: Path, magic: int) -> Bytes:
+    """The array of an IDX file, uint8.
 
-    All numbers are big-endian. Raises DatasetError on another magic number or another length than the extents say.
+    The file is a magic number, whose last byte is the number of dimensions, then their sizes in 32 bits each, then the
+    values; all are big-endian. Raises DatasetError on another magic number, and on another length than the sizes say.
     """
     data = _bytes(path)
     header = 4 + 4 * (magic & 0xFF)

@@ -1,4 +1,4 @@
-"""ImageNet, or any folder of class folders of pictures, read picture by picture when asked for; needs Pillow."""
+"""ImageNet, or any folder of class folders of pictures. A picture is read when it is asked for; needs Pillow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2sim.datasets.base import Dataset, Options, Part, Split, last_tenth_held_out
+from h2sim.arrays import Bytes, Float32s, Ints
+from h2sim.datasets.base import Dataset, Options, Part, Split, chw, last_tenth_held_out
 from h2sim.errors import DatasetError, at
 
 SIZE = (224, 224)  # table 3.4
@@ -18,12 +19,12 @@ ENDINGS = (".jpeg", ".jpg", ".png")
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Reads float32 images (n, 3, H, W) in [0, 1] from files: shrunk or enlarged, then cropped around the centre."""
+    """Reads images, float32 (n, 3, H, W) in [0, 1], from files: scaled, then cropped around the centre."""
 
     paths: tuple[str, ...]
     size: tuple[int, int]
 
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
+    def __call__(self, indices: Ints) -> Float32s:
         pixels = np.empty((len(indices), *self.size, 3), np.uint8)
         for at_row, i in enumerate(indices):
             pixels[at_row] = read_picture(self.paths[i], self.size)
@@ -31,9 +32,10 @@ class Pictures:
 
 
 def load_imagenet(name: str, folder: Path, options: Options) -> Dataset:
-    """Folders train/<class> and val/<class>, or <class> alone with the last 10 % of each class held out.
+    """Pictures in folders train/<class> and val/<class>; or in <class> alone, and then 10 % of each class are held out.
 
-    Classes are numbered in the order of their names; rows count a split's files in the order of their names.
+    Classes are numbered in the order of their names, and rows are too. Raises DatasetError without Pillow, for folders
+    without pictures, and if train and val have other classes.
     """
     _need_pillow(name)
     size = options.size or SIZE
@@ -46,14 +48,19 @@ def load_imagenet(name: str, folder: Path, options: Options) -> Dataset:
                 at(str(folder / "val"), "class folders", "the same as in train", f"a difference: {odd[0]}")
             )
         return Dataset(
-            name=f"{name} {folder.name}", kind="images", shape=(3, *size), classes=len(classes), train=train, test=test
+            name=f"{name} {folder.name}",
+            kind="images",
+            shape=chw(3, size),
+            classes=len(classes),
+            train=train,
+            test=test,
         )
     classes, whole = _listed(folder, size)
     train, test = (Split(whole.labels[r], r, Part(whole.read, r)) for r in last_tenth_held_out(whole.labels))
     if not len(test):
         raise DatasetError(at(str(folder), "pictures", "at least 2 in a class, one to hold out", "1 in each"))
     recorded = f"{name} {folder.name} (last 10 % of each class held out)"
-    return Dataset(name=recorded, kind="images", shape=(3, *size), classes=len(classes), train=train, test=test)
+    return Dataset(name=recorded, kind="images", shape=chw(3, size), classes=len(classes), train=train, test=test)
 
 
 def _need_pillow(name: str) -> None:
@@ -77,8 +84,11 @@ def _listed(folder: Path, size: tuple[int, int]) -> tuple[list[str], Split]:
     return classes, Split(labels, np.arange(len(labels)), Pictures(paths, size))
 
 
-def read_picture(path: str, size: tuple[int, int]) -> np.ndarray:
-    """Pixels (H, W, 3) uint8: the picture scaled (Pillow, bilinear) to cover 256/224 of the size, then its centre."""
+def read_picture(path: str, size: tuple[int, int]) -> Bytes:
+    """Pixels, uint8 (H, W, 3): the picture, scaled by Pillow (bilinear) to cover 256/224 of the size, and its centre.
+
+    Raises DatasetError if the file is damaged.
+    """
     from PIL import Image
 
     try:

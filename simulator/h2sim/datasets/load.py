@@ -1,4 +1,4 @@
-"""The way in: a data set by its name, found and read, or one line that says why not."""
+"""Finds and reads a data set by its name."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from h2sim.errors import DatasetError, at
 
 
 def names() -> list[str]:
-    """The data sets that load_dataset knows."""
+    """The names of the data sets that load_dataset knows."""
     return [*ENTRIES, SACCADE.name]
 
 
 def describe(name: str) -> Description:
-    """A data set in words: kind, shape, classes, its files, where to get them; raises DatasetError on another name."""
+    """A data set in words: kind, shape, classes, its files and where to get them.
+
+    Raises DatasetError for an unknown name.
+    """
     _check_name(name)
     return SACCADE if name == SACCADE.name else ENTRIES[name].description
 
 
 def searched(name: str, folder: Path | None = None) -> list[Path]:
-    """The folders that are looked into for a data set's files, in this order; `folder` alone if it is given."""
+    """The folders in which a data set's files are looked for, in this order; with `folder`, only there."""
     _check_name(name)
     sources = SACCADE_SOURCES if name == SACCADE.name else (name,)
     return list(dict.fromkeys(path for source in sources for path in ENTRIES[source].place.searched(folder)))
 
 
 def find(name: str, folder: Path | None = None) -> Path | None:
-    """The folder with all of a data set's files, or None; looks at names only. Raises DatasetError on another name."""
+    """The folder that holds all of a data set's files, or None. Looks at the files' names only.
+
+    Raises DatasetError for an unknown name.
+    """
     _check_name(name)
     if name == SACCADE.name:
         return next((found for source in SACCADE_SOURCES if (found := find(source, folder))), None)
@@ -49,11 +55,12 @@ def load_dataset(
 ) -> Dataset:
     """A data set from files that the user has; nothing is ever downloaded.
 
-    folder is where the files are; without it $H2SIM_DATA/<name>, $H2SIM_DATA and a package's place are searched.
-    size (H, W): None is the data set's own. Images are averaged where that is exact, else resized bilinearly; an event
-    at x goes to floor(x * W / sensor W). timesteps and time_bin_ms: frames of an event sample and the time of each
-    (None: 5 ms, table 5.6; saccade-mnist: the movement's 300 ms in all); a bin is whole microseconds. seed draws the
-    split of mnist-5k. Raises DatasetError, in one line, on anything missing, damaged or out of range.
+    folder: where the files are; without it $H2SIM_DATA/<name>, $H2SIM_DATA and the folder of an installed package are
+    searched. size: (H, W) of the samples, None for the data set's own; images are averaged where the old size is a
+    multiple of the new one, else resized bilinearly, and an event at x goes to floor(x * W / sensor W). timesteps:
+    frames of an event sample. time_bin_ms: the time of each frame, in whole microseconds; None for 5 ms (table 5.6), or
+    for saccade-mnist for frames that divide the movement's 300 ms. seed: draws the split of mnist-5k. Raises
+    DatasetError, in one line, for anything missing, damaged or out of range.
     """
     options = _options(name, size, timesteps, time_bin_ms, seed)
     folder = None if folder is None else Path(folder)

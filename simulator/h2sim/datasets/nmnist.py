@@ -17,7 +17,7 @@ OVERFLOW_Y, OVERFLOW_US = 240, 1 << 13  # what the data set's own reader takes f
 
 
 def load_nmnist(name: str, folder: Path, options: Options) -> Dataset:
-    """N-MNIST from `folder`, read file by file when asked for; a row is the number in a file's name."""
+    """N-MNIST from `folder`. A file is read when its sample is asked for; a row is the number in the file's name."""
     size, bin_us = options.size or SENSOR, options.bin_us or SOURCE_BIN_US
     parts = (_split(folder / part, size, options.timesteps, bin_us) for part in ("Train", "Test"))
     return Dataset(f"{name} ({bins(bin_us)})", "events", (2, *size), CLASSES, *parts)
@@ -37,7 +37,7 @@ def _split(folder: Path, size: tuple[int, int], timesteps: int, bin_us: int) -> 
 
 
 def _stems(folder: Path) -> list[str]:
-    """The names without .bin of a digit's files, which are numbers, in their order."""
+    """The sorted numeric file stems of one digit's folder. Raises DatasetError if there are none, or others."""
     if not folder.is_dir():
         raise DatasetError(at(str(folder), "folder", "one, with a digit's .bin files", "none"))
     stems = [file.stem for file in folder.glob("*.bin")]
@@ -50,9 +50,10 @@ def _stems(folder: Path) -> list[str]:
 
 
 def read_atis(path: str) -> Recording:
-    """The events of one file of 5-byte records: x (8 bits), y (8), ON (1), microseconds (23, big-endian).
+    """The events of one file of 5-byte records: x (8 bits), y (8), ON (1), time in us (23, big-endian).
 
-    A record with y = 240 is no event: the clock overflowed, and 2^13 us are added from there on. Raises DatasetError.
+    A record with y = 240 is no event: it says that the clock overflowed, and 2^13 us are added to all later times.
+    Raises DatasetError if the file is damaged.
     """
     file = Path(path)
     data = event_bytes(file)

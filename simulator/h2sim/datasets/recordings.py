@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from h2sim.arrays import Ints
 from h2sim.datasets.aedat import read_aedat, read_aedat4
 from h2sim.datasets.base import Dataset, Options, Part, Split, last_tenth_held_out
 from h2sim.datasets.events import SOURCE_BIN_US, Recordings, bins
@@ -19,7 +20,7 @@ KEPT_OPEN = 8  # recordings kept in memory, as neighbouring samples come from th
 
 
 def load_cifar10_dvs(name: str, folder: Path, options: Options) -> Dataset:
-    """CIFAR10-DVS: a sample per recording, the last 10 % of each class held out, as there is no official split."""
+    """CIFAR10-DVS: a sample per recording. The last 10 % of each class are held out: there is no official split."""
     size, bin_us = options.size or CIFAR10_DVS_SIZE, options.bin_us or SOURCE_BIN_US
     files = [class_files(folder / c, (".aedat", ".aedat4")) for c in CIFAR10_CLASSES]
     labels = np.repeat(np.arange(len(files)), [len(own) for own in files])
@@ -72,14 +73,17 @@ def load_aedat4(name: str, folder: Path, options: Options) -> Dataset:
 
 
 def class_files(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """The files of one class, ordered by the numbers in their names and then by the names; at least one."""
+    """The files of one class, ordered by the numbers in their names and then by the names.
+
+    Raises DatasetError if there is none.
+    """
     files = [str(file) for file in folder.glob("*") if file.name.lower().endswith(endings)]
     if not files:
         raise DatasetError(at(str(folder), "files", f"at least one {' or '.join(endings)}", "none"))
     return sorted(files, key=lambda file: ([int(digits) for digits in re.findall(r"\d+", Path(file).name)], file))
 
 
-def _starts(t_us: np.ndarray, sample_us: int) -> list[int]:
+def _starts(t_us: Ints, sample_us: int) -> list[int]:
     first = int(t_us.min())
     whole = max(1, (int(t_us.max()) + 1 - first) // sample_us)
     return [first + int(i) * sample_us for i in np.unique((t_us - first) // sample_us) if i < whole]
@@ -93,7 +97,7 @@ def _only_sensor(sensors: dict[tuple[int, int], str]) -> tuple[int, int]:
     return next(iter(sensors))
 
 
-def _held_out(name: str, folder: Path, labels: np.ndarray, source: Recordings, classes: tuple[str, ...]) -> Dataset:
+def _held_out(name: str, folder: Path, labels: Ints, source: Recordings, classes: tuple[str, ...]) -> Dataset:
     for label, class_name in enumerate(classes):
         if (count := int((labels == label).sum())) < 2:
             wanted = "at least 2, one to train on and one to hold out"

@@ -19,7 +19,7 @@ PICTURES = tuple(f"*/*{ending}" for ending in (".JPEG", ".jpeg", ".JPG", ".jpg",
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set that lies in files of its own."""
+    """A data set that has files of its own: what it is, how to find it, and what reads it."""
 
     description: Description
     place: Place

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from h2sim.datasets.base import Dataset, Options, Read, Split
+from h2sim.arrays import Float32s, Floats, Ints
+from h2sim.datasets.base import Dataset, Options, Read, Split, chw
 from h2sim.datasets.events import OFF, ON
 
 SENSOR, DIGIT = 34, 28
@@ -19,21 +20,21 @@ DARK = 0.1  # added to intensities 0..1, so that black has a logarithm
 
 @dataclass(frozen=True, eq=False)
 class Saccades:
-    """Reads binary frames (n, T, 2, H, W) of moving digits; channel 0 holds OFF events, channel 1 ON events."""
+    """Reads frames, float32 (n, T, 2, H, W) of 0 and 1, of moving digits: channel 0 is OFF events, channel 1 ON."""
 
     read: Read
     size: tuple[int, int]
     timesteps: int
     bin_us: float
 
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
+    def __call__(self, indices: Ints) -> Float32s:
         return at_size(saccade_frames(self.read(indices)[:, 0], self.timesteps, self.bin_us), self.size)
 
 
 def of_digits(name: str, digits: Dataset, options: Options) -> Dataset:
-    """The synthetic events of a data set of 28 x 28 digits; the name says which.
+    """The synthetic events of `digits`, a data set of 28 x 28 digits, which the new data set's name tells.
 
-    Without a time bin the T frames divide the whole movement, else they show its first T time bins.
+    With a time bin, the T frames show the first T time bins of the movement. Without one, they divide all of it.
     """
     size, bin_us = options.size or (SENSOR, SENSOR), options.bin_us or MOVEMENT_US / options.timesteps
 
@@ -44,18 +45,18 @@ def of_digits(name: str, digits: Dataset, options: Options) -> Dataset:
     return Dataset(
         name=recorded,
         kind="events",
-        shape=(2, *size),
+        shape=chw(2, size),
         classes=digits.classes,
         train=seen(digits.train),
         test=seen(digits.test),
     )
 
 
-def saccade_frames(images: np.ndarray, timesteps: int, bin_us: float) -> np.ndarray:
-    """Frames (n, T, 2, 34, 34) float32, 0 or 1, of images (n, 28, 28) in [0, 1].
+def saccade_frames(images: Float32s, timesteps: int, bin_us: float) -> Float32s:
+    """Frames, float32 (n, T, 2, 34, 34) of 0 and 1, of images (n, 28, 28) in [0, 1] that move before the sensor.
 
-    Each pixel keeps a reference log intensity. Where a new picture's differs by the threshold or more, an event fires
-    and the reference follows by whole thresholds; what is left counts towards the next event.
+    Each pixel keeps a reference log intensity. Where that of a new picture differs from it by the threshold or more, an
+    event fires, and the reference moves by whole thresholds. What is left counts towards the next event.
     """
     steps = max(1, math.ceil(bin_us / STEP_US))
     pad = SENSOR - DIGIT + 1
@@ -73,15 +74,15 @@ def saccade_frames(images: np.ndarray, timesteps: int, bin_us: float) -> np.ndar
 
 
 def offset(progress: float) -> tuple[float, float]:
-    """Where the digit is (down, right, in pixels from the middle) after this part (0..1) of the movement."""
+    """The place of the digit after a part of the movement, 0 to 1: (down, right) of the middle, in pixels."""
     along = min(max(progress, 0.0), 1.0) * (len(CORNERS) - 1)
     leg = min(int(along), len(CORNERS) - 2)
     (y0, x0), (y1, x1) = CORNERS[leg : leg + 2]
     return y0 + (along - leg) * (y1 - y0), x0 + (along - leg) * (x1 - x0)
 
 
-def _log_intensity(padded: np.ndarray, progress: float) -> np.ndarray:
-    """log intensity (n, 34, 34) of the digit at its place, between pixels by bilinear interpolation."""
+def _log_intensity(padded: Float32s, progress: float) -> Float32s:
+    """Log intensity, (n, 34, 34), of the digits at their place; bilinear between pixels."""
     down, right = offset(progress)
     y, x = math.floor(down), math.floor(right)
     part_y, part_x = np.float32(down - y), np.float32(right - x)
@@ -91,20 +92,20 @@ def _log_intensity(padded: np.ndarray, progress: float) -> np.ndarray:
     return np.log(seen.swapaxes(-1, -2) + np.float32(DARK))
 
 
-def _rows(padded: np.ndarray, shift: int) -> np.ndarray:
-    """The 34 rows that the sensor sees of a digit moved down by `shift`, -3..4."""
+def _rows(padded: Floats, shift: int) -> Floats:
+    """The 34 rows that the sensor sees of a digit that moved down by `shift` pixels, -3 to 4."""
     start = (SENSOR - DIGIT) // 2 + 1 - shift
     return padded[:, start : start + SENSOR]
 
 
-def at_size(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Frames (..., 34, 34) on another grid: an event at x goes to floor(x * W / 34), y likewise."""
+def at_size(frames: Float32s, size: tuple[int, int]) -> Float32s:
+    """Frames (..., 34, 34) on a grid of `size` (H, W): an event at x goes to floor(x * W / 34), at y likewise."""
     if size == frames.shape[-2:]:
         return frames
     return _scaled(_scaled(frames, size[0]).swapaxes(-1, -2), size[1]).swapaxes(-1, -2)
 
 
-def _scaled(frames: np.ndarray, rows: int) -> np.ndarray:
+def _scaled(frames: Float32s, rows: int) -> Float32s:
     before = frames.shape[-2]
     out = np.zeros((*frames.shape[:-2], rows, frames.shape[-1]), frames.dtype)
     for y in range(before):

@@ -1,4 +1,4 @@
-"""Where a data set's files are looked for, and the one line that says what to do if they are nowhere."""
+"""Where a data set's files are looked for, and the error that says what to do if they are nowhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ VARIABLE = "H2SIM_DATA"
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a data set lies in a folder.
+    """One way in which the files of a data set may lie in a folder. Patterns are relative to the folder.
 
-    wanted: for each file or folder that must be there, the patterns (relative to the folder) of which one must match.
-    subfolders: where under the searched folder this layout is also looked for. unless: patterns that rule it out.
+    wanted: for each file or folder that must be there, patterns of which one must match. subfolders: where this layout
+    is looked for too. unless: patterns that must not match.
     """
 
     wanted: tuple[tuple[str, ...], ...]
@@ -25,7 +25,7 @@ class Layout:
     unless: tuple[str, ...] = ()
 
     def missing(self, folder: Path) -> list[str]:
-        """The wanted entries that `folder` lacks, by their first pattern."""
+        """The wanted files or folders that `folder` lacks, each by its first pattern."""
         if any(_matches(folder, pattern) for pattern in self.unless):
             return [patterns[0] for patterns in self.wanted]
         return [patterns[0] for patterns in self.wanted if not any(_matches(folder, p) for p in patterns)]
@@ -33,9 +33,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """How to find one data set: its layouts, the best first, and where a package of it installs them.
+    """How to find one data set.
 
-    named_only: $H2SIM_DATA itself is not taken for the data set, only a folder of its name in it.
+    layouts: the best first; package_folder: where a package of the data set installs its files; named_only: a folder of
+    its name in $H2SIM_DATA is looked into, but not $H2SIM_DATA itself.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Place:
     named_only: bool = False
 
     def searched(self, folder: Path | None) -> list[Path]:
-        """The folders to look in, in this order: the one the user named, else those of $H2SIM_DATA and of a package."""
+        """The folders to look into, in this order: that of the user, else those of $H2SIM_DATA and of a package."""
         if folder is not None:
             return [folder, folder / self.name]
         root, packaged = os.environ.get(VARIABLE), self.package_folder()
@@ -52,11 +53,11 @@ class Place:
         return [*own, *([packaged] if packaged else [])]
 
     def find(self, folder: Path | None) -> Path | None:
-        """The folder that holds all wanted files, or None."""
+        """The first folder that holds all wanted files, or None."""
         return next((at_ for at_, _, missing in self._looks(folder) if not missing), None)
 
     def partly(self, folder: Path | None) -> str:
-        """Where some of the wanted files are and which are not, for the error; nothing if there are none anywhere."""
+        """`folder without file, file` for the folder that lacks the fewest; empty if none has a wanted file."""
         looks = [(len(gone), at_, gone) for at_, layout, gone in self._looks(folder) if len(gone) < len(layout.wanted)]
         if not looks:
             return ""
@@ -64,7 +65,7 @@ class Place:
         return f"{best} without {', '.join(missing)}"
 
     def _looks(self, folder: Path | None) -> Iterator[tuple[Path, Layout, list[str]]]:
-        """Every folder that is looked into, for which layout, and what of that it lacks."""
+        """Every folder that is looked into, with the layout that it is looked into for and what it lacks of that."""
         for layout in self.layouts:
             for root in self.searched(folder):
                 for candidate in (root, *(root / sub for sub in layout.subfolders)):
@@ -73,7 +74,7 @@ class Place:
 
 
 def missing_files(place: Place, folder: Path | None, files: str, get: str) -> DatasetError:
-    """The error for a data set that is nowhere: what, where, whence, and where to put it, in one line."""
+    """The error for a data set that is not found: its files, where they were looked for, how to get and place them."""
     searched = [str(path) for path in place.searched(folder)]
     unset = "" if folder or os.environ.get(VARIABLE) else f" (${VARIABLE} is not set)"
     where = f"in {' or '.join(searched)}{unset}" if searched else f"in a folder to search{unset}"

@@ -1,7 +1,7 @@
-"""Unpickles byte arrays and plain containers, nothing else: a pickle from elsewhere could otherwise run any program.
+"""Unpickles byte arrays and plain containers, and nothing else: any other pickle could run any program.
 
-Even numpy's own callables are not handed out: a forged dtype can make numpy write where it should not. Stand-ins record
-what an array's pickle says, and the array is made of that.
+Even numpy's own callables are not used, because a forged dtype can make numpy write where it should not. Instead
+stand-ins record what the pickle of an array says, and the array is made from that.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from h2sim.arrays import Bytes
 from h2sim.errors import DatasetError, at
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What a pickle holds: a dict with uint8 arrays among its values, or anything plain; Python 2's strings are bytes.
+    """What a pickle holds: a dict, among whose values may be uint8 arrays, or any plain value.
 
-    Raises DatasetError if it is damaged or names anything but arrays.
+    Strings that Python 2 pickled are given as bytes. Raises DatasetError if the pickle is damaged, and if it names
+    anything but arrays.
     """
     try:
         with path.open("rb") as file:
@@ -58,7 +60,7 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def values(self) -> np.ndarray:
+    def values(self) -> Bytes:
         _, shape, dtype, fortran_order, data = self.state
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
             raise ValueError("an array without a type or without bytes")
@@ -66,7 +68,7 @@ class _Array:
 
 
 class _Dtype:
-    """uint8, whose state (byte order, flags) says nothing."""
+    """The dtype uint8; its state (byte order, flags) is not needed."""
 
     __slots__ = ()
 
@@ -91,7 +93,7 @@ class _MakeDtype:
 
 
 class _Encode:
-    """How a Python 3 pickle of protocol 2 spells bytes; other codecs are not looked up."""
+    """Makes bytes of text, which is how Python 3 pickles bytes in protocol 2; no codec but latin1 is allowed."""
 
     __slots__ = ()
 

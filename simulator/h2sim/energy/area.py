@@ -1,4 +1,4 @@
-"""Units of a machine: how many of each, their area and leakage."""
+"""The hardware units of a machine: how many there are of each, their area and their leakage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WINDOW_WEIGHTS = 9  # weights of a 3x3 kernel that a PE group buffers [A]
 
 @dataclass(frozen=True)
 class Block:
-    """One component of one engine."""
+    """Area and leakage of one component of one engine (pe_array, acc, soma, grad or glb)."""
 
     engine: Engine
     component: str
@@ -26,24 +26,28 @@ class Block:
 
 @dataclass(frozen=True)
 class Area:
-    """All components of a machine; area in um2, leakage in W."""
+    """Area (um2) and leakage (W) of all components of a machine."""
 
     blocks: tuple[Block, ...]
 
+    def __repr__(self) -> str:
+        return f"Area({self.total_um2 / 1e6:.3g} mm2 in {len(self.blocks)} blocks)"
+
     @property
     def total_um2(self) -> float:
+        """Area of the whole machine."""
         return math.fsum(block.area_um2 for block in self.blocks)
 
     def leakage_w(self, engine: Engine) -> float:
-        """Leakage power of one engine, logic and buffers."""
+        """Leakage power of one engine, logic and buffers, in W."""
         return math.fsum(block.leakage_w for block in self.blocks if block.engine == engine)
 
     def glb_leakage_w(self, engine: Engine) -> float:
-        """Leakage power of one engine's buffers alone."""
+        """Leakage power of one engine's buffers alone, in W."""
         return math.fsum(b.leakage_w for b in self.blocks if b.engine == engine and b.component == "glb")
 
     def to_dict(self) -> dict[str, Any]:
-        """um2 by engine and component, and the total."""
+        """Area in um2 by engine and component, and the total."""
         found: dict[str, Any] = {
             engine: {b.component: b.area_um2 for b in self.blocks if b.engine == engine} for engine in ENGINES
         }
@@ -52,7 +56,7 @@ class Area:
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
-    """Counts of the units of one component; luts are (how many, entries, read ports)."""
+    """How many units of each kind one component has; luts: (how many, entries, read ports)."""
 
     adders: int = 0
     multipliers: int = 0
@@ -63,10 +67,12 @@ class Units:
     luts: tuple[int, int, int] = (0, 2, 1)
 
     def area_um2(self, table: EnergyTable) -> float:
+        """Area of all units together."""
         n, entries, ports = self.luts
         return math.fsum([n * table.lut_area_um2(entries, ports), *(k * p.area_um2 for k, p in self._priced(table))])
 
     def leakage_w(self, table: EnergyTable) -> float:
+        """Leakage power of all units together."""
         n, entries, _ = self.luts
         logic = [k * p.leakage_uw for k, p in self._priced(table)]
         return 1e-6 * math.fsum([n * table.lut_leakage_uw(entries), *logic])
@@ -80,7 +86,10 @@ class Units:
 
 
 def area(arch: Arch, table: EnergyTable) -> Area:
-    """Area and leakage of every component: units x table entry, and the SRAM macros of the buffers."""
+    """Area and leakage of every component: the number of units x the table's entry, and the buffers' SRAM macros.
+
+    Raises EnergyTableError for a buffer that no macro of the table fits.
+    """
     engines = arch.engines
     units: dict[Engine, dict[str, Units]] = {
         "forward": forward_units(engines.forward),
@@ -97,9 +106,10 @@ def area(arch: Arch, table: EnergyTable) -> Area:
 
 
 def unit_um2(arch: Arch, table: EnergyTable) -> dict[str, float]:
-    """What the table charges for one PE and for one column's Acc and neuron units, by the RTL's names of them.
+    """Area in um2 that a table gives to the parts that the RTL builds, by the RTL's names.
 
-    O finders are in no table [A]: 0.
+    They are one PE of each engine, and what one column has beside PEs: Acc and neuron units. O finders are in no
+    table [A], so theirs is 0.
     """
     fe, wue, be = arch.engines.forward, arch.engines.weight_update, arch.engines.backward
     charged = {}
@@ -117,12 +127,12 @@ def unit_um2(arch: Arch, table: EnergyTable) -> dict[str, float]:
 
 
 def lut_array_units(engine: ForwardEngine | WeightUpdateEngine) -> dict[str, Units]:
-    """PE array and Acc of a LUT engine: R*C PEs, P lanes.
+    """The units of a LUT engine's PE array and Acc: R*C PEs of P lanes.
 
-    A PE has n sub-LUTs with P read ports and n-1 adders a lane; Acc one adder per PE and lane (tree and partial
-    sum), so that with its PE it makes n, or n*v without LUTs: the 36,864 and 40,960 adders of the source's
-    baselines. Without LUTs a PE holds its n*v weights in registers. Every PE lane has an output register. LUTs that
-    are programmed while others are read (lut_double_buffered) are there twice [A].
+    With LUTs a PE has n sub-LUTs of P read ports, and n - 1 adders per lane; with lut_double_buffered its sub-LUTs are
+    there twice [A]. Without LUTs it has n*v operands in registers, and n*v - 1 adders per lane. Every lane of a PE has
+    an output register. Acc has one adder per PE and lane, for its tree and the partial sum. Together that makes n*v
+    adders per PE and lane without LUTs: the 36,864 and 40,960 adders of the source's baselines.
     """
     pes, lanes = engine.rows * engine.columns, engine.parallelism
     n, v = engine.sub_luts, engine.sub_lut_inputs
@@ -136,21 +146,22 @@ def lut_array_units(engine: ForwardEngine | WeightUpdateEngine) -> dict[str, Uni
 
 
 def forward_units(engine: ForwardEngine) -> dict[str, Units]:
-    """The LUT array and one Soma per column and lane."""
+    """The units of the Forward Engine: the LUT array, and one Soma per column and lane."""
     return {**lut_array_units(engine), "soma": Units(somas=engine.columns * engine.parallelism)}
 
 
 def weight_update_units(engine: WeightUpdateEngine) -> dict[str, Units]:
-    """The LUT array alone."""
+    """The units of the Weight Update Engine: the LUT array alone."""
     return lut_array_units(engine)
 
 
 def backward_units(engine: BackwardEngine, tile: TileSize) -> dict[str, Units]:
-    """R*C groups of P PEs; Acc adds R rows (tree and partial sum) for P positions per column, Grad takes as many.
+    """The units of the Backward Engine: R*C groups of P PEs, and Acc and Grad for P positions per column.
 
-    A PE has a multiplier, an adder, one partial-sum register per position of its share of a tile, ceil(h*w / P) [A],
-    and a priority encoder unless dense; a group a buffer of 9 weights [A]. Gradient tiles of the rows, ID buffers and
-    the decoders of the columns are left out [A].
+    A PE has a multiplier, an adder, a partial-sum register for each position of its share of a tile, ceil(h*w / P) [A],
+    and a priority encoder unless the mode is dense. A group has a buffer of 9 weights [A]. Acc has R adders per column
+    and position, for its tree and the partial sum. The rows' gradient tiles, and the columns' ID buffers and decoders,
+    are left out [A].
     """
     groups = engine.rows * engine.columns
     pes, columns = groups * engine.parallelism, engine.columns * engine.parallelism

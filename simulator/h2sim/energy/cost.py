@@ -11,7 +11,7 @@ from h2sim.arch.schema import Arch
 from h2sim.energy.area import Area, area
 from h2sim.energy.sram import BufferPrice, price_buffers
 from h2sim.energy.table import EnergyTable
-from h2sim.errors import EnergyTableError
+from h2sim.errors import EnergyTableError, at
 
 GROUPS = ("lut", "fp16_add", "fp16_multiply", "register", "priority_encode", "soma", "grad", "glb", "leakage")
 GROUP_OF_ACTION = {
@@ -24,10 +24,11 @@ LEAKAGE_SOURCE = "leakage of all units and macros of the engine, by the table's 
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """One line of the bill: count x unit price of one event in one component of one layer's row, in pJ.
+    """One entry of the bill: `count` events of one kind in one component, for one row of an Activity, in pJ.
 
-    row indexes Activity.layers; -1 is leakage in cycles that no row covers. Leakage is counted in cycles, traffic of a
-    buffer in bytes. source says where the unit price comes from.
+    energy_pj = count * unit_pj. row: index into Activity.layers, or -1 for leakage in cycles that no row covers.
+    Leakage is counted in cycles and buffer traffic in bytes. group: one of GROUPS. source: where the unit price comes
+    from.
     """
 
     row: int
@@ -41,12 +42,13 @@ class Charge:
 
     @property
     def energy_pj(self) -> float:
+        """count * unit_pj."""
         return self.count * self.unit_pj
 
 
 @dataclass(frozen=True, kw_only=True)
 class BillLine:
-    """One line of the bill summed over rows: count x unit price = energy, in pJ."""
+    """One line of the bill, summed over all rows: count * unit_pj = energy_pj."""
 
     engine: Engine
     component: str
@@ -59,7 +61,11 @@ class BillLine:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one steady-state sub-batch costs, and the machine's area."""
+    """What one sub-batch costs in the steady state, and the machine's area.
+
+    charges: the on-chip bill. offchip_pj: external-memory energy of each row of the Activity. steady_seconds: time from
+    one sub-batch to the next.
+    """
 
     charges: tuple[Charge, ...]
     offchip_pj: tuple[float, ...]
@@ -67,50 +73,54 @@ class Cost:
     area: Area
     offchip_pj_per_byte: float
 
+    def __repr__(self) -> str:
+        power = f"{self.energy_j:.3g} J a sub-batch, {self.average_power_w:.3g} W"
+        return f"Cost({power}, {self.area.total_um2 / 1e6:.3g} mm2)"
+
     @property
     def energy_j(self) -> float:
-        """On-chip energy of a sub-batch."""
+        """On-chip energy of a sub-batch, leakage included, in J."""
         return 1e-12 * math.fsum(c.energy_pj for c in self.charges)
 
     @property
     def offchip_energy_j(self) -> float:
-        """External-memory energy of a sub-batch, on its own line as the source keeps it."""
+        """External-memory energy of a sub-batch in J; no part of energy_j, as in the source."""
         return 1e-12 * math.fsum(self.offchip_pj)
 
     @property
     def leakage_w(self) -> float:
-        """Leakage power of the machine, part of the average power."""
+        """Leakage power of the machine in W; a part of average_power_w."""
         return math.fsum(self.area.leakage_w(engine) for engine in ENGINES)
 
     @property
     def idle_leakage_pj(self) -> float:
-        """Leakage of the engines in cycles of the step that no row covers; with the rows' energy it makes energy_j."""
+        """Leakage in pJ in cycles in which an engine has no row. With the energy of all rows it makes energy_j."""
         return math.fsum(c.energy_pj for c in self._by_row[-1])
 
     @property
     def average_power_w(self) -> float:
-        """On-chip energy over the steady-state time."""
+        """On-chip power in W: energy_j / steady_seconds."""
         return self.energy_j / self.steady_seconds if self.steady_seconds else 0.0
 
     def engine_energy_j(self, engine: Engine) -> dict[str, float]:
-        """Energy by component of one engine, J."""
+        """On-chip energy of one engine by component, in J."""
         names = [b.component for b in self.area.blocks if b.engine == engine] + ["leakage"]
         mine = [c for c in self.charges if c.engine == engine]
         return {n: 1e-12 * math.fsum(c.energy_pj for c in mine if c.component == n) for n in names}
 
     def layer_energy_pj(self, row: int) -> dict[str, float]:
-        """On-chip energy of one row by group of events, pJ."""
+        """On-chip energy of one row by group of events (GROUPS), in pJ."""
         mine = self._by_row[row]
         return {group: math.fsum(c.energy_pj for c in mine if c.group == group) for group in GROUPS}
 
     def layer_offchip_pj(self, row: int) -> float:
-        """External-memory energy of one row, pJ."""
+        """External-memory energy of one row, in pJ."""
         return self.offchip_pj[row]
 
     def reconcile(self) -> tuple[BillLine, ...]:
-        """The on-chip bill: every engine, component and event with its count, unit price, energy and source.
+        """The on-chip bill: a line per engine, component, event and unit price, with count, energy and source.
 
-        The energies add up to energy_j, to the last digits that rounding leaves (energy_j adds row by row).
+        The energies add up to energy_j, but for the last digits: energy_j adds row by row and rounds otherwise.
         """
         counts: dict[tuple[Engine, str, str, float, str], int] = {}
         for c in self.charges:
@@ -131,12 +141,17 @@ class Cost:
 
 
 def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
-    """Puts the table's prices on what a simulation counted. Raises EnergyTableError for a buffer no macro fits."""
+    """The cost of what a simulation counted, at a table's prices.
+
+    Raises EnergyTableError for a buffer that no macro of the table fits, and for a row of an engine or a buffer that
+    the machine does not have.
+    """
     charges: list[Charge] = []
     machine = area(arch, table)
     buffers = {e: price_buffers(arch, e, table) for e in ENGINES}
     for row, layer in enumerate(activity.layers):
-        charges += _row_charges(row, layer, arch, table, buffers[layer.engine])
+        engine = _engine(layer)
+        charges += _row_charges(row, layer, engine, arch, table, buffers[engine])
     for engine in ENGINES:
         charges += _leakage(activity, engine, machine.leakage_w(engine) * 1e12 / arch.clock_hz)
     per_byte = 8 * table.offchip.energy_pj_per_bit
@@ -144,10 +159,18 @@ def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
     return Cost(tuple(charges), offchip, activity.steady_cycles / arch.clock_hz, machine, per_byte)
 
 
+def _engine(layer: LayerActivity) -> Engine:
+    for engine in ENGINES:
+        if engine == layer.engine:
+            return engine
+    where = f"{layer.layer} {layer.phase}"
+    raise EnergyTableError(at(where, "engine", f"one of {', '.join(ENGINES)}", repr(layer.engine)))
+
+
 def _row_charges(
-    row: int, layer: LayerActivity, arch: Arch, table: EnergyTable, buffers: dict[str, BufferPrice]
+    row: int, layer: LayerActivity, engine: Engine, arch: Arch, table: EnergyTable, buffers: dict[str, BufferPrice]
 ) -> list[Charge]:
-    engine = layer.engine
+    """The charges of one row: events of its components, then bytes through its buffers."""
     unit = {"forward": "soma", "backward": "grad"}.get(engine, "acc")
     prices = _unit_prices(arch, engine, table)
     parts: list[tuple[str, Actions]] = [("pe_array", layer.pe_array), ("acc", layer.acc), (unit, layer.neuron)]
@@ -191,7 +214,10 @@ def _row_charges(
 
 
 def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, tuple[float, str]]:
-    """pJ per event on one engine, with its source; LUT prices follow the sub-LUT size, an engine without has none."""
+    """The price of each event on one engine: (pJ, source).
+
+    LUT prices depend on the engine's sub_lut_size. An engine without sub-LUTs has none.
+    """
     actions = {name: getattr(table.actions, name) for name in type(table.actions).model_fields}
     prices = {name: (entry.energy_pj, entry.source) for name, entry in actions.items()}
     size = getattr(getattr(arch.engines, engine), "sub_lut_size", None)
@@ -202,9 +228,10 @@ def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, tu
 
 
 def _leakage(activity: Activity, engine: Engine, pj_per_cycle: float) -> list[Charge]:
-    """Leakage over the whole step: each row bears its own cycles, the rest of the step stands under row -1.
+    """The leakage of one engine over the whole step of steady_cycles.
 
-    Rows that overlap and cover more than the step share what the step leaks by their cycles.
+    Each row is charged for its own cycles, and row -1 for the cycles of the step that no row covers. Where overlapping
+    rows together cover more than the step, the step's leakage is shared among them in proportion to their cycles.
     """
     cycles = {
         row: layer.end_cycle - layer.start_cycle for row, layer in enumerate(activity.layers) if layer.engine == engine

@@ -1,9 +1,9 @@
-"""Reads energy tables: whole ones, and variants that extend another by their overrides alone.
+"""Reads energy tables: whole ones, and variants, which name another table and only what they change of it.
 
-`extends: 28nm` takes another table (a shipped name, or a file beside this one) and lays this file's fields over it:
-mappings merge field by field, LUTs by their `entries`, every other list is replaced. `sram: {part: NAME}` takes the
-macros of energy_tables/parts. `scale` (calibrated tables alone) multiplies what came out. Hashes and prices are of the
-resolved table.
+`extends: 28nm` takes another table, by the name of a shipped one or a file beside this one, and puts this file's fields
+over it: mappings merge field by field, LUTs by their `entries`, and any other list is replaced. `sram: {part: NAME}`
+takes the macros of a file in energy_tables/parts. `scale`, for calibrated tables only, multiplies what came out. Hashes
+and prices are those of the table that results.
 """
 
 from __future__ import annotations
@@ -26,32 +26,35 @@ PROSE = {"method", "source", "entries"}
 
 
 def load_energy_table(name_or_path: str | Path) -> EnergyTable:
-    """A shipped table (`28nm`, `45nm`, ...) or a table file; EnergyTableError with one line per fault."""
+    """The energy table of a file, given by its path or, for a shipped one, by its name (`28nm`, `45nm`, ...).
+
+    Raises EnergyTableError with one line per fault.
+    """
     data, path = read_mapping(KIND, name_or_path, EnergyTableError)
     return _resolve(data, str(path), (path.resolve(),))
 
 
 def parse_energy_table(data: object, where: str) -> EnergyTable:
-    """A checked table from plain data; `where` names the source in error lines."""
+    """A checked energy table from plain data. Raises EnergyTableError with one line per fault, each naming `where`."""
     if not isinstance(data, dict):
         raise EnergyTableError(f"{where}: expected a mapping of fields; got {type(data).__name__}")
     return _resolve(data, where, (Path(where).resolve(),))
 
 
 def parts_folder() -> Path:
-    """Where the SRAM parts that ship with h2sim lie."""
+    """The folder of the SRAM parts that ship with h2sim."""
     return library.folder(KIND) / "parts"
 
 
 def part_names() -> list[str]:
-    """The SRAM parts that ship with h2sim, sorted."""
+    """The names of the SRAM parts that ship with h2sim, sorted."""
     return sorted(path.stem for path in parts_folder().glob("sram-*.yaml"))
 
 
 def load_sram_part(name: str, where: str = "h2sim", folder: Path = Path()) -> SramPart:
-    """The macros of an SRAM part: a shipped name, or a file (relative to `folder`).
+    """The macros of an SRAM part, given by the name of a shipped one or by its file, relative to `folder`.
 
-    Raises EnergyTableError; `where` is the table file that asks for it.
+    Raises EnergyTableError if there is no such part or its file is wrong; `where` names the table that asks for it.
     """
     path = _beside(folder, name) or parts_folder() / f"{name}.yaml"
     if not path.is_file():
@@ -61,7 +64,7 @@ def load_sram_part(name: str, where: str = "h2sim", folder: Path = Path()) -> Sr
 
 
 def _resolve(data: dict[str, Any], where: str, chain: tuple[Path, ...]) -> EnergyTable:
-    """The table that `data` describes; `chain` are the files that led here, this one last."""
+    """The table that `data` describes; chain: the files that extend each other down to this one, which is last."""
     own = dict(data)
     base = own.pop("extends", None)
     scale = own.pop("scale", None)
@@ -95,14 +98,17 @@ def _beside(folder: Path, name: str) -> Path | None:
 
 
 def _checked(own: dict[str, Any], where: str) -> dict[str, Any]:
-    """A variant names itself: under its base's name nobody could tell their results apart."""
+    """A variant's fields. It must have a name of its own, or its results could not be told from those of its base."""
     if "name" not in own:
         raise EnergyTableError(f"{where}: top level: lacks an entry for 'name'")
     return own
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any], where: str, inside: str = "") -> dict[str, Any]:
-    """`own` over `base`, deep. New numbers need a new method: the base's would tell how the old ones came about."""
+    """`own` merged over `base`, field by field.
+
+    Raises EnergyTableError where an entry changes numbers without a method: the base's method would no longer be true.
+    """
     if inside and "part" in own:
         return own
     merged = dict(base)
@@ -131,7 +137,7 @@ def _merge_luts(base: Any, own: list[Any], where: str) -> list[Any]:
 
 
 def _expand(entry: dict[str, Any], node_nm: Any, where: str, folder: Path) -> dict[str, Any]:
-    """The fields of the SRAM part that `sram: {part: NAME}` names."""
+    """The fields of the SRAM part that `sram: {part: NAME}` names; it must be of the table's node."""
     if len(entry) > 1 or not isinstance(entry["part"], str):
         raise EnergyTableError(at(where, "sram", "a part's name alone, or all fields of the macros", sorted(entry)))
     part = load_sram_part(entry["part"], where, folder)
@@ -142,7 +148,7 @@ def _expand(entry: dict[str, Any], node_nm: Any, where: str, folder: Path) -> di
 
 
 def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
-    """Every on-chip energy and area times the table's one factor per quantity; off-chip memory as it is."""
+    """The table with every on-chip energy, leakage and area times the factors of its `scale`; off-chip stays."""
     if table.kind != "calibrated":
         raise EnergyTableError(at(where, "scale", "a table of kind calibrated", table.kind))
     if not isinstance(data, dict):

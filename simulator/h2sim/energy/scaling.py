@@ -1,7 +1,7 @@
-"""Scaling between nodes: one explicit function per quantity, each factor with its range and source.
+"""Scaling of energy tables from one technology node to another: a factor per quantity, with its range and source.
 
-The factors stand in energy_tables/parts/scaling.yaml and hold for logic at one voltage. SRAM is not scaled: a table
-takes native macros of its node.
+The factors stand in energy_tables/parts/scaling.yaml. They hold for logic at one voltage. SRAM is not scaled: the
+scaled table takes macros that were modelled at its own node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIGITS = 6  # significant, of a scaled table's numbers
 
 
 class Factor(Strict):
-    """What a quantity is multiplied by from one node to another; low and high span what the sources give."""
+    """What a quantity of logic is multiplied by from from_nm to to_nm; low to high is the range that sources give."""
 
     quantity: Quantity
     from_nm: Positive
@@ -46,7 +46,7 @@ class Factor(Strict):
 
 
 class Check(Strict):
-    """What another source gives for the same step."""
+    """The factor that another source gives for the same quantity and nodes."""
 
     quantity: Quantity
     from_nm: Positive
@@ -56,44 +56,55 @@ class Check(Strict):
 
 
 class ScalingRules(Strict):
-    """All factors that are known, and the checks that bound them."""
+    """All known factors, and what other sources give (checks)."""
 
     factors: tuple[Factor, ...]
     checks: tuple[Check, ...]
 
 
 def energy_factor(from_nm: float, to_nm: float) -> Factor:
-    """Dynamic energy of one operation of logic at the same voltage. Raises EnergyTableError for an unknown pair."""
+    """The factor of dynamic energy of an operation, at the same voltage.
+
+    Raises EnergyTableError for a pair of nodes whose factor is not known.
+    """
     return _factor("energy", from_nm, to_nm)
 
 
 def area_factor(from_nm: float, to_nm: float) -> Factor:
-    """Area of logic. Raises EnergyTableError for an unknown pair."""
+    """The factor of area. Raises EnergyTableError for a pair of nodes whose factor is not known."""
     return _factor("area", from_nm, to_nm)
 
 
 def delay_factor(from_nm: float, to_nm: float) -> Factor:
-    """Delay of logic. Raises EnergyTableError for an unknown pair."""
+    """The factor of delay. Raises EnergyTableError for a pair of nodes whose factor is not known."""
     return _factor("delay", from_nm, to_nm)
 
 
 def leakage_factor(from_nm: float, to_nm: float) -> Factor:
-    """Leakage power of a unit of logic, taken to follow SRAM's [A]. Raises EnergyTableError for an unknown pair."""
+    """The factor of leakage power of a unit, assumed to be that of SRAM [A].
+
+    Raises EnergyTableError for a pair of nodes whose factor is not known.
+    """
     return _factor("leakage", from_nm, to_nm)
 
 
 def voltage_factor(from_v: float, to_v: float) -> float:
-    """Dynamic energy at another voltage: E = C V^2, so (to / from)^2. Raises EnergyTableError for voltages <= 0."""
+    """The factor of dynamic energy from one voltage to another: (to_v / from_v)^2, for E = C V^2.
+
+    Raises EnergyTableError unless both voltages are above 0.
+    """
     if not (from_v > 0 and to_v > 0):
         raise EnergyTableError(at("scaling", "voltage", "volts above 0", f"{from_v:g} to {to_v:g}"))
     return (to_v / from_v) ** 2
 
 
 def scale_table(table: EnergyTable, to_nm: float, sram: str, folder: Path = Path(), name: str = "") -> EnergyTable:
-    """`table` at another node: its logic times the factors, ranges widened by theirs, native macros of `to_nm`.
+    """`table` at another node: prices of logic times the factors, and SRAM macros of the node `to_nm`.
 
-    sram: name of an SRAM part (or its file, relative to `folder`). The voltage stays; off-chip memory is another chip.
-    Numbers are rounded to 6 digits. Raises EnergyTableError for an unknown pair of nodes or macros of another node.
+    sram: name of an SRAM part, or its file, relative to `folder`. name: of the new table. The ranges low_pj to high_pj
+    are widened by the factors' own ranges. Voltage and off-chip memory, which is another chip, stay as they are.
+    Numbers are rounded to 6 significant digits. Raises EnergyTableError for a pair of nodes whose factor is not known,
+    and for macros of another node.
     """
     energy, area = energy_factor(table.node_nm, to_nm), area_factor(table.node_nm, to_nm)
     leakage = leakage_factor(table.node_nm, to_nm)
@@ -105,7 +116,8 @@ def scale_table(table: EnergyTable, to_nm: float, sram: str, folder: Path = Path
         f"leakage x {leakage.value:g} [A]"
     )
     factors = Factors(energy.value, area.value, leakage.value, energy.low, energy.high)
-    data = _rounded(multiplied(table.model_dump(), factors, note, with_sram=False))
+    scaled = multiplied(table.model_dump(), factors, note, with_sram=False)
+    data = {key: _rounded(value) for key, value in scaled.items()}
     described = f"{table.name}: logic scaled from {table.node_nm:g} nm, SRAM native to {to_nm:g} nm, off chip as it was"
     macros = {field: getattr(part, field) for field in Sram.model_fields}
     new = {"name": name or f"{table.name}-to-{to_nm:g}nm", "node_nm": to_nm, "description": described, "sram": macros}
@@ -114,7 +126,7 @@ def scale_table(table: EnergyTable, to_nm: float, sram: str, folder: Path = Path
 
 @cache
 def rules() -> ScalingRules:
-    """The shipped factors and checks."""
+    """The shipped factors and checks. Raises EnergyTableError if their file is not as it should be."""
     data, path = read_mapping("energy table", parts_folder() / "scaling.yaml", EnergyTableError)
     try:
         return ScalingRules.model_validate(data)
@@ -135,8 +147,8 @@ def _factor(quantity: Quantity, from_nm: float, to_nm: float) -> Factor:
     raise EnergyTableError(at("scaling", f"{quantity} between nodes", f"one of {pairs} nm", got))
 
 
-def _rounded(value):
-    """Plain data with every float at 6 significant digits."""
+def _rounded(value: object) -> object:
+    """Plain data with every float rounded to 6 significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):

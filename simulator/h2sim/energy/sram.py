@@ -1,4 +1,4 @@
-"""Prices of a global buffer: the SRAM macros that its banks take."""
+"""Prices of global buffers: each bank is an SRAM macro of the energy table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from h2sim.errors import EnergyTableError
 
 @dataclass(frozen=True)
 class BufferPrice:
-    """A buffer of several banks: energy per byte moved (pJ), leakage (W) and area (um2) of all banks, cycle of one."""
+    """The prices of a buffer: pJ per byte read and written, leakage and area of all banks, and a macro's cycle time."""
 
     read_pj_per_byte: float
     write_pj_per_byte: float
@@ -22,10 +22,10 @@ class BufferPrice:
 
 
 def price_buffer(name: str, buffer: Buffer, table: EnergyTable) -> BufferPrice:
-    """The smallest macro of the buffer's word width that holds a bank, times the banks.
+    """The prices of one buffer. Each bank is the smallest macro of the buffer's word width that holds it.
 
-    A byte costs its share of a whole word's access. cycle_ns may exceed the clock's period: see slow_buffers.
-    Raises EnergyTableError where the table has none: use more banks or another word width.
+    A byte costs its share of the access of a whole word. cycle_ns may exceed the clock's period: see slow_buffers.
+    Raises EnergyTableError where the table has no such macro; more banks or another word width mend that.
     """
     bank_bytes = -(-buffer.bytes // buffer.banks)
     of_width = [m for m in table.sram.macros if m.word_bits == buffer.word_bits]
@@ -49,14 +49,14 @@ def price_buffer(name: str, buffer: Buffer, table: EnergyTable) -> BufferPrice:
 
 
 def price_buffers(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, BufferPrice]:
-    """Every buffer of one engine by its name."""
+    """The prices of every buffer of one engine, by the buffer's name."""
     buffers = getattr(arch.engines, engine).buffers
     names = type(buffers).model_fields
     return {name: price_buffer(f"{engine}.{name}", getattr(buffers, name), table) for name in names}
 
 
 def slow_buffers(arch: Arch, table: EnergyTable) -> tuple[str, ...]:
-    """Buffers whose macro takes longer than a clock period, one line each: more, smaller banks mend that."""
+    """A line for each buffer whose macro takes longer than a clock period; more, smaller banks mend that."""
     period_ns = 1e9 / arch.clock_hz
     prices = {(e, name): p for e in ENGINES for name, p in price_buffers(arch, e, table).items()}
     return tuple(

@@ -1,9 +1,10 @@
-"""Energy tables: prices per event, areas and leakage per unit, SRAM macros; each with its method and source."""
+"""Energy tables: prices of events, areas and leakage of units, and SRAM macros, each with its method and source."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -23,7 +24,11 @@ Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1, le=1 <<
 
 
 class _Sourced(Strict):
-    """method: published, measured, derived or scaled, with the formula; source: where the base numbers stand."""
+    """An entry that says where its numbers come from.
+
+    method: how they came about (published, measured, derived or scaled), with the formula; source: where the numbers
+    that they are based on stand.
+    """
 
     method: Text
     source: Text
@@ -35,7 +40,10 @@ def _in_range(low: float | None, value: float, high: float | None) -> None:
 
 
 class ActionPrice(_Sourced):
-    """One event on one unit; low and high span what other sources give."""
+    """The price of one event on one unit (pJ), and the unit's area (um2) and leakage (uW).
+
+    low_pj to high_pj is the range that other sources give for the energy.
+    """
 
     energy_pj: Amount
     area_um2: Amount
@@ -50,7 +58,7 @@ class ActionPrice(_Sourced):
 
 
 class ActionPrices(Strict):
-    """The units that every machine needs: the events of h2sim.activity.Actions but those of the LUTs."""
+    """The prices of all events of h2sim.activity.Actions but those of LUTs."""
 
     fp16_add: ActionPrice
     fp16_multiply: ActionPrice
@@ -61,7 +69,11 @@ class ActionPrices(Strict):
 
 
 class LutPrice(_Sourced):
-    """A register LUT of 16-bit words, one write port; energies per word and port, leakage with 4 read ports."""
+    """A LUT of `entries` 16-bit words in registers, with one write port.
+
+    read_pj and write_pj: energy of one word through one port; area_1_port_um2 and area_4_ports_um2: area with one
+    and with four read ports; leakage_uw: with four. low_pj to high_pj: range that other sources give for read_pj.
+    """
 
     entries: Annotated[int, Field(strict=True, ge=2, le=1 << 20)]
     read_pj: Positive
@@ -79,7 +91,7 @@ class LutPrice(_Sourced):
 
 
 class Offchip(_Sourced):
-    """External memory; low and high span what other sources give."""
+    """External memory: energy of one bit, and the range that other sources give for it."""
 
     energy_pj_per_bit: Amount
     low_pj_per_bit: Amount | None = None
@@ -92,7 +104,7 @@ class Offchip(_Sourced):
 
 
 class Macro(NamedTuple):
-    """One SRAM macro of one bank; energies per word."""
+    """One SRAM macro of one bank: read_pj and write_pj are the energies of one word."""
 
     bytes: Count
     word_bits: Count
@@ -107,7 +119,7 @@ MACRO_COLUMNS = Macro._fields
 
 
 class Sram(_Sourced):
-    """SRAM macros, rows of MACRO_COLUMNS; energies per word."""
+    """SRAM macros of one flavour at one temperature; `macros` are rows whose columns are MACRO_COLUMNS."""
 
     flavour: Text
     temperature_k: Positive
@@ -129,29 +141,33 @@ class Sram(_Sourced):
 
 
 class SramPart(Sram):
-    """A file of energy_tables/parts: macros of one node, which tables of that node may take."""
+    """A file of energy_tables/parts: the macros of one node, which any table of that node can take."""
 
     node_nm: Positive
 
 
 class Scale(_Sourced):
-    """One factor per quantity on a whole table: on-chip energy with leakage, and area. method says what was fitted."""
+    """Factors on a whole calibrated table: `energy` on on-chip energies and leakage, `area` on areas.
+
+    method says what they were fitted to.
+    """
 
     energy: Positive
     area: Positive
 
 
-def _once(keys: list, what: str) -> None:
+def _once(keys: Sequence[object], what: str) -> None:
     twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
     if twice is not None:
         raise ValueError(f"expected each {what} once; got {twice} again")
 
 
 class EnergyTable(Strict):
-    """A whole table.
+    """The prices of everything that a machine does, at one technology node and voltage.
 
-    kind: first-principles (published, measured, scaled by a published rule), derived (some prices follow from what the
-    source claims of itself) or calibrated (fitted to the source's totals).
+    kind: 'first-principles' (all prices are published, measured or scaled by a published rule), 'derived' (some prices
+    follow from what the source claims of itself) or 'calibrated' (prices are fitted to the source's totals). luts: the
+    sizes that were measured; prices of other sizes are interpolated.
     """
 
     name: Name
@@ -172,35 +188,44 @@ class EnergyTable(Strict):
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the table as priced, not of the file's spelling."""
+        """SHA-256 of the table as it is used; how its file is written does not matter."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    def __repr__(self) -> str:
+        return f"EnergyTable({self.name!r}: {self.kind}, {self.node_nm:g} nm, {self.voltage_v:g} V)"
+
+    __str__ = __repr__
+
     def lut_read_pj(self, entries: int) -> float:
-        """One word of a LUT of `entries` words."""
+        """Energy in pJ of reading one word of a LUT of `entries` words."""
         return self._between(entries, "read_pj")
 
     def lut_write_pj(self, entries: int) -> float:
-        """One word into a LUT of `entries` words."""
+        """Energy in pJ of writing one word of a LUT of `entries` words."""
         return self._between(entries, "write_pj")
 
     def lut_leakage_uw(self, entries: int) -> float:
-        """One LUT of `entries` words."""
+        """Leakage power in uW of a LUT of `entries` words."""
         return self._between(entries, "leakage_uw")
 
     def lut_source(self, entries: int) -> str:
-        """Where the price of a LUT of `entries` words comes from."""
+        """The source of the prices of a LUT of `entries` words."""
         measured = {lut.entries: lut.source for lut in self.luts}
         if entries in measured:
             return measured[entries]
         return f"interpolated or extrapolated [A]; {self.luts[0].source}"
 
     def lut_area_um2(self, entries: int, read_ports: int) -> float:
-        """One LUT of `entries` words with `read_ports` ports: a straight line through 1 and 4 ports [A]."""
+        """Area in um2 of a LUT of `entries` words: a straight line through its areas with 1 and 4 read ports [A]."""
         one, four = self._between(entries, "area_1_port_um2"), self._between(entries, "area_4_ports_um2")
         return one + (four - one) * (read_ports - 1) / 3
 
     def _between(self, entries: int, field: str) -> float:
-        """A measured LUT's value, or a straight line in logarithms through the two nearest sizes [A]."""
+        """A field's value for a LUT of `entries` words: that of a measured LUT, or interpolated [A].
+
+        Between measured sizes, and beyond them, log(value) is a straight line in log(entries) through the two nearest.
+        With one measured size the value is proportional to `entries`.
+        """
         points = sorted((lut.entries, float(getattr(lut, field))) for lut in self.luts)
         for size, value in points:
             if size == entries:
@@ -210,4 +235,4 @@ class EnergyTable(Strict):
         above = next((i for i, (size, _) in enumerate(points) if size > entries), len(points) - 1)
         (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
         slope = math.log(y1 / y0) / math.log(x1 / x0)
-        return y0 * (entries / x0) ** slope
+        return y0 * math.pow(entries / x0, slope)

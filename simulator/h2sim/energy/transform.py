@@ -1,4 +1,4 @@
-"""A whole table times factors: between nodes, and to a calibration target."""
+"""Multiplies all prices of an energy table by factors: to go to another node, or to meet a calibration target."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from h2sim.energy.table import Macro
 
 @dataclass(frozen=True)
 class Factors:
-    """What energies (pJ), areas (um2) and leakage are multiplied by.
+    """What energies, areas and leakage are multiplied by.
 
-    energy_low and energy_high, where given, span the factor itself: ranges of prices widen by them.
+    energy_low to energy_high, where given, is the range of the energy factor itself: it widens the ranges of prices.
     """
 
     energy: float
@@ -23,9 +23,10 @@ class Factors:
 
 
 def multiplied(table: dict[str, Any], factors: Factors, note: str, *, with_sram: bool) -> dict[str, Any]:
-    """A dumped EnergyTable with every on-chip price times its factor; `note` opens each entry's method.
+    """An EnergyTable, given and returned as plain data, with every on-chip price times its factor.
 
-    Off-chip memory stays: it is another chip. SRAM stays unless with_sram.
+    Each entry's method then begins with `note`. Off-chip memory stays as it is, for it is another chip, and so does
+    SRAM unless with_sram.
     """
     changed = dict(table)
     changed["actions"] = {name: _entry(entry, factors, note) for name, entry in table["actions"].items()}
@@ -36,7 +37,7 @@ def multiplied(table: dict[str, Any], factors: Factors, note: str, *, with_sram:
 
 
 def _entry(entry: dict[str, Any], factors: Factors, note: str) -> dict[str, Any]:
-    """A unit or a LUT: fields are told apart by their unit."""
+    """An entry of a unit or a LUT; the end of a field's name (_pj, _um2, _uw) says which factor it takes."""
     changed = dict(entry)
     by_unit = {"_pj": factors.energy, "_um2": factors.area, "_uw": factors.leakage}
     for name, value in entry.items():

@@ -9,20 +9,21 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import BackwardEngine, Latency, TileSize
+from h2sim.arrays import Array, Bytes, Ints
 from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
 from h2sim.kernels.backward import conv_cycles
 from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
 
-OPERAND_READ, REGISTER = 1, 1  # pipeline stages of one cycle, as the RTL has them (reports/rtl.md)
+OPERAND_READ, REGISTER = 1, 1  # cycles of these pipeline stages, as built in RTL (reports/rtl.md)
 REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
 
 
-def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndarray, window: np.ndarray) -> EngineWork:
-    """Gradient of a convolution to its input neurons.
+def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: Bytes, window: Bytes) -> EngineWork:
+    """The gradient of a convolution to its input neurons (figure 3.6).
 
     grad: packed dm~ of the outputs, uint8 (T*N, ceil(C_out*H_out*W_out / 8)); window: packed ds~ of the inputs,
-    uint8 (T*N, ceil(C_in*H*W / 8)). A mask that the mode ignores is all ones, so one sample, one channel stands
-    for all of them (and its cycles are multiplied back).
+    uint8 (T*N, ceil(C_in*H*W / 8)). A mask that engine.mode ignores counts as all ones. All its samples and channels
+    are then alike, so one of them is computed and its cycles and events are multiplied.
     """
     uses_grad, uses_window = engine.mode in ("dual", "input_only"), engine.mode in ("dual", "output_only")
     n_rows = shape.out_channels if uses_grad else 1
@@ -55,11 +56,12 @@ def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: np.ndar
     return _work(engine, shape, per_iteration, (pairs, empty, dealt), exposed)
 
 
-def _exposed(
-    engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: np.ndarray, last_group: np.ndarray
-) -> int:
-    """Grad's sweep after the array's last cycle; last_group: (samples or 1, column groups or 1, tiles) cycles of the
-    last row group, tile_sync included. Samples pass last timestep first."""
+def _exposed(engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: Ints, last_group: Ints) -> int:
+    """Cycles that Grad still sweeps after the array's last one.
+
+    last_group: cycles of the last row group, tile_sync_cycles included, (samples or 1, column groups or 1, tiles).
+    Samples pass in the order of falling timesteps.
+    """
     blocks = per_iteration.shape[0] * per_iteration.shape[1]
     steps = np.broadcast_to(last_group, (shape.samples, *per_iteration.shape[:2]))
     steps = steps.reshape(shape.timesteps, shape.batch, blocks)[::-1].reshape(shape.samples, blocks)
@@ -69,8 +71,9 @@ def _exposed(
 
 
 def _work(
-    engine: BackwardEngine, shape: ConvShape, cycles: np.ndarray, events: tuple[int, int, int], exposed: int
+    engine: BackwardEngine, shape: ConvShape, cycles: Ints, events: tuple[int, int, int], exposed: int
 ) -> EngineWork:
+    """events: pairs, empty tags and dealt positions; every dealt position costs Acc an addition per output channel."""
     pairs, empty, dealt = events
     finders = pairs + empty if engine.mode != "dense" else 0
     pe_array = Actions(
@@ -87,11 +90,11 @@ def _work(
     )
 
 
-def _all_ones(positions: int, samples: int) -> np.ndarray:
+def _all_ones(positions: int, samples: int) -> Bytes:
     return np.broadcast_to(np.packbits(np.ones(positions, np.uint8)), (samples, ceil_div(positions, 8)))
 
 
-def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> np.ndarray:
+def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> Array:
     """An empty array of the narrowest dtype that holds the most cycles one PE can spend on one tile."""
     (kh, kw), (sh, sw) = shape.kernel, shape.stride
     feeds = max(engine.empty_window_cycles, ceil_div(kh, sh) * ceil_div(kw, sw))
@@ -103,7 +106,7 @@ def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> np.nda
 
 
 def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
-    """Gradient of a fully connected layer to its inputs: dense, finders off."""
+    """The gradient of a fully connected layer to its inputs. It is dense: the finders are off."""
     groups = ceil_div(shape.in_features, engine.columns), ceil_div(shape.out_features, engine.rows)
     cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
     macs = shape.samples * shape.in_features * shape.out_features
@@ -121,8 +124,10 @@ def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
 
 
 def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape, steps: int = 1) -> EngineWork:
-    """Encoding layer, forward: a dense convolution of an analog input, once per timestep of `shape`; Soma sweeps every
-    current `steps` times (encode_once: shape has one timestep, steps are all)."""
+    """The encoding layer, forward: a dense convolution of an analog input at every timestep of `shape`.
+
+    steps: for how many timesteps Soma uses each current. With encode_once `shape` has one timestep and steps is T.
+    """
     cycles, macs = _encode_cycles(engine, tile, shape)
     acc = Actions(fp16_add=shape.samples * shape.out_height * shape.out_width * shape.out_channels * shape.in_channels)
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
@@ -140,7 +145,7 @@ def encode_forward(engine: BackwardEngine, tile: TileSize, shape: ConvShape, ste
 
 
 def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
-    """Encoding layer, weight gradient: the same loop with gradients in place of weights."""
+    """The weight gradient of the encoding layer: the loop of `encode_forward` with gradients in place of weights."""
     cycles, macs = _encode_cycles(engine, tile, shape)
     weights = shape.kernel[0] * shape.kernel[1] * shape.in_channels * shape.out_channels
     acc = Actions(fp16_add=shape.samples * cycles.shape[1] * weights)
@@ -153,7 +158,11 @@ def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvSh
     )
 
 
-def _encode_cycles(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> tuple[np.ndarray, int]:
+def _encode_cycles(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> tuple[Ints, int]:
+    """Cycles of every grid iteration, int64 (column groups, tiles, row groups), and the products of the whole layer.
+
+    A tile takes samples * (ceil(positions / parallelism) * kh * kw + tile_sync_cycles) cycles.
+    """
     tiles: list[Tile] = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     offsets = shape.kernel[0] * shape.kernel[1]
     per_tile = np.array(
@@ -169,18 +178,24 @@ def _mac_actions(macs: int) -> Actions:
     return Actions(fp16_multiply=macs, fp16_add=macs, register_access=REGISTERS_PER_PAIR * macs)
 
 
-def _peak(engine: BackwardEngine, cycles: np.ndarray) -> int:
+def _peak(engine: BackwardEngine, cycles: Ints) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism
 
 
 def depth_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
-    """Cycles from behind an issued pair to its result (figure 3.6): operand read, multiply, accumulate, a register,
-    Acc tree and partial sum, Grad or Soma (neuron_cycles; 0 without). FC layers fill with just this."""
+    """Cycles from the issue of a pair to its result (figure 3.6): the whole fill of an FC layer.
+
+    operand read + multiply + add x (accumulate + levels of the Acc tree over the rows + partial sum) + register +
+    neuron_cycles, the depth of Grad or Soma, 0 where neither follows.
+    """
     levels = 1 + (engine.rows - 1).bit_length() + 1
     return OPERAND_READ + latency.fp16_multiply + levels * latency.fp16_add + REGISTER + neuron_cycles
 
 
 def fill_cycles(engine: BackwardEngine, latency: Latency, neuron_cycles: int) -> int:
-    """Fill of a convolution or encoding layer: the finders before the first pair and the depth behind the last one,
-    less the last tile's sync, which passes at the same time. The sweep comes on top (EngineWork.neuron_cycles)."""
+    """Cycles of fill of a convolution or encoding layer: max(0, finder + depth_cycles - tile_sync_cycles).
+
+    The sync of the last tile passes while its last results are still on their way. What the neuron unit still sweeps
+    comes on top (EngineWork.neuron_cycles).
+    """
     return max(0, latency.finder + depth_cycles(engine, latency, neuron_cycles) - engine.tile_sync_cycles)

@@ -9,17 +9,22 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import ForwardEngine, Latency, TileSize
+from h2sim.arrays import Ints
 from h2sim.engines.work import EngineWork, exposed_sweep, programmed_late, sweep_cycles, with_programming
 from h2sim.shapes import ConvShape, FcShape, ceil_div, groups_of, tiles_of
 
 
 def sub_kernels(engine: ForwardEngine, kernel: tuple[int, int]) -> int:
-    """Array rows one input channel takes: the kernel cut into n x v pieces, n sub-LUTs of v spikes each."""
+    """Array rows that one input channel takes: ceil(kh / n) * ceil(kw / v), for n sub-LUTs of v spikes in a PE."""
     return ceil_div(kernel[0], engine.sub_luts) * ceil_div(kernel[1], engine.sub_lut_inputs)
 
 
 def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
-    """LUT-based convolution of spikes: one window per lane, PE and cycle; z cycles to program a weight block."""
+    """A convolution of spikes through LUTs (figure 3.3).
+
+    A PE takes one window per lane and cycle. A grid iteration takes ceil(T*N / P) * positions cycles, and z more for
+    the programming of its weights, with P lanes and z = sub_lut_size (0 without LUTs).
+    """
     rows = shape.in_channels * sub_kernels(engine, shape.kernel)
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     positions = np.array([t.positions for t in tiles], np.int64)
@@ -50,15 +55,19 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
     )
 
 
-def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> np.ndarray:
-    """Samples in each group of lanes: P, the last one what is left."""
+def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> Ints:
+    """Samples that the P lanes take at a time, int64 (groups,): P in each group, in the last one what is left."""
     return np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
 
 
 def _conv_actions(
     engine: ForwardEngine, shape: ConvShape, windows: int, rows: int, n_tiles: int
 ) -> tuple[Actions, Actions]:
-    """Events of a conv: every value read costs one add, in the PE (sub-LUTs) or in Acc (rows and psum)."""
+    """Events of a convolution, of the PE array and of Acc.
+
+    Every value that a sub-LUT gives is added once: in the PE to those of its other sub-LUTs, the PE's sum in Acc.
+    Programming a sub-LUT of z entries and v weights takes z writes and z - 1 - v additions, which Acc makes.
+    """
     kh, kw = shape.kernel
     acc_adds = windows * rows
     if not engine.lut:
@@ -72,16 +81,16 @@ def _conv_actions(
 
 
 def fc_group_features(engine: ForwardEngine) -> int:
-    """Input features whose weights one column of the array holds at a time."""
+    """Input features whose weights one column of the array holds at a time: rows x weights that a PE holds."""
     entries = engine.sub_lut_size if engine.lut else 1
     per_entry = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     return engine.rows * per_entry * entries
 
 
 def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
-    """Fully connected layer: sub-LUTs are weight buffers, one weight (or 0) per sub-LUT, lane and cycle.
+    """A fully connected layer. Its sub-LUTs are plain weight buffers: each gives one weight, or 0, per lane and cycle.
 
-    input_spikes: set bits of the (T, N, in) input, which decide how many weights are read.
+    input_spikes: set bits of the input (T, N, in); each makes a weight of every output be read.
     """
     per_entry = fc_group_features(engine) // (engine.sub_lut_size if engine.lut else 1)
     groups = groups_of(shape.in_features, fc_group_features(engine))
@@ -108,23 +117,25 @@ def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
 
 
 def _present_rows(engine: ForwardEngine, features: int) -> int:
-    """Array rows that send a value to Acc, summed over the entries that `features` weights fill.
+    """How often a row of a column sends a value to Acc for one sample of an FC layer with `features` inputs.
 
-    Feature i sits at entry i // (R*m) of slot i % (R*m), m slots in a PE.
+    Feature i sits at entry i // (R*m) of slot i % (R*m), with R rows of m slots each. The entries are read one after
+    the other; a row sends a value for every entry in which it has at least one weight.
     """
     slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     full, rest = divmod(features, engine.rows * slots)
     return full * engine.rows + ceil_div(rest, slots)
 
 
-def _peak(engine: ForwardEngine, cycles: np.ndarray, slots: int) -> int:
+def _peak(engine: ForwardEngine, cycles: Ints, slots: int) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
 
 
 def fill_cycles(engine: ForwardEngine, latency: Latency) -> int:
-    """Depth of the pipeline: LUT read, adders of a PE, Acc tree and partial sum, Soma (figure 3.3).
+    """Depth of the pipeline in cycles (figure 3.3).
 
-    A window waits for the last programmed entry (`programmed_late`). Soma's sweep comes on top (neuron_cycles).
+    programmed_late + lut_read + fp16_add x (levels of the adders in a PE + levels of the Acc tree over the rows + 1 for
+    the partial sum) + soma. What Soma still sweeps comes on top (EngineWork.neuron_cycles).
     """
     inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1

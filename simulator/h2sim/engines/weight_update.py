@@ -9,12 +9,18 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import Latency, TileSize, WeightUpdateEngine
+from h2sim.arrays import Ints
 from h2sim.engines.work import EngineWork, programmed_late
 from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
 
 
 def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
-    """Weight gradient of a convolution: a segment of n*v gradients sits in the LUTs, all spikes pass by it."""
+    """The weight gradient of a convolution (figure 3.4).
+
+    The n sub-LUTs of a PE hold the sums of a segment of n*v gradients, v each. All kh * kw * C_in offsets of the spikes
+    then pass by, P a cycle. A segment takes z cycles of programming and ceil(offsets / P) cycles of work, for
+    z = sub_lut_size (0 without LUTs); if lut_double_buffered, the larger of both.
+    """
     v, offsets = engine.sub_lut_inputs, shape.in_channels * shape.kernel[0] * shape.kernel[1]
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     segments = np.array([t.height * ceil_div(t.width, engine.sub_luts * v) for t in tiles], np.int64)
@@ -44,7 +50,7 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
 
 
 def _sub_luts_of_width(engine: WeightUpdateEngine, width: int) -> int:
-    """Sub-LUTs that a tile row of `width` gradients fills, over all its segments."""
+    """How many sub-LUTs a row of `width` gradients fills, over all its segments of n*v gradients."""
     full, rest = divmod(width, engine.sub_luts * engine.sub_lut_inputs)
     return full * engine.sub_luts + ceil_div(rest, engine.sub_lut_inputs)
 
@@ -52,7 +58,11 @@ def _sub_luts_of_width(engine: WeightUpdateEngine, width: int) -> int:
 def _conv_actions(
     engine: WeightUpdateEngine, shape: ConvShape, offsets: int, used: int, segments: int
 ) -> tuple[Actions, Actions]:
-    """Events: `used` sub-LUTs and `segments` PE loads over all samples, channels and tiles, `offsets` reads each."""
+    """Events of a convolution, of the PE array and of Acc.
+
+    used: sub-LUTs that are filled, and segments: segments that are loaded, over all samples, channels and tiles. Each
+    is read once per offset.
+    """
     acc_adds = segments * offsets
     if not engine.lut:
         values = shape.samples * shape.out_channels * shape.out_height * shape.out_width * offsets
@@ -63,9 +73,9 @@ def _conv_actions(
 
 
 def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int) -> EngineWork:
-    """Weight gradient of a fully connected layer: one gradient per PE, sent or not by each input spike.
+    """The weight gradient of a fully connected layer: a PE holds one gradient and gives it, or 0, to each input.
 
-    input_spikes: set bits of the (T, N, in) input.
+    input_spikes: set bits of the input (T, N, in); each makes a gradient of every output be read.
     """
     column_groups = ceil_div(shape.out_features, engine.columns)
     passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
@@ -83,12 +93,16 @@ def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int) -> EngineW
     )
 
 
-def _peak(engine: WeightUpdateEngine, cycles: np.ndarray, slots: int) -> int:
+def _peak(engine: WeightUpdateEngine, cycles: Ints, slots: int) -> int:
     return int(cycles.sum()) * engine.rows * engine.columns * engine.parallelism * slots
 
 
 def fill_cycles(engine: WeightUpdateEngine, latency: Latency) -> int:
-    """Depth of the pipeline: LUT read, adders of a PE, Acc tree over the timesteps and partial sum (figure 3.4)."""
+    """Depth of the pipeline in cycles (figure 3.4).
+
+    programmed_late + lut_read + fp16_add x (levels of the adders in a PE + levels of the Acc tree over the rows, which
+    are timesteps + 1 for the partial sum).
+    """
     inputs = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     levels = (inputs - 1).bit_length() + (engine.rows - 1).bit_length() + 1
     return programmed_late(engine, latency) + latency.lut_read + levels * latency.fp16_add

@@ -1,4 +1,4 @@
-"""What an engine does for one layer: the interface that every engine's fast form fills."""
+"""What an engine does for one layer: the result that the fast form of every engine gives."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import ForwardEngine, Latency, WeightUpdateEngine
+from h2sim.arrays import Ints
 from h2sim.shapes import Tile, ceil_div
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineWork:
-    """Exact cycles and events of one layer on one engine, with data always at hand.
+    """Exact cycles and events of one layer on one engine, as if no operand were ever waited for.
 
-    iteration_cycles: int64 (column groups, tiles, row groups), one grid iteration each, in loop order
-    (row groups innermost); its sum is the layer's compute_cycles (result.md).
-    useful_operations: lane slots that did work; peak_operations: all slots of the array in those cycles.
-    neuron_cycles: what Soma or Grad still has to sweep when the array is done; part of the fill.
+    iteration_cycles: int64 (column groups, tiles, row groups), the cycles of each grid iteration in loop order, row
+    groups innermost; their sum is the layer's compute_cycles. pe_array and acc: event counts. useful_operations: slots
+    of lanes that did work; peak_operations: all slots that the array has in those cycles. neuron_cycles: what Soma or
+    Grad still has to sweep when the array is done, a part of the fill.
     """
 
-    iteration_cycles: np.ndarray
+    iteration_cycles: Ints
     pe_array: Actions
     acc: Actions
     useful_operations: int
@@ -31,14 +32,19 @@ class EngineWork:
 
     @property
     def compute_cycles(self) -> int:
+        """Cycles of all grid iterations."""
         return int(self.iteration_cycles.sum())
 
+    def __repr__(self) -> str:
+        return f"EngineWork({self.iteration_cycles.size} iterations, {self.compute_cycles} cycles)"
 
-def with_programming(work: np.ndarray, program_cycles: int, hidden: bool) -> np.ndarray:
-    """Cycles per iteration of LUT programming followed by `work`, int64, in loop order.
 
-    hidden (lut_double_buffered): an iteration's LUTs are programmed while the one before streams, so only
-    the first programming shows, and an iteration lasts at least as long as the next one's programming.
+def with_programming(work: Ints, program_cycles: int, hidden: bool) -> Ints:
+    """Cycles of every grid iteration, int64 in loop order, when its LUTs are programmed before `work` cycles of work.
+
+    Without `hidden` an iteration takes work + program_cycles. With it (lut_double_buffered) LUTs are programmed while
+    the iteration before works: an iteration takes max(work, program_cycles), the last one just work, and the first one
+    program_cycles more.
     """
     if not hidden:
         return work + program_cycles
@@ -49,22 +55,25 @@ def with_programming(work: np.ndarray, program_cycles: int, hidden: bool) -> np.
 
 
 def programmed_late(engine: ForwardEngine | WeightUpdateEngine, latency: Latency) -> int:
-    """Cycles by which windows run behind their addresses: the last LUT entry leaves the adder that much later."""
+    """Cycles by which the last entry of a LUT is ready late, because it leaves the adder's pipeline: fp16_add - 1.
+
+    Windows are read that much later than their addresses are known. 0 without LUTs.
+    """
     return max(0, latency.fp16_add - 1) if engine.lut else 0
 
 
-def sweep_cycles(tiles: Sequence[Tile], parallelism: int) -> np.ndarray:
-    """Cycles Soma or Grad needs for one sample of each tile: P positions at a time in raster order, int64."""
+def sweep_cycles(tiles: Sequence[Tile], parallelism: int) -> Ints:
+    """Cycles that Soma or Grad needs for one sample of each tile: ceil(positions / P), int64 (tiles,)."""
     return np.array([ceil_div(t.positions, parallelism) for t in tiles], np.int64)
 
 
-def exposed_sweep(iteration_cycles: np.ndarray, completed: np.ndarray, sweep: np.ndarray) -> int:
-    """Cycles that the neuron unit still sweeps after the array's last one.
+def exposed_sweep(iteration_cycles: Ints, completed: Ints, sweep: Ints) -> int:
+    """Cycles that the neuron unit (Soma or Grad) still sweeps after the array's last one.
 
-    Sums are complete in the last row group of an output block. completed: int64 (blocks, events), cycles from the
-    beginning of that grid iteration to each event in which samples complete; sweep: the cycles of work that each
-    brings, broadcast to the same shape. The unit takes them in order: the end is the latest that any event and all
-    the work from it on allow.
+    Sums are complete in the last row group of an output block. At each event some samples' sums become complete, and
+    bring the unit work. completed: int64 (blocks, events), cycles from the start of that grid iteration to the event.
+    sweep: the cycles of work of each event, broadcast to the same shape. The unit serves events first in, first out:
+    end = max over events of (cycle of the event + its own work and that of all later events).
     """
     flat = iteration_cycles.ravel()
     starts = (np.cumsum(flat) - flat).reshape(completed.shape[0], -1)[:, -1]

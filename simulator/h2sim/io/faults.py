@@ -1,4 +1,4 @@
-"""Turns pydantic's findings into lines a user can act on: file, field, expected, got, nearest right name."""
+"""Turns pydantic's errors into lines that a user can act on: file, field, expected, got, nearest right name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
 
 
 def describe(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
-    """One line per fault found in data that `where` holds; `model` knows the right field names."""
+    """One line per fault. `where` names the file that held the data; `model`, which checked it, knows the fields."""
     return [_line(fault, model, where) for fault in faults_of(error, model)]
 
 
@@ -74,7 +74,7 @@ def show(value: Any) -> str:
 
 
 def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """The nearest right name beside a misspelt one, looked up in the model that holds it."""
+    """`; did you mean 'rows'?` for a misspelt field, or the known fields of the model where it stood."""
     holder: Any = model
     for part in loc[:-1]:
         if isinstance(part, str):
@@ -88,7 +88,7 @@ def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field's annotation holds, through tuples, Annotated and unions; None if it holds none."""
+    """The model in a field's annotation, also within tuples, Annotated and unions; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = (model_in(inner) for inner in get_args(annotation))

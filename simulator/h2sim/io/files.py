@@ -1,4 +1,4 @@
-"""Output files: written aside in the same folder, then renamed, so that nothing is ever half-written or lost."""
+"""Output files: written to a temporary file in the same folder and then renamed, so that none is ever half-written."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from h2sim.errors import OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to; it takes the name `path` when the block ends well.
+    """Gives a temporary file beside `path` to write to, and renames it to `path` when the block ends well.
 
-    On any exception the temporary file goes and what stood at `path` stays. Raises OutputError where the folder
-    is missing or cannot be written, or `path` is a folder.
+    On any exception the temporary file is deleted and what stood at `path` stays. Raises OutputError where the folder
+    is missing or cannot be written to, or where `path` is a folder.
     """
     check_writable(path)
     try:

@@ -22,14 +22,14 @@ _FOLDERS: dict[Kind, tuple[str, str]] = {
 
 
 def data_root() -> Path:
-    """The folder that holds archconfigs, energy_tables and workloads: the checkout's top, or h2sim/data of a wheel."""
+    """The folder that holds archconfigs, energy_tables and workloads: a checkout's top, or h2sim/data of a wheel."""
     checkout = PACKAGE.parents[1]
     in_place = PACKAGE.parent.name == "simulator" and (checkout / "archconfigs").is_dir()
     return checkout if in_place else PACKAGE / "data"
 
 
 def folder(kind: Kind) -> Path:
-    """Where the shipped files of a kind lie."""
+    """The folder of the shipped files of a kind."""
     return data_root() / _FOLDERS[kind][0]
 
 
@@ -39,7 +39,10 @@ def names(kind: Kind) -> list[str]:
 
 
 def find(kind: Kind, name_or_path: str) -> Path:
-    """The path of a shipped file by its name; anything else is taken as a path (which may not exist)."""
+    """The path of the shipped file of that name; any other text is taken as a path, which may not exist.
+
+    A file of that name in the working folder comes before a shipped one.
+    """
     shipped = folder(kind) / f"{name_or_path}{_FOLDERS[kind][1]}"
     if "/" not in name_or_path and shipped.is_file() and not Path(name_or_path).is_file():
         return shipped

@@ -1,4 +1,4 @@
-"""How long work says how far it is: one call after each part."""
+"""How work that takes long reports its progress: it calls a function that it was given after each part."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ Say = Callable[[str], None]  # what is being done, where nobody knows how much i
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A Progress that nobody watches."""
+    """A Progress that shows nothing."""

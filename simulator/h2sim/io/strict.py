@@ -1,4 +1,4 @@
-"""What every file that users write is checked with: the strict base of its model, and one line of printable text."""
+"""What every file that users write is checked with: the base class of its models, and types of one line of text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from h2sim.io.units import read_number
 
 
 class Frozen(BaseModel):
-    """A frozen model whose copies are checked as files are; keys that it does not know are passed over."""
+    """A model that cannot be changed and whose copies are checked like files. Unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with the fields in `update` changed, and checked. Raises pydantic.ValidationError."""
+        """A copy with the fields in `update` changed, checked as a whole.
+
+        Raises pydantic.ValidationError for a value that cannot be, KeyError for a field that does not exist.
+        """
         if not update:
             return super().model_copy(deep=deep)
         unknown = [name for name in update if name not in type(self).model_fields]
@@ -46,7 +49,7 @@ class Strict(Frozen):
 
 
 def one_line(text: str) -> str:
-    """The text itself; ValueError unless it is one line of printable characters."""
+    """Returns the text. Raises ValueError unless it is one line of printable characters."""
     if not text.isprintable():
         raise ValueError(f"expected one line of printable text; got {text[:40]!r}")
     return text

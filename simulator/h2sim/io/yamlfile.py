@@ -1,4 +1,4 @@
-"""Reads the YAML files that users write: one mapping of fields, nothing evaluated, no key twice, decimal numbers."""
+"""Reads the YAML files that users write: one mapping, no code run, no key twice, numbers in decimal."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ def _check_numbers(node: yaml.Node, path: tuple[str, ...], seen: set[int]) -> No
 
 
 def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2SimError]) -> tuple[dict[str, Any], Path]:
-    """The fields of a shipped file of a kind ('arch', 'energy table', 'network') or of a file, and its path.
+    """The fields of a YAML file, and its path. The file is a shipped one of a kind, by name, or any other, by path.
 
-    Raises `error` with one line: no such file (and what is shipped), unreadable, not YAML (and where), no mapping.
+    Raises `error` with one line: no such file (it lists the shipped ones), unreadable, not YAML (it names the line), or
+    not a mapping.
     """
     path = library.find(kind, str(name_or_path))
     if not path.exists():
@@ -94,7 +95,7 @@ def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2Sim
 
 
 def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
-    """The fields of one YAML file. Raises `error` with one line as read_mapping does."""
+    """The fields of the YAML file at `path`. Raises `error` with one line as read_mapping does."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:

@@ -1,4 +1,8 @@
-"""Cycles of the Backward Engine's convolution, compiled: count rows of the dealt positions, added over channels.
+"""Cycles of the Backward Engine's convolution, compiled (figure 3.6).
+
+A PE holds one channel r of dm and one channel c of ds. Of a tile of ds it takes the positions whose window bit is set
+and that the output finder deals to it. At each it spends one cycle per set gradient bit of channel r among the outputs
+that the position feeds, or empty_cycles where there is none.
 
 Every function here takes arrays and scalars only. `getattr(f, "py_func", f)` is the interpreted form.
 Packed masks are numpy.packbits over the flattened (C, H, W) neurons, most significant bit first.
@@ -8,18 +12,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from h2sim.arrays import Array, Bytes, Ints
 from h2sim.kernels.jit import njit, prange
 
 
 @njit(inline="always")
-def bit_at(packed, index):
-    """The bit of neuron `index` in one packed row."""
-    return (packed[index >> 3] >> np.uint8(7 - (index & 7))) & np.uint8(1)
+def bit_at(packed: Bytes, index: int) -> int:
+    """The bit of neuron `index`, 0 or 1, in one packed row, uint8 (bytes,)."""
+    bit: int = (packed[index >> 3] >> np.uint8(7 - (index & 7))) & np.uint8(1)
+    return bit
 
 
 @njit()
-def transpose_bits(packed, n_channels, n_positions, out):
-    """Packed (C, positions) bits to bytes out[positions, C], blocked so that both sides stay in cache."""
+def transpose_bits(packed: Bytes, n_channels: int, n_positions: int, out: Bytes) -> None:
+    """Fills out, uint8 (positions, C) of 0 and 1, from packed bits of (C, positions).
+
+    It goes in blocks of 64 by 64, so that what is read and what is written stay in the processor's cache.
+    """
     for c0 in range(0, n_channels, 64):
         c1 = min(c0 + 64, n_channels)
         for x0 in range(0, n_positions, 64):
@@ -31,10 +40,11 @@ def transpose_bits(packed, n_channels, n_positions, out):
 
 
 @njit()
-def count_feeds(grad, y, x, geometry, out):
-    """out[C] = set gradient bits among the in-range outputs that input position (y, x) feeds, per channel.
+def count_feeds(grad: Bytes, y: int, x: int, geometry: tuple[int, ...], out: Array) -> None:
+    """Fills out, (C,): per channel, the set gradient bits among the outputs that input position (y, x) feeds.
 
-    grad: bytes (out positions, C); geometry: (out_height, out_width, kh, kw, sh, sw, ph, pw).
+    grad: uint8 (output positions, C) of 0 and 1; geometry: (out_height, out_width, kh, kw, sh, sw, ph, pw).
+    Outputs beyond the map's edge do not count.
     """
     out_height, out_width, kh, kw, sh, sw, ph, pw = geometry
     out[:] = 0
@@ -48,8 +58,11 @@ def count_feeds(grad, y, x, geometry, out):
 
 
 @njit()
-def add_rows(cost, positions, start, stop, step, total):
-    """total[C] = sum of cost[positions[i]] for i = start, start + step, ... below stop; four rows at a time."""
+def add_rows(cost: Array, positions: Ints, start: int, stop: int, step: int, total: Array) -> None:
+    """Fills total, (C,): the sum of the rows cost[positions[i]] for i = start, start + step, ... below stop.
+
+    Four rows are added at a time, which is faster; the sums are integers, so their order does not matter.
+    """
     total[:] = 0
     i = start
     while i + 3 * step < stop:
@@ -66,16 +79,23 @@ def add_rows(cost, positions, start, stop, step, total):
 
 
 @njit()
-def take_larger(total, largest):
-    """largest = max(largest, total), element by element."""
+def take_larger(total: Array, largest: Array) -> None:
+    """Sets largest = max(largest, total), element by element; both (C,)."""
     for r in range(total.shape[0]):
         if total[r] > largest[r]:
             largest[r] = total[r]
 
 
 @njit()
-def deal(window, channel, in_width, n_positions, y0, y1, x0, x1, positions):
-    """The valid outputs of a tile in raster order (tile-local ids in `positions`); returns how many."""
+def deal(
+    window: Bytes, channel: int, in_width: int, n_positions: int, tile: tuple[int, int, int, int], positions: Ints
+) -> int:
+    """Lists the positions of a tile whose window bit is set, for one channel of ds; returns how many there are.
+
+    window: packed bits of one sample, (C, positions); tile: (y0, y1, x0, x1). `positions` takes the positions' raster
+    numbers within the tile, in raster order; it needs room for one more than the tile has.
+    """
+    y0, y1, x0, x1 = tile
     n, local = 0, 0
     for y in range(y0, y1):
         base = channel * n_positions + y * in_width
@@ -87,8 +107,20 @@ def deal(window, channel, in_width, n_positions, y0, y1, x0, x1, positions):
 
 
 @njit()
-def tile_cost(grad, tile, geometry, empty_cycles, cost, counts):
-    """Fills cost[local position, C] = max(empty_cycles, feeds); returns per-position sums and empties in counts."""
+def tile_cost(
+    grad: Bytes,
+    tile: tuple[int, int, int, int],
+    geometry: tuple[int, ...],
+    empty_cycles: int,
+    cost: Array,
+    counts: Ints,
+) -> None:
+    """Fills cost and counts for the positions of one tile (y0, y1, x0, x1), in raster order.
+
+    feeds = the set gradient bits of a channel that a position feeds (count_feeds); geometry and grad as there.
+    cost, (positions, C): max(empty_cycles, feeds), the cycles of a PE. counts, int64 (positions, 2): the sum of feeds
+    over channels, and the number of channels whose feeds are 0 (empty tags).
+    """
     y0, y1, x0, x1 = tile
     local = 0
     for y in range(y0, y1):
@@ -108,13 +140,26 @@ def tile_cost(grad, tile, geometry, empty_cycles, cost, counts):
 
 
 @njit(parallel=True)
-def conv_cycles(grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind):
-    """Pairs of the slowest PE of every tile, row group and column group, and the events behind them.
+def conv_cycles(
+    grad: Bytes,
+    window: Bytes,
+    channels: tuple[int, int],
+    in_size: tuple[int, int],
+    geometry: tuple[int, ...],
+    tile_size: tuple[int, int],
+    groups: tuple[int, int, int],
+    empty_cycles: int,
+    kind: Array,
+) -> tuple[Ints, Ints]:
+    """Cycles of the slowest PE in every tile, row group and column group, and the events behind them.
 
-    grad: packed (S, out bytes); window: packed (S, in bytes); channels: (C_out, C_in); in_size: (H, W);
-    tile_size: (height, width); groups: (R, C, P) of the array; kind: empty array of the counter's dtype, wide
-    enough for one PE's cycles in one tile. Returns cycles int64 (S, column groups, tiles, row groups) without
-    tile_sync, and events int64 (S, 3): pairs, empty tags, dealt positions (summed over columns).
+    grad: packed uint8 (S, bytes) of (C_out, H_out, W_out); window: packed uint8 (S, bytes) of (C_in, H, W);
+    channels: (C_out, C_in); in_size: (H, W); geometry as in count_feeds; tile_size: (height, width);
+    groups: (rows, columns, parallelism) of the array; empty_cycles: what an empty tag costs; kind: an empty array
+    whose dtype counts, wide enough for one PE's cycles in one tile.
+
+    Returns cycles, int64 (S, column groups, tiles, row groups), without tile_sync_cycles, and events, int64 (S, 3):
+    pairs, empty tags and dealt positions, each summed over the columns.
     """
     n_samples, (n_rows, n_columns) = grad.shape[0], channels
     height, width = in_size
@@ -138,7 +183,7 @@ def conv_cycles(grad, window, channels, in_size, geometry, tile_size, groups, em
                 for group in range(n_column_groups):
                     largest[:] = 0
                     for c in range(group * columns, min((group + 1) * columns, n_columns)):
-                        n = deal(window[s], c, width, height * width, tile[0], tile[1], tile[2], tile[3], positions)
+                        n = deal(window[s], c, width, height * width, tile, positions)
                         for p in range(min(parallelism, n)):
                             add_rows(cost, positions, p, n, parallelism, total)
                             take_larger(total, largest)

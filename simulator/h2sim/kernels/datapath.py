@@ -1,18 +1,23 @@
 """The engines' arithmetic, compiled: the same partial sums in the same order as the stepped reference, in float32.
 
-Masks and spikes are bytes (0 or 1); S stands for the T*N samples of a sub-batch, timestep-major.
+Masks and spikes are bytes (0 or 1). S = T*N samples of a sub-batch: sample s = t*N + n is timestep t of sample n.
+v is the number of spikes (or gradients) that address one sub-LUT.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from h2sim.arrays import Bytes, Float32s
 from h2sim.kernels.jit import njit, prange
 
 
 @njit()
-def tree_sum(values, n):
-    """Pairwise sum of values[:n] as the Acc tree adds them; values is overwritten. An odd one passes through."""
+def tree_sum(values: Float32s, n: int) -> np.float32:
+    """The sum of values[:n] as the Acc tree adds it: neighbours in pairs, level by level.
+
+    The last value of a level of odd length passes to the next level unchanged. `values` is overwritten.
+    """
     if n == 0:
         return np.float32(0.0)
     while n > 1:
@@ -23,12 +28,16 @@ def tree_sum(values, n):
             values[half] = values[n - 1]
             half += 1
         n = half
-    return values[0]
+    total: np.float32 = values[0]
+    return total
 
 
 @njit()
-def program_lut(weights, n_inputs, entries):
-    """entries[e] = sum of the weights whose bit is set in e, lowest bit first: one add per new entry."""
+def program_lut(weights: Float32s, n_inputs: int, entries: Float32s) -> None:
+    """Fills a sub-LUT: entries[e] = sum of weights[i] over the bits i that are set in e, for e < 2^n_inputs.
+
+    An entry with one bit is that weight. Any other is the entry without its highest bit, plus the weight of that bit.
+    """
     entries[0] = np.float32(0.0)
     for e in range(1, 1 << n_inputs):
         top = 0
@@ -39,19 +48,27 @@ def program_lut(weights, n_inputs, entries):
 
 
 @njit(inline="always")
-def pe_add(value, operands, n_inputs, entries, address, lut, first):
-    """A PE's running sum with one more segment: an entry of its sub-LUT, or (no LUT) operand by operand."""
+def pe_add(
+    value: np.float32, operands: Float32s, n_inputs: int, entries: Float32s, address: int, lut: bool, first: bool
+) -> np.float32:
+    """A PE's running sum `value` after one more segment of n_inputs operands, chosen by the bits of `address`.
+
+    With lut the PE adds entries[address], or takes it as it is for the `first` segment. Without, it adds the chosen
+    operands one after the other.
+    """
+    total = value
     if lut:
-        return entries[address] if first else value + entries[address]
-    for i in range(n_inputs):
-        if address >> i & 1:
-            value += operands[i]
-    return value
+        total = entries[address] if first else value + entries[address]
+    else:
+        for i in range(n_inputs):
+            if address >> i & 1:
+                total += operands[i]
+    return total
 
 
 @njit()
-def conv_luts(weight, v):
-    """float32 (C_out, C_in, kh, segments, 2^v): every sub-LUT of a convolution's kernel rows."""
+def conv_luts(weight: Float32s, v: int) -> Float32s:
+    """Every sub-LUT of a convolution: float32 (C_out, C_in, kh, ceil(kw / v), 2^v), v weights of a kernel row each."""
     n_out, n_in, kh, kw = weight.shape
     across = -(-kw // v)
     luts = np.zeros((n_out, n_in, kh, across, 1 << v), np.float32)
@@ -65,11 +82,22 @@ def conv_luts(weight, v):
 
 
 @njit(parallel=True)
-def forward_conv(spikes, weight, bias, geometry, lut, lut_inputs, sub_luts, rows, out):
-    """Current of a convolution through sub-LUTs, Acc tree and partial sums (figure 3.3).
+def forward_conv(
+    spikes: Bytes,
+    weight: Float32s,
+    bias: Float32s,
+    geometry: tuple[int, int, int, int],
+    lut: bool,
+    lut_inputs: int,
+    sub_luts: int,
+    rows: int,
+    out: Float32s,
+) -> None:
+    """Fills out with the current of a convolution, through sub-LUTs, Acc tree and partial sums (figure 3.3).
 
     spikes: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); bias: float32 (C_out,);
-    geometry: (sh, sw, ph, pw); out: float32 (S, C_out, H_out, W_out).
+    geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
+    The Acc tree adds the values of `rows` PEs at a time into the partial sum, which starts as the bias.
     """
     n_in, height, width = spikes.shape[1:]
     n_out, kh, kw = weight.shape[0], weight.shape[2], weight.shape[3]
@@ -113,10 +141,12 @@ def forward_conv(spikes, weight, bias, geometry, lut, lut_inputs, sub_luts, rows
 
 
 @njit(parallel=True)
-def forward_fc(spikes, weight, bias, slots, rows, out):
-    """Current of a fully connected layer: `slots` weights per PE and cycle, row after row.
+def forward_fc(spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows: int, out: Float32s) -> None:
+    """Fills out with the current of a fully connected layer.
 
-    spikes: uint8 (S, in); weight: float32 (out, in); out: float32 (S, out).
+    spikes: uint8 (S, in); weight: float32 (out, in); bias: float32 (out,); out: float32 (S, out).
+    In a cycle each of the `rows` PEs of a column adds `slots` consecutive inputs' weights (0 where no spike came), and
+    the Acc tree adds the rows into the partial sum, which starts as the bias.
     """
     n_in, per_cycle = weight.shape[1], rows * slots
     for s in prange(spikes.shape[0]):
@@ -137,11 +167,24 @@ def forward_fc(spikes, weight, bias, slots, rows, out):
 
 
 @njit(parallel=True)
-def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts, rows, batch, dw):
-    """Weight gradient through LUTs of 1 x (n*v) gradient segments, Acc tree over the timesteps (figure 3.4).
+def weight_gradient_conv(
+    spikes: Bytes,
+    grad: Float32s,
+    geometry: tuple[int, int, int, int],
+    tile: tuple[int, int],
+    lut: bool,
+    lut_inputs: int,
+    sub_luts: int,
+    rows: int,
+    batch: int,
+    dw: Float32s,
+) -> None:
+    """Adds the weight gradient of a convolution to dw (figure 3.4).
 
-    spikes: uint8 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out); geometry: (sh, sw, ph, pw);
-    tile: (height, width); dw: float32 (C_out, C_in, kh, kw), added to.
+    spikes: uint8 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out), the membrane gradient dm;
+    geometry: (sh, sw, ph, pw), stride and padding; tile: (height, width); dw: float32 (C_out, C_in, kh, kw).
+    The sub-LUTs of a PE hold the sums of a segment of 1 x (sub_luts * v) gradients, which the spikes address. PE rows
+    are timesteps: the Acc tree adds `rows` timesteps at a time.
     """
     n_in, height, width = spikes.shape[1:]
     n_out, out_height, out_width = grad.shape[1:]
@@ -187,10 +230,11 @@ def weight_gradient_conv(spikes, grad, geometry, tile, lut, lut_inputs, sub_luts
 
 
 @njit(parallel=True)
-def weight_gradient_fc(spikes, grad, rows, batch, dw):
-    """Weight gradient of a fully connected layer: dm or 0 by the spike, Acc tree over the timesteps.
+def weight_gradient_fc(spikes: Bytes, grad: Float32s, rows: int, batch: int, dw: Float32s) -> None:
+    """Adds the weight gradient of a fully connected layer to dw: dm where the input spiked, else 0.
 
-    spikes: uint8 (S, in); grad: float32 (S, out); dw: float32 (out, in), added to.
+    spikes: uint8 (S, in); grad: float32 (S, out), the membrane gradient dm; dw: float32 (out, in).
+    PE rows are timesteps: the Acc tree adds `rows` timesteps at a time.
     """
     steps = spikes.shape[0] // batch
     for o in prange(grad.shape[1]):
@@ -206,11 +250,22 @@ def weight_gradient_fc(spikes, grad, rows, batch, dw):
 
 
 @njit(parallel=True)
-def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
-    """Spatial part of ds (figure 3.6): only the pairs that the finders emit, lowest tag bit first; Acc adds the rows.
+def backward_conv(
+    grad: Float32s,
+    grad_mask: Bytes,
+    window: Bytes,
+    weight: Float32s,
+    geometry: tuple[int, int, int, int],
+    rows: int,
+    out: Float32s,
+) -> None:
+    """Fills out with the spatial part of ds of a convolution (figure 3.6); it is 0 where the window bit is 0.
 
-    grad: float32 and grad_mask: uint8 (S, C_out, H_out, W_out); window: uint8 and out: float32 (S, C_in, H, W);
-    weight: float32 (C_out, C_in, kh, kw); geometry: (sh, sw, ph, pw). out is 0 where the window bit is 0.
+    grad: float32 (S, C_out, H_out, W_out), the membrane gradient dm; grad_mask: uint8, alike, 0 where dm is 0;
+    window: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); geometry: (sh, sw, ph, pw), stride and
+    padding; out: float32 (S, C_in, H, W).
+    A PE multiplies only the pairs that its finder emits, in the order of the tag's bits, lowest first. The Acc tree
+    adds the values of `rows` channels of dm at a time into the partial sum.
     """
     n_out, out_height, out_width = grad.shape[1:]
     n_in, height, width = window.shape[1:]
@@ -245,8 +300,12 @@ def backward_conv(grad, grad_mask, window, weight, geometry, rows, out):
 
 
 @njit(parallel=True)
-def backward_fc(grad, weight, rows, out):
-    """Spatial part of ds of a fully connected layer, dense. grad: (S, out), weight: (out, in), out: (S, in)."""
+def backward_fc(grad: Float32s, weight: Float32s, rows: int, out: Float32s) -> None:
+    """Fills out with the spatial part of ds of a fully connected layer, at every neuron: no mask is looked at.
+
+    grad: float32 (S, out), the membrane gradient dm; weight: float32 (out, in); out: float32 (S, in).
+    The Acc tree adds the products of `rows` outputs at a time into the partial sum.
+    """
     n_out = weight.shape[0]
     for s in prange(grad.shape[0]):
         values = np.empty(rows, np.float32)
@@ -261,10 +320,15 @@ def backward_fc(grad, weight, rows, out):
 
 
 @njit(parallel=True)
-def encode_forward(analog, weight, bias, geometry, rows, out):
-    """Current of the encoding layer: MACs over the kernel per input channel, Acc tree over the channels.
+def encode_forward(
+    analog: Float32s, weight: Float32s, bias: Float32s, geometry: tuple[int, int, int, int], rows: int, out: Float32s
+) -> None:
+    """Fills out with the current of the encoding layer, whose input is analog.
 
-    analog: float32 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); out: float32 (S, C_out, H_out, W_out).
+    analog: float32 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); bias: float32 (C_out,);
+    geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
+    A MAC unit sums the products of one input channel's kernel. The Acc tree adds `rows` channels at a time into the
+    partial sum, which starts as the bias.
     """
     n_in, height, width = analog.shape[1:]
     kh, kw = weight.shape[2], weight.shape[3]
@@ -293,10 +357,14 @@ def encode_forward(analog, weight, bias, geometry, rows, out):
 
 
 @njit(parallel=True)
-def encode_weight_gradient(analog, grad, geometry, tile, dw):
-    """Weight gradient of the encoding layer: per sample, tile and tap one chain of products, then into dw.
+def encode_weight_gradient(
+    analog: Float32s, grad: Float32s, geometry: tuple[int, int, int, int], tile: tuple[int, int], dw: Float32s
+) -> None:
+    """Adds the weight gradient of the encoding layer to dw.
 
-    analog: float32 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out); dw: (C_out, C_in, kh, kw), added to.
+    analog: float32 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out), the membrane gradient dm;
+    geometry: (sh, sw, ph, pw), stride and padding; tile: (height, width); dw: float32 (C_out, C_in, kh, kw).
+    A MAC unit sums the products of one sample, tile and kernel position in raster order; that sum is then added to dw.
     """
     height, width = analog.shape[2:]
     out_height, out_width = grad.shape[2:]

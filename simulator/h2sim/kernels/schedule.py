@@ -1,26 +1,31 @@
 """Event-driven schedule of engines that share memories, compiled.
 
-Engines run their iterations in order through ping-pong buffers; a memory serves one transfer at a time, the one
-that can start first (reads before writes, then by how long it has waited). All times are integer cycles.
+An engine runs its iterations in order, through ping-pong buffers. A memory serves one transfer at a time: the one that
+can start first; of those, the one that has waited longest; of those, feature reads before gradient reads before writes,
+then engines in their order. All times are integer cycles.
 
 Everything is an int64 table whose columns are named below, so that the compiled functions pass few plain arrays.
+I iterations, E engines, J jobs. A transfer kind is even for the job's feature memory and odd for its gradient memory.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from h2sim.arrays import Ints
 from h2sim.kernels.jit import njit
 
-# transfers (I, 4) and finish (I, 4): cycles and end of each transfer of an iteration
+# columns of transfers (I, 4), the cycles of each transfer of an iteration, and of finish (I, 4), the cycle it ends in
 READ, READ_GRADIENT, WRITE, WRITE_GRADIENT = 0, 1, 2, 3
-# iterations (I, 5): its job; 1 if it is the job's last; compute cycles; the iteration whose results must have left
-# before this one's find room (-1: none); end of its compute
+# columns of iterations (I, 5): its job; 1 if it is the job's last; its compute cycles; the iteration whose results must
+# have left the output buffer before this one may compute (-1: none); the cycle in which its compute ends
 JOB, LAST, COMPUTE, ROOM_AFTER, COMPUTED = 0, 1, 2, 3, 4
-# engines (E, 8): its iterations [FIRST, STOP); next to compute; busy until; next to transfer, per kind
+# columns of engines (E, 8): its iterations are FIRST <= i < STOP; the next to compute; when it will be idle;
+# from ISSUED on, the next iteration to transfer, for each of the four kinds
 FIRST, STOP, NEXT, BUSY_UNTIL, ISSUED = 0, 1, 2, 3, 4
-# jobs (J, 11): feature and gradient memory; fill cycles; start, end of compute and fill, end of its last write so far,
-# done (-1: not yet); stalls by cause; from when its operands are in memory (-1: not known yet)
+# columns of jobs (J, 11): feature memory and, at MEMORY + 1, gradient memory; fill cycles; the cycles of its start, of
+# the end of its compute and fill, of the end of its last write so far, and of when it was done (-1: not yet); stalls by
+# cause; the cycle from which all its operands are in memory (-1: not known yet)
 MEMORY, FILL, START, END, WRITTEN, DONE, STALL_READ, STALL_WRITE, STALL_DEPENDENCY, READY = (
     0,
     2,
@@ -34,12 +39,17 @@ MEMORY, FILL, START, END, WRITTEN, DONE, STALL_READ, STALL_WRITE, STALL_DEPENDEN
     10,
 )
 JOB_COLUMNS = 11
-# use (J, 2, 3): first start (-1: none), last end and busy cycles on the job's feature and gradient memory
+# use (J, 2, 3), on the job's feature and gradient memory: the cycle of its first start (-1: none), of its last end, and
+# how many cycles it kept the memory busy
 
 
 @njit()
-def find_room(engines, iterations, transfers):
-    """Fills ROOM_AFTER: two halves of the output buffer, so the iteration with results before the last one with."""
+def find_room(engines: Ints, iterations: Ints, transfers: Ints) -> None:
+    """Fills ROOM_AFTER of every iteration.
+
+    The output buffer has two halves. An iteration that writes results therefore waits until those of the second last
+    iteration before it that wrote any have left.
+    """
     for e in range(engines.shape[0]):
         one, two = -1, -1
         for i in range(engines[e, FIRST], engines[e, STOP]):
@@ -50,8 +60,11 @@ def find_room(engines, iterations, transfers):
 
 
 @njit()
-def find_ready(jobs, after_start, after):
-    """Fills READY: the end of the last job before each job, or -1 while one of them is not done."""
+def find_ready(jobs: Ints, after_start: Ints, after: Ints) -> None:
+    """Fills READY of every job: when the last of the jobs that it depends on was done, or -1 while one is not.
+
+    It depends on after[after_start[job] : after_start[job + 1]]; READY is 0 where that is empty.
+    """
     for job in range(jobs.shape[0]):
         ready = 0
         for k in range(after_start[job], after_start[job + 1]):
@@ -61,8 +74,12 @@ def find_ready(jobs, after_start, after):
 
 
 @njit()
-def compute_next(e, engines, iterations, finish, jobs):
-    """Runs the next iteration of engine e if its operands and its room for results are known; whether it did."""
+def compute_next(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints) -> bool:
+    """Computes the next iteration of engine e, if its operands' arrival and its room for results are known.
+
+    Returns whether it did. The wait before it is split into stalls: for jobs before it (dependency), then for its
+    operands (read), then for room in the output buffer (write).
+    """
     i = engines[e, NEXT]
     if i == engines[e, STOP] or engines[e, ISSUED + READ] <= i or engines[e, ISSUED + READ_GRADIENT] <= i:
         return False
@@ -90,11 +107,12 @@ def compute_next(e, engines, iterations, finish, jobs):
 
 
 @njit()
-def next_transfer(engines, iterations, transfers, jobs, free):
-    """(engine, kind, start) of the transfer that can start first; engine -1 if there is none.
+def next_transfer(engines: Ints, iterations: Ints, transfers: Ints, jobs: Ints, free: Ints) -> tuple[int, int, int]:
+    """The transfer that can start first, as (engine, kind, start cycle); engine is -1 if there is none.
 
-    A read may start when its operands are in memory and its half of the buffer is free (the iteration two before is
-    computed), a write when its iteration is computed.
+    A read may start when its operands are in memory and its half of the buffer is free, which is when the iteration
+    two before it was computed. A write may start when its iteration was computed. Either waits until its memory is
+    `free`, (memories,), unless it moves nothing.
     """
     chosen, chosen_kind, begin, longest = -1, -1, 0, 0
     for kind in range(4):
@@ -120,8 +138,22 @@ def next_transfer(engines, iterations, transfers, jobs, free):
 
 
 @njit()
-def serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, use):
-    """Moves one iteration's bytes of one kind; whether its job is done: the last results are in memory."""
+def serve(
+    e: int,
+    kind: int,
+    start: int,
+    engines: Ints,
+    iterations: Ints,
+    transfers: Ints,
+    finish: Ints,
+    jobs: Ints,
+    free: Ints,
+    use: Ints,
+) -> bool:
+    """Makes one transfer of engine e: the next iteration's of that kind, from cycle `start` on.
+
+    Returns whether its job is now done, which is when the last iteration's results are in memory.
+    """
     i = engines[e, ISSUED + kind]
     job, duration = iterations[i, JOB], transfers[i, kind]
     end = start + duration
@@ -143,10 +175,11 @@ def serve(e, kind, start, engines, iterations, transfers, finish, jobs, free, us
 
 
 @njit()
-def run_schedule(engines, iterations, transfers, jobs, after_start, after):
-    """Runs every iteration of every engine; fills engines, iterations and jobs; returns use.
+def run_schedule(engines: Ints, iterations: Ints, transfers: Ints, jobs: Ints, after_start: Ints, after: Ints) -> Ints:
+    """Runs every iteration of every engine. Fills engines, iterations and jobs; returns use, int64 (J, 2, 3).
 
-    after_start (J + 1,) / after: the jobs that must be done before a job (CSR). A job that never ends keeps DONE -1.
+    Job j waits for the jobs after[after_start[j] : after_start[j + 1]]; after_start is (J + 1,). Jobs that wait for
+    each other are never done: their DONE stays -1.
     """
     finish, use = np.zeros_like(transfers), np.zeros((jobs.shape[0], 2, 3), np.int64)
     use[:, :, 0] = -1

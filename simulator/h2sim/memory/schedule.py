@@ -1,4 +1,7 @@
-"""Runs jobs on the three engines and three memories and reads off starts, ends and stalls (section 3.2.4)."""
+"""Runs jobs on a machine's engines and three memories, and reads off starts, ends and stalls (section 3.2.4).
+
+Mem 0 and Mem 1 hold feature maps, one for each of the two sub-batches in flight; Mem 2 holds weight gradients.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from h2sim.activity import JobKey, MemorySlice, Stalls
 from h2sim.arch.schema import Memory
+from h2sim.arrays import Ints
 from h2sim.errors import ArchError, at
 from h2sim.kernels import schedule as kernel
 from h2sim.memory.job import Job, in_pieces
@@ -20,9 +24,9 @@ SIDE_MEMORY = {"forward": 0, "backward": 1}  # the roles swap with every sub-bat
 
 
 class Machine(Protocol):
-    """What a schedule asks of a machine: an Arch is one, and so is any rival that brings its own jobs.
+    """What a schedule asks of a machine. An Arch is one, and so is any rival that brings its own jobs.
 
-    engine_names: of its engines, in the order in which ties between their transfers are settled.
+    engine_names: in the order in which ties between the engines' transfers are settled.
     """
 
     @property
@@ -37,7 +41,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class Slot:
-    """When one job ran: end - start = compute + fill + stalls; its results are in memory at done_cycle."""
+    """When one job ran: end_cycle - start_cycle = compute + fill + stalls; at done_cycle its results are in memory."""
 
     start_cycle: int
     end_cycle: int
@@ -47,15 +51,21 @@ class Slot:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The slots of all jobs, the memories' slices, and the cycle in which the last result is written."""
+    """When all jobs ran, how they used the memories, and the cycle in which the last result is written."""
 
     slots: dict[JobKey, Slot]
     memory: tuple[MemorySlice, ...]
     makespan_cycles: int
 
+    def __repr__(self) -> str:
+        return f"Schedule({len(self.slots)} jobs, {self.makespan_cycles} cycles)"
 
-def transfer_cycles(machine: Machine, n_bytes: np.ndarray, ideal_memory: bool = False) -> np.ndarray:
-    """Whole cycles that one memory needs for transfers of `n_bytes`; 0 for none and with an ideal memory."""
+
+def transfer_cycles(machine: Machine, n_bytes: Ints, ideal_memory: bool = False) -> Ints:
+    """Whole cycles that one memory needs for each transfer of n_bytes, int64 of any shape.
+
+    cycles = ceil(bytes * clock_hz / bandwidth) + first_access_cycles; 0 for 0 bytes, and for all with ideal_memory.
+    """
     if ideal_memory:
         return np.zeros_like(n_bytes)
     common = math.gcd(machine.clock_hz, machine.memory.bandwidth_bytes_per_s)
@@ -66,10 +76,11 @@ def transfer_cycles(machine: Machine, n_bytes: np.ndarray, ideal_memory: bool = 
 
 
 def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False) -> Schedule:
-    """Runs `jobs` (each engine takes its own in list order) until all results are written.
+    """Runs `jobs` until all results are written; each engine takes its own jobs in the order of the list.
 
-    A dependency on a job that is not in the list was met before the schedule began. Raises ArchError for a job of an
-    engine that the machine does not have.
+    A dependency on a job that is not in the list counts as met. ideal_memory: transfers take no time. Raises ArchError
+    for a job of an engine that the machine does not have, and for buffers so small that a job falls into more than
+    MOST_PIECES pieces.
     """
     engines = machine.engine_names
     for job in jobs:
@@ -94,7 +105,7 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False) -> S
 
 
 def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
-    """Refuses buffers so small that the schedule would have more pieces than a memory holds."""
+    """Raises ArchError for buffers so small that the table of pieces would not fit in this computer's memory."""
     for job in jobs:
         pieces = int(job.traffic.pieces.sum())
         if pieces > MOST_PIECES:
@@ -104,8 +115,11 @@ def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
             )
 
 
-def _iterations(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel's table of iterations (cut into the pieces that buffers hold) and the bytes each moves, (I, 4)."""
+def _iterations(jobs: list[Job]) -> tuple[Ints, Ints]:
+    """The kernel's table of iterations, int64 (I, 5), and the bytes that each moves by kind of transfer, int64 (I, 4).
+
+    A grid iteration whose operands or results exceed a buffer's half is cut into pieces; each is a row.
+    """
     rows, moved = [], []
     for number, job in enumerate(jobs):
         t, pieces = job.traffic, job.traffic.pieces.ravel()
@@ -119,8 +133,8 @@ def _iterations(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.concatenate(moved)
 
 
-def _engine_table(engines: tuple[str, ...], jobs: list[Job], iterations: np.ndarray) -> np.ndarray:
-    """Iterations stand engine after engine; an engine begins at its first."""
+def _engine_table(engines: tuple[str, ...], jobs: list[Job], iterations: Ints) -> Ints:
+    """The kernel's table of engines, int64 (E, 8): iterations stand engine after engine, each begins at its first."""
     engine_of = np.array([engines.index(job.engine) for job in jobs])[iterations[:, kernel.JOB]]
     bounds = np.searchsorted(engine_of, np.arange(len(engines) + 1))
     table = np.zeros((len(engines), kernel.ISSUED + 4), np.int64)
@@ -130,7 +144,7 @@ def _engine_table(engines: tuple[str, ...], jobs: list[Job], iterations: np.ndar
     return table
 
 
-def _job_table(jobs: list[Job]) -> np.ndarray:
+def _job_table(jobs: list[Job]) -> Ints:
     table = np.zeros((len(jobs), kernel.JOB_COLUMNS), np.int64)
     table[:, kernel.MEMORY] = [SIDE_MEMORY[job.side] for job in jobs]
     table[:, kernel.MEMORY + 1] = GRADIENT_MEMORY
@@ -139,7 +153,7 @@ def _job_table(jobs: list[Job]) -> np.ndarray:
     return table
 
 
-def _dependencies(jobs: list[Job]) -> tuple[np.ndarray, np.ndarray]:
+def _dependencies(jobs: list[Job]) -> tuple[Ints, Ints]:
     index = {job.key: j for j, job in enumerate(jobs)}
     after = [[index[key] for key in job.after if key in index] for job in jobs]
     return np.cumsum([0, *map(len, after)]), np.array([j for a in after for j in a], np.int64)
@@ -150,7 +164,7 @@ def _slot(row: list[int]) -> Slot:
     return Slot(row[kernel.START], row[kernel.END], row[kernel.DONE], stalls)
 
 
-def _slices(jobs: list[Job], use: np.ndarray) -> tuple[MemorySlice, ...]:
+def _slices(jobs: list[Job], use: Ints) -> tuple[MemorySlice, ...]:
     names = {0: "Mem 0", 1: "Mem 1", GRADIENT_MEMORY: "Mem 2"}
     found = []
     for j, job in enumerate(jobs):

@@ -1,7 +1,8 @@
 """Bytes of every grid iteration: what an engine's buffers take from the external memories and give back.
 
-The table of model.md section 3 ("Bytes of a grid iteration", [A] but for what stays on chip). Arrays are int64
-(column groups, tiles, row groups), the loop order of the grid, row groups innermost.
+The source says what stays on chip; how often the rest is fetched is assumed [A]. A grid iteration is one row group of
+one tile of one column group. Arrays are int64 (column groups, tiles, row groups): the loop order of the grid, row
+groups innermost.
 """
 
 from __future__ import annotations
@@ -12,52 +13,62 @@ import numpy as np
 
 from h2sim.activity import BufferTraffic
 from h2sim.arch.schema import Buffer
+from h2sim.arrays import Ints
 
 VALUE_BYTES = 2  # FP16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """External-memory bytes per grid iteration and the whole layer's on-chip buffer traffic.
+    """One job's bytes: to and from external memory per grid iteration, and through on-chip buffers in all.
 
-    reads / writes go to the feature memory (Mem 0 or 1), gradient_* to Mem 2. pieces: into how many parts an
-    iteration falls because its operands or results exceed one ping-pong half of their buffer.
+    reads and writes are those of the feature memory (Mem 0 or 1), gradient_reads and gradient_writes those of Mem 2.
+    pieces: into how many parts a grid iteration falls because its operands or results exceed one ping-pong half of
+    their buffer; at least 1. All five are int64 (column groups, tiles, row groups).
     """
 
-    reads: np.ndarray
-    writes: np.ndarray
-    gradient_reads: np.ndarray
-    gradient_writes: np.ndarray
-    pieces: np.ndarray
+    reads: Ints
+    writes: Ints
+    gradient_reads: Ints
+    gradient_writes: Ints
+    pieces: Ints
     buffers: tuple[BufferTraffic, ...]
 
+    def __repr__(self) -> str:
+        read = int(self.reads.sum() + self.gradient_reads.sum())
+        written = int(self.writes.sum() + self.gradient_writes.sum())
+        return f"Traffic({self.reads.size} iterations, {read} B read, {written} B written)"
 
-def bits_to_bytes(bits: np.ndarray) -> np.ndarray:
-    """Whole bytes that hold `bits` bits."""
+
+def bits_to_bytes(bits: Ints) -> Ints:
+    """Whole bytes that hold so many bits: ceil(bits / 8), element by element."""
     return -(-bits // 8)
 
 
-def halves(buffer: Buffer, needed: np.ndarray) -> np.ndarray:
-    """Parts into which `needed` bytes fall when a ping-pong half takes one part at a time; at least 1."""
+def halves(buffer: Buffer, needed: Ints) -> Ints:
+    """Parts into which `needed` bytes fall when a ping-pong half holds one part: max(1, ceil(needed / half))."""
     return np.maximum(1, -(-needed // buffer.half_bytes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputStationary:
-    """One layer on an output-stationary array (FE, BE): operands stream, partial sums stay (figure 3.8).
+    """One layer on an output-stationary array (Forward and Backward Engine): operands stream, partial sums stay.
 
-    operands: bytes (tiles, row groups); weights: bytes of a weight block (column groups, row groups);
-    psums: bytes (column groups, tiles); state: bytes read per output tile set (column groups, tiles), for Grad;
-    results: bytes written when a reduction is complete (column groups, tiles); operands_stay: all operands are
-    held on chip after the first column group (FC layers whose input fits). psum_updates: bytes of partial sums read
-    (and as many written) over the layer; None: every psum once per row group.
+    Figure 3.8. Arrays are int64 bytes:
+    operands (tiles, row groups): what a grid iteration streams, spikes or gradients;
+    weights (column groups, row groups): a block of weights;
+    psums (column groups, tiles): partial sums of an output block, in the psum buffer;
+    state (column groups, tiles): what Grad reads beside the operands, in the first row group;
+    results (column groups, tiles): what is written when the last row group is done.
+    operands_stay: all operands stay on chip after the first column group, if they fit (FC layers). psum_updates: bytes
+    of partial sums read over the layer, and as many written; None: every partial sum once per row group.
     """
 
-    operands: np.ndarray
-    weights: np.ndarray
-    psums: np.ndarray
-    state: np.ndarray
-    results: np.ndarray
+    operands: Ints
+    weights: Ints
+    psums: Ints
+    state: Ints
+    results: Ints
     operands_stay: bool = False
     psum_updates: int | None = None
 
@@ -69,7 +80,11 @@ class OutputStationary:
         state: tuple[str, Buffer] | None,
         output: tuple[str, Buffer],
     ) -> Traffic:
-        """The traffic through the named buffers of an engine."""
+        """The layer's traffic; each argument is a buffer with its name, `state` None for an engine without Grad.
+
+        Weights of a column group are read once if half the weight buffer holds them, else once per tile. Partial sums
+        that the psum buffer does not hold are written to memory and read back between row groups.
+        """
         n_columns, n_tiles = self.results.shape
         n_rows = self.operands.shape[1]
         shape = (n_columns, n_tiles, n_rows)
@@ -112,22 +127,30 @@ class OutputStationary:
 class GradientStationary:
     """One layer's weight gradient: dm sits in the LUTs, spikes stream, dw stays on chip (section 3.2.2).
 
-    gradients: bytes of dm (column groups, tiles); operands: bytes of spikes or inputs (tiles,), all channels;
-    operand_reads: bytes the array reads of them (tiles,); weight_gradients: bytes of dw (column groups,);
-    updates: bytes read (and as many written) by accumulation into dw over the layer.
+    Arrays are int64 bytes:
+    gradients (column groups, tiles): dm;
+    operands (tiles,): spikes, or an analog input, of all channels;
+    operand_reads (tiles,): what the array reads of them from their buffer;
+    weight_gradients (column groups,): dw.
+    updates: bytes of dw that accumulation reads from its buffer over the layer, and as many written. operands_stay: all
+    operands stay on chip after the first column group, if they fit.
     """
 
-    gradients: np.ndarray
-    operands: np.ndarray
-    operand_reads: np.ndarray
-    weight_gradients: np.ndarray
+    gradients: Ints
+    operands: Ints
+    operand_reads: Ints
+    weight_gradients: Ints
     updates: int
     operands_stay: bool = False
 
     def traffic(
         self, gradient: tuple[str, Buffer], operand: tuple[str, Buffer], result: tuple[str, Buffer], accumulate: bool
     ) -> Traffic:
-        """The traffic through the named buffers; accumulate: dw is added to what Mem 2 holds."""
+        """The layer's traffic; each of the first three arguments is a buffer with its name.
+
+        accumulate: dw is added to what Mem 2 holds, so it is read first. A dw that half its buffer does not hold is
+        read and written for every tile.
+        """
         n_columns, n_tiles = self.gradients.shape
         shape = (n_columns, n_tiles, 1)
         loaded = np.broadcast_to(self.operands[None], (n_columns, n_tiles)).copy()
@@ -160,10 +183,11 @@ class GradientStationary:
         )
 
 
-def neuron_stream(
-    reads: np.ndarray, writes: np.ndarray, source: tuple[str, Buffer] | None, output: tuple[str, Buffer]
-) -> Traffic:
-    """A layer that runs in the Soma or Grad unit alone (pool, add): bytes per tile in and out, (tiles,)."""
+def neuron_stream(reads: Ints, writes: Ints, source: tuple[str, Buffer] | None, output: tuple[str, Buffer]) -> Traffic:
+    """The traffic of a layer that runs in the Soma or Grad unit alone (pool, add).
+
+    reads and writes: bytes of each tile, int64 (tiles,); source and output: a buffer with its name.
+    """
     pieces = halves(output[1], writes)
     buffers = [BufferTraffic(output[0], int(writes.sum()), int(writes.sum()))]
     if source:

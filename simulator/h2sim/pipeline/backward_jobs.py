@@ -1,4 +1,8 @@
-"""Jobs of the backward pass: Backward Engine and Grad. A row named after layer l+1 gives the gradient of layer l."""
+"""Jobs of the backward pass, on the Backward Engine and in Grad.
+
+The job of layer l+1 takes its membrane gradient dm^{l+1} and computes the spike gradient ds^l of its input, layer l.
+ds~ is the window mask of layer l, dm~ the mask of where dm is not 0.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import Arch
+from h2sim.arrays import Ints
 from h2sim.engines import backward
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
@@ -20,7 +25,8 @@ from h2sim.trace.maps import Maps
 def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None:
     """The job that carries the gradient through one layer to its inputs; None where nothing is to be computed.
 
-    The layer that reads the network input has none; an `add` has one only if it completes a spiking input.
+    A layer that reads the network input has no job, and neither has a pool or an add that completes the gradient of
+    none of its inputs (see Graph.completed_by).
     """
     if layer.kind in ("conv", "fc"):
         if layer.inputs[0] == "input":
@@ -34,11 +40,12 @@ def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | No
 
 def _target(
     arch: Arch, graph: Graph, maps: Maps, layer: Layer, name: str, columns: int
-) -> tuple[NeuronTiles, np.ndarray, np.ndarray, Actions]:
-    """The input neurons, the bytes read beside the operands, the bytes written, and Grad's work.
+) -> tuple[NeuronTiles, Ints, Ints, Actions]:
+    """The neurons of input `name`, the bytes read for them, the bytes written, and Grad's work.
 
-    The completing job reads s, ds~, compressed m and the other consumers' parts, and writes dm and dm~; another
-    job reads only ds~ for its finders and leaves its part of ds, 2 B a neuron.
+    Bytes are int64 (column groups, tiles), without the operands dm and w. The job that completes the gradient of
+    `name` reads s, ds~, the compressed m and the parts that other consumers left, and writes dm and dm~. Any other job
+    reads only ds~, for its finders, and writes its part of ds, 2 B a neuron.
     """
     neurons = NeuronTiles.of(
         graph.samples,
@@ -100,8 +107,11 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
 
 
-def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, channels: np.ndarray) -> np.ndarray:
-    """Bytes (tiles, row groups) of dm and dm~ with halo; with dm_compressed only the non-zero dm travel."""
+def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, channels: Ints) -> Ints:
+    """Bytes of dm and dm~ that each tile reads, halo included: int64 (tiles, row groups).
+
+    dm takes 2 B an element, or with dm_compressed 2 B a non-zero element; dm~ takes a bit an element.
+    """
     tiles = tiles_of(shape.in_height, shape.in_width, arch.tile.height, arch.tile.width)
     regions = [shape.output_region(t) for t in tiles]
     elements = shape.samples * positions(regions)[:, None] * channels[None, :]
@@ -131,8 +141,8 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
 
 
-def _by_features(per_tile: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A layer's total bytes dealt to column groups of its flattened features, (groups, 1), in proportion."""
+def _by_features(per_tile: Ints, columns: Ints) -> Ints:
+    """A layer's total bytes, shared out to column groups in proportion to their features: int64 (groups, 1)."""
     ends = np.cumsum(columns)
     total = int(per_tile.sum())
     shares = np.diff([0, *(total * int(e) // int(ends[-1]) for e in ends)])
@@ -140,8 +150,11 @@ def _by_features(per_tile: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer, names: list[str]) -> Job:
-    """A pool or add: Grad passes the gradient on, no PE cycles. A pool's own dm comes straight from Grad; an add's
-    is read from memory (it is one of the parts that `other_parts` leaves out)."""
+    """The job of a pool or an add: Grad passes the gradient on to the inputs `names`, without PE cycles.
+
+    The dm of a pool comes straight from Grad. That of an add is read from memory, like the parts of other consumers,
+    among which `other_parts` does not count it.
+    """
     reads = writes = np.zeros(1, np.int64)
     grad = Actions()
     for name in names:

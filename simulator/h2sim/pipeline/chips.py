@@ -1,10 +1,10 @@
 """Several chips that share a batch group: each runs other samples, then their weight gradients are added up (3.2.4).
 
-The source says no more than that. Assumed here [A]: the chips that have work form a ring; every chip's gradients lie in
-its Mem 2, cut into as many chunks as the ring has chips, all padded to the largest. In each of chips - 1 steps a chip
-sends one chunk to the next and adds the chunk that it receives to its own (reduce-scatter); in chips - 1 more steps the
-sums go round (all-gather). Additions keep up with the links. All chips step together, nothing overlaps with the
-sub-batches, and then every chip updates its own copy of the weights.
+The source says no more than that. The rest is assumed here [A]. The chips that have work form a ring. Every chip's
+weight gradients lie in its Mem 2, cut into as many chunks as the ring has chips, all padded to the largest. In each of
+chips - 1 steps a chip sends one chunk to the next chip and adds the chunk that it receives to its own (reduce-scatter).
+In chips - 1 more steps the sums go round (all-gather). Additions are as fast as the links. All chips step together. The
+all-reduce does not overlap with the sub-batches. After it every chip updates its own copy of the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from h2sim.activity import Activity
 from h2sim.arch.schema import Arch, Interconnect
+from h2sim.arrays import Array
 from h2sim.errors import ArchError, H2SimError, at
 from h2sim.memory.schedule import transfer_cycles
 from h2sim.memory.traffic import VALUE_BYTES
@@ -28,7 +29,8 @@ UPDATE_TRANSFERS = 4  # of all values: w and dw read, w written to Mem 0 and 1
 
 @dataclass(frozen=True)
 class AllReduce:
-    """One all-reduce: its cycles; bytes over links and in and out of Mem 2, and additions, of all chips together."""
+    """What one all-reduce takes: its cycles, and of all chips together the bytes over links, the bytes in and out of
+    Mem 2, and the additions."""
 
     cycles: int = 0
     link_bytes: int = 0
@@ -38,10 +40,11 @@ class AllReduce:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRun:
-    """A batch group of `sub_batches` on `chips`, `working` of which have any; the busiest has sub_batches_per_chip.
+    """What a batch group of `sub_batches` takes on `chips`.
 
-    cycles: until the last weight is written; idle_chip_cycles: cycles of all chips together without a sub-batch, an
-    all-reduce or an update; update_bytes: to and from the memories of all chips for the update.
+    working: chips that have at least one sub-batch; sub_batches_per_chip: what the busiest chip has; cycles: until the
+    last weight is written; idle_chip_cycles: cycles of all chips together in which a chip has no sub-batch, no
+    all-reduce and no update; update_bytes: to and from the memories of all chips for the update.
     """
 
     chips: int
@@ -55,7 +58,7 @@ class GroupRun:
 
 
 def check_chips(arch: Arch, chips: object) -> None:
-    """Raises H2SimError for a number of chips that cannot be, ArchError for several chips without links."""
+    """Checks a number of chips. Raises H2SimError unless it is from 1 to 1024, ArchError for several without links."""
     if type(chips) is not int or not 1 <= chips <= MOST_CHIPS:
         raise H2SimError(at("--chips", "number of chips", f"an integer from 1 to {MOST_CHIPS}", repr(chips)))
     if chips > 1:
@@ -70,21 +73,22 @@ def _links(arch: Arch) -> Interconnect:
 
 
 def gradient_values(meta: TraceMeta) -> int:
-    """Values that the chips have to agree on: weights and biases; 0 where the step has no weight update."""
+    """How many weight gradients the chips add up: one per weight and bias, 0 for a step without weight update."""
     return sum(parameters(layer) for layer in meta.layers) if "weight_update" in meta.phases else 0
 
 
 def gradient_bytes(meta: TraceMeta) -> int:
-    """The same in bytes of FP16."""
+    """Bytes of the weight gradients that the chips add up, in FP16."""
     return VALUE_BYTES * gradient_values(meta)
 
 
 def group_run(
     arch: Arch, activity: Activity, values: int, chips: int, sub_batches: int, ideal_memory: bool = False
 ) -> GroupRun:
-    """A batch group on several chips, dealt out as evenly as it goes; on one chip cycles are activity's batch_cycles.
+    """What a batch group takes on several chips, with its sub-batches dealt out as evenly as possible.
 
-    Chips that get no sub-batch stay out of the ring.
+    values: weight gradients to add up (gradient_values). A chip that gets no sub-batch stays out of the ring. On one
+    chip, `cycles` are the activity's batch_cycles.
     """
     working, most = min(chips, sub_batches), -(-sub_batches // chips)
     ring = all_reduce(arch, values, working, ideal_memory)
@@ -105,7 +109,11 @@ def group_run(
 
 
 def all_reduce(arch: Arch, values: int, chips: int, ideal_memory: bool = False) -> AllReduce:
-    """Closed form of `stepped_all_reduce`: 2 (chips - 1) steps, each as long as its link or its Mem 2, and a hop."""
+    """What an all-reduce of `values` takes, in closed form; `stepped_all_reduce` is its stepped twin.
+
+    It has 2 * (chips - 1) steps. A step lasts max(cycles of its link, cycles of its Mem 2) + hop_cycles. Raises
+    ArchError for several chips without links.
+    """
     if chips == 1 or values == 0:
         return AllReduce()
     links, size = _links(arch), VALUE_BYTES * -(-values // chips)
@@ -120,10 +128,11 @@ def all_reduce(arch: Arch, values: int, chips: int, ideal_memory: bool = False) 
     )
 
 
-def stepped_all_reduce(arch: Arch, gradients: np.ndarray, ideal_memory: bool = False) -> tuple[np.ndarray, AllReduce]:
-    """The ring in plain steps, with the values: gradients (chips, values) -> their sum at every chip (chips, values).
+def stepped_all_reduce(arch: Arch, gradients: Array, ideal_memory: bool = False) -> tuple[Array, AllReduce]:
+    """The ring of `all_reduce` step by step, with values: returns the sums, (chips, values), and what they took.
 
-    Every chunk is added up in one order and then copied, so that all chips hold the same bits whatever the type.
+    gradients: (chips, values), one row per chip. Every chunk is added up in one order and then copied, so that all
+    chips hold the same bits whatever the dtype.
     """
     chips, values = gradients.shape
     if chips == 1 or values == 0:

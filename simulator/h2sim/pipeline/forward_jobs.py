@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from h2sim.activity import Actions
-from h2sim.arch.schema import Arch
+from h2sim.arch.schema import Arch, ForwardEngine
+from h2sim.arrays import Ints
 from h2sim.engines import backward, forward
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
@@ -22,13 +23,17 @@ NO_ACTIONS = Actions()
 
 
 def forward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    """The job that computes one layer's spikes (or current)."""
+    """The job that computes one layer's spikes, or its current where it is non-spiking."""
     build = {"conv": _conv, "fc": _fc, "encode": _encode, "pool": _neuron_only, "add": _neuron_only}[layer.kind]
     return build(arch, graph, maps, layer)
 
 
-def _results(arch: Arch, graph: Graph, maps: Maps, layer: Layer, columns: int) -> tuple[NeuronTiles, np.ndarray]:
-    """The layer's neurons and the bytes that go out: spikes; in training ds~ and compressed m; else the current."""
+def _results(arch: Arch, graph: Graph, maps: Maps, layer: Layer, columns: int) -> tuple[NeuronTiles, Ints]:
+    """The layer's neurons, and the bytes that its job writes, int64 (column groups, tiles).
+
+    A spiking layer writes its spikes, in training also the window mask ds~ and the compressed m. A non-spiking layer
+    writes its current, unless only pools read it.
+    """
     training = "backward" in graph.meta.phases
     window = maps.in_tiles(layer.name, "window", arch.tile.size) if layer.spiking and training else None
     neurons = NeuronTiles.of(graph.samples, layer.out_chw, columns, arch.tile, window)
@@ -92,8 +97,8 @@ def _fe_fill(arch: Arch, work: EngineWork) -> int:
     return forward.fill_cycles(arch.engines.forward, arch.latency) + work.neuron_cycles
 
 
-def _weights_of_row(engine, shape: ConvShape, piece: int) -> int:
-    """Weights of one sub-kernel (row of the array), per output channel."""
+def _weights_of_row(engine: ForwardEngine, shape: ConvShape, piece: int) -> int:
+    """Weights per output channel of one sub-kernel, which is what a row of the array holds."""
     across = -(-shape.kernel[1] // engine.sub_lut_inputs)
     y, x = divmod(piece, across)
     height = min(engine.sub_luts, shape.kernel[0] - y * engine.sub_luts)
@@ -140,8 +145,11 @@ def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 
 def _neuron_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    """Pool and add run in the Soma unit: no PE cycles. A pool takes its inputs from Soma as they appear; an add
-    reads the currents (FP16) and spikes (bits) that it sums from memory."""
+    """The job of a pool or an add, which run in the Soma unit without PE cycles.
+
+    A pool takes its inputs from Soma as they appear. An add reads what it sums from memory: currents (FP16) and
+    spikes (bits).
+    """
     neurons, results = _results(arch, graph, maps, layer, layer.out_chw[0])
     reads = np.zeros_like(results)
     if layer.kind == "add":
@@ -160,6 +168,6 @@ def _neuron_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 
 def _summing(layer: Layer, neurons: NeuronTiles) -> Actions:
-    """Adds of a pool window or of a residual sum, per output neuron."""
+    """Additions of a pool or an add: terms - 1 per output neuron; terms are the pool's window or the add's inputs."""
     terms = math.prod(layer.kernel) if layer.kernel else len(layer.inputs)
     return Actions(fp16_add=(terms - 1) * int(neurons.neurons.sum()))

@@ -1,4 +1,4 @@
-"""One training step: the jobs of all layers, alone (first sub-batch) and overlapped (steady state, figure 3.9)."""
+"""One training step: the jobs of all layers, one sub-batch alone and sub-batches overlapped (figure 3.9)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from h2sim.trace.graph import Graph
 def simulate_step(
     arch: Arch, trace: Trace, *, ideal_memory: bool = False, progress: Progress | None = None
 ) -> Activity:
-    """Counts one sub-batch of `trace` on `arch`: cycles, stalls, events, bytes.
+    """Counts what a sub-batch of `trace` does on `arch`: cycles, stalls, events and bytes.
 
+    The first sub-batch has the machine to itself: forward, then backward and weight update. In the steady state the
+    forward pass of the next sub-batch runs beside the backward pass and weight update of the current one. A batch group
+    takes first + (sub_batches - 1) * steady + update cycles. ideal_memory: transfers take no time.
     progress(layer, done, total) is called after every layer.
     """
     forward, backward, update = build_jobs(arch, trace, progress)
@@ -49,10 +52,10 @@ def simulate_step(
 
 
 def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_memory: bool = False) -> Activity:
-    """One layer in one phase alone on its engine, with the memories to itself (the engines of section 3.3.2).
+    """Counts one layer in one phase, alone on its engine and with the memories to itself (as in section 3.3.2).
 
-    first, steady and batch cycles are all the time until its last result is written. Raises TraceError for a job the
-    trace does not have.
+    first_cycles, steady_cycles and batch_cycles are all the cycles until its last result is written. Raises TraceError
+    for a layer and phase that the trace's step does not have.
     """
     meta = trace.meta
     build = {"forward": forward_job, "backward": backward_job, "weight_update": update_job}[phase]
@@ -75,7 +78,7 @@ def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_me
 
 
 def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:
-    """Forward jobs in layer order, then backward and weight-update jobs from the last layer to the first."""
+    """The jobs of a step: (forward, backward, weight update), the forward ones in layer order, the others reversed."""
     meta = trace.meta
     graph, maps = Graph(meta, trace.analog_steps), trace.maps
     forward: list[Job] = []
@@ -115,12 +118,12 @@ def _activity(job: Job, slot: Slot) -> LayerActivity:
 
 
 def parameters(layer: Layer) -> int:
-    """Weights and biases of a layer."""
+    """The number of weights and biases of a layer."""
     shape = layer.weight_shape
     return math.prod(shape) + shape[0] if shape else 0
 
 
 def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:
-    """The update that ends a batch group: dw from Mem 2, w read from Mem 0 and written to Mem 0 and 1 [A]."""
+    """Cycles of the update that ends a batch group [A]: dw is read from Mem 2, w from Mem 0, w written to Mem 0, 1."""
     n_bytes = VALUE_BYTES * sum(parameters(layer) for layer in meta.layers)
     return int(transfer_cycles(arch, np.array([2 * n_bytes]), ideal_memory)[0])

@@ -20,7 +20,7 @@ from h2sim.trace.maps import Maps
 
 
 def update_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None:
-    """The job that computes one layer's weight gradient; None for layers without weights."""
+    """The job that computes one layer's weight gradient dw; None for a layer without weights."""
     build = {"conv": _conv, "fc": _fc, "encode": _encode}.get(layer.kind)
     return build(arch, graph, maps, layer) if build else None
 

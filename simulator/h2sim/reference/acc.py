@@ -22,7 +22,7 @@ class AccTree:
         self.tally = tally
 
     def reduce(self, outputs: Sequence[np.float32]) -> np.float32:
-        """The sum of the present rows' outputs, row 0 first; each level adds (0, 1), (2, 3), ..."""
+        """The sum of the outputs of the rows that hold work, row 0 first; each level adds (0, 1), (2, 3), ..."""
         self.tally.fp16_add += len(outputs) - 1
         level = [*outputs, *[ZERO] * (self.rows - len(outputs))]
         while len(level) > 1:
@@ -31,7 +31,7 @@ class AccTree:
         return level[0]
 
     def accumulate(self, psum: np.float32, outputs: Sequence[np.float32]) -> np.float32:
-        """The partial sum with one more column output in it."""
+        """The partial sum after the column's sum was added to it."""
         total = psum + self.reduce(outputs)
         self.tally.fp16_add += 1
         return total

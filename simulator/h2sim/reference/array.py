@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from h2sim.arch.schema import ForwardEngine, WeightUpdateEngine
+from h2sim.arrays import Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.lut import AdderPe, LutPe
 from h2sim.reference.result import Bench
 
-Segments = list[np.ndarray]  # the operands of one PE, one array of at most v per used sub-LUT
+Segments = list[Float32s]  # the operands of one PE, one array of at most v per used sub-LUT
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the array does between two programmings of its LUTs.
+    """What the array does between two programmings of its LUTs, as a part of grid iteration `iteration`.
 
-    operands[row][column] go into the PEs that are present; work() does one cycle per value it yields.
+    operands[row][column]: what the PEs that hold work are loaded with. work(): every value that it yields is a cycle.
     """
 
     iteration: int
@@ -28,9 +29,9 @@ class Job:
 
 
 class LutArray:
-    """R x C PEs, of which a job uses the first rows and columns, and the Acc below each column.
+    """R x C PEs and the Acc below each column; a job uses the first rows and columns.
 
-    The PEs of a row share the spikes, so the addresses; every lane has its own read port.
+    The PEs of a row get the same spikes and so the same addresses. Every lane has a read port of its own.
     """
 
     def __init__(self, engine: ForwardEngine | WeightUpdateEngine, bench: Bench) -> None:
@@ -47,33 +48,33 @@ class LutArray:
         return AdderPe(self.bench)
 
     def load(self, operands: list[list[Segments]]) -> None:
-        """Begin to program the shadow banks with operands[row][column]."""
+        """Begins to program the banks that are not read (shadow banks) with operands[row][column]."""
         self.loading = [pes[: len(row)] for pes, row in zip(self.pes, operands, strict=False)]
         for pes, row in zip(self.loading, operands, strict=True):
             for pe, segments in zip(pes, row, strict=True):
                 pe.load(segments)
 
     def program_entry(self) -> bool:
-        """One cycle of programming in every PE at once; False when all were full already."""
+        """One cycle of programming in every PE at once. Returns False when all were full already."""
         return any([pe.program_entry() for row in self.loading for pe in row])
 
     def swap(self) -> None:
-        """The programmed banks become the ones that are read."""
+        """From now on the banks that were programmed are read."""
         self.present, self.loading = self.loading, []
         for row in self.present:
             for pe in row:
                 pe.swap()
 
     def accumulate(self, addresses: Sequence[Sequence[int]], column: int, psum: np.float32) -> np.float32:
-        """One window on one lane: a column's PEs read addresses[row], Acc adds their sum to psum."""
+        """One window on one lane: the PEs of a column read addresses[row], and Acc adds their sum to psum."""
         outputs = [pes[column].read(row) for pes, row in zip(self.present, addresses, strict=True)]
         return self.acc.accumulate(psum, outputs)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do the jobs in order, each after the LUTs hold its operands.
+        """Does the jobs in order; a job begins when the LUTs hold its operands.
 
-        Double buffered, the next job's operands are programmed while this one works, and the array moves
-        on when both are done; else it waits for programming before every job.
+        With double buffering the operands of the next job are programmed while this one works, and the array moves on
+        when both are done. Without, programming comes before every job.
         """
         double = self.engine.lut_double_buffered
         for i, job in enumerate(jobs):
@@ -88,7 +89,7 @@ class LutArray:
             self._cycle_through(job.work())
 
     def _cycle_through(self, work: Iterator[None]) -> None:
-        """Tick until the work is done and nothing is left to program."""
+        """Lets cycles pass until the work is done and nothing is left to program."""
         working = True
         while True:
             working = working and next(work, StopIteration) is not StopIteration
@@ -98,6 +99,6 @@ class LutArray:
             self.bench.clock.tick()
 
 
-def address_of(spikes: np.ndarray) -> int:
+def address_of(spikes: Bytes) -> int:
     """The sub-LUT address of up to v spikes: spike i is bit i."""
     return sum(int(spike) << i for i, spike in enumerate(spikes))

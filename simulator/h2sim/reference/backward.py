@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from h2sim.arch.schema import BackwardEngine, TileSize
+from h2sim.arrays import Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.finder import OutputFinder, PairFinder, Position, TagReader
 from h2sim.reference.mac import MacPe
@@ -20,22 +21,22 @@ from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 @dataclass(frozen=True)
 class Operands:
-    """What the array works on, batch and timestep flattened.
+    """What the array works on, with batch and timestep as one dimension of T*N samples.
 
-    gradient_mask, gradient: (samples, Cout, Ho, Wo); window: (samples, Cin, H, W); weight: (Cout, Cin, kh, kw).
+    gradient_mask and gradient: (samples, Cout, Ho, Wo); window: (samples, Cin, H, W); weight: (Cout, Cin, kh, kw).
     """
 
-    gradient_mask: np.ndarray
-    window: np.ndarray
-    gradient: np.ndarray
-    weight: np.ndarray
+    gradient_mask: Bytes
+    window: Bytes
+    gradient: Float32s
+    weight: Float32s
 
 
 class GroupPe:
-    """One PE of a PE group: its finder works off an output ID buffer and feeds its MAC."""
+    """One PE of a PE group: its finder works through an output ID buffer and feeds its MAC."""
 
     def __init__(
-        self, finder: PairFinder, reader: TagReader, gradient: np.ndarray, weight: np.ndarray, bench: Bench
+        self, finder: PairFinder, reader: TagReader, gradient: Float32s, weight: Float32s, bench: Bench
     ) -> None:
         self.finder = finder
         self.reader = reader
@@ -52,7 +53,7 @@ class GroupPe:
 
 
 class BackwardArray:
-    """R x C groups of P PEs, an O finder and an Acc per column; all groups wait for the last at a tile's end."""
+    """R x C groups of P PEs, with an O finder and an Acc per column. At a tile's end all groups wait for the last."""
 
     def __init__(self, engine: BackwardEngine, shape: ConvShape, operands: Operands, bench: Bench) -> None:
         self.engine = engine
@@ -62,8 +63,8 @@ class BackwardArray:
         self.reader = TagReader(shape)
         self.acc = AccTree(engine.rows, bench.acc)
 
-    def run_tile(self, bt: int, tile: Tile, rows: range, columns: range, psum: np.ndarray) -> None:
-        """One tile of sample bt against one weight block; its sums go into psum (samples, Cin, H, W)."""
+    def run_tile(self, bt: int, tile: Tile, rows: range, columns: range, psum: Float32s) -> None:
+        """One tile of sample bt with one block of weights; its sums are added to psum (samples, Cin, H, W)."""
         buffers = {c: self.output_finder.deal(self.operands.window[bt, c], tile) for c in columns}
         groups = {(r, c): [self._pe(bt, r, c, ids) for ids in buffers[c]] for r in rows for c in columns}
         busy = [pe for group in groups.values() for pe in group if not pe.finder.done]
@@ -97,16 +98,17 @@ def backward_conv(
     engine: BackwardEngine,
     tile: TileSize,
     shape: ConvShape,
-    grad_mask: np.ndarray,
-    window_mask: np.ndarray,
-    grad: np.ndarray | None = None,
-    weight: np.ndarray | None = None,
+    grad_mask: Bytes,
+    window_mask: Bytes,
+    grad: Float32s | None = None,
+    weight: Float32s | None = None,
 ) -> EngineRun:
-    """The spatial part of ds (T, N, Cin, H, W), 0 where the mode skips an output; zeros without grad and weight.
+    """Computes the spatial part of ds (T, N, Cin, H, W) of a convolution; it is 0 where the mode skips an output.
 
-    grad_mask dm~ and grad dm^{l+1} are (T, N, Cout, Ho, Wo), window_mask ds~ (T, N, Cin, H, W), weight (Cout,
-    Cin, kh, kw). A grid iteration is one (column group, input tile, row group), in that order; samples pass
-    inside. A mode without input sparsity takes grad_mask as all ones, one without output sparsity window_mask.
+    grad_mask (dm~) and grad (dm^{l+1}): (T, N, Cout, Ho, Wo); window_mask (ds~): (T, N, Cin, H, W); weight: (Cout, Cin,
+    kh, kw). Without grad and weight only cycles and events are counted, and the values are 0. A mode without input
+    sparsity takes grad_mask as all ones; one without output sparsity takes window_mask as all ones. The loops are
+    column groups, input tiles and row groups, which make a grid iteration, and in it samples, the last timestep first.
     """
     operands = _operands(engine, shape, grad_mask, window_mask, grad, weight)
     psum = np.zeros(operands.window.shape, dtype=np.float32)
@@ -130,12 +132,12 @@ def backward_in_time(shape: ConvShape | FcShape) -> list[int]:
 def _operands(
     engine: BackwardEngine,
     shape: ConvShape,
-    grad_mask: np.ndarray,
-    window_mask: np.ndarray,
-    grad: np.ndarray | None,
-    weight: np.ndarray | None,
+    grad_mask: Bytes,
+    window_mask: Bytes,
+    grad: Float32s | None,
+    weight: Float32s | None,
 ) -> Operands:
-    """The operands checked, batch and timestep flattened, masks replaced as the mode wants."""
+    """The operands, checked, with batch and timestep as one dimension; masks that the mode ignores are all ones."""
     s = shape
     out_map = (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width)
     in_map = (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width)
@@ -158,10 +160,11 @@ def _operands(
     )
 
 
-def backward_fc(engine: BackwardEngine, shape: FcShape, grad: np.ndarray, weight: np.ndarray) -> EngineRun:
-    """The spatial part of ds (T, N, in) from dm grad (T, N, out) and weight (out, in); dense, finders off.
+def backward_fc(engine: BackwardEngine, shape: FcShape, grad: Float32s, weight: Float32s) -> EngineRun:
+    """Computes the spatial part of ds (T, N, in) of a fully connected layer; dense, the finders are off.
 
-    A grid iteration is one (column group, row group), in that order; P samples per cycle, one per PE of a group.
+    grad (dm): (T, N, out); weight: (out, in). The loops are column groups and row groups, which make a grid iteration,
+    and in it samples, of which a group's P PEs take one each a cycle.
     """
     s = shape
     gradient = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features)).reshape(s.samples, s.out_features)

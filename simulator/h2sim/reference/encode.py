@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from h2sim.arch.schema import BackwardEngine, TileSize
+from h2sim.arrays import Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.mac import MacPe
 from h2sim.reference.result import Bench, EngineRun, Sweep, checked_values
@@ -22,14 +23,15 @@ def encode_forward(
     engine: BackwardEngine,
     tile: TileSize,
     shape: ConvShape,
-    analog: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
+    analog: Float32s,
+    weight: Float32s,
+    bias: Float32s | None,
 ) -> EngineRun:
-    """The current x (T, N, Cout, Ho, Wo) of analog (T, N, Cin, H, W); weight (Cout, Cin, kh, kw), bias (Cout,).
+    """Computes the current x (T, N, Cout, Ho, Wo) of an analog input (T, N, Cin, H, W).
 
-    A grid iteration is one (column group, output tile, row group), in that order; samples pass inside, each
-    with a sync at its end. A PE keeps its position for kh*kw cycles, one tap per cycle, padding included.
+    weight: (Cout, Cin, kh, kw); bias: (Cout,) or None. The loops are column groups, output tiles and row groups, which
+    make a grid iteration, and in it samples, each with a sync at its end. A PE stays at a position for kh*kw cycles,
+    one kernel position (tap) a cycle, padding included.
     """
     s = shape
     padded = _padded(s, analog)
@@ -61,12 +63,12 @@ def encode_forward(
 
 
 def encode_weight_gradient(
-    engine: BackwardEngine, tile: TileSize, shape: ConvShape, analog: np.ndarray, grad: np.ndarray
+    engine: BackwardEngine, tile: TileSize, shape: ConvShape, analog: Float32s, grad: Float32s
 ) -> EngineRun:
-    """dw (Cout, Cin, kh, kw) of analog (T, N, Cin, H, W) and dm grad (T, N, Cout, Ho, Wo).
+    """Computes dw (Cout, Cin, kh, kw) of an analog input (T, N, Cin, H, W) and grad (dm, (T, N, Cout, Ho, Wo)).
 
-    Loops as in encode_forward, but taps pass outside and positions inside: the P products of a group are
-    chained into one partial sum per tap, which Acc adds to dw at the end of the tile.
+    The loops are those of encode_forward, but with taps outside and positions inside. The P products of a group are
+    added one after the other to one partial sum per tap, which Acc adds to dw at the end of the tile.
     """
     s = shape
     padded = _padded(s, analog)
@@ -108,12 +110,12 @@ def _positions(tile: Tile) -> list[tuple[int, int]]:
 
 
 def _input_position(shape: ConvShape, position: tuple[int, int], tap: tuple[int, ...]) -> tuple[int, int]:
-    """Where in the padded input an output position reads through a tap."""
+    """The position of the padded input that an output position reads through a kernel position (tap)."""
     return position[0] * shape.stride[0] + tap[0], position[1] * shape.stride[1] + tap[1]
 
 
-def _padded(shape: ConvShape, analog: np.ndarray) -> np.ndarray:
-    """analog (T, N, Cin, H, W) as (samples, Cin, H + 2*ph, W + 2*pw)."""
+def _padded(shape: ConvShape, analog: Float32s) -> Float32s:
+    """analog (T, N, Cin, H, W), padded with zeros: (samples, Cin, H + 2*ph, W + 2*pw)."""
     s = shape
     values = checked_values("analog", analog, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
     (ph, pw), flat = s.padding, values.reshape(s.samples, s.in_channels, s.in_height, s.in_width)

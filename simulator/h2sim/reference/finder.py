@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
+from h2sim.arrays import Bytes
 from h2sim.reference.result import Tally
 from h2sim.shapes import ConvShape, Tile
 
@@ -15,16 +14,19 @@ Position = tuple[int, int]  # (y, x) of an input neuron of the layer: a `ds` ID
 
 
 class OutputFinder:
-    """Effectual O finder of one column: scans the window mask, fills the P output ID buffers in turn.
+    """Effectual O finder of one column: it scans the window mask and fills the P output ID buffers in turn.
 
-    The PE groups of all rows share the buffers; PE i of a group works off buffer i.
+    The PE groups of all rows share the buffers: PE i of every group works through buffer i.
     """
 
     def __init__(self, parallelism: int) -> None:
         self.parallelism = parallelism
 
-    def deal(self, window: np.ndarray, tile: Tile) -> list[list[Position]]:
-        """The valid positions of `tile` in raster order, dealt out; window is (H, W) of one channel."""
+    def deal(self, window: Bytes, tile: Tile) -> list[list[Position]]:
+        """The positions of `tile` whose window bit is set, in raster order, dealt to the P buffers in turn.
+
+        window: (H, W), of one channel.
+        """
         buffers: list[list[Position]] = [[] for _ in range(self.parallelism)]
         n_valid = 0
         for y in range(tile.y0, tile.y1):
@@ -37,7 +39,7 @@ class OutputFinder:
 
 @dataclass(frozen=True)
 class Pair:
-    """A valid Conv ID, decoded: ds[position] gets dm[output] * w[tap]."""
+    """A valid Conv ID, decoded: dm[output] * w[tap] is to be added to ds[position]."""
 
     position: Position
     output: Position
@@ -45,17 +47,17 @@ class Pair:
 
 
 class TagReader:
-    """Reads the gradient bits of the outputs that a position feeds as one tag; decodes its bits.
+    """Reads the gradient bits of all outputs that a position feeds as one tag, and decodes the tag's bits.
 
-    Bit ky*kw + kx is the output that reaches the position through tap (ky, kx). Taps that fall between
-    strides or outside the map have no output and stay 0.
+    Bit ky*kw + kx belongs to the output that reads the position through kernel position (tap) (ky, kx). It is 0 for a
+    tap that no output uses, because of the stride or the map's edge.
     """
 
     def __init__(self, shape: ConvShape) -> None:
         self.shape = shape
 
-    def tag(self, gradient: np.ndarray, position: Position) -> int:
-        """The tag of one position from the gradient mask (Ho, Wo) of one channel."""
+    def tag(self, gradient: Bytes, position: Position) -> int:
+        """The tag of one position; gradient: the gradient mask (Ho, Wo) of one channel."""
         tag = 0
         for bit in range(self.shape.kernel[0] * self.shape.kernel[1]):
             output = self._output(position, bit)
@@ -64,7 +66,7 @@ class TagReader:
         return tag
 
     def decode(self, position: Position, bit: int) -> Pair:
-        """The operands that a set bit stands for (wID and dmID decoders)."""
+        """The operands that a set bit of a position's tag stands for (wID and dmID decoders)."""
         output = self._output(position, bit)
         if output is None:
             raise ValueError(f"bit {bit}: expected one that stands for an output fed by {position}; got none")
@@ -81,10 +83,10 @@ class TagReader:
 
 
 class PairFinder:
-    """Effectual I-and-O finder of one PE: one valid pair per cycle, lowest set tag bit first.
+    """Effectual I-and-O finder of one PE: one valid pair a cycle, lowest set bit of the tag first.
 
-    A position holds the finder for at least empty_window_cycles, so an empty tag for just these; where they
-    are 0 it passes in no time. `enabled` False stands for a machine without finders: nothing is counted.
+    A position takes max(set bits of its tag, empty_window_cycles) cycles. enabled False: the machine has no finders,
+    so none of their events are counted.
     """
 
     def __init__(
@@ -107,10 +109,11 @@ class PairFinder:
 
     @property
     def done(self) -> bool:
+        """Whether all positions were worked through."""
         return self.position is None
 
     def step(self) -> tuple[Position, int] | None:
-        """One cycle: the position and lowest set bit of its tag, or None where the tag is empty."""
+        """One cycle: the position and the lowest set bit of what is left of its tag; None where that is empty."""
         found = None
         self.cycles_here += 1
         if self.position is not None and self.tag:

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from h2sim.arch.schema import ForwardEngine, TileSize
+from h2sim.arrays import Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
@@ -21,18 +22,21 @@ from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 @dataclass(frozen=True)
 class ArrayRow:
-    """What one row of the PE array works on: a sub-kernel of at most n x v weights of one input channel."""
+    """What one row of the PE array works on: a sub-kernel of at most n x v weights of one input channel.
+
+    n: sub-LUTs of a PE, v: weights of a sub-LUT.
+    """
 
     channel: int
     kernel_rows: range
     kernel_columns: range
 
-    def segments(self, kernels: np.ndarray) -> Segments:
-        """The operands of this row's PE for the kernels (Cin, kh, kw) of one output channel."""
+    def segments(self, kernels: Float32s) -> Segments:
+        """The operands of this row's PE in one column; kernels: (Cin, kh, kw), of that output channel."""
         return [kernels[self.channel, ky, list(self.kernel_columns)] for ky in self.kernel_rows]
 
-    def addresses(self, padded: np.ndarray, y: int, x: int) -> list[int]:
-        """One address per used sub-LUT, for the window at (y, x) of padded spikes (Cin, H, W)."""
+    def addresses(self, padded: Bytes, y: int, x: int) -> list[int]:
+        """One address per sub-LUT in use, for the window whose corner is (y, x) in the padded spikes (Cin, H, W)."""
         return [
             address_of(padded[self.channel, y + ky, [x + kx for kx in self.kernel_columns]]) for ky in self.kernel_rows
         ]
@@ -52,14 +56,14 @@ def forward_conv(
     engine: ForwardEngine,
     tile: TileSize,
     shape: ConvShape,
-    spikes: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
+    spikes: Bytes,
+    weight: Float32s,
+    bias: Float32s | None,
 ) -> EngineRun:
-    """The current x (T, N, Cout, Ho, Wo) of a convolution of spikes (T, N, Cin, H, W).
+    """Computes the current x (T, N, Cout, Ho, Wo) of a convolution of spikes (T, N, Cin, H, W).
 
-    weight is (Cout, Cin, kh, kw), bias (Cout,) or None. A grid iteration is one (column group, output
-    tile, row group), in that order; batch x timestep passes inside, P samples at a time.
+    weight: (Cout, Cin, kh, kw); bias: (Cout,) or None. The loops are column groups, output tiles and row groups, which
+    make a grid iteration, and in it batch x timestep, P samples at a time.
     """
     s = shape
     spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
@@ -71,7 +75,7 @@ def forward_conv(
     array, soma = LutArray(engine, bench), Sweep(engine.parallelism)
 
     def windows(columns: range, at: Tile, rows: list[ArrayRow], complete: bool) -> Iterator[None]:
-        """Every cycle, one window per lane and PE: lanes are samples, windows pass in raster order."""
+        """Every cycle a PE takes one window on each lane: lanes are samples, windows pass in raster order."""
         for lanes in groups_of(s.samples, engine.parallelism):
             for y in range(at.y0, at.y1):
                 for x in range(at.x0, at.x1):
@@ -96,13 +100,14 @@ def forward_conv(
 
 
 def forward_fc(
-    engine: ForwardEngine, shape: FcShape, spikes: np.ndarray, weight: np.ndarray, bias: np.ndarray | None
+    engine: ForwardEngine, shape: FcShape, spikes: Bytes, weight: Float32s, bias: Float32s | None
 ) -> EngineRun:
-    """The current x (T, N, out) of a fully connected layer of spikes (T, N, in); weight (out, in), bias (out,).
+    """Computes the current x (T, N, out) of a fully connected layer of spikes (T, N, in).
 
-    Sub-LUTs are weight buffers. A grid iteration is one (column group, group of R*n*z features): its weights
-    load, one entry of every sub-LUT per cycle, then every P samples pass all entries. `lut: false` has n*v
-    weight registers per PE instead. `lut_double_buffered` changes nothing here.
+    weight: (out, in); bias: (out,) or None. Sub-LUTs serve as plain weight buffers. A grid iteration is one column
+    group with one group of R*n*z features. First its weights are loaded, one entry of every sub-LUT a cycle; then
+    samples, P at a time, pass all entries. With `lut: false` a PE has n*v weight registers instead of n sub-LUTs of z
+    entries. `lut_double_buffered` changes nothing here.
     """
     s = shape
     spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
@@ -123,9 +128,10 @@ def forward_fc(
 
 
 class FcArray:
-    """The PE array as weight buffers: a group's feature i is at entry i // (R*words) of word i mod (R*words).
+    """The PE array as weight buffers. Every PE has `words` buffers (words) of so many entries.
 
-    Words count along the rows: word w of PE row r is word r*words + w of its column.
+    Feature i of a group lies at entry i // (R*words) of word i mod (R*words) of a column. Word w of the PE in row r is
+    the column's word r*words + w.
     """
 
     def __init__(self, engine: ForwardEngine, words: int, entries: int, n_columns: int, bench: Bench) -> None:
@@ -138,8 +144,8 @@ class FcArray:
         self.clock = bench.clock
         self.entries_used = 0
 
-    def load(self, weight: np.ndarray) -> None:
-        """Store weight (columns, features): every cycle one entry of every word of every PE."""
+    def load(self, weight: Float32s) -> None:
+        """Stores weight (columns, features), every cycle one entry of every word of every PE."""
         for chunk in groups_of(weight.shape[1], self.row_words):
             self.clock.tick()
             for feature in chunk:
@@ -148,8 +154,8 @@ class FcArray:
                     pe.store(self.entries_used, weight[column, feature])
             self.entries_used += 1
 
-    def pass_entries(self, spikes: np.ndarray, lanes: range, columns: range, psum: np.ndarray) -> None:
-        """The lanes' samples of spikes (samples, features) pass all entries, one per cycle; psum is (samples, out)."""
+    def pass_entries(self, spikes: Bytes, lanes: range, columns: range, psum: Float32s) -> None:
+        """The samples `lanes` of spikes (samples, features) pass all entries, one a cycle; psum: (samples, out)."""
         for entry in range(self.entries_used):
             self.clock.tick()
             at_entry = spikes[:, entry * self.row_words : (entry + 1) * self.row_words]
@@ -159,12 +165,12 @@ class FcArray:
                     outputs = self._column_outputs(i, entry, by_row)
                     psum[bt, c] = self.acc.accumulate(psum[bt, c], outputs)
 
-    def _column_outputs(self, column: int, entry: int, by_row: Sequence[np.ndarray]) -> list[np.float32]:
+    def _column_outputs(self, column: int, entry: int, by_row: Sequence[Bytes]) -> list[np.float32]:
         present = [row[column] for row in self.pes if row[column].holds(entry)]
         return [pe.send(entry, spikes) for pe, spikes in zip(present, by_row, strict=True)]
 
 
-def _psum_buffer(shape: tuple[int, ...], bias: np.ndarray | None) -> np.ndarray:
+def _psum_buffer(shape: tuple[int, ...], bias: Float32s | None) -> Float32s:
     """Partial sums (samples, channels, ...) that start at their channel's bias, or at 0."""
     psum = np.zeros(shape, dtype=np.float32)
     if bias is not None:

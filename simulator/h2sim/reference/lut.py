@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from h2sim.arrays import Bytes, Float32s
 from h2sim.reference.acc import ZERO
 from h2sim.reference.result import Bench, Tally
 
 
 class SubLut:
-    """2**v words; entry a holds the sum of those of v operands whose bit of a is set (operand i: bit i).
+    """A LUT of 2**v words: entry a holds the sum of the operands i, of v, for which bit i of a is set.
 
-    Two banks: `shadow` is written, one entry per cycle, while `active` is read; `swap` exchanges them.
+    It has two banks. `shadow` is written, one entry a cycle, while `active` is read; `swap` exchanges them.
     """
 
     def __init__(self, inputs: int, bench: Bench) -> None:
@@ -24,16 +25,16 @@ class SubLut:
         self.operands: list[np.float32] = []
         self.next_entry = len(self.active)
 
-    def load(self, operands: np.ndarray) -> None:
-        """Begin to program the shadow bank with at most v operands; missing ones are 0."""
+    def load(self, operands: Float32s) -> None:
+        """Begins to program the shadow bank with at most v operands; missing ones count as 0."""
         self.operands = [*operands, *[ZERO] * (self.inputs - len(operands))]
         self.next_entry = 0
 
     def program_entry(self) -> bool:
-        """One cycle of programming: the sum of one operand and of an entry that is there already.
+        """One cycle of programming: an entry is the sum of one operand and of an entry that is there already.
 
-        Entry 0 is zero and an entry of one operand is a copy: only the others use the Acc's adder.
-        False when the bank was full already.
+        Entry 0 is zero and an entry of a single operand is a copy: only the others use the adder of Acc. Returns False
+        when the bank was full already.
         """
         entry = self.next_entry
         if entry == len(self.shadow):
@@ -52,6 +53,7 @@ class SubLut:
         return True
 
     def swap(self) -> None:
+        """Exchanges the two banks."""
         self.active, self.shadow = self.shadow, self.active
 
     def read(self, address: int) -> np.float32:
@@ -61,7 +63,7 @@ class SubLut:
 
 
 class LutPe:
-    """n sub-LUTs and the adders that sum their outputs, sub-LUT 0 first."""
+    """A PE of n sub-LUTs and the adders that sum what they give, sub-LUT 0 first (figure 3.3 a)."""
 
     def __init__(self, sub_luts: int, inputs: int, bench: Bench) -> None:
         self.sub_luts = [SubLut(inputs, bench) for _ in range(sub_luts)]
@@ -69,24 +71,24 @@ class LutPe:
         self.loading: list[SubLut] = []
         self.used: list[SubLut] = []
 
-    def load(self, segments: Sequence[np.ndarray]) -> None:
-        """Begin to program as many sub-LUTs as there are segments of operands; the others idle."""
+    def load(self, segments: Sequence[Float32s]) -> None:
+        """Begins to program as many sub-LUTs as there are segments of operands; the others stay idle."""
         self.loading = self.sub_luts[: len(segments)]
         for sub_lut, segment in zip(self.loading, segments, strict=True):
             sub_lut.load(segment)
 
     def program_entry(self) -> bool:
-        """One cycle: one entry in every sub-LUT that is being loaded; False when there was none to write."""
+        """One cycle: one entry in every sub-LUT that is being loaded. Returns False when there was none to write."""
         return any([sub_lut.program_entry() for sub_lut in self.loading])
 
     def swap(self) -> None:
-        """Read from now on what was loaded."""
+        """From now on what was loaded is read."""
         self.used = self.loading
         for sub_lut in self.used:
             sub_lut.swap()
 
     def read(self, addresses: Sequence[int]) -> np.float32:
-        """One window on one lane: addresses (one per used sub-LUT) to the sum of their entries."""
+        """One window on one lane: the sum of the entries at these addresses, one per sub-LUT in use."""
         first, *others = [sub_lut.read(address) for sub_lut, address in zip(self.used, addresses, strict=True)]
         total = first
         for output in others:
@@ -96,23 +98,26 @@ class LutPe:
 
 
 class AdderPe:
-    """The non-LUT baseline: one register per operand and an adder chain over the operands that spike.
+    """The PE of the baseline without LUTs: a register per operand, and a chain of adders over those that spike.
 
-    Same interface as LutPe; loading the registers takes no cycle. The chain's adders all count.
+    It has the interface of LutPe. Loading its registers takes no cycle. All adders of the chain count as used.
     """
 
     def __init__(self, bench: Bench) -> None:
         self.tally = bench.pe_array
-        self.loading: Sequence[np.ndarray] = []
-        self.registers: Sequence[np.ndarray] = []
+        self.loading: Sequence[Float32s] = []
+        self.registers: Sequence[Float32s] = []
 
-    def load(self, segments: Sequence[np.ndarray]) -> None:
+    def load(self, segments: Sequence[Float32s]) -> None:
+        """Takes the operands of the next job."""
         self.loading = segments
 
     def program_entry(self) -> bool:
+        """False: nothing is programmed."""
         return False
 
     def swap(self) -> None:
+        """From now on what was loaded is read."""
         self.registers = self.loading
 
     def read(self, addresses: Sequence[int]) -> np.float32:
@@ -130,10 +135,10 @@ class AdderPe:
 
 
 class WeightBufferPe:
-    """A LUT PE in FC layers: its sub-LUTs as plain buffers of operands, one word of each at every entry.
+    """A LUT PE in an FC layer: its sub-LUTs (words) are plain buffers of operands.
 
-    In a cycle each sub-LUT sends the operand of one entry, or 0 where no spike, and the PE sums what they
-    send. Without LUT there is one entry of registers, which all send at once.
+    In a cycle every sub-LUT sends its operand of one entry, or 0 where there is no spike, and the PE sums what they
+    send. Without LUTs the PE has one entry, of registers, which all send at once.
     """
 
     def __init__(self, entries: int, lut: bool, tally: Tally) -> None:
@@ -142,7 +147,7 @@ class WeightBufferPe:
         self.tally = tally
 
     def store(self, entry: int, operand: np.float32) -> None:
-        """Load the next word's operand of an entry; all words of all PEs load at once, one entry per cycle."""
+        """Loads an operand into the next word of an entry. In hardware all words load at once, an entry a cycle."""
         self.entries[entry].append(operand)
         if self.lut:
             self.tally.lut_write += 1
@@ -150,11 +155,11 @@ class WeightBufferPe:
             self.tally.register_access += 1
 
     def holds(self, entry: int) -> bool:
-        """Whether any word has an operand at this entry."""
+        """Whether any word has an operand at that entry."""
         return bool(self.entries[entry])
 
-    def send(self, entry: int, spikes: np.ndarray) -> np.float32:
-        """One cycle on one lane; spikes of the operands that stand at this entry, word 0 first."""
+    def send(self, entry: int, spikes: Bytes) -> np.float32:
+        """One cycle on one lane: the sum of what the words send. spikes: one per operand of the entry, word 0 first."""
         operands = zip(self.entries[entry], spikes, strict=True)
         outputs = [self._read(operand) if spike else ZERO for operand, spike in operands]
         total = outputs[0]

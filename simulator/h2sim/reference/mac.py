@@ -25,7 +25,7 @@ class MacPe:
         self.tally.register_access += 4
 
     def multiply(self, gradient: np.float32, weight: np.float32) -> np.float32:
-        """The bare product (FC layers: only Acc adds)."""
+        """The product alone, for FC layers, in which only Acc adds."""
         self.tally.fp16_multiply += 1
         self.tally.register_access += 2
         return gradient * weight

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from h2sim.arrays import Bytes, Float32s, Floats
 from h2sim.reference.acc import ZERO
 from h2sim.reference.result import checked_bits, checked_values
 
@@ -14,7 +15,7 @@ Size2 = tuple[int, int]  # (vertical, horizontal)
 
 
 class Soma:
-    """The LIF neurons of a layer: membrane potentials and last spikes, updated once per timestep."""
+    """The LIF neurons of a layer: their membrane potentials and last spikes, updated once per timestep."""
 
     def __init__(
         self, shape: tuple[int, ...], threshold: float, decay: float, window: tuple[float, float], reset: Reset
@@ -23,29 +24,29 @@ class Soma:
         self.decay = np.float32(decay)
         self.window = (np.float32(window[0]), np.float32(window[1]))
         self.reset = reset
-        self.membrane = np.zeros(shape, dtype=np.float32)
+        self.membrane: Floats = np.zeros(shape, dtype=np.float32)
         self.spikes = np.zeros(shape, dtype=np.uint8)
 
-    def step(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One timestep of current x: spikes s, membrane potentials m, window mask ds~."""
+    def step(self, x: Float32s) -> tuple[Bytes, Floats, Bytes]:
+        """One timestep: from its current x to its spikes s, membrane potentials m and window mask ds~."""
         self.membrane = self.decay * self._kept() + x
         self.spikes = (self.membrane >= self.threshold).astype(np.uint8)
         low, high = self.window
         inside = (low < self.membrane) & (self.membrane < high)
         return self.spikes, self.membrane, inside.astype(np.uint8)
 
-    def _kept(self) -> np.ndarray:
-        """What of m[t-1] the reset leaves, before the decay."""
+    def _kept(self) -> Floats:
+        """What the reset leaves of m[t-1], before the decay."""
         if self.reset == "zero":
             return np.where(self.spikes, ZERO, self.membrane)
         if self.reset == "subtract":
-            return self.membrane - self.threshold * self.spikes
+            return self.membrane - self.threshold * self.spikes.astype(np.float32)
         return self.membrane
 
 
 def soma(
-    x: np.ndarray, threshold: float, decay: float, window: tuple[float, float], reset: Reset
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x: Float32s, threshold: float, decay: float, window: tuple[float, float], reset: Reset
+) -> tuple[Bytes, Float32s, Bytes]:
     """Spikes s (uint8), membrane potentials m (float32) and window mask ds~ (uint8) of currents x, all (T, N, ...).
 
     reset after a spike: "zero" forgets m (eq. 2.2), "subtract" takes the threshold off it, "none" keeps it.
@@ -58,7 +59,7 @@ def soma(
 
 
 class Grad:
-    """The gradients of a layer's neurons, updated once per timestep from the last one back."""
+    """The gradients of a layer's neurons, updated once per timestep, the last timestep first."""
 
     def __init__(
         self, shape: tuple[int, ...], decay: float, surrogate_scale: float, reset: Reset, reset_height: float | None
@@ -67,10 +68,10 @@ class Grad:
         self.surrogate_scale = np.float32(surrogate_scale)
         self.reset = reset
         self.reset_height = reset_height  # None: m itself ("zero"); else what a spike takes off m
-        self.dm_next = np.zeros(shape, dtype=np.float32)
+        self.dm_next: Floats = np.zeros(shape, dtype=np.float32)
 
-    def step(self, ds_spatial: np.ndarray, membrane: np.ndarray, spikes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """dm[t] from dm[t+1] and this timestep's maps; phase 1 gives ds, phase 2 dm (section 3.2.3)."""
+    def step(self, ds_spatial: Float32s, membrane: Float32s, spikes: Bytes, inside: Bytes) -> Floats:
+        """dm[t] from dm[t+1] and what belongs to timestep t; phase 1 gives ds, phase 2 dm (section 3.2.3)."""
         dropped = membrane if self.reset_height is None else np.float32(self.reset_height)
         ds = self.dm_next * (-self.decay * dropped) + ds_spatial
         kept = (1 - spikes).astype(np.float32) if self.reset == "zero" else np.float32(1.0)
@@ -80,20 +81,21 @@ class Grad:
 
 
 def grad(
-    ds_spatial: np.ndarray,
-    membrane: np.ndarray,
-    spikes: np.ndarray,
-    window_mask: np.ndarray,
+    ds_spatial: Float32s,
+    membrane: Float32s,
+    spikes: Bytes,
+    window_mask: Bytes,
     decay: float,
     surrogate_scale: float,
     reset: Reset,
     detach_reset: bool,
     threshold: float | None = None,
-) -> np.ndarray:
-    """Membrane gradients dm (float32); everything is (T, N, ...), ds_spatial the Backward Engine's part of ds.
+) -> Float32s:
+    """Membrane gradients dm, float32 (T, N, ...), of ds_spatial, the part of ds that the Backward Engine computes.
 
-    detach_reset leaves the reset's own term out of ds (eq. 2.4: -alpha*m). `threshold` is needed only for
-    reset "subtract" without it: raises ValueError where it is missing.
+    All arrays have one shape. detach_reset: the gradient does not pass through the reset, so the term -alpha*m of
+    eq. 2.4 is left out. threshold is needed only for reset "subtract" without detach_reset; raises ValueError where it
+    is missing there, for an unknown reset, and for arrays of other shapes or masks that hold more than 0 and 1.
     """
     shape = np.shape(ds_spatial)
     ds_spatial = checked_values("ds_spatial", ds_spatial, shape)
@@ -109,7 +111,7 @@ def grad(
 
 
 def _reset_height(reset: Reset, detach_reset: bool, threshold: float | None) -> float | None:
-    """How much one more spike would lower m, as far as the gradient sees it; None means m itself."""
+    """How much one more spike would lower m, as far as the gradient passes through the reset; None: by m itself."""
     if detach_reset or reset == "none":
         return 0.0
     if reset == "zero":
@@ -125,8 +127,8 @@ def _checked_reset(reset: Reset) -> Reset:
     return reset
 
 
-def average_pool(spikes: np.ndarray, kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
-    """Current (T, N, C, Ho, Wo) of a pool layer: sums of spikes (T, N, C, H, W) over kh*kw, padding included."""
+def average_pool(spikes: Bytes, kernel: Size2, stride: Size2, padding: Size2) -> Float32s:
+    """Current (T, N, C, Ho, Wo) of a pool layer: sums of spikes (T, N, C, H, W) / (kh*kw), padding as zeros."""
     *lead, height, width = np.shape(spikes)
     padded = np.pad(checked_bits("spikes", spikes, np.shape(spikes)), [(0, 0)] * len(lead) + [(p, p) for p in padding])
     out = [(size + 2 * p - k) // s + 1 for size, p, k, s in zip((height, width), padding, kernel, stride, strict=True)]
@@ -139,10 +141,8 @@ def average_pool(spikes: np.ndarray, kernel: Size2, stride: Size2, padding: Size
     return current
 
 
-def average_pool_transpose(
-    grad: np.ndarray, kernel: Size2, stride: Size2, padding: Size2, in_size: Size2
-) -> np.ndarray:
-    """The neurons' gradient (T, N, C, H, W) below a pool layer of dm (T, N, C, Ho, Wo); in_size is (H, W)."""
+def average_pool_transpose(grad: Float32s, kernel: Size2, stride: Size2, padding: Size2, in_size: Size2) -> Float32s:
+    """The gradient (T, N, C, H, W) of what a pool layer reads, from its dm (T, N, C, Ho, Wo); in_size is (H, W)."""
     grad = checked_values("grad", grad, np.shape(grad))
     below = np.zeros((*grad.shape[:-2], in_size[0] + 2 * padding[0], in_size[1] + 2 * padding[1]), dtype=np.float32)
     share = np.float32(kernel[0] * kernel[1])

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from h2sim.activity import Actions
+from h2sim.arrays import Array, Bytes, Float32s
 from h2sim.shapes import Tile, groups_of
 
 
 @dataclass(frozen=True, eq=False)
 class EngineRun:
-    """One layer in one phase on one engine.
+    """What the stepped run of one layer in one phase on one engine gave.
 
-    cycles is the sum of iteration_cycles, which stand in loop order (outermost loop first); values is
-    float32. neuron_cycles: what the neuron unit still sweeps after the array's last cycle. `neuron` stays empty:
-    the PE arrays end before Soma and Grad (see neuron.py).
+    cycles: the sum of iteration_cycles, which are the cycles of the grid iterations in loop order. values: the result.
+    pe_array and acc: event counts; neuron has none, for Soma and Grad are modelled apart (neuron.py). neuron_cycles:
+    cycles that the neuron unit still sweeps after the array's last one.
     """
 
     cycles: int
     iteration_cycles: list[int]
-    values: np.ndarray
+    values: Float32s
     pe_array: Actions
     acc: Actions
     neuron: Actions = field(default_factory=Actions)
@@ -30,7 +31,7 @@ class EngineRun:
 
 @dataclass
 class Tally:
-    """The events of one component while it runs; `freeze` gives them as Actions."""
+    """Counts the events of one component while it runs; `freeze` gives them as Actions."""
 
     lut_read: int = 0
     lut_write: int = 0
@@ -40,6 +41,7 @@ class Tally:
     priority_encode: int = 0
 
     def freeze(self) -> Actions:
+        """The counts so far."""
         return Actions(
             lut_read=self.lut_read,
             lut_write=self.lut_write,
@@ -58,22 +60,24 @@ class Clock:
     now: int = 0  # cycles in all
 
     def begin_iteration(self) -> None:
+        """The cycles from here on belong to the next grid iteration."""
         self.iteration_cycles.append(0)
 
     def tick(self) -> None:
+        """One cycle passes."""
         self.iteration_cycles[-1] += 1
         self.now += 1
 
 
 @dataclass
 class Sweep:
-    """The neuron unit behind Acc: takes samples as their sums are complete, P positions per cycle."""
+    """The neuron unit behind Acc: it takes samples when their sums are complete, P positions a cycle."""
 
     parallelism: int
     busy_until: int = 0
 
     def take(self, now: int, tile: Tile, samples: int) -> None:
-        """`samples` samples of a tile, complete in cycle `now`."""
+        """Takes so many samples of a tile, whose sums are complete in cycle `now`."""
         for _ in range(samples):
             self.busy_until = max(self.busy_until, now)
             for _ in groups_of(tile.positions, self.parallelism):
@@ -88,8 +92,8 @@ class Bench:
     pe_array: Tally = field(default_factory=Tally)
     acc: Tally = field(default_factory=Tally)
 
-    def finish(self, values: np.ndarray, sweep: Sweep | None = None) -> EngineRun:
-        """The run's result; values in their final shape; sweep: the neuron unit, where one follows."""
+    def finish(self, values: Float32s, sweep: Sweep | None = None) -> EngineRun:
+        """The run's result, with values in their final shape; sweep: the neuron unit, where one follows Acc."""
         iterations = self.clock.iteration_cycles
         left = sweep.busy_until - self.clock.now if sweep else 0
         run = EngineRun(
@@ -102,20 +106,20 @@ class Bench:
         return replace(run, neuron_cycles=left)
 
 
-def checked_values(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`array` as float32; raises ValueError if its shape is not `shape`."""
+def checked_values(name: str, array: Array, shape: tuple[int, ...]) -> Float32s:
+    """`array` as float32. Raises ValueError if its shape is not `shape`."""
     _check_shape(name, array, shape)
     return np.asarray(array, dtype=np.float32)
 
 
-def checked_bits(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`array` as uint8; raises ValueError if its shape is not `shape` or it holds more than 0 and 1."""
+def checked_bits(name: str, array: Array, shape: tuple[int, ...]) -> Bytes:
+    """`array` as uint8. Raises ValueError if its shape is not `shape` or it holds more than 0 and 1."""
     _check_shape(name, array, shape)
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"{name}: expected only 0 and 1; got values from {np.min(array)} to {np.max(array)}")
     return np.asarray(array, dtype=np.uint8)
 
 
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
     if np.shape(array) != shape:
         raise ValueError(f"{name}: expected shape {shape}; got {np.shape(array)}")

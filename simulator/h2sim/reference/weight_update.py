@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from h2sim.arch.schema import TileSize, WeightUpdateEngine
+from h2sim.arrays import Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
@@ -19,13 +20,13 @@ from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 
 def weight_update_conv(
-    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: np.ndarray, grad: np.ndarray
+    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Bytes, grad: Float32s
 ) -> EngineRun:
-    """dw (Cout, Cin, kh, kw) of spikes (T, N, Cin, H, W) and dm grad (T, N, Cout, Ho, Wo).
+    """Computes dw (Cout, Cin, kh, kw) of spikes (T, N, Cin, H, W) and grad (dm, (T, N, Cout, Ho, Wo)).
 
-    A grid iteration is one (column group, output tile). In it, for every sample, pass of R timesteps, tile
-    row and segment of n*v gradients: program the LUTs, then address them with the spikes of every (channel,
-    kernel offset), P of those per cycle.
+    A grid iteration is one column group with one output tile. In it, for every sample, R timesteps, row of the tile and
+    segment of n*v gradients, the LUTs are programmed and then addressed with the spikes of every pair of input channel
+    and kernel position, P pairs a cycle.
     """
     s = shape
     spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
@@ -38,14 +39,14 @@ def weight_update_conv(
     array = LutArray(engine, bench)
 
     def addresses(n: int, rows: range, y: int, subs: list[range], pair: tuple[int, int, int]) -> list[list[int]]:
-        """For every timestep the addresses of its sub-LUTs: the spikes that meet the segment's gradients."""
+        """For every timestep the addresses of its sub-LUTs: the spikes that belong to the segment's gradients."""
         ci, ky, kx = pair
         y_in = y * s.stride[0] + ky
         at = [[x * s.stride[1] + kx for x in sub] for sub in subs]
         return [[address_of(padded[t, n, ci, y_in, xs]) for xs in at] for t in rows]
 
     def offsets(columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
-        """Every cycle, P (channel, offset) pairs."""
+        """Every cycle the array takes P pairs of input channel and kernel position."""
         for lanes in groups_of(len(pairs), engine.parallelism):
             for pair in (pairs[lane] for lane in lanes):
                 spike_addresses = addresses(n, rows, y, subs, pair)
@@ -66,7 +67,10 @@ def weight_update_conv(
 
 
 def _segments(engine: WeightUpdateEngine, shape: ConvShape, at: Tile) -> Iterator[tuple[int, range, int, list[range]]]:
-    """(sample, timesteps on the rows, tile row, columns of each used sub-LUT) in the order of a grid iteration."""
+    """The segments of a tile in the order of a grid iteration.
+
+    Each is (sample, timesteps that the PE rows hold, row of the map, map columns of each sub-LUT in use).
+    """
     v = engine.sub_lut_inputs
     for n in range(shape.batch):
         for rows in groups_of(shape.timesteps, engine.rows):
@@ -76,17 +80,17 @@ def _segments(engine: WeightUpdateEngine, shape: ConvShape, at: Tile) -> Iterato
                     yield n, rows, y, [xs[sub.start : sub.stop] for sub in groups_of(len(xs), v)]
 
 
-def _split(grad_row: np.ndarray, sub_segments: list[range]) -> Segments:
-    """The gradients (Wo,) of one row of positions, cut to the used sub-LUTs."""
+def _split(grad_row: Float32s, sub_segments: list[range]) -> Segments:
+    """The gradients (Wo,) of one row of the map, cut into those of each sub-LUT in use."""
     return [grad_row[sub.start : sub.stop] for sub in sub_segments]
 
 
-def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: np.ndarray, grad: np.ndarray) -> EngineRun:
-    """dw (out, in) of spikes (T, N, in) and dm grad (T, N, out).
+def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Bytes, grad: Float32s) -> EngineRun:
+    """Computes dw (out, in) of spikes (T, N, in) and grad (dm, (T, N, out)).
 
-    A grid iteration is one column group. In it, for every sample and pass of R timesteps: one cycle loads one
-    gradient per PE, then P input features per cycle send it, or 0 where no spike. `lut: false` keeps the
-    gradient in a register.
+    A grid iteration is one column group. In it, for every sample and R timesteps, one cycle loads a gradient into every
+    PE. Then P input features a cycle make the PEs send it, or 0 where there is no spike. With `lut: false` the gradient
+    lies in a register.
     """
     s = shape
     spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features))

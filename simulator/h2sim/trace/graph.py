@@ -1,4 +1,8 @@
-"""Who feeds whom: the order in which gradients become known and which job completes them."""
+"""Which layer reads which, and therefore which job must come before which.
+
+The gradient of a layer's spikes is the sum of what each of its consumers contributes. The backward pass meets the
+consumers last to first, so the job of the first consumer adds the last part: it completes the gradient.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from h2sim.trace import Layer, TraceMeta
 
 
 class Graph:
-    """The layers of a trace as a graph of spikes (forward) and gradients (backward)."""
+    """The layers of a trace as a graph; analog_steps: timesteps of its analog input, 1 where that stands still."""
 
     def __init__(self, meta: TraceMeta, analog_steps: int = 1) -> None:
         self.meta = meta
@@ -24,38 +28,42 @@ class Graph:
                     self._consumers[name].append(layer)
 
     def encoded(self, layer: Layer, once: bool) -> tuple[ConvShape, int]:
-        """An encoding layer as its engine works through it, and how many timesteps share what it computes: `once`:
-        an input that stands still is convolved once (and its gradients are summed over time before)."""
+        """The shape that the engine computes of an encoding layer, and how many timesteps share each result.
+
+        Normally every timestep is computed: (shape of all T timesteps, 1). With `once`, an input that is the same at
+        every timestep is convolved once, and its gradients are summed over time first: (shape of one timestep, T).
+        """
         shape = self.meta.conv_shape(layer)
         if once and self.analog_steps == 1:
             return replace(shape, timesteps=1), shape.timesteps
         return shape, 1
 
     def spiking(self, name: str) -> bool:
-        """Whether a layer's output is spikes (the binary network input is)."""
+        """Whether the output of a layer, or the network input, is spikes."""
         return name not in self._layers or self._layers[name].spiking
 
     def chw(self, name: str) -> tuple[int, int, int]:
+        """Output neurons of the layer of that name, (C, H, W)."""
         return self._layers[name].out_chw
 
     def consumers(self, name: str) -> list[Layer]:
-        """Layers that read `name`, in execution order."""
+        """The layers that read layer `name`, in execution order."""
         return self._consumers[name]
 
     def producers(self, layer: Layer) -> tuple[JobKey, ...]:
-        """Forward jobs whose results this layer reads."""
+        """The forward jobs whose results this layer reads."""
         return tuple((name, "forward") for name in layer.inputs if name in self._layers)
 
     def only_pools_read(self, layer: Layer) -> bool:
-        """A current that only pools take goes to them inside the Soma unit and never to memory."""
+        """Whether only pools read this layer. Its current then stays inside the Soma unit and never goes to memory."""
         consumers = self._consumers[layer.name]
         return bool(consumers) and all(c.kind == "pool" for c in consumers)
 
     def completed_by(self, layer: Layer) -> list[str]:
-        """Inputs of `layer` whose gradient is complete once this layer's part is there.
+        """The inputs of `layer` whose gradient is complete once this layer's part is there.
 
-        The backward pass meets consumers last to first, so the first consumer completes. The current of a
-        non-spiking layer under an `add` has the gradient of that add: nothing is left to compute.
+        These are the inputs of which `layer` is the first consumer. The current that a non-spiking layer gives to an
+        `add` is left out: its gradient is the add's own, so nothing is to be computed.
         """
         found = []
         for name in layer.inputs:
@@ -67,11 +75,15 @@ class Graph:
         return found
 
     def other_parts(self, name: str, but: Layer) -> int:
-        """Contributions to the gradient of `name` that other consumers left in memory."""
+        """How many consumers of `name` other than `but` left their part of its gradient in memory."""
         return sum(1 for c in self._consumers[name] if c is not but)
 
     def gradient_ready(self, layer: Layer) -> tuple[JobKey, ...]:
-        """Jobs after which dm of a layer is in memory; none for an output layer, whose loss closed the forward pass."""
+        """The jobs after which the membrane gradient dm of a layer is in memory.
+
+        None for an output layer: its gradient comes from the loss, at the end of the forward pass. A non-spiking
+        layer under an `add` waits for what that add waits for.
+        """
         consumers = self._consumers[layer.name]
         if not consumers:
             return ()

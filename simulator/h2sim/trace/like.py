@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from h2sim.arrays import Array, Bools
 from h2sim.trace.bits import popcount
 from h2sim.trace.members import MASKS
 from h2sim.trace.model import FORMAT, VERSION
@@ -18,12 +19,13 @@ from h2sim.trace.synth import MaskPlan, random_members
 
 def like(
     trace: Trace, seed: int, structure: Structure | Literal["measured"] | None = None
-) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
-    """Metadata and members of a trace whose masks have the means of another's, input and each layer's each mask.
+) -> tuple[dict[str, Any], Iterator[tuple[str, Array]]]:
+    """Metadata and members of a synthetic trace in which every mask has the mean of the same mask of `trace`.
 
-    structure None: independent bits; 'measured': the silent samples, dead channels, clusters and shared places that
-    each mask of the trace has; a Structure: that one in every mask. The metadata says what was measured. The mean over
-    each timestep and sample is the mask's, so what differs between them is not kept. Raises TraceError as synthesise.
+    structure None: independent bits; 'measured': each mask has the silent samples, dead channels, clusters and shared
+    places that were measured in its original; a Structure: every mask has that one. The metadata says what was
+    measured. All timesteps and samples of a mask get the same mean: differences between them are not kept. Raises
+    TraceError as synthesise does.
     """
     meta, silent = trace.meta, silent_samples(trace)
     found = {f"{layer}.{kind}": _plan(trace, layer, kind, silent, structure) for layer, kind in _masks(trace)}
@@ -54,8 +56,8 @@ def like(
     return data, members
 
 
-def silent_samples(trace: Trace) -> np.ndarray:
-    """bool (N,): samples whose gradient is 0 in every layer; none in an inference trace."""
+def silent_samples(trace: Trace) -> Bools:
+    """Which samples have a gradient of 0 in every layer: bool (N,), all False in an inference trace."""
     silent = np.full(trace.meta.batch, "backward" in trace.meta.phases)
     if silent.any():
         for layer in trace.meta.layers:
@@ -64,13 +66,13 @@ def silent_samples(trace: Trace) -> np.ndarray:
 
 
 def _masks(trace: Trace) -> list[tuple[str, str]]:
-    """(layer or 'input', mask) of the masks that a trace has."""
+    """The masks that a trace has, each as (layer or 'input', kind)."""
     names = [("input", "spikes"), *((layer.name, kind) for layer in trace.meta.layers for kind in MASKS)]
     return [(layer, kind) for layer, kind in names if trace.has(f"{layer}.{kind}")]
 
 
 def _plan(
-    trace: Trace, layer: str, kind: str, silent: np.ndarray, structure: Structure | Literal["measured"] | None
+    trace: Trace, layer: str, kind: str, silent: Bools, structure: Structure | Literal["measured"] | None
 ) -> MaskPlan:
     meta = trace.meta
     packed = trace.input_spikes() if layer == "input" else trace.mask(layer, kind)

@@ -1,4 +1,7 @@
-"""Masks of an open trace and their counts: each is read and made once, however many machines ask for it."""
+"""Keeps the masks of an open trace and counts of their bits, so that each is read and counted only once.
+
+However many machines are simulated on the same trace, they share what is kept here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from h2sim.arrays import Array, Bytes, Ints
 from h2sim.kernels.bits import tile_popcounts
 from h2sim.trace.bits import popcount
 
@@ -19,15 +23,15 @@ MOST_KEPT_BYTES = 256 << 20  # of packed masks; their counts are small and all s
 
 
 class Kept:
-    """Arrays by name; the least recently used go when together they exceed `most_bytes`."""
+    """Arrays by name. When together they exceed `most_bytes`, those that were not asked for longest are dropped."""
 
     def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._arrays: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._arrays: OrderedDict[str, Array] = OrderedDict()
         self._bytes = 0
 
-    def get(self, name: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
-        """The array of that name, read-only; `read` makes it where it is not kept."""
+    def get(self, name: str, read: Callable[[str], Array]) -> Array:
+        """The array of that name, read-only. Where it is not kept, `read(name)` makes it."""
         if name in self._arrays:
             self._arrays.move_to_end(name)
             return self._arrays[name]
@@ -57,21 +61,21 @@ class AnalogRange:
 
 
 class Maps:
-    """What jobs need to know of a trace's masks; one for an open trace (`trace.maps`), all machines share it."""
+    """What jobs need to know of a trace's masks. An open trace has one (`trace.maps`), which all machines share."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self._set_bits: dict[tuple[str, str], int] = {}
         self._analog: AnalogRange | None = None
-        self._tiles: dict[tuple[str, str, int, int], np.ndarray] = {}
+        self._tiles: dict[tuple[str, str, int, int], Ints] = {}
 
-    def packed(self, layer: str, kind: str) -> np.ndarray:
-        """uint8 (T*N, bytes): a mask of a layer ('spikes', 'window', 'grad'), read-only."""
+    def packed(self, layer: str, kind: str) -> Bytes:
+        """A mask of a layer ('spikes', 'window' or 'grad'), packed uint8 (T*N, bytes), read-only."""
         mask = self._trace.mask(layer, kind)
         return mask.reshape(-1, mask.shape[-1])
 
     def set_spikes(self, layer: str) -> int:
-        """Spikes of a layer (or 'input') over the sub-batch."""
+        """The number of spikes of a layer (or 'input') over all timesteps and samples."""
         return self.set_bits(layer, "spikes")
 
     def set_bits(self, layer: str, kind: str) -> int:
@@ -94,10 +98,10 @@ class Maps:
             self._analog = AnalogRange(float(low), float(high), values.size, at_low, at_high)
         return self._analog
 
-    def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> np.ndarray:
-        """int64 (C, tiles): set bits of a layer's mask per channel and tile, over all timesteps and samples.
+    def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> Ints:
+        """Set bits of a layer's mask per channel and tile, over all timesteps and samples: int64 (C, tiles).
 
-        tile: (height, width); tiles of (1, 1) count per position.
+        tile: (height, width) of a tile; (1, 1) counts each position. Tiles are in raster order.
         """
         key = (layer, kind, *tile)
         if key not in self._tiles:

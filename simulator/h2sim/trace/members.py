@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from h2sim.arrays import Array
 from h2sim.trace.bits import packed_bytes, padding_is_zero
 from h2sim.trace.model import TraceMeta
 
@@ -18,7 +20,10 @@ _FLOATS = ("float16", "float32")
 
 @dataclass(frozen=True)
 class Expected:
-    """What a member must be: one of the dtypes, one of the shapes; `neurons` says how many bits of a mask count."""
+    """What a member must be: of one of the dtypes and of one of the shapes.
+
+    required: a trace without it is refused; neurons: for a mask, how many of its bits are neurons, the rest is padding.
+    """
 
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -29,7 +34,7 @@ class Expected:
         """`uint8 (10, 4, 98)`: the types and shapes that would do."""
         return f"{' or '.join(self.dtypes)} {' or '.join(str(shape) for shape in self.shapes)}"
 
-    def header_fault(self, dtype: np.dtype, shape: tuple[int, ...]) -> str | None:
+    def header_fault(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> str | None:
         """What is wrong with a member of that dtype and shape, or None."""
         if dtype.hasobject:
             return f"expected {' or '.join(self.dtypes)}; got pickled objects, which are never read"
@@ -37,8 +42,8 @@ class Expected:
             return None
         return f"expected {self.described()}; got {dtype.name} {shape}"
 
-    def content_fault(self, array: np.ndarray) -> str | None:
-        """What is wrong with the array's contents, or None: padding bits that are not 0, a NaN or Inf."""
+    def content_fault(self, array: Array) -> str | None:
+        """What is wrong with the array's contents, or None. A mask's padding bits must be 0, values must be finite."""
         if self.neurons is not None:
             if padding_is_zero(array, self.neurons):
                 return None
@@ -51,7 +56,7 @@ class Expected:
 
 
 def known_members(meta: TraceMeta) -> Iterator[tuple[str, Expected]]:
-    """Every member that version 1 knows for this network, `meta` aside, and what it must be."""
+    """Every member that version 1 of the format knows for this network (but `meta`), with what it must be."""
     lead, chw = (meta.timesteps, meta.batch), meta.input_shape
     yield "input.spikes", _mask(meta, math.prod(chw), not meta.analog)
     yield "input.analog", Expected(_FLOATS, ((*lead, *chw), (1, meta.batch, *chw)), meta.analog)

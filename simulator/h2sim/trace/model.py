@@ -1,4 +1,4 @@
-"""The metadata of a trace as frozen types: neuron, layer, network. `parse.py` builds them from checked data."""
+"""The metadata of a trace as frozen types: neuron, layer, whole network. `parse.py` builds them from checked data."""
 
 from __future__ import annotations
 
@@ -48,10 +48,13 @@ _NEEDED_FIELDS: dict[str, tuple[str, ...]] = {
 
 
 class Neuron(Frozen):
-    """LIF parameters (eq. 2.1-2.6); surrogate_scale is eta, None for a surrogate of another shape.
+    """Parameters of a LIF neuron (eq. 2.1-2.6).
 
-    equation is 'other' where the membrane follows another equation than eq. 2.1 (a synaptic current, say): the masks
-    still hold, but neither Soma's nor Grad's values can be checked.
+    threshold: th_f, the neuron fires where m >= threshold; decay: what is left of m after a timestep; window:
+    (low, high), the surrogate gradient is not 0 where low < m < high; surrogate_scale: eta, its value there, None for
+    a surrogate of another shape; reset: what firing does to m; detach_reset: the gradient does not pass through reset.
+    equation: 'lif' is eq. 2.1. With 'other' the membrane follows another equation, such as one with a synaptic
+    current: the masks still hold, but neither Soma's nor Grad's values can be checked.
     """
 
     threshold: Finite
@@ -70,10 +73,12 @@ class Neuron(Frozen):
 
 
 class Layer(Frozen):
-    """One layer; conv, encode and pool carry shapes, fc features, add shapes. Layers stand in execution order.
+    """One layer of a network.
 
-    Shapes are (C, H, W); kernel, stride and padding (vertical, horizontal). `neuron` is resolved: the
-    network's parameters with the layer's own over them.
+    kind: conv, encode (a convolution of the analog input) and pool have in_shape, out_shape, kernel, stride and
+    padding; add has in_shape and out_shape; fc has in_features and out_features. Shapes are (C, H, W); kernel, stride
+    and padding are (vertical, horizontal). inputs: names of the layers that it reads, or 'input'. spiking: False for
+    a layer that passes its current on. neuron: the network's parameters, where the layer has none of its own.
     """
 
     name: Name
@@ -92,12 +97,12 @@ class Layer(Frozen):
     @property
     def out_chw(self) -> tuple[int, int, int]:
         """Output neurons as (C, H, W); (features, 1, 1) for fc."""
-        return (self.out_features, 1, 1) if self.kind == "fc" else self.out_shape  # type: ignore[return-value]
+        return _chw(self.kind, self.out_features, self.out_shape)
 
     @property
     def in_chw(self) -> tuple[int, int, int]:
         """What it reads from each input as (C, H, W); (features, 1, 1) for fc."""
-        return (self.in_features, 1, 1) if self.kind == "fc" else self.in_shape  # type: ignore[return-value]
+        return _chw(self.kind, self.in_features, self.in_shape)
 
     @property
     def neurons(self) -> int:
@@ -106,12 +111,17 @@ class Layer(Frozen):
 
     @property
     def weight_shape(self) -> tuple[int, ...] | None:
-        """PyTorch's layout: (C_out, C_in, kh, kw) or (F_out, F_in); None for a layer without weights."""
+        """Shape of its weights as PyTorch has it, (C_out, C_in, kh, kw) or (F_out, F_in); None without weights."""
         if self.kind == "fc":
             return (self.out_chw[0], self.in_chw[0])
-        if self.kind in ("conv", "encode"):
-            return (self.out_chw[0], self.in_chw[0], *self.kernel)  # type: ignore[misc]
+        if self.kind in ("conv", "encode") and self.kernel:
+            return (self.out_chw[0], self.in_chw[0], *self.kernel)
         return None
+
+    def __repr__(self) -> str:
+        return f"Layer({self.name!r}: {self.kind} {self.in_chw} -> {self.out_chw})"
+
+    __str__ = __repr__
 
     @model_validator(mode="after")
     def _complete(self) -> Layer:
@@ -126,6 +136,15 @@ class Layer(Frozen):
         return self
 
 
+def _chw(kind: Kind, features: int | None, shape: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """(features, 1, 1) for fc, else the shape; `Layer._complete` has seen to it that what the kind needs is there."""
+    if kind == "fc":
+        assert features is not None
+        return features, 1, 1
+    assert shape is not None
+    return shape
+
+
 def _some_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     if not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"expected 1 to {MOST_LAYERS} layers; got {len(layers)}")
@@ -133,7 +152,11 @@ def _some_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
 
 
 class TraceMeta(Frozen):
-    """The `meta` member: what was run, over how many timesteps and samples, and where it came from."""
+    """The `meta` member of a trace: what was run, over how many timesteps and samples, and where it came from.
+
+    timesteps: T; batch: N, samples of the sub-batch; phases: ('forward',), with 'backward', or all three of a training
+    step; source: how the trace was made ('kind': training, inference or synthetic, and what that kind says of itself).
+    """
 
     format: Literal["h2sim-trace"]
     version: Annotated[int, Field(strict=True)]
@@ -147,7 +170,7 @@ class TraceMeta(Frozen):
     layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name; TraceError if there is none."""
+        """The layer of that name. Raises TraceError if there is none."""
         for layer in self.layers:
             if layer.name == name:
                 return layer
@@ -176,3 +199,14 @@ class TraceMeta(Frozen):
         readers = [layer for layer in self.layers if "input" in layer.inputs]
         shaped = [layer for layer in readers if layer.kind != "fc"]
         return (shaped or readers)[0].in_chw
+
+    def __repr__(self) -> str:
+        return f"TraceMeta({self.described})"
+
+    __str__ = __repr__
+
+    @property
+    def described(self) -> str:
+        """`mnist-small on mnist, T=10, batch 4, 7 layers`."""
+        of = f"{self.network} on {self.dataset}" if self.dataset else self.network
+        return f"{of}, T={self.timesteps}, batch {self.batch}, {len(self.layers)} layers"

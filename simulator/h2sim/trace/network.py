@@ -14,9 +14,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from h2sim.errors import NetworkError, TraceError, at
 from h2sim.io import library
 from h2sim.io.faults import describe
-from h2sim.io.strict import Strict
+from h2sim.io.strict import Line, Strict
 from h2sim.io.yamlfile import read_mapping
-from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Finite, Line, TraceMeta
+from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Finite, TraceMeta
 from h2sim.trace.parse import parse_meta
 
 _CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
@@ -28,9 +28,11 @@ _NOTATION = re.compile(r"\d+(C|FC)[0-9A-Za-z()\-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network and its input; layers are the entries of a trace's `layers`.
+    """A network without data: its input, its timesteps, and its layers in execution order.
 
-    neuron: the parameters that its source gives (threshold, decay, ...), None where it gives none.
+    input_shape: (C, H, W). layers: the entries that a trace of it has under `layers`.
+    source: where it is published. neuron: the neuron's parameters that the source gives, named as a trace's `neuron`
+    (threshold, decay, window, surrogate_scale); None where it gives none.
     """
 
     name: str
@@ -41,6 +43,10 @@ class Network:
     source: str = ""
     neuron: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        takes = f"{self.input_kind} {self.input_shape}, T={self.timesteps}"
+        return f"Network({self.name!r}: {len(self.layers)} layers, {takes})"
+
 
 class _Input(Strict):
     shape: Chw
@@ -48,7 +54,7 @@ class _Input(Strict):
 
 
 class _NeuronFields(Strict):
-    """What a source gives of its neuron, named as in a trace's `neuron` entry."""
+    """The parameters that a source gives of its neuron, named as in a trace's `neuron` entry."""
 
     threshold: Finite | None = None
     decay: Finite | None = None
@@ -57,7 +63,7 @@ class _NeuronFields(Strict):
 
 
 class _File(Strict):
-    """A network file; layers are the notation or a list of a trace's layer entries."""
+    """A network file. Its layers are a notation (`32C3-AP2-10FC`) or a list of a trace's layer entries."""
 
     name: Line
     source: str = ""
@@ -72,8 +78,8 @@ def load_network(
 ) -> Network:
     """A shipped network by name, a network file, or the notation itself (`32C3-AP2-10FC`) with an input shape.
 
-    `input_shape` (C, H, W) replaces a file's own, `classes` the features of the last layer, for another data set.
-    Raises NetworkError naming the file or the part that is wrong.
+    For another data set, `input_shape` (C, H, W) replaces the input shape of a file and `classes` the number of
+    features of the last layer. Raises NetworkError, which names the file or the part that is wrong.
     """
     network = _load(name_or_path, input_shape)
     return network if classes is None else replace(network, layers=_with_classes(network, classes))
@@ -147,7 +153,10 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
 
 
 def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
-    """The layers of a network as a trace would hold them; NetworkError with a line per fault, each naming `where`."""
+    """Metadata of a trace that has these layers (one timestep, one sample, forward only), checked.
+
+    Raises NetworkError with a line per fault; each names `where`.
+    """
     meta = {
         "format": FORMAT,
         "version": VERSION,
@@ -167,10 +176,13 @@ def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
 
 
 def parse_notation(notation: str, input_shape: tuple[int, int, int], where: str | None = None) -> list[dict[str, Any]]:
-    """Layers of `64C3S2(Encoding)-128C3-AP2-512FC-10FC`: kC = channels and kernel (padding k//2), S stride, AP pool.
+    """The layer entries of a notation such as `64C3S2(Encoding)-128C3-AP2-512FC-10FC`.
 
-    Layers are named conv1.., pool1.., fc1..; the first fc flattens (C, H, W). Raises NetworkError that names `where`
-    (the notation itself if not given) and the part that is wrong.
+    64C3S2: convolution to 64 channels, kernel 3 x 3, padding 3 // 2, stride 2 (1 where S is left out); (Encoding): it
+    reads an analog input; AP2: average pool of 2 x 2; 512FC: fully connected to 512 features. The first FC flattens
+    (C, H, W). Layers are named conv1, conv2, ..., pool1, ..., fc1, ...
+
+    input_shape: (C, H, W). Raises NetworkError, which names `where` (by default the notation) and the wrong part.
     """
     where = where or notation
     try:

@@ -17,13 +17,16 @@ _ANY_NEURON = {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]}
 
 
 def refuse(faults: list[str]) -> NoReturn:
-    """Raises a TraceError of one line per fault; past MOST_LINES the last line counts the rest."""
+    """Raises a TraceError with one line per fault. Beyond MOST_LINES faults, the last line says how many are left."""
     rest = len(faults) - MOST_LINES
     raise TraceError("\n".join(faults[:MOST_LINES] + ([f"... and {rest} faults more"] if rest > 0 else [])))
 
 
 def parse_meta(data: object, where: str) -> TraceMeta:
-    """Checked metadata; every fault is one line `where: meta: field: expected ...; got ...` of a TraceError."""
+    """Checked metadata from plain data.
+
+    Raises TraceError with one line per fault: `where: meta: field: expected ...; got ...`.
+    """
     where = f"{where}: meta"
     if not isinstance(data, dict):
         raise TraceError(f"{where}: expected a JSON object; got {type(data).__name__}")

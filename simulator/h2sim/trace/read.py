@@ -21,6 +21,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from numpy.lib import format as npy
 
+from h2sim.arrays import Array, Bytes
 from h2sim.errors import TraceError
 from h2sim.io import library
 from h2sim.trace.maps import Kept, Maps
@@ -51,7 +52,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A member as found: what it must be, its type and shape, and its bytes with the .npy header."""
+    """A member as found: what it must be, its type and shape, and n_bytes, its size with the .npy header."""
 
     expected: Expected
     dtype: np.dtype
@@ -60,9 +61,10 @@ class Member:
 
 
 class Trace:
-    """An open trace: metadata now, masks and values when asked. Raises TraceError for damage.
+    """An open trace. Its metadata is read at once, masks and values when they are asked for.
 
-    Masks and counts of them stay (see h2sim.trace.maps), so that another machine on the same trace reads none again.
+    Masks and their counts are kept (see h2sim.trace.maps), so that another machine on the same trace reads none again.
+    Every method that reads raises TraceError for damage.
     """
 
     def __init__(self, path: Path, meta: TraceMeta, members: dict[str, Member]) -> None:
@@ -73,18 +75,21 @@ class Trace:
         self._kept = Kept()
         self._sound: set[str] = set()  # members that were read and found whole
 
+    def __repr__(self) -> str:
+        return f"Trace({self.path.name!r}: {self.meta.described})"
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "maps"}
         return {**state, "_opened": None, "_kept": Kept()}
 
     @cached_property
     def maps(self) -> Maps:
-        """Masks and their counts as jobs ask for them."""
+        """The masks and counts of their bits, as jobs ask for them."""
         return Maps(self)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the file's bytes."""
+        """SHA-256 of the file's bytes, in hexadecimal."""
         digest = hashlib.sha256()
         with _damage(self.path, "file"), self.path.open("rb") as file:
             while block := file.read(_CHUNK_BYTES):
@@ -97,32 +102,35 @@ class Trace:
 
     @property
     def has_values(self) -> bool:
-        """Whether any layer carries values to verify."""
+        """Whether any layer carries values that can be verified."""
         return any(name.rpartition(".")[2] in VALUES for name in self._members)
 
     @property
     def analog_steps(self) -> int:
-        """Timesteps of the analog input: T, 1 for a static one or none."""
+        """Timesteps of the analog input: T, or 1 for one that stands still and where there is none."""
         return self._members["input.analog"].shape[0] if self.has("input.analog") else 1
 
-    def mask(self, layer: str, kind: str) -> np.ndarray:
-        """Packed uint8 (T, N, bytes), read-only, of a layer: kind 'spikes', 'window' or 'grad'; padding bits are 0."""
+    def mask(self, layer: str, kind: str) -> Bytes:
+        """A layer's mask of kind 'spikes', 'window' or 'grad': packed uint8 (T, N, bytes), read-only, padded with 0."""
         return self._kept.get(self._member_of(layer, kind, MASKS), self._read)
 
-    def input_spikes(self) -> np.ndarray:
-        """Packed uint8 (T, N, bytes) of the binary network input, read-only."""
+    def input_spikes(self) -> Bytes:
+        """The binary network input: packed uint8 (T, N, bytes), read-only."""
         return self._kept.get("input.spikes", self._read)
 
-    def input_analog(self) -> np.ndarray:
-        """Analog network input, float16 or float32 (T or 1, N, C, H, W), finite."""
+    def input_analog(self) -> Array:
+        """The analog network input: float16 or float32 (T or 1, N, C, H, W), finite."""
         return self._read("input.analog")
 
-    def values(self, layer: str, kind: str) -> np.ndarray:
-        """Recorded values of a layer as stored, finite: kind is one of VALUES, such as 'membrane' or 'weight_grad'."""
+    def values(self, layer: str, kind: str) -> Array:
+        """A layer's recorded values, as stored and finite; kind is one of VALUES ('membrane', 'weight_grad', ...)."""
         return self._read(self._member_of(layer, kind, VALUES))
 
     def check(self, kinds: tuple[str, ...] = (*MASKS, *VALUES, "analog")) -> None:
-        """Reads every known member of these kinds that was not read yet; TraceError with all faults, one line each."""
+        """Reads every known member of these kinds that was not read yet.
+
+        Raises TraceError with all faults, one line each.
+        """
         faults = []
         for name in [n for n in self._members if n.rpartition(".")[2] in kinds and n not in self._sound]:
             try:
@@ -144,7 +152,7 @@ class Trace:
             self._opened = (os.getpid(), zipfile.ZipFile(self.path))
         return self._opened[1]
 
-    def _read(self, name: str) -> np.ndarray:
+    def _read(self, name: str) -> Array:
         member = self._members.get(name)
         if member is None:
             raise TraceError(f"{self.path}: {name}: expected in this trace; got no such member")
@@ -164,9 +172,9 @@ class Trace:
 
 
 def load_trace(name_or_path: str | Path) -> Trace:
-    """A shipped trace by name (`mnist-digits`) or a trace file. Reads the metadata and all headers, no data.
+    """Opens a shipped trace by its name (`mnist-digits`) or a trace file. Reads metadata and headers, but no data.
 
-    Raises TraceError: a line per fault that names file, member, what was expected and what was found.
+    Raises TraceError, a line per fault: each names the file, the member, what was expected and what was found.
     """
     path = _existing(str(name_or_path))
     with _damage(path, "file"), zipfile.ZipFile(path) as archive:
@@ -227,7 +235,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _checked(path: Path, name: str, expected: Expected, archive: zipfile.ZipFile) -> Member:
-    """The member as its header says; TraceError unless it is as expected. Reads no data."""
+    """The member as its header describes it; no data is read. Raises TraceError unless it is as expected."""
     info = archive.getinfo(f"{name}.npy")
     with _damage(path, name):
         _check_directory_entry(info)
@@ -248,7 +256,7 @@ def _check_directory_entry(info: zipfile.ZipInfo) -> None:
 
 
 def _check_size(info: zipfile.ZipInfo, n_bytes: int) -> None:
-    """ValueError unless the zip directory's sizes fit an array of that many bytes with its header: no bombs."""
+    """Refuses zip bombs: ValueError unless the zip directory's sizes fit an array of n_bytes with its header."""
     if info.file_size != n_bytes:
         raise ValueError(f"{n_bytes} bytes by its header, {info.file_size} by the zip directory")
     most = info.compress_size * (_MOST_DEFLATE_RATIO if info.compress_type else 1)
@@ -256,8 +264,8 @@ def _check_size(info: zipfile.ZipInfo, n_bytes: int) -> None:
         raise ValueError(f"{info.compress_size} stored bytes cannot hold {n_bytes}")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, order and dtype of an .npy member; the file then stands at its data. Never unpickles."""
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype of an .npy member. The file then stands at its data. Never unpickles."""
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
@@ -268,8 +276,8 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return tuple(int(n) for n in shape), fortran, dtype
 
 
-def _data(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype) -> np.ndarray:
-    """The array behind a header: native byte order, C order. EOFError if it ends early."""
+def _data(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> Array:
+    """The array behind a header, in native byte order and C order. Raises EOFError if it ends early."""
     raw = np.empty(prod(shape) * dtype.itemsize, np.uint8)
     done = 0
     while done < raw.size:

@@ -28,9 +28,10 @@ class _Table(Strict):
 
 
 def reported_sparsity(network: Network) -> tuple[Sparsity, dict[str, Sparsity]]:
-    """What table 3.2 says of a network: for layers it does not name, and by layer (workloads/sparsity.yaml says how).
+    """The sparsities that table 3.2 gives for a network: one for the layers that it does not name, and those by layer.
 
-    Raises TraceError for a network that the table does not have, or whose convolutions it does not fit.
+    workloads/sparsity.yaml says how the table's columns are dealt to layers. Raises TraceError for a network that the
+    table does not have, or one with another number of convolutions.
     """
     table = _table()
     row = table.rows.get(network.name)
@@ -53,7 +54,7 @@ def reported_sparsity(network: Network) -> tuple[Sparsity, dict[str, Sparsity]]:
 
 
 def reported_spikes() -> float:
-    """The share of neurons and timesteps without a spike that is assumed where no trace says it (the same file)."""
+    """The share of zeros among spikes that is assumed where no trace gives it [A] (workloads/sparsity.yaml)."""
     return _table().spikes
 
 

@@ -1,8 +1,8 @@
-"""Masks with the structure that real traces show, where independent coin flips have none.
+"""Random masks with the structure that real traces show, which independent coin flips do not have.
 
-Whole samples without gradient, channels that never do anything and channels that do more than others, spatial clusters,
-and places that are active in all channels and timesteps of a sample. A mask is a Gaussian field cut where its density
-asks: so many of the largest values of each timestep and sample are set, which keeps the mean.
+Real masks have samples without any gradient, channels that are never active and channels that are more active than
+others, spatial clusters, and places that are active in all channels and timesteps of a sample. A mask is made from a
+Gaussian random field: of each timestep and sample the largest values are set, as many as the wanted density asks for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from h2sim.arrays import Bools, Bytes, Float32s, Floats, Ints
 from h2sim.errors import TraceError, at
 from h2sim.trace.bits import packed_bytes
 
@@ -21,10 +22,13 @@ LARGEST_CLUSTER = 16  # positions, that measuring finds
 
 @dataclass(frozen=True)
 class Structure:
-    """silent_samples: share of samples whose gradient is 0 in every layer; dead_channels: share of each layer's
-    channels whose masks are empty; cluster_positions: side of the square over which the field is averaged (1: none);
-    shared: share of the field's variance that all channels and timesteps of a sample have in common; channels: share
-    that is a channel's own, the same everywhere and in all masks of a layer.
+    """How a mask differs from independent bits; every field at its default is no structure.
+
+    silent_samples: share of samples whose gradient is 0 in every layer. dead_channels: share of each layer's channels
+    whose masks are empty. cluster_positions: side, in positions, of the square over which the Gaussian field is
+    averaged; 1 averages nothing. shared: share of the field's variance that all channels and timesteps of a sample
+    have in common. channels: share of its variance that belongs to a channel, equal at all places and in all masks of
+    a layer. Raises TraceError for a value that cannot be.
     """
 
     silent_samples: float = 0.0
@@ -45,23 +49,29 @@ class Structure:
             raise TraceError(at("structure", "cluster_positions", "an integer from 1 to 256", self.cluster_positions))
 
     def to_dict(self) -> dict[str, float]:
+        """Its fields by name, as a trace's `source` holds them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What a layer's masks have in common: in which order (C,) its channels die, and their offsets (C,)."""
+    """What all masks of a layer have in common.
 
-    order: np.ndarray
-    offsets: np.ndarray
+    order: int64 (C,), channels in the order in which they become dead; offsets: float32 (C,), what each adds to the
+    field.
+    """
+
+    order: Ints
+    offsets: Float32s
 
     @classmethod
     def draw(cls, channels: int, rng: np.random.Generator) -> Channels:
+        """Draws them at random for a layer of that many channels."""
         return cls(rng.permutation(channels), rng.standard_normal(channels, dtype=np.float32))
 
 
-def silent_set(samples: int, share: float, seed_rng: np.random.Generator) -> np.ndarray:
-    """bool (N,): which samples have no gradient, round(share * N) of them."""
+def silent_set(samples: int, share: float, seed_rng: np.random.Generator) -> Bools:
+    """Draws which samples have no gradient: bool (N,), of which round(share * N) are True."""
     silent = np.zeros(samples, bool)
     silent[seed_rng.permutation(samples)[: round(share * samples)]] = True
     return silent
@@ -73,14 +83,15 @@ def structured_mask(
     chw: Chw,
     density: float,
     structure: Structure,
-    silent: np.ndarray,
+    silent: Bools,
     layer: Channels,
     where: str,
-) -> np.ndarray:
-    """A packed mask (T, N, bytes) whose mean over all bits is `density`.
+) -> Bytes:
+    """Draws a packed mask, uint8 (T, N, bytes), whose mean over all bits is `density`.
 
-    silent (N,) are the samples that stay empty; the first round(dead_channels * C) of the layer's order are dead.
-    Raises TraceError where the samples and channels that are left cannot hold so many bits.
+    silent, bool (N,): the samples that stay empty. The first round(dead_channels * C) channels of layer.order are dead.
+    where: names the mask in errors. Raises TraceError where the samples and channels that are left cannot hold so many
+    set bits.
     """
     channels, height, width = chw
     dead = layer.order[: round(structure.dead_channels * channels)]
@@ -103,8 +114,8 @@ def structured_mask(
     return packed
 
 
-def _largest(field: np.ndarray, count: float, rng: np.random.Generator) -> np.ndarray:
-    """bool: the `count` largest values, the fraction of a bit by chance."""
+def _largest(field: Float32s, count: float, rng: np.random.Generator) -> Bools:
+    """Marks the `count` largest values, bool of the same shape; the fraction of a bit in `count` is set by chance."""
     n_bits = min(field.size, int(count) + int(rng.random() < count - int(count)))
     chosen = np.zeros(field.size, bool)
     if n_bits:
@@ -112,12 +123,12 @@ def _largest(field: np.ndarray, count: float, rng: np.random.Generator) -> np.nd
     return chosen.reshape(field.shape)
 
 
-def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> np.ndarray:
-    """Gaussian noise of variance 1, float32, averaged over side x side positions."""
+def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> Float32s:
+    """Gaussian noise, float32, averaged over side x side positions and scaled back to variance 1."""
     *outer, height, width = shape
-    noise: np.ndarray = rng.standard_normal((*outer, height + side - 1, width + side - 1), dtype=np.float32)
+    noise: Floats = rng.standard_normal((*outer, height + side - 1, width + side - 1), dtype=np.float32)
     if side == 1:
-        return noise
+        return noise.astype(np.float32, copy=False)
     for axis in (-2, -1):
         total = np.cumsum(noise, axis=axis, dtype=np.float64)
         first = np.zeros_like(np.take(total, [0], axis=axis))
@@ -127,12 +138,13 @@ def _field(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> np.nd
     return (noise / side).astype(np.float32)
 
 
-def measured(packed: np.ndarray, chw: Chw, silent: np.ndarray) -> Structure:
-    """The structure of a packed mask (T, N, bytes); `silent` (N,) are samples without gradient, left out.
+def measured(packed: Bytes, chw: Chw, silent: Bools) -> Structure:
+    """Estimates the structure of a packed mask, uint8 (T, N, bytes).
 
-    Clusters, what is shared and what is a channel's own come from the correlations of neighbouring positions, of equal
-    positions and within channels; the correlation of the fields behind two masks is taken as
-    sin(pi/2 * correlation of the masks), exact for masks half full.
+    silent, bool (N,): samples without gradient, which are left out. cluster_positions comes from the correlation of
+    neighbouring positions, shared from that of equal positions across channels and timesteps, channels from that within
+    a channel. The correlation of two Gaussian fields is taken as sin(pi/2 * correlation of their masks), which is exact
+    for masks that are half full.
     """
     bits = np.unpackbits(packed[:, ~silent], axis=2, count=math.prod(chw)).reshape(len(packed), -1, *chw)
     if not bits.size or not bits.any():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from h2sim.arrays import Bytes, Float64s, Ints
 from h2sim.io.progress import Progress
 from h2sim.trace.bits import unpack
 from h2sim.trace.members import MASKS
@@ -16,10 +17,11 @@ from h2sim.trace.read import Trace
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSummary:
-    """Fractions over all timesteps, samples and neurons; None where the layer or trace has no such mask.
+    """One layer's fractions over all timesteps, samples and neurons; None where the trace has no such mask of it.
 
-    output_sparsity: neurons outside the window (table 3.2, O); input_sparsity: dm == 0 (I);
-    samples_without_gradient: samples whose gradient mask is 0 at every timestep.
+    spike_rate: fraction of set spikes; output_sparsity: fraction of neurons outside the window (O in table 3.2);
+    input_sparsity: fraction of membrane gradients dm that are 0 (I in table 3.2); samples_without_gradient: number of
+    samples whose gradient mask is 0 at every timestep.
     """
 
     layer: str
@@ -34,9 +36,9 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """The same fractions over all layers that have the mask, so each layer weighs as many neurons as it has.
+    """The fractions of LayerSummary over all neurons of all layers that have the mask.
 
-    samples_without_gradient: samples whose gradient masks are 0 in every layer at every timestep.
+    samples_without_gradient: number of samples whose gradient masks are 0 in every layer at every timestep.
     """
 
     spike_rate: float | None
@@ -47,27 +49,30 @@ class TraceSummary:
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """Set bits of each mask that the trace has of a layer, int64 (T, N), by kind: 'spikes', 'window', 'grad'."""
+    """The set bits of a layer's masks, by kind ('spikes', 'window', 'grad'): int64 (T, N) for each mask that it has."""
 
     layer: Layer
-    set_bits: Mapping[str, np.ndarray]
+    set_bits: Mapping[str, Ints]
 
-    def share(self, kind: str, axis: int | tuple[int, ...] = (0, 1)) -> np.ndarray | None:
-        """Fraction of set bits, the mean over timesteps (axis 0), samples (1) or both; None without that mask."""
+    def share(self, kind: str, axis: int | tuple[int, ...] = (0, 1)) -> Float64s | None:
+        """Fraction of set bits, the mean over timesteps (axis 0), samples (axis 1) or both; None without that mask."""
         counts = self.set_bits.get(kind)
         return None if counts is None else counts.mean(axis=axis) / self.layer.neurons
 
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """Set bits of one mask of a layer by place: positions int64 (H, W), channels int64 (C, timesteps)."""
+    """The set bits of one mask of a layer: positions, int64 (H, W), and channels, int64 (C, timesteps)."""
 
-    positions: np.ndarray
-    channels: np.ndarray
+    positions: Ints
+    channels: Ints
 
 
 def trace_counts(trace: Trace, progress: Progress | None = None) -> list[LayerCounts]:
-    """Counts of every layer in execution order; one mask at a time is in memory."""
+    """Counts the set bits of every layer's masks, in execution order.
+
+    progress(layer, done, total) is called before every layer.
+    """
     rows = []
     for number, layer in enumerate(trace.meta.layers):
         if progress:
@@ -78,20 +83,20 @@ def trace_counts(trace: Trace, progress: Progress | None = None) -> list[LayerCo
 
 
 def layer_table(trace: Trace) -> list[LayerSummary]:
-    """One row per layer, in execution order."""
+    """One LayerSummary per layer, in execution order."""
     return [layer_summary(counts) for counts in trace_counts(trace)]
 
 
 def summarise(rows: Sequence[LayerCounts]) -> TraceSummary:
-    """A trace in four numbers."""
+    """The TraceSummary of a trace's counts."""
     window, grad = _mean(rows, "window"), _mean(rows, "grad")
     with_grad = [row.set_bits["grad"].sum(axis=0) for row in rows if "grad" in row.set_bits]
     silent = int(np.count_nonzero(np.sum(with_grad, axis=0) == 0)) if with_grad else None
     return TraceSummary(_mean(rows, "spikes"), _zeros(window), _zeros(grad), silent)
 
 
-def layer_maps(packed: np.ndarray, layer: Layer, samples: Sequence[int], timesteps: Sequence[int]) -> LayerMaps:
-    """Adds up a packed mask (T, N, bytes) over the given samples and timesteps; one map at a time is unpacked."""
+def layer_maps(packed: Bytes, layer: Layer, samples: Sequence[int], timesteps: Sequence[int]) -> LayerMaps:
+    """Adds up a packed mask, uint8 (T, N, bytes), over the given samples and timesteps. Unpacks one map at a time."""
     channels, height, width = layer.out_chw
     positions = np.zeros((height, width), np.int64)
     by_channel = np.zeros((channels, len(timesteps)), np.int64)
@@ -103,12 +108,13 @@ def layer_maps(packed: np.ndarray, layer: Layer, samples: Sequence[int], timeste
     return LayerMaps(positions, by_channel)
 
 
-def _set_bits(packed: np.ndarray) -> np.ndarray:
-    return np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
+def _set_bits(packed: Bytes) -> Ints:
+    counts: Ints = np.bitwise_count(packed).sum(axis=-1, dtype=np.int64)
+    return counts
 
 
 def layer_summary(counts: LayerCounts) -> LayerSummary:
-    """A layer in its fractions."""
+    """The LayerSummary of a layer's counts."""
     layer, grad = counts.layer, counts.set_bits.get("grad")
     silent = None if grad is None else int(np.count_nonzero(grad.sum(axis=0) == 0))
     shape = layer.out_chw[:1] if layer.kind == "fc" else layer.out_chw
@@ -126,7 +132,7 @@ def layer_summary(counts: LayerCounts) -> LayerSummary:
 
 
 def _mean(rows: Sequence[LayerCounts], kind: str) -> float | None:
-    """Set bits over bits, of all rows that have the mask."""
+    """Set bits / bits, over all rows that have the mask; None if none has it."""
     having = [row for row in rows if kind in row.set_bits]
     total = sum(row.set_bits[kind].size * row.layer.neurons for row in having)
     return sum(int(row.set_bits[kind].sum()) for row in having) / total if having else None

@@ -1,4 +1,4 @@
-"""Synthetic masks, for networks and sparsities of which no real trace is at hand. Marked synthetic everywhere."""
+"""Synthetic traces of random masks, for networks of which no real trace is at hand; their metadata says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.activity import PHASES
+from h2sim.arrays import Array, Bools, Bytes
 from h2sim.errors import TraceError, at
 from h2sim.trace.bits import packed_bytes
 from h2sim.trace.members import MASKS
@@ -32,7 +33,10 @@ NEURON = {
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Fractions of zeros in [0, 1]: of spikes, of the window mask (output), of the gradient mask (input)."""
+    """Fractions of zeros from 0 to 1, of three masks: spikes, window (output sparsity) and grad (input sparsity).
+
+    Raises TraceError for a value that is no such fraction.
+    """
 
     spikes: float
     window: float
@@ -54,13 +58,14 @@ def synthesise(
     layers: Mapping[str, Sparsity] | None = None,
     phases: tuple[str, ...] = PHASES,
     structure: Structure | None = None,
-) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
-    """Metadata and members of a trace of random masks: independent bits, or with `structure` (real masks have one).
+) -> tuple[dict[str, Any], Iterator[tuple[str, Array]]]:
+    """Metadata and members of a trace of random masks, of independent bits or with the given structure.
 
-    `layers` overrides the sparsity by layer name; `phases` of ('forward',) leaves the gradient masks out. The same
-    arguments give the same bytes. Each member has a random stream of its own, by seed and name, so that with one
-    seed a sparser mask's bits are a subset of a denser one's. Members come one at a time, ready for write_trace.
-    Raises TraceError for sizes, a seed or a layer name that cannot be, or a structure that leaves no room for the bits.
+    `layers` gives single layers, by name, a sparsity of their own. `phases` of ('forward',) leaves the gradient masks
+    out. Members come one at a time, as write_trace takes them. The same arguments give the same bytes. Each member has
+    a random stream of its own, chosen by seed and name: with one seed, the set bits of a sparser mask are a subset of
+    those of a denser one. Raises TraceError for sizes, a seed or a layer name that cannot be, and for a structure that
+    leaves no room for the bits.
     """
     own = dict(layers or {})
     if type(seed) is not int or seed < 0:
@@ -98,7 +103,7 @@ def synthesise(
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """What one random mask is to be: its share of zeros, and its structure (None: independent bits)."""
+    """What one random mask is to be: its share of zeros from 0 to 1, and its structure (None: independent bits)."""
 
     zeros: float
     structure: Structure | None = None
@@ -106,10 +111,11 @@ class MaskPlan:
 
 def random_members(
     meta: TraceMeta, plan: Callable[[str, str], MaskPlan], seed: int, silent_samples: float, analog_steps: int = 1
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The members of a trace of random masks; plan(layer or 'input', mask) says what each is to be.
+) -> Iterator[tuple[str, Array]]:
+    """Draws the members of a trace of random masks, one at a time.
 
-    silent_samples is the share of samples whose gradient masks are empty in all layers that have a structure.
+    plan(layer or 'input', kind of mask) says what each mask is to be. silent_samples: the share of samples whose
+    gradient masks are empty, in all layers that have a structure. analog_steps: timesteps of an analog input.
     """
     silent = silent_set(meta.batch, silent_samples, _stream(seed, "samples"))
     if meta.analog:
@@ -125,8 +131,8 @@ def random_members(
 
 
 def _mask(
-    meta: TraceMeta, seed: int, layer: str, kind: str, chw: tuple[int, int, int], plan: MaskPlan, silent: np.ndarray
-) -> np.ndarray:
+    meta: TraceMeta, seed: int, layer: str, kind: str, chw: tuple[int, int, int], plan: MaskPlan, silent: Bools
+) -> Bytes:
     member = f"{layer}.{kind}"
     if plan.structure is None:
         return _bits(meta, seed, member, math.prod(chw), plan.zeros)
@@ -140,8 +146,8 @@ def _stream(seed: int, member: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(member.encode())]))
 
 
-def _bits(meta: TraceMeta, seed: int, member: str, neurons: int, zeros: float) -> np.ndarray:
-    """Packed (T, N, bytes) of independent bits, drawn one timestep at a time."""
+def _bits(meta: TraceMeta, seed: int, member: str, neurons: int, zeros: float) -> Bytes:
+    """Draws a packed mask, uint8 (T, N, bytes), of independent bits, one timestep at a time."""
     rng = _stream(seed, member)
     packed = np.empty((meta.timesteps, meta.batch, packed_bytes(neurons)), np.uint8)
     for t in range(meta.timesteps):

@@ -1,4 +1,4 @@
-"""Writes traces: aside and then renamed, with the same bytes for the same content."""
+"""Writes traces: to a temporary file that is then renamed. The same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from h2sim.arrays import Array, Bytes
 from h2sim.errors import TraceError
 from h2sim.io.files import replacing
 from h2sim.trace.members import Expected, known_members, presence_faults
 from h2sim.trace.parse import parse_meta, refuse
 
-Members = Mapping[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]
+Members = Mapping[str, Array] | Iterable[tuple[str, Array]]
 
 
 def write_trace(
     path: str | Path, meta: dict[str, Any], members: Members, compress: bool = True, level: int | None = None
 ) -> None:
-    """Writes a trace; members may be a generator, so that one array at a time is in memory.
+    """Writes a trace to `path`. Members may be a generator, so that only one array at a time is in memory.
 
-    `level` is deflate's, 1 (for masks a quarter of the time and a tenth more bytes) to 9; None is its default, 6. A
-    member that the format does not know is written as it is. Raises TraceError if metadata or members are not what
-    the format asks, OutputError if the file cannot be written; what stood at `path` then stays, and nothing else is
-    left.
+    `level` is that of deflate, from 1 to 9; None is its default, 6. On masks, level 1 takes a quarter of the time and
+    makes a tenth more bytes. A member that the format does not know is written as it is. Raises TraceError if the
+    metadata or a member is not what the format asks, and OutputError if the file cannot be written. In either case a
+    file that stood at `path` stays as it was.
     """
     checked = parse_meta(meta, str(path))
     known = dict(known_members(checked))
-    pairs = members.items() if isinstance(members, Mapping) else members
+    pairs = cast("Iterable[tuple[str, Array]]", members.items() if isinstance(members, Mapping) else members)
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     text, written = _json(meta, path), {"meta"}
     with replacing(Path(path)) as aside, zipfile.ZipFile(aside, "w", method) as archive:
@@ -46,8 +47,8 @@ def write_trace(
             refuse(faults)
 
 
-def _json(meta: dict[str, Any], path: str | Path) -> np.ndarray:
-    """uint8 (bytes,) of the metadata."""
+def _json(meta: dict[str, Any], path: str | Path) -> Bytes:
+    """The metadata as JSON text, uint8 (bytes,)."""
     try:
         text = json.dumps(meta, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -55,13 +56,13 @@ def _json(meta: dict[str, Any], path: str | Path) -> np.ndarray:
     return np.frombuffer(text.encode(), np.uint8)
 
 
-def _fault(expected: Expected | None, array: np.ndarray) -> str | None:
+def _fault(expected: Expected | None, array: Array) -> str | None:
     if expected is None:
         return "expected numbers; got objects" if array.dtype.hasobject else None
     return expected.header_fault(array.dtype, array.shape) or expected.content_fault(array)
 
 
-def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray, level: int | None) -> None:
+def _add(archive: zipfile.ZipFile, name: str, array: Array, level: int | None) -> None:
     info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))  # no time of day: same content, same bytes
     info.compress_type = archive.compression
     setattr(info, "compress_level" if hasattr(info, "compress_level") else "_compresslevel", level)  # public from 3.13

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from h2sim.arrays import Array, Bytes, Float32s, Floats
 from h2sim.trace import Neuron
 
 
-def soma(x: np.ndarray, neuron: Neuron) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Membrane potential, spikes and window mask of currents x (eq. 2.1, 2.2, 3.1).
+def soma(x: Float32s, neuron: Neuron) -> tuple[Bytes, Float32s, Bytes]:
+    """Spikes, membrane potentials and window mask of currents x (eq. 2.1, 2.2, 3.1).
 
-    reset: zero m[t] = a*m[t-1]*(1-s[t-1]) + x[t]; subtract m[t] = a*(m[t-1] - th*s[t-1]) + x[t]; none leaves m.
+    With decay a and threshold th, by reset: 'zero' m[t] = a*m[t-1]*(1-s[t-1]) + x[t]; 'subtract'
+    m[t] = a*(m[t-1] - th*s[t-1]) + x[t]; 'none' m[t] = a*m[t-1] + x[t].
     """
     decay, threshold = np.float32(neuron.decay), np.float32(neuron.threshold)
     low, high = (np.float32(v) for v in neuron.window)
@@ -27,20 +29,19 @@ def soma(x: np.ndarray, neuron: Neuron) -> tuple[np.ndarray, np.ndarray, np.ndar
     return spikes, membrane, ((low < membrane) & (membrane < high)).astype(np.uint8)
 
 
-def _after_reset(membrane: np.ndarray, spikes: np.ndarray, threshold: np.float32, reset: str) -> np.ndarray:
+def _after_reset(membrane: Float32s, spikes: Bytes, threshold: np.float32, reset: str) -> Floats:
     if reset == "zero":
-        return membrane * (np.float32(1) - spikes)
+        return membrane * (1 - spikes).astype(np.float32)
     if reset == "subtract":
-        return membrane - threshold * spikes
+        return membrane - threshold * spikes.astype(np.float32)
     return membrane
 
 
-def grad(
-    spatial: np.ndarray, membrane: np.ndarray, spikes: np.ndarray, window: np.ndarray, neuron: Neuron
-) -> np.ndarray:
-    """Membrane gradient dm of the spatial part of ds, backwards in time (eq. 2.4, 2.5), float32.
+def grad(spatial: Float32s, membrane: Float32s, spikes: Bytes, window: Bytes, neuron: Neuron) -> Float32s:
+    """Membrane gradient dm, float32, from the spatial part of ds, the last timestep first (eq. 2.4, 2.5).
 
-    detach_reset leaves out the reset's own gradient (the -a*m[t] term, or -a*th for reset 'subtract').
+    With neuron.detach_reset the gradient does not pass through the reset: the term -a*m[t] (for reset 'subtract',
+    -a*th) is left out.
     """
     decay, scale = np.float32(neuron.decay), np.float32(neuron.surrogate_scale)
     dm = np.empty_like(spatial, dtype=np.float32)
@@ -49,14 +50,14 @@ def grad(
         ds = spatial[t] + later * _reset_gradient(membrane[t], neuron)
         carried = later * decay
         if neuron.reset == "zero":
-            carried = carried * (np.float32(1) - spikes[t])
-        dm[t] = carried + ds * (scale * window[t])
+            carried = carried * (1 - spikes[t]).astype(np.float32)
+        dm[t] = carried + ds * (scale * window[t].astype(np.float32))
         later = dm[t]
     return dm
 
 
-def _reset_gradient(membrane: np.ndarray, neuron: Neuron) -> np.ndarray | np.float32:
-    """How the reset after a spike moves the next membrane potential."""
+def _reset_gradient(membrane: Float32s, neuron: Neuron) -> Float32s | np.float32:
+    """d m[t+1] / d s[t] through the reset: what one more spike adds to the next membrane potential."""
     if neuron.detach_reset or neuron.reset == "none":
         return np.float32(0)
     decay = np.float32(neuron.decay)
@@ -66,8 +67,8 @@ def _reset_gradient(membrane: np.ndarray, neuron: Neuron) -> np.ndarray | np.flo
 Size2 = tuple[int, int]  # (vertical, horizontal)
 
 
-def average_pool(x: np.ndarray, kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
-    """Average over kernel windows of (T, N, C, H, W); padding counts as zeros, as in PyTorch's default."""
+def average_pool(x: Array, kernel: Size2, stride: Size2, padding: Size2) -> Float32s:
+    """Average over kernel windows of x (T, N, C, H, W), in float32; padding counts as zeros, PyTorch's default."""
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     padded = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
     out_height, out_width = (padded.shape[3] - kh) // sh + 1, (padded.shape[4] - kw) // sw + 1
@@ -76,10 +77,11 @@ def average_pool(x: np.ndarray, kernel: Size2, stride: Size2, padding: Size2) ->
         for k in range(kw):
             view = padded[..., y : y + sh * out_height : sh, k : k + sw * out_width : sw]
             total += view[..., :out_height, :out_width]
-    return total / np.float32(kh * kw)
+    total /= np.float32(kh * kw)
+    return total
 
 
-def spread_pool(dx: np.ndarray, shape: tuple[int, ...], kernel: Size2, stride: Size2, padding: Size2) -> np.ndarray:
+def spread_pool(dx: Floats, shape: tuple[int, ...], kernel: Size2, stride: Size2, padding: Size2) -> Float32s:
     """The transpose of average_pool: gradient (T, N, C, H_out, W_out) to the pooled input's `shape`."""
     (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
     out_height, out_width = dx.shape[3:]

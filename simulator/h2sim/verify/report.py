@@ -1,4 +1,4 @@
-"""What a functional check found, row by row."""
+"""What a functional check found: a row for each quantity of each layer that was compared."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from h2sim.arrays import Array, Bools, Float64s, Floats
+
 MOST_NAMED = 6
 BATCH_NORM = "the network has batch norm: its arithmetic is not modelled, so no value of it is checked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRow:
-    """One quantity of one layer against the trace.
+    """One quantity of one layer, recomputed and compared with the trace.
 
-    wrong: elements that differ by more than summation order explains (for a mask: differ, and the value that
-    decides is farther from its threshold than that). undecided: mask bits whose deciding value lies closer, and
-    the values that follow from such a bit. tolerance: the largest that was granted to any element.
+    checked: elements that were compared. wrong: elements that differ by more than another order of summation explains;
+    a mask's bit is wrong only if the value that decides it is farther than that from its threshold. undecided: bits
+    that differ although their value is closer, and values that follow from such a bit. max_difference: the largest of
+    the compared elements; for a mask, 1 if any bit differs. tolerance: the largest that any element was granted.
     """
 
     layer: str
@@ -29,6 +32,7 @@ class VerifyRow:
 
     @property
     def passed(self) -> bool:
+        """Whether no element is wrong."""
         return self.wrong == 0
 
 
@@ -51,6 +55,7 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
+        """Whether no element of any row is wrong."""
         return all(row.passed for row in self.rows)
 
     @property
@@ -83,16 +88,23 @@ class VerifyReport:
             return f"all values agree: {n_checked:,} checked in {len(self.rows)} rows"
         return f"VALUES DIFFER: {sum(row.wrong for row in self.rows):,} of {n_checked:,} checked"
 
+    def __repr__(self) -> str:
+        wrong = sum(not row.passed for row in self.rows)
+        return f"VerifyReport({len(self.rows)} rows, {wrong} wrong, {len(self.notes)} notes)"
+
 
 def compare_values(
     layer: str,
     quantity: str,
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    tolerance: np.ndarray,
-    skip: np.ndarray | None = None,
+    ours: Array,
+    theirs: Array,
+    tolerance: Float64s | float,
+    skip: Bools | None = None,
 ) -> VerifyRow:
-    """Values within tolerance (an array of their shape); float16 records get their own rounding on top."""
+    """Compares values: |ours - theirs| must be within `tolerance`, plus the rounding of records that are float16.
+
+    skip, bool: elements that are not compared and count as undecided.
+    """
     allowed = tolerance + stored_rounding(theirs)
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     looked_at = np.ones(difference.shape, bool) if skip is None else ~skip
@@ -111,15 +123,16 @@ def compare_values(
 def compare_bits(
     layer: str,
     quantity: str,
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    margin: np.ndarray,
-    tolerance: np.ndarray,
-    skip: np.ndarray | None = None,
-) -> tuple[VerifyRow, np.ndarray]:
-    """Masks equal, but where the deciding value is within `tolerance` of its threshold (`margin` away from it).
+    ours: Array,
+    theirs: Array,
+    margin: Floats,
+    tolerance: Float64s | float,
+    skip: Bools | None = None,
+) -> tuple[VerifyRow, Array]:
+    """Compares masks. A bit may differ only where the value that decides it is within `tolerance` of its threshold.
 
-    Returns the row and the bits that differ and are undecided.
+    margin: how far each deciding value is from its threshold; skip, bool: bits that are not compared. Returns the row,
+    and which bits differ and are undecided.
     """
     differ = ours != theirs
     if skip is not None:
@@ -140,8 +153,8 @@ def compare_bits(
     return row, undecided
 
 
-def stored_rounding(recorded: np.ndarray) -> np.ndarray | float:
-    """Half a unit in the last place of float16 records (and their subnormal floor); 0 for float32."""
+def stored_rounding(recorded: Array) -> Float64s | float:
+    """How far float16 records may be from the values that were stored: |value| * 2^-11 + 2^-25; 0 for float32."""
     if recorded.dtype != np.float16:
         return 0.0
     return np.abs(recorded.astype(np.float64)) * 2.0**-11 + 2.0**-25

@@ -1,22 +1,23 @@
-"""Recomputes every layer of a trace with values through the engines' data paths and compares with PyTorch's tensors.
+"""Recomputes every layer of a trace through the engines' data paths, and compares the values with PyTorch's.
 
-Each layer starts from what the trace recorded of its neighbours, so an error shows where it happens. The tolerance
-of a value is what the order of a float32 sum can change: 8 sqrt(k) 2^-24 sum|terms| for k terms (the probabilistic
-bound of Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, with lambda = 4 for each of the two orders).
+Each layer starts from what the trace recorded of its neighbours, so an error shows where it happens. The tolerance of a
+value is what another order of a float32 sum can change: 8 * sqrt(k) * 2^-24 * sum|terms| for k terms. That is the
+probabilistic bound of Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, with lambda = 4 for each of the two orders.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from h2sim.arch.schema import Arch
+from h2sim.arrays import Array, Bools, Bytes, Float32s, Float64s, Floats
 from h2sim.errors import TraceError
 from h2sim.io.progress import Progress
-from h2sim.trace import Layer, Trace
+from h2sim.trace import Layer, Neuron, Trace
 from h2sim.trace.bits import unpack
 from h2sim.trace.graph import Graph
 from h2sim.verify import datapath
@@ -24,11 +25,20 @@ from h2sim.verify.neuron import Size2, average_pool, grad, soma, spread_pool
 from h2sim.verify.report import Unchecked, VerifyReport, VerifyRow, compare_bits, compare_values, stored_rounding
 
 UNIT = 2.0**-24  # float32 rounding
-Checked = tuple[np.ndarray, np.ndarray]  # values and the tolerance of each
+Checked = tuple[Float32s, Float64s]  # values and the tolerance of each
+
+
+class Current(Protocol):
+    """Computes a layer's current; size: from the absolute values of an analog input."""
+
+    def __call__(self, weight: Float32s, bias: Float32s, size: bool, /) -> Float32s: ...
 
 
 def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> VerifyReport:
-    """Checks forward, backward and weight update of every layer; raises TraceError if the trace carries no values."""
+    """Checks forward pass, backward pass and weight update of every layer, as far as its values are recorded.
+
+    progress(layer, done, total) is called after every layer. Raises TraceError if the trace carries no values.
+    """
     if not trace.has_values:
         wanted = "expected members such as 'conv1.weight'; got masks only"
         raise TraceError(f"{trace.path}: carries no values to verify: {wanted}")
@@ -45,17 +55,25 @@ def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> 
     )
 
 
-def summation_tolerance(terms: int | np.ndarray, magnitude: np.ndarray) -> np.ndarray:
-    """How far two orders of adding `terms` float32 values with sum of absolute values `magnitude` can differ."""
-    return 8.0 * np.sqrt(np.maximum(terms, 1)) * UNIT * magnitude.astype(np.float64)
+def summation_tolerance(terms: int, magnitude: Array) -> Float64s:
+    """How far two sums of the same float32 values can differ that add them in different orders.
+
+    terms: how many values; magnitude: the sum of their absolute values, of any shape.
+    """
+    return 8.0 * math.sqrt(max(terms, 1)) * UNIT * magnitude.astype(np.float64)
 
 
-def sum_of(arrays: list[np.ndarray]) -> np.ndarray:
-    """Element-wise sum of one or more arrays."""
-    return functools.reduce(np.add, arrays)
+def sum_of(arrays: Sequence[Array]) -> Array:
+    """The element-wise sum of one or more arrays."""
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
 
 
 class _Checker:
+    """Checks layer after layer; `rows` are what was compared, `notes` what could not be and why."""
+
     def __init__(self, arch: Arch, trace: Trace) -> None:
         self.arch, self.trace, self.meta = arch, trace, trace.meta
         self.graph = Graph(trace.meta)
@@ -82,30 +100,30 @@ class _Checker:
         fc = self.meta.layer(name).kind == "fc"
         return (self.meta.timesteps, self.meta.batch, *(chw[:1] if fc else chw))
 
-    def _mask(self, name: str, kind: str) -> np.ndarray:
-        """uint8 (T, N, C, H, W) or (T, N, F)."""
+    def _mask(self, name: str, kind: str) -> Bytes:
+        """A recorded mask as 0 and 1, uint8 (T, N, C, H, W) or (T, N, F)."""
         neurons = self.meta.layer(name).neurons
         return unpack(self.trace.mask(name, kind), neurons).reshape(self._shape(name))
 
-    def _input(self, layer: Layer) -> np.ndarray:
-        """The binary input of a layer, (T, N, C, H, W), or (T, N, in) for fc."""
+    def _input(self, layer: Layer) -> Bytes:
+        """The binary input of a layer as 0 and 1, uint8 (T, N, C, H, W), or (T, N, in) for fc."""
         chw = layer.in_chw
         name, tail = layer.inputs[0], (math.prod(chw),) if layer.kind == "fc" else chw
         packed = self.trace.input_spikes() if name == "input" else self.trace.mask(name, "spikes")
         return unpack(packed, math.prod(chw)).reshape(self.meta.timesteps, self.meta.batch, *tail)
 
-    def _analog(self) -> np.ndarray:
+    def _analog(self) -> Float32s:
         analog = self.trace.input_analog().astype(np.float32)
         return np.broadcast_to(analog, (self.meta.timesteps, *analog.shape[1:]))
 
-    def _value(self, name: str, kind: str) -> np.ndarray | None:
-        """A recorded value as stored, or None where the trace does not carry it."""
+    def _value(self, name: str, kind: str) -> Floats | None:
+        """Recorded values as stored, or None where the trace does not carry them."""
         return self.trace.values(name, kind) if self.trace.has(f"{name}.{kind}") else None
 
     # forward
 
     def _current(self, layer: Layer) -> Checked | None:
-        """x of a layer through its engine, and the tolerance of each element; None if weights are not recorded."""
+        """The current x of a layer through its engine, with tolerances; None if its weights are not recorded."""
         if layer.kind in ("pool", "add"):
             return self._soma_sum(layer)
         weight = self._value(layer.name, "weight")
@@ -117,7 +135,11 @@ class _Checker:
         run, terms = self._engine_current(layer, weight)
         return run(weight, bias, False), summation_tolerance(terms, run(np.abs(weight), np.abs(bias), True))
 
-    def _engine_current(self, layer: Layer, weight: np.ndarray) -> tuple[Callable[..., np.ndarray], int]:
+    def _engine_current(self, layer: Layer, weight: Float32s) -> tuple[Current, int]:
+        """How the layer's engine computes its current, and how many terms an element sums.
+
+        The function takes weights, biases and whether to take absolute values of an analog input.
+        """
         terms = int(np.prod(weight.shape[1:])) + 1
         if layer.kind == "fc":
             spikes, fc = self._input(layer), self.meta.fc_shape(layer)
@@ -131,9 +153,13 @@ class _Checker:
         return lambda w, b, _: datapath.conv_current(self.arch, conv, spikes, w, b), terms
 
     def _soma_sum(self, layer: Layer) -> Checked | None:
-        """A pool's average or an add's sum of what its inputs send: spikes, or the current of a non-spiking layer."""
+        """The average of a pool, or the sum of an add, over what its inputs send, with tolerances.
+
+        An input sends spikes, or the current of a non-spiking layer. None if one of those is not known.
+        """
         sent = [self._sent(layer, name) for name in layer.inputs]
-        known = [tuple(a.reshape(*a.shape[:2], *layer.in_chw) for a in part) for part in sent if part is not None]
+        shape = (self.meta.timesteps, self.meta.batch, *layer.in_chw)
+        known = [(x.reshape(shape), slack.reshape(shape)) for x, slack in filter(None, sent)]
         if len(known) < len(sent):
             return None
         if layer.kind == "pool":
@@ -147,10 +173,10 @@ class _Checker:
         return total, summation_tolerance(len(known), size) + sum_of([slack for _, slack in known])
 
     def _sent(self, layer: Layer, name: str) -> Checked | None:
-        """What input `name` sends to a pool or add, and its tolerance (0 for spikes)."""
+        """What input `name` sends to a pool or add, with tolerances, which are 0 for spikes."""
         if name == "input" or self.graph.spiking(name):
             spikes = self._input(layer) if name == "input" else self._mask(name, "spikes")
-            return spikes, np.zeros(spikes.shape)
+            return spikes.astype(np.float32), np.zeros(spikes.shape, np.float64)
         return self._current(self.meta.layer(name))
 
     def _pool(self, layer: Layer) -> tuple[Size2, Size2, Size2]:
@@ -189,8 +215,8 @@ class _Checker:
             self.rows.append(compare_values(layer.name, "membrane", membrane, recorded, slack, after))
 
     @staticmethod
-    def _carried(tolerance: np.ndarray, magnitude: np.ndarray, decay: float) -> np.ndarray:
-        """Tolerance of m[t]: its own sum's, plus what the decay carries over, plus its own rounding."""
+    def _carried(tolerance: Float64s, magnitude: Float32s, decay: float) -> Float64s:
+        """Tolerance of m[t]: that of its current, plus decay times that of m[t-1], plus its own rounding."""
         slack = np.empty(tolerance.shape, np.float64)
         before = np.zeros(tolerance.shape[1:])
         for t in range(tolerance.shape[0]):
@@ -199,8 +225,8 @@ class _Checker:
         return slack
 
     @staticmethod
-    def _after_flip(differ: np.ndarray, close: np.ndarray) -> np.ndarray:
-        """Neurons and timesteps that follow a spike which rounding could decide either way."""
+    def _after_flip(differ: Bools, close: Bools) -> Bools:
+        """Which timesteps of a neuron come after a spike that differs and that rounding could decide either way."""
         flipped = np.cumsum(differ & close, axis=0) > 0
         later = np.zeros_like(flipped)
         later[1:] = flipped[:-1]
@@ -237,44 +263,56 @@ class _Checker:
     def _gradient(
         self,
         layer: Layer,
-        ds: np.ndarray,
-        tolerance: np.ndarray,
-        membrane: np.ndarray,
-        recorded: np.ndarray,
-        mask: np.ndarray,
+        ds: Float32s,
+        tolerance: Float64s,
+        membrane: Floats,
+        recorded: Floats,
+        mask: Bytes,
     ) -> None:
         spikes, window = self._mask(layer.name, "spikes"), self._mask(layer.name, "window")
         state, neuron = membrane.astype(np.float32), layer.neuron
         dm = grad(ds, state, spikes, window, neuron)
         rounding = 0.0 if membrane.dtype == np.float32 else np.abs(state) * 2.0**-11
         stored = stored_rounding(recorded) + self.flushed
-        slack = self._carried_back(layer, tolerance, rounding, dm, state, window, stored) + self.flushed
+        slack = self._carried_back(neuron, tolerance, rounding, dm, state, window, stored) + self.flushed
         self.rows.append(compare_values(layer.name, "grad_membrane", dm, recorded, slack))
         row, _ = compare_bits(layer.name, "grad", (dm != 0).astype(np.uint8), mask, np.abs(dm), slack)
         self.rows.append(row)
 
     @staticmethod
-    def _carried_back(layer, tolerance, rounding, dm, membrane, window, stored) -> np.ndarray:
-        """Tolerance of dm[t] (eq. 2.5): of its ds through the window, of the later dm, of the recorded m.
+    def _carried_back(
+        neuron: Neuron,
+        tolerance: Float64s,
+        rounding: Floats | float,
+        dm: Float32s,
+        membrane: Float32s,
+        window: Bytes,
+        stored: Float64s | float,
+    ) -> Float64s:
+        """Tolerance of dm[t] (eq. 2.5), which has three parts.
 
-        `stored` is the rounding of recorded gradients: the trainer may have gone on from the rounded later dm.
+        They come from ds through the window (`tolerance`), from the later dm, and from the recorded m, which was
+        stored with an error of `rounding`. stored: the rounding of recorded gradients, for the trainer may have gone
+        on from the rounded later dm.
         """
-        neuron = layer.neuron
-        scale, decay = abs(neuron.surrogate_scale), abs(neuron.decay)
+        scale, decay = abs(neuron.surrogate_scale or 0.0), abs(neuron.decay)
         slack = np.empty(dm.shape, np.float64)
-        rounding = np.broadcast_to(rounding, dm.shape)
+        m_error = np.broadcast_to(rounding, dm.shape)
         size = np.abs(dm).astype(np.float64)
-        stored = np.broadcast_to(stored, dm.shape)
+        dm_error = np.broadcast_to(stored, dm.shape)
         later, later_size = np.zeros(dm.shape[1:]), np.zeros(dm.shape[1:])
         for t in reversed(range(dm.shape[0])):
-            through = tolerance[t] + decay * (np.abs(membrane[t]) * later + rounding[t] * later_size)
+            through = tolerance[t] + decay * (np.abs(membrane[t]) * later + m_error[t] * later_size)
             through = through + 4 * UNIT * decay * np.abs(membrane[t]) * later_size
             slack[t] = scale * window[t] * through + decay * later + 4 * UNIT * (size[t] + decay * later_size)
-            later, later_size = slack[t] + stored[t], size[t]
+            later, later_size = slack[t] + dm_error[t], size[t]
         return slack
 
     def _spatial(self, layer: Layer) -> Checked | None:
-        """Spatial part of ds (of dx for a non-spiking layer) from all consumers; None for an output layer."""
+        """The spatial part of ds from all consumers, with tolerances (of dx for a non-spiking layer).
+
+        None for an output layer, and where a consumer's weight or gradient is not recorded.
+        """
         consumers = self.graph.consumers(layer.name)
         if not consumers:
             return None
@@ -330,7 +368,8 @@ class _Checker:
             compare_values(layer.name, "weight_grad", dw, recorded, summation_tolerance(terms, size) + stored * size)
         )
 
-    def _engine_weight_gradient(self, layer: Layer, dm: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    def _engine_weight_gradient(self, layer: Layer, dm: Float32s) -> tuple[Float32s, Float32s, int]:
+        """dw through the layer's engine, the sums of its terms' absolute values, and how many terms an element sums."""
         samples = self.meta.timesteps * self.meta.batch
         if layer.kind == "fc":
             fc, spikes = self.meta.fc_shape(layer), self._input(layer)
