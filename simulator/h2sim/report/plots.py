@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from h2sim.activity import ENGINES, Engine, LayerActivity
@@ -103,7 +104,7 @@ def _area(result: Result) -> Figure:
     return figure
 
 
-def _stacked(values: dict[Engine, dict[str, float]], label: str) -> Figure:
+def _stacked(values: dict[Engine, dict[str, float]], label: str) -> tuple[Figure, Axes]:
     figure, axis = plt.subplots(figsize=(8, 4.5))
     seen = set()
     for x, parts in enumerate(values.values()):
