@@ -49,7 +49,9 @@ class LayerParameters(nn.Module):
         self.register_parameter(layer.replace(".", "/"), parameter)
 
     def __getitem__(self, layer: str) -> nn.Parameter:
-        return self._parameters[layer.replace(".", "/")]  # type: ignore[return-value]
+        parameter = self._parameters[layer.replace(".", "/")]
+        assert parameter is not None  # none is ever registered as None
+        return parameter
 
     def __contains__(self, layer: str) -> bool:
         return layer.replace(".", "/") in self._parameters
