@@ -68,6 +68,32 @@ class Stalls:
         return self.memory_read + self.memory_write + self.dependency
 
 
+@dataclass(frozen=True)
+class Bound:
+    """Cycles of the critical path that one resource holds for one cause.
+
+    resource: an engine or a memory; cause: compute or fill (engines), read or write (memories).
+    """
+
+    resource: str
+    cause: str
+    cycles: int
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What bounds a step: its critical path, walked back from the last cycle.
+
+    parts: the path by resource and cause, the largest first; they add up to the step. critical_cycles: the path's share
+    of each row of Activity.layers, which add up to the step too. ideal_memory_cycles: the step with memories whose
+    transfers take no time.
+    """
+
+    parts: tuple[Bound, ...]
+    critical_cycles: tuple[int, ...]
+    ideal_memory_cycles: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerActivity:
     """What one layer did in one phase on one engine, in the steady state of the pipeline.
@@ -119,7 +145,7 @@ class Activity:
     layers and memory: of one sub-batch in the steady state. first_cycles: latency of the first sub-batch alone;
     steady_cycles: cycles from one sub-batch to the next with the pipeline full; update_cycles: the weight update that
     ends a batch group; batch_cycles = first_cycles + (sub_batches - 1) * steady_cycles + update_cycles. samples: of one
-    sub-batch.
+    sub-batch. bounds: of the steady state, where they were asked for.
     """
 
     layers: tuple[LayerActivity, ...]
@@ -130,6 +156,7 @@ class Activity:
     update_cycles: int
     sub_batches: int
     samples: int
+    bounds: Bounds | None = None
 
     def __repr__(self) -> str:
         return f"Activity({len(self.layers)} rows, {self.steady_cycles} cycles per sub-batch of {self.samples} samples)"

@@ -11,8 +11,10 @@ from h2sim.arch import Arch, arch_sha256, with_mode
 from h2sim.cautions import machine_cautions, table_cautions, trace_cautions
 from h2sim.energy import EnergyTable, load_energy_table, price
 from h2sim.errors import H2SimError, at
+from h2sim.io.progress import Progress
+from h2sim.memory.books import Books
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
-from h2sim.pipeline.step import Progress, simulate_step
+from h2sim.pipeline.step import record_step, simulate_step
 from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
 from h2sim.rivals.machine import RivalMachine, RivalResult
 from h2sim.rivals.registry import run_rival
@@ -33,6 +35,7 @@ class Counts:
     activity: Activity
     ideal_memory: bool
     warnings: tuple[str, ...] = ()
+    books: Books | None = None
 
 
 def count(
@@ -42,23 +45,30 @@ def count(
     mode: str | None = None,
     ideal_memory: bool = False,
     progress: Progress | None = None,
+    bounds: bool = False,
 ) -> Counts:
     """Counts one training (or inference) step of `trace` on `arch`: cycles, stalls, events and bytes.
 
     mode: another Backward Engine mode than the arch file's. ideal_memory: the memories' transfers take no time.
+    bounds: also what bounds the step (Activity.bounds), and the schedule's books.
     Raises H2SimError (its kinds) for input that does not fit together.
     """
     if not isinstance(arch, Arch) or not isinstance(trace, Trace):
         raise H2SimError("simulate(arch, trace): expected h2sim.load_arch(...) and h2sim.load_trace(...)")
     arch = with_mode(arch, mode) if mode else arch
     trace.check(VALUES)  # masks of a step whose values are NaN mean nothing
-    activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
+    books = None
+    if bounds:
+        activity, books = record_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
+    else:
+        activity = simulate_step(arch, trace, ideal_memory=ideal_memory, progress=progress)
     return Counts(
         arch=arch,
         workload=workload_of(trace),
         meta=trace.meta,
         activity=activity,
         ideal_memory=ideal_memory,
+        books=books,
         warnings=(*machine_cautions(arch), *trace_cautions(trace, arch.engines.backward.mode)),
     )
 
@@ -74,6 +84,7 @@ def priced(counts: Counts, energy_table: EnergyTable | str | None = None) -> Res
         activity=counts.activity,
         cost=price(counts.activity, counts.arch, table),
         ideal_memory=counts.ideal_memory,
+        books=counts.books,
         warnings=(*counts.warnings, *table_cautions(table)),
     )
 
@@ -89,6 +100,7 @@ def simulate(
     progress: Progress | None = ...,
     chips: int | None = ...,
     least_efficiency: float = ...,
+    bounds: bool = ...,
 ) -> Result: ...
 @overload
 def simulate(
@@ -108,12 +120,14 @@ def simulate(
     progress: Progress | None = None,
     chips: int | None = None,
     least_efficiency: float = LEAST_EFFICIENCY,
+    bounds: bool = False,
 ) -> Result | RivalResult:
     """Runs one training (or inference) step of `trace` on a machine and prices it: `priced(count(...))`.
 
     energy_table: a loaded table, or the name or file of one; the shipped 28nm table by default.
     mode: another Backward Engine mode than the arch file's. ideal_memory: the memories' transfers take no time.
     chips: also what 1 to so many machines make of a batch group (`Result.chips`); least_efficiency: see Scaling.
+    bounds: also what bounds the step (Result.activity.bounds) and every interval of it (Result.books).
     A rival (h2sim.load_machine("spinalflow")) takes neither mode nor chips.
     Raises H2SimError (its kinds) for input that does not fit together.
     """
@@ -125,7 +139,7 @@ def simulate(
         )
         return run_rival(arch, trace, table, ideal_memory=ideal_memory)
     _check_chips(arch, chips, least_efficiency)
-    counts = count(arch, trace, mode=mode, ideal_memory=ideal_memory, progress=progress)
+    counts = count(arch, trace, mode=mode, ideal_memory=ideal_memory, progress=progress, bounds=bounds)
     result = priced(counts, energy_table)
     return result if chips is None else replace(result, chips=_on_chips(result, trace.meta, chips, least_efficiency))
 

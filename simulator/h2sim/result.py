@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from h2sim._version import __version__
-from h2sim.activity import ENGINES, Actions, Activity, Engine, LayerActivity
+from h2sim.activity import ENGINES, Activity, Engine, LayerActivity
 from h2sim.arch.schema import Arch, Interconnect
 from h2sim.energy import Cost, EnergyTable
 from h2sim.io.provenance import provenance
+from h2sim.memory.books import Books
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +136,8 @@ class Chips:
 class Result:
     """One simulated step: what was run, what it did (activity) and what that costs (cost).
 
-    chips: several machines, where they were asked for; warnings: where the numbers would mislead.
+    chips: several machines, where they were asked for; warnings: where the numbers would mislead; books: every interval
+    of the steady state, where bounds were asked for.
     """
 
     arch: Arch
@@ -147,6 +149,7 @@ class Result:
     ideal_memory: bool = False
     chips: Chips | None = None
     warnings: tuple[str, ...] = ()
+    books: Books | None = field(default=None, compare=False)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -229,9 +232,13 @@ class Result:
 
     def _step(self) -> dict[str, Any]:
         a = self.activity
+        bounds = {"bounds": [asdict(part) for part in a.bounds.parts]} if a.bounds else {}
+        ideal = {"ideal_memory_cycles": a.bounds.ideal_memory_cycles} if a.bounds else {}
         return {
             "first_cycles": a.first_cycles,
             "steady_cycles": a.steady_cycles,
+            **bounds,
+            **ideal,
             "samples": a.samples,
             "clock_hz": self.arch.clock_hz,
             "seconds": self.steady_seconds,
@@ -265,7 +272,7 @@ class Result:
         }
 
     def _layer(self, index: int, row: LayerActivity) -> dict[str, Any]:
-        operations: Actions = row.pe_array + row.acc + row.neuron
+        operations, bounds = row.pe_array + row.acc + row.neuron, self.activity.bounds
         return {
             "layer": row.layer,
             "phase": row.phase,
@@ -275,6 +282,7 @@ class Result:
             "compute_cycles": row.compute_cycles,
             "fill_cycles": row.fill_cycles,
             "stall_cycles": asdict(row.stalls),
+            **({"critical_cycles": bounds.critical_cycles[index]} if bounds else {}),
             "occupancy": row.useful_operations / row.peak_operations if row.peak_operations else 0.0,
             "operations": asdict(operations),
             "bytes": {

@@ -29,9 +29,11 @@ ALLOWED = {
     "reference": {"reference", "activity", "arch", "shapes"},
     "memory": {"memory", "activity", "arch", "errors", "kernels", "shapes"},
     "pipeline": {"pipeline", "io", "activity", "errors", "arch", "engines", "memory", "shapes", "trace"},
-    "result": {"_version", "activity", "arch", "energy", "io", "pipeline", "trace"},
+    "result": {"_version", "activity", "arch", "energy", "io", "memory", "pipeline", "trace"},
     "cautions": {"arch", "energy", "trace"},
-    "facade": {"activity", "arch", "cautions", "energy", "errors", "io", "pipeline", "result", "rivals", "trace"},
+    "facade": {
+        "activity", "arch", "cautions", "energy", "errors", "io", "memory", "pipeline", "result", "rivals", "trace",
+    },
     "verify": {"verify", "io", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
     "compare": {"compare", "io", "activity", "arch", "energy", "errors", "result", "shapes", "trace"},
     "rivals": {
@@ -46,7 +48,7 @@ ALLOWED = {
     "document": {"document", "io", "errors"},
     "report": {
         "report", "activity", "arch", "rivals", "compare", "datasets", "document", "energy", "errors", "gpu", "io",
-        "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify",
+        "memory", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify",
     },
     "rtl": {"rtl", "io", "_version", "arch", "engines", "errors", "reference", "shapes"},
     "datasets": {"datasets", "errors"},

@@ -233,3 +233,33 @@ def test_a_number_that_would_mislead_is_warned_of_and_stays_in_the_document(fold
 
 def test_a_shipped_trace_on_the_shipped_machine_warns_of_nothing():
     assert h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits")).warnings == ()
+
+
+def test_a_run_says_what_bounds_its_step_and_what_a_change_would_do_to_it(folder, trace):
+    arguments = ("--what-if", "memory.bandwidth_bytes_per_s=1 TB/s", "--what-if", "engines.backward.rows=32")
+    done = run("h2learn", trace, *arguments, "--json", folder / "w.json")
+    assert "bounds the step: " in done.stdout.splitlines()[0]
+    told = json.loads((folder / "w.json").read_text())
+    assert [change["setting"] for change in told["what_if"]] == [arguments[1], arguments[3]]
+    for change in told["what_if"]:
+        path, _, value = change["setting"].partition("=")
+        alone = json.loads(run("h2learn", trace, "--set", f"{path}={value}", "--json", "-").stdout)["step"]
+        assert change["steady_cycles"] == alone["steady_cycles"] == sum(part["cycles"] for part in change["bounds"])
+        assert change["bounds"] == alone["bounds"]
+        assert change["speedup"] == told["step"]["seconds"] / alone["seconds"]
+        assert change["setting"] in done.stdout
+
+
+def test_a_change_that_cannot_be_is_refused_before_the_work(trace):
+    told = run("h2learn", trace, "--what-if", "engines.backward.colums=128", status=2)
+    assert told.stdout == ""
+    assert told.stderr == (
+        "h2sim: h2learn: engines.backward.colums: unknown field; did you mean 'engines.backward.columns'?\n"
+    )
+
+
+def test_compare_repeats_what_bounds_each_result(folder, trace, written):
+    run("h2learn", trace, "--json", folder / "dual.json")
+    done = CliRunner().invoke(main, ["compare", str(folder / "dual.json"), str(written)])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("bounds the step: ") == 2

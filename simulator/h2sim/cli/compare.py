@@ -64,7 +64,7 @@ def compare(
     from h2sim.compare.ratios import compare as ratios
     from h2sim.compare.ratios import measurement_of
     from h2sim.compare.stored import read_result
-    from h2sim.report.compare import comparison_document, differences, ratio_table, to_document
+    from h2sim.report.compare import bound_lines, comparison_document, differences, ratio_table, to_document
 
     read = (*results, *gpus, energy_table, *([workload] if workload else []))
     check_outputs(json_file, csv_file, folder=plots, reads=read)
@@ -82,7 +82,8 @@ def compare(
         if theirs.arch.name == documents[0].arch.name
         for part in differences(results[0], documents[0].arch, path, theirs.arch)
     ]
-    show(comparison_document(found, alike), err="-" in (json_file, csv_file))
+    held = bound_lines(list(zip(results, documents, strict=True)))
+    show(comparison_document(found, (*held, *alike)), err="-" in (json_file, csv_file))
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:

@@ -32,6 +32,12 @@ def find_machine(name_or_path: str, settings: tuple[str, ...] = ()) -> Arch | Ri
     return with_fields(machine, dict(map(parse_setting, settings)), name_or_path, ArchError)
 
 
+def find_changed(arch: Arch, setting: str) -> Arch:
+    """A machine with one field changed: `engines.backward.rows=32`. Raises ArchError."""
+    path, value = parse_setting(setting)
+    return with_fields(arch, {path: value}, arch.name, ArchError)
+
+
 def find_h2learn(name_or_path: str, settings: tuple[str, ...] = ()) -> Arch:
     """The same, for commands that only an H2Learn can serve. Raises ArchError for a rival."""
     from h2sim.arch import load_arch

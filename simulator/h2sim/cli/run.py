@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from h2sim.arch.schema import MODES
-from h2sim.cli.machines import find_machine, setting_option
+from h2sim.cli.machines import find_changed, find_machine, setting_option
 from h2sim.cli.outputs import check_outputs, command_line
 from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
     from h2sim.arch import Arch
     from h2sim.energy import EnergyTable
+    from h2sim.report.timeline import Unit
     from h2sim.result import Result
     from h2sim.rivals.machine import RivalMachine, RivalResult
     from h2sim.trace import Trace
+
+
+UNITS = ("ns", "cycles")  # of the timeline
 
 
 @click.command()
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of layers ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw cycles.png, energy.png and area.png into a folder.")
 @click.option("--timeline", metavar="FILE", help="Write the pipeline in Chrome trace event format, for Perfetto.")
+@click.option("--timeline-unit", type=click.Choice(UNITS), default="ns", show_default=True, help="1 ns of the file.")
+@click.option("--what-if", "changes", metavar="FIELD=VALUE", multiple=True, help="Also the step with this changed.")
 @click.option("--chips", type=int, metavar="K", help="Also share a batch group among 1 to K machines in a ring.")
 @click.option("--least-efficiency", type=float, metavar="SHARE", help="What still pays [default: 0.5].")
 @click.pass_context
@@ -52,6 +59,8 @@ def run(
     csv_file: str | None,
     plots: str | None,
     timeline: str | None,
+    timeline_unit: Unit,
+    changes: tuple[str, ...],
     chips: int | None,
     least_efficiency: float | None,
 ) -> None:
@@ -62,6 +71,10 @@ def run(
     rows that are printed and written; the totals stay the whole step's. --chips adds scaling tables (with --plots,
     scaling.png): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
 
+    The first sentence says what bounds the step: the critical path, walked back from its last cycle. --what-if
+    (repeatable, each alone) says what a change of the machine would do to it. --timeline writes every interval;
+    --timeline-unit cycles makes 1 ns of the file one cycle.
+
     \b
     Examples:
       h2sim run h2learn mnist-digits
@@ -69,6 +82,7 @@ def run(
       h2sim run h2learn mnist-digits --set engines.backward.rows=32 --set tile=[4,8]
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
+      h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
       h2sim run h2learn mnist-digits --chips 16 --plots plots
       h2sim run spinalflow mnist-digits --set coding=every_spike
       h2sim run h2learn mnist-digits --json - | python -m json.tool | less
@@ -76,6 +90,7 @@ def run(
     import h2sim
     from h2sim.arch import Arch
     from h2sim.report.run import run_document
+    from h2sim.report.what_if import WhatIf
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
@@ -83,19 +98,24 @@ def run(
     machine, workload = find_machine(arch, settings), h2sim.load_trace(trace)
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)
-    wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline}
+    wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline, "--what-if": changes or None}
     result: Result | RivalResult
     if isinstance(machine, Arch):
+        what_if = [(change, find_changed(machine, change)) for change in changes]  # refused before the work begins
         result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)
-        show(run_document(result, layers, workload.meta.source), err="-" in (json_file, csv_file, timeline))
-        _draw(result, plots, timeline)
+        found = [WhatIf(name, _simulate(m, workload, table, mode, ideal_memory, None, None)) for name, m in what_if]
+        document = run_document(result, layers, workload.meta.source, found)
+        show(document, err="-" in (json_file, csv_file, timeline))
+        _draw(result, plots, timeline, timeline_unit)
+        extra = {"what_if": [change.to_dict(result) for change in found]} if found else {}
     else:
+        extra = {}
         result = _simulate_rival(machine, workload, table, ideal_memory, wanted)
         show(result.document(), err="-" in (json_file, csv_file))
     for warning in result.warnings:
         warn(warning)
     if json_file:
-        emit(json_file, _json(result, layers, command_line(ctx)))
+        emit(json_file, _json(result, layers, command_line(ctx), extra))
     if csv_file:
         emit(csv_file, _csv(result.layer_table(), result, layers))
 
@@ -130,11 +150,12 @@ def _simulate(
             progress=report,
             chips=chips,
             least_efficiency=LEAST_EFFICIENCY if least_efficiency is None else least_efficiency,
+            bounds=True,
         )
 
 
 def _simulate_rival(
-    machine: RivalMachine, workload: Trace, table: EnergyTable, ideal_memory: bool, wanted: dict[str, object]
+    machine: RivalMachine, workload: Trace, table: EnergyTable, ideal_memory: bool, wanted: Mapping[str, object]
 ) -> RivalResult:
     from h2sim.facade import simulate
 
@@ -144,11 +165,11 @@ def _simulate_rival(
     return simulate(machine, workload, table, ideal_memory=ideal_memory)
 
 
-def _draw(result: Result, plots: str | None, timeline: str | None) -> None:
-    if timeline:
+def _draw(result: Result, plots: str | None, timeline: str | None, unit: Unit) -> None:
+    if timeline and result.books:
         from h2sim.report.timeline import timeline_events
 
-        emit(timeline, json.dumps(timeline_events(result), indent=1) + "\n")
+        emit(timeline, json.dumps(timeline_events(result, result.books, unit), indent=1) + "\n")
     if plots:
         from h2sim.report.plots import draw
 
@@ -159,8 +180,8 @@ def _draw(result: Result, plots: str | None, timeline: str | None) -> None:
             draw_scaling(result, plots)
 
 
-def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str) -> str:
-    document = result.to_dict(command)
+def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str, extra: dict[str, Any]) -> str:
+    document = {**result.to_dict(command), **extra}
     if layers:
         document["layers"] = [row for row in document["layers"] if row["layer"] in layers]
     return json.dumps(document, indent=1) + "\n"

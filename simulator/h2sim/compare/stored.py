@@ -54,6 +54,14 @@ class StoredBatch(Frozen):
     cycles: Cycles
 
 
+class StoredBound(Frozen):
+    """A part of the critical path: cycles that a resource holds for a cause."""
+
+    resource: Name
+    cause: str
+    cycles: Cycles
+
+
 class StoredStep(Frozen):
     """One sub-batch in the steady state; cycles and clock_hz are None for a machine without a clock."""
 
@@ -64,6 +72,8 @@ class StoredStep(Frozen):
     seconds: Amount | None = None
     energy_j: Amount
     offchip_energy_j: Amount = 0.0
+    bounds: tuple[StoredBound, ...] = ()
+    ideal_memory_cycles: Cycles | None = None
     batch: StoredBatch | None = None
 
 
@@ -101,6 +111,7 @@ class StoredRow(Frozen):
     compute_cycles: Cycles | None
     fill_cycles: Cycles | None
     stall_cycles: StoredStalls | None
+    critical_cycles: Cycles | None = None
     seconds: Amount | None = None
     fused: bool = False
     operations: dict[str, int] = Field(default={})

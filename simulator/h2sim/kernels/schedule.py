@@ -175,13 +175,15 @@ def serve(
 
 
 @njit()
-def run_schedule(engines: Ints, iterations: Ints, transfers: Ints, jobs: Ints, after_start: Ints, after: Ints) -> Ints:
-    """Runs every iteration of every engine. Fills engines, iterations and jobs; returns use, int64 (J, 2, 3).
+def run_schedule(
+    engines: Ints, iterations: Ints, transfers: Ints, jobs: Ints, after_start: Ints, after: Ints, finish: Ints
+) -> Ints:
+    """Runs every iteration of every engine. Fills engines, iterations, jobs and finish; returns use, int64 (J, 2, 3).
 
     Job j waits for the jobs after[after_start[j] : after_start[j + 1]]; after_start is (J + 1,). Jobs that wait for
     each other are never done: their DONE stays -1.
     """
-    finish, use = np.zeros_like(transfers), np.zeros((jobs.shape[0], 2, 3), np.int64)
+    use = np.zeros((jobs.shape[0], 2, 3), np.int64)
     use[:, :, 0] = -1
     free = np.zeros(jobs[:, MEMORY : MEMORY + 2].max() + 1, np.int64)
     find_room(engines, iterations, transfers)

@@ -16,8 +16,10 @@ from h2sim.arch.schema import Memory
 from h2sim.arrays import Ints
 from h2sim.errors import ArchError, at
 from h2sim.kernels import schedule as kernel
+from h2sim.memory.books import Books
 from h2sim.memory.job import Job, in_pieces
 
+MEMORIES = ("Mem 0", "Mem 1", "Mem 2")
 GRADIENT_MEMORY = 2
 MOST_PIECES = 2_000_000  # of one layer
 SIDE_MEMORY = {"forward": 0, "backward": 1}  # the roles swap with every sub-batch
@@ -56,6 +58,7 @@ class Schedule:
     slots: dict[JobKey, Slot]
     memory: tuple[MemorySlice, ...]
     makespan_cycles: int
+    books: Books | None = None
 
     def __repr__(self) -> str:
         return f"Schedule({len(self.slots)} jobs, {self.makespan_cycles} cycles)"
@@ -75,11 +78,12 @@ def transfer_cycles(machine: Machine, n_bytes: Ints, ideal_memory: bool = False)
     return np.where(n_bytes > 0, cycles + machine.memory.first_access_cycles, 0)
 
 
-def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False) -> Schedule:
+def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, keep_books: bool = False) -> Schedule:
     """Runs `jobs` until all results are written; each engine takes its own jobs in the order of the list.
 
-    A dependency on a job that is not in the list counts as met. ideal_memory: transfers take no time. Raises ArchError
-    for a job of an engine that the machine does not have, and for buffers so small that a job falls into more than
+    A dependency on a job that is not in the list counts as met. ideal_memory: transfers take no time. keep_books: the
+    kernel's tables stay, from which every interval and the critical path follow (Schedule.books). Raises ArchError for
+    a job of an engine that the machine does not have, and for buffers so small that a job falls into more than
     MOST_PIECES pieces.
     """
     engines = machine.engine_names
@@ -96,12 +100,28 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False) -> S
     after_start, after = _dependencies(ordered)
     transfers = transfer_cycles(machine, moved, ideal_memory)
     rows = _engine_table(engines, ordered, iterations)
-    use = kernel.run_schedule(rows, iterations, transfers, table, after_start, after)
+    finish = np.zeros_like(transfers)
+    use = kernel.run_schedule(rows, iterations, transfers, table, after_start, after, finish)
     stuck = [job.key for job, row in zip(ordered, table, strict=True) if row[kernel.DONE] < 0]
     if stuck:
         raise RuntimeError(f"the schedule cannot finish: {stuck} wait for each other")
     slots = {job.key: _slot(row) for job, row in zip(ordered, table.tolist(), strict=True)}
-    return Schedule(slots, _slices(ordered, use), int(table[:, kernel.DONE].max()))
+    books = None
+    if keep_books:
+        books = Books(
+            engines=engines,
+            memories=MEMORIES,
+            jobs=tuple(ordered),
+            iterations=iterations,
+            moved=moved,
+            transfers=transfers,
+            engine_rows=rows,
+            job_rows=table,
+            finish=finish,
+            after_start=after_start,
+            after=after,
+        )
+    return Schedule(slots, _slices(ordered, use), int(table[:, kernel.DONE].max()), books)
 
 
 def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
@@ -165,7 +185,6 @@ def _slot(row: list[int]) -> Slot:
 
 
 def _slices(jobs: list[Job], use: Ints) -> tuple[MemorySlice, ...]:
-    names = {0: "Mem 0", 1: "Mem 1", GRADIENT_MEMORY: "Mem 2"}
     found = []
     for j, job in enumerate(jobs):
         for slot, memory in enumerate((SIDE_MEMORY[job.side], GRADIENT_MEMORY)):
@@ -173,7 +192,7 @@ def _slices(jobs: list[Job], use: Ints) -> tuple[MemorySlice, ...]:
             if busy:
                 found.append(
                     MemorySlice(
-                        memory=names[memory],
+                        memory=MEMORIES[memory],
                         layer=job.layer,
                         phase=job.phase,
                         start_cycle=start,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from h2sim.activity import Activity, LayerActivity, Phase
+from h2sim.activity import Activity, Bounds, LayerActivity, Phase
 from h2sim.arch.schema import Arch
 from h2sim.errors import TraceError, at
 from h2sim.io.progress import Progress
+from h2sim.memory.books import Books
 from h2sim.memory.job import Job
-from h2sim.memory.schedule import Slot, schedule, transfer_cycles
+from h2sim.memory.schedule import Schedule, Slot, schedule, transfer_cycles
 from h2sim.memory.traffic import VALUE_BYTES
 from h2sim.pipeline.backward_jobs import backward_job
 from h2sim.pipeline.forward_jobs import forward_job
@@ -30,16 +32,37 @@ def simulate_step(
     takes first + (sub_batches - 1) * steady + update cycles. ideal_memory: transfers take no time.
     progress(layer, done, total) is called after every layer.
     """
+    return _step(arch, trace, ideal_memory, progress, keep_books=False)[0]
+
+
+def record_step(
+    arch: Arch, trace: Trace, *, ideal_memory: bool = False, progress: Progress | None = None
+) -> tuple[Activity, Books]:
+    """The same counts with what bounds the step, and the schedule's books: every interval of the steady state."""
+    activity, steady = _step(arch, trace, ideal_memory, progress, keep_books=True)
+    books = steady.books
+    if books is None:
+        raise TraceError(at(str(trace.path), "layers", "at least one that an engine works on", "none"))
+    ideal = schedule(arch, list(books.jobs), ideal_memory=True).makespan_cycles
+    critical = books.critical_cycles()
+    rows = tuple(critical[row.layer, row.phase] for row in activity.layers)
+    return replace(activity, bounds=Bounds(books.bounds(), rows, ideal)), books
+
+
+def _step(
+    arch: Arch, trace: Trace, ideal_memory: bool, progress: Progress | None, *, keep_books: bool
+) -> tuple[Activity, Schedule]:
+    """The counts of a step, and its steady state's schedule."""
     forward, backward, update = build_jobs(arch, trace, progress)
     alone = schedule(arch, forward, ideal_memory)
     behind = schedule(arch, backward + update, ideal_memory)
-    steady = schedule(arch, forward + backward + update, ideal_memory)
+    steady = schedule(arch, forward + backward + update, ideal_memory, keep_books=keep_books)
     sub_batches = arch.pipeline.sub_batches_per_batch
     update_cycles = _weight_update_cycles(arch, trace.meta, ideal_memory) if update else 0
     first = alone.makespan_cycles + behind.makespan_cycles
     whole = first + (sub_batches - 1) * steady.makespan_cycles + update_cycles
     layers = tuple(_activity(job, steady.slots[job.key]) for job in forward + backward + update)
-    return Activity(
+    activity = Activity(
         layers=layers,
         memory=steady.memory,
         first_cycles=first,
@@ -49,6 +72,7 @@ def simulate_step(
         sub_batches=sub_batches,
         samples=trace.meta.batch,
     )
+    return activity, steady
 
 
 def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_memory: bool = False) -> Activity:

@@ -29,6 +29,18 @@ _RUN = {
     "useful lane operations": "LUT reads and multiply-adds that did useful work, per second of the steady state",
 }
 
+_BOUNDS = {
+    "resource": "what the critical path runs through: an engine or an external memory",
+    "cause": "compute or fill (engines), read or write (memories)",
+    "cycles": "cycles (of the critical path; of a batch group in chips)",
+    "share": "share of the step's critical path (in energies: of the energy)",
+    "critical": "cycles of the critical path in the row's computes and transfers; all rows add up to the step",
+    "change": "a field of the arch file and the value it would have, everything else as it is",
+    "bound by": "the resource with the largest share of the critical path",
+    "faster": "cycles as it is / cycles with the change",
+    "as it is": "the machine without any change",
+}
+
 _CHIPS = {
     "idle": "chips without a sub-batch",
     "sub-batches": "sub-batches of the chip that has most",
@@ -220,5 +232,5 @@ _RTL = {
 }
 
 COLUMNS: dict[str, str] = {
-    **_RUN, **_CHIPS, **_VERIFY, **_TRACES, **_COMPARE, **_ESTIMATE, **_LISTS, **_RIVALS, **_GPU, **_RTL,
+    **_RUN, **_BOUNDS, **_CHIPS, **_VERIFY, **_TRACES, **_COMPARE, **_ESTIMATE, **_LISTS, **_RIVALS, **_GPU, **_RTL,
 }  # fmt: skip

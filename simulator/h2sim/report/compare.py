@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from h2sim.compare.measurement import Measurement
 from h2sim.compare.ratios import Comparison, Ratio
-from h2sim.compare.stored import StoredArch, parameter_differences
+from h2sim.compare.stored import StoredArch, StoredResult, parameter_differences
 from h2sim.document import Column, Document, Line, Part, Table, amount, counted, table, times
+from h2sim.report.bounds import bound_sentence
 from h2sim.report.words import spoken
 
 if TYPE_CHECKING:
@@ -168,6 +169,15 @@ def differences(ours_name: str, ours: StoredArch, theirs_name: str, theirs: Stor
     told = f"{ours_name} and {theirs_name} are both of {ours.name} and differ in {counted(len(rows), 'parameter')}."
     names = [Column("parameter"), *(Column(name, key="value") for name in (ours_name, theirs_name))]
     return (table("Parameters that differ", names, [], rows, foot=(told,)),)
+
+
+def bound_lines(results: Sequence[tuple[str, StoredResult]]) -> tuple[Part, ...]:
+    """What bounds the step of each result that says so, a line each; `results` are pairs of a file and its result."""
+    return tuple(
+        Line(f"{name}: {bound_sentence(found.step.bounds, found.step.ideal_memory_cycles)}")
+        for name, found in results
+        if found.step.bounds
+    )
 
 
 def _value(value: Any) -> str:

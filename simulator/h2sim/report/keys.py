@@ -59,6 +59,13 @@ _ORIGIN = {
 }
 
 _RIVALS = {
+    "bounds": "what bounds the step: the critical path by resource and cause; its cycles add up to steady_cycles",
+    "resource": "an engine, or an external memory (Mem 0, 1, 2)",
+    "cause": "compute or fill (engines), read or write (memories); ties go to the engine",
+    "critical_cycles": "cycles of the critical path in the row's computes and transfers; all rows add up to the step",
+    "ideal_memory_cycles": "steady_cycles with memories whose transfers take no time",
+    "what_if": "with --what-if: the step with one field of the machine changed",
+    "setting": "the change: a dotted path of the arch file and its value",
     "fused": "true: the row runs beside others, so that its seconds are no share of the step (rivals)",
     "published": "what is reported of a rival: power_w, area_mm2, energy_j",
     "left_out": "layers that a rival cannot run, with the reason; no figure holds them",

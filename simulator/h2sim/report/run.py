@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from h2sim.activity import ENGINES, LayerActivity
 from h2sim.arch import peak_flops
-from h2sim.document import Column, Document, Line, Note, Part, Table, amount, percent, significant, table
+from h2sim.document import Column, Document, Line, Part, Table, amount, percent, significant, table
+from h2sim.report.bounds import bound_sentence, bounds_table
+from h2sim.report.what_if import WhatIf, what_if_table
 from h2sim.report.words import TITLES, source_line
 
 if TYPE_CHECKING:
@@ -15,14 +18,22 @@ if TYPE_CHECKING:
 ENGINE_COLUMNS = (
     "busy", "compute", "fill", "read", "write", "wait", "utilisation", "occupancy", "energy uJ", "area mm2",
 )  # fmt: skip
-LAYER_COLUMNS = ("start", "compute", "fill", "read", "write", "wait", "occupancy", "off-chip kB", "energy uJ")
+LAYER_COLUMNS = (
+    "start", "compute", "fill", "read", "write", "wait", "critical", "occupancy", "off-chip kB", "energy uJ",
+)  # fmt: skip
 
 
-def run_document(result: Result, layers: tuple[str, ...], source: dict[str, Any]) -> Document:
-    """The whole summary of a run; `layers` narrows the rows shown (empty: all), `source` is the trace's."""
+def run_document(
+    result: Result, layers: tuple[str, ...], source: dict[str, Any], changes: Sequence[WhatIf] = ()
+) -> Document:
+    """The whole summary of a run; `layers` narrows the rows shown (empty: all), `source` is the trace's.
+
+    changes: what single changes of the machine would do.
+    """
     parts: list[Part] = [Line(_setting(result)), Line(f"trace: {source_line(source)}")]
-    if source.get("batch_norm"):
-        parts.append(Note("the network has batch norm; its arithmetic is not modelled"))
+    bounds = result.activity.bounds
+    parts += [bounds_table(bounds.parts)] if bounds else []
+    parts += [what_if_table(result, changes)] if changes else []
     parts += [_engines(result), _layers(result, layers), _step(result)]
     if result.chips:
         from h2sim.report.chips import chips_parts
@@ -40,10 +51,12 @@ def verdict(result: Result) -> str:
         amount(value, unit, 3)
         for value, unit in ((result.steady_seconds, "s"), (cost.energy_j, "J"), (cost.average_power_w, "W"))
     )
+    bounds = result.activity.bounds
+    bound = f" {bound_sentence(bounds.parts, bounds.ideal_memory_cycles)}" if bounds else ""
     rate, area = significant(result.samples_per_second), significant(cost.area.total_um2 / 1e6)
     return (
         f"{w.network} on {result.arch.name}{synthetic}{ideal}: {time} per sub-batch of {n_samples} "
-        f"({rate} samples/s), {energy} on chip, {power}, {area} mm2."
+        f"({rate} samples/s), {energy} on chip, {power}, {area} mm2.{bound}"
     )
 
 
@@ -82,8 +95,10 @@ def _layer(result: Result, number: int, row: LayerActivity) -> tuple[str, ...]:
     moved = (row.offchip_read_bytes + row.offchip_write_bytes) / 1e3
     occupancy = percent(row.useful_operations / row.peak_operations, 1) if row.peak_operations else "-"
     stalls = (row.stalls.memory_read, row.stalls.memory_write, row.stalls.dependency)
-    cycles = (row.start_cycle, row.compute_cycles, row.fill_cycles, *stalls)
-    return (row.layer, row.phase, row.engine, *(f"{n:,}" for n in cycles), occupancy, f"{moved:,.1f}", f"{energy:.3f}")
+    bounds = result.activity.bounds
+    critical = f"{bounds.critical_cycles[number]:,}" if bounds else "-"
+    cycles = (f"{n:,}" for n in (row.start_cycle, row.compute_cycles, row.fill_cycles, *stalls))
+    return row.layer, row.phase, row.engine, *cycles, critical, occupancy, f"{moved:,.1f}", f"{energy:.3f}"
 
 
 def _step(result: Result) -> Table:
