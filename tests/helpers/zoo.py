@@ -10,11 +10,13 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 OPERATORS = ("nms", "qnms")
-_declared = torch.library.Library("torchvision", "FRAGMENT")
+_torch: Any = torch  # these parts of it have no types
+_declared = _torch.library.Library("torchvision", "FRAGMENT")
 
 
 def let_torchvision_import() -> None:
@@ -24,7 +26,7 @@ def let_torchvision_import() -> None:
         raise ModuleNotFoundError("torchvision: not installed")
     try:
         for library in Path(spec.origin).parent.glob("_C.*"):
-            torch.ops.load_library(library)
+            _torch.ops.load_library(library)
     except OSError:
         for name in OPERATORS:
             _declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
