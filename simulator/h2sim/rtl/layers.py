@@ -56,6 +56,7 @@ class Hardware:
     simulated: Arch | None = None
 
     def parameters(self) -> LutParameters | BackwardParameters:
+        """What the RTL of the engine is built from."""
         if self.engine == "weight_update":
             return weight_update_parameters(self.arch, WIDTHS, MOST_OFFSETS)
         return of_engine(self.arch, self.engine, WIDTHS, self.kernel)

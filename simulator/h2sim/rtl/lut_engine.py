@@ -1,6 +1,6 @@
 """Forward Engine and Weight Update Engine (figures 3.2 and 3.4): a LUT PE array, Acc below each column, Soma.
 
-Both are one machine: it programs the LUTs with the operands of a job, streams the job's windows, and goes on to the next.
+Both are one machine: it programs the LUTs with the operands of a job, streams the job's windows, and takes the next.
 They differ in what their loops count (`JOB_LOOPS`, `STREAM_LOOPS`) and in what lies behind Acc: Soma, or the weight
 gradients.
 """

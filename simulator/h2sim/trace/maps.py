@@ -51,6 +51,9 @@ class Maps:
         self._set_bits: dict[str, int] = {}
         self._tiles: dict[tuple[str, str, int, int], Ints] = {}
 
+    def __repr__(self) -> str:
+        return f"Maps({self._trace!r})"
+
     def packed(self, layer: str, kind: str) -> Bytes:
         """A mask of a layer ('spikes', 'window' or 'grad'), packed uint8 (T*N, bytes), read-only."""
         mask = self._trace.mask(layer, kind)
