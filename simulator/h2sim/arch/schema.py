@@ -113,6 +113,16 @@ class _Array(Strict):
     columns: Size
     parallelism: Lanes
 
+    @property
+    def size(self) -> str:
+        """`64x16x4`: rows, columns and lanes."""
+        return f"{self.rows}x{self.columns}x{self.parallelism}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.size})"
+
+    __str__ = __repr__
+
 
 class _LutArray(_Array):
     sub_luts: Annotated[int, Field(strict=True, ge=1, le=64)]
@@ -195,6 +205,16 @@ class Engines(Strict):
         description="Backward Engine: spike gradients, and encoding layers (section 3.2.3)"
     )
 
+    @property
+    def sizes(self) -> str:
+        """`forward 64x16x4, ...`: the array of every engine."""
+        return f"forward {self.forward.size}, weight_update {self.weight_update.size}, backward {self.backward.size}"
+
+    def __repr__(self) -> str:
+        return f"Engines({self.sizes})"
+
+    __str__ = __repr__
+
 
 class Memory(Strict):
     """The three external memories (Mem 0, 1, 2), each of the same bandwidth."""
@@ -267,12 +287,7 @@ class Arch(Strict):
         return with_fields(self, changes, self.name, ArchError)
 
     def __repr__(self) -> str:
-        arrays = ", ".join(f"{name} {a.rows}x{a.columns}x{a.parallelism}" for name, a in _arrays(self.engines))
         gb_per_s = self.memory.bandwidth_bytes_per_s / 1e9
-        return f"Arch({self.name!r}: {self.clock_hz / 1e6:g} MHz, {arrays}, {gb_per_s:g} GB/s)"
+        return f"Arch({self.name!r}: {self.clock_hz / 1e6:g} MHz, {self.engines.sizes}, {gb_per_s:g} GB/s)"
 
     __str__ = __repr__
-
-
-def _arrays(engines: Engines) -> tuple[tuple[str, _Array], ...]:
-    return ("forward", engines.forward), ("weight_update", engines.weight_update), ("backward", engines.backward)

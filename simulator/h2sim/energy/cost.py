@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, Engine, LayerActivity
@@ -38,7 +38,7 @@ class Charge:
     group: str
     count: int
     unit_pj: float
-    source: str
+    source: str = field(repr=False)
 
     @property
     def energy_pj(self) -> float:
@@ -56,7 +56,7 @@ class BillLine:
     count: int
     unit_pj: float
     energy_pj: float
-    source: str
+    source: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ class ActionPrice(_Sourced):
         _in_range(self.low_pj, self.energy_pj, self.high_pj)
         return self
 
+    def __repr__(self) -> str:
+        return f"ActionPrice({self.energy_pj:g} pJ, {self.area_um2:g} um2, {self.leakage_uw:g} uW)"
+
+    __str__ = __repr__
+
 
 class ActionPrices(Strict):
     """The prices of all events of h2sim.activity.Actions but those of LUTs."""
@@ -66,6 +71,12 @@ class ActionPrices(Strict):
     priority_encode: ActionPrice
     soma_element: ActionPrice
     grad_element: ActionPrice
+
+    def __repr__(self) -> str:
+        prices = ", ".join(f"{name} {getattr(self, name).energy_pj:g}" for name in type(self).model_fields)
+        return f"ActionPrices({prices} pJ)"
+
+    __str__ = __repr__
 
 
 class LutPrice(_Sourced):
@@ -88,6 +99,11 @@ class LutPrice(_Sourced):
     def _ordered(self) -> Self:
         _in_range(self.low_pj, self.read_pj, self.high_pj)
         return self
+
+    def __repr__(self) -> str:
+        return f"LutPrice({self.entries} entries: read {self.read_pj:g} pJ, write {self.write_pj:g} pJ)"
+
+    __str__ = __repr__
 
 
 class Offchip(_Sourced):
@@ -138,6 +154,11 @@ class Sram(_Sourced):
     def _each_once(cls, value: tuple[Macro, ...]) -> tuple[Macro, ...]:
         _once([(m.bytes, m.word_bits) for m in value], "(bytes, word_bits)")
         return value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.flavour} at {self.temperature_k:g} K: {len(self.macros)} macros)"
+
+    __str__ = __repr__
 
 
 class SramPart(Sram):

@@ -1,7 +1,7 @@
 """Traces of other people's models: `trace` records a step of a torch model, `load_nir` reads a NIR graph's structure.
 
-`trace`, `Export` and `NeuronSpec` need torch (and the model's own library), `load_nir` needs nir; each is imported when
-it is asked for, so that neither is needed for the other.
+`trace`, `Export` and `NeuronSpec` need torch (and the model's own library), `load_nir` needs nir. Each is imported when
+it is asked for, so that neither library is needed for the other.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from h2sim.arrays import Array
 from h2sim.errors import ExportError, at
 from h2sim.export.fill import Filled, fill
 from h2sim.export.hooks import Recorded, Recorder
@@ -33,19 +33,23 @@ _LIBRARIES = ("spikingjelly", "snntorch", "norse")
 
 @dataclass(frozen=True)
 class Export:
-    """One recorded step: `meta` and `record` are the trace, `notes` what was folded, assumed or left out."""
+    """One recorded step: the trace as `meta` and `record`, and `notes` on what was folded, assumed or left out."""
 
     meta: dict[str, Any]
     record: StepRecord
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        size = f"T={self.meta['timesteps']}, batch {self.meta['batch']}, {len(self.meta['layers'])} layers"
+        return f"Export({self.meta['network']} on {self.meta['dataset']}, {size}, {len(self.notes)} notes)"
+
     @property
-    def members(self) -> dict[str, np.ndarray]:
+    def members(self) -> dict[str, Array]:
         """The trace's arrays by member name, `meta` aside."""
         return dict(self.record.members())
 
     def write(self, path: str | Path) -> None:
-        """Writes the trace; raises OutputError if the file cannot be written."""
+        """Writes the trace to `path`. Raises OutputError if the file cannot be written."""
         write_trace(path, self.meta, self.record.members())
 
 
@@ -65,17 +69,19 @@ def trace(
     values: bool = True,
     source: Mapping[str, Any] | None = None,
 ) -> Export:
-    """One training step (forward, `loss(output, targets)`, backward) of a model, and the trace of it.
+    """Runs one training step (forward, `loss(output, targets)`, backward) of a model and makes a trace of it.
 
-    inputs: a tensor, or a tuple of arguments of model(...). forward(model, inputs): how to run all timesteps, for a
-    model that takes one at a time; default model(inputs). path: where to write the trace, None for not. timesteps: what
-    is expected; otherwise the neurons' calls say it. batch: keep the first samples only; gradients stay those of the
-    whole batch's loss. window_threshold: a neuron is in the window where |ds/dm| of its surrogate is above it (many
-    surrogates are never exactly 0). values: keep membranes, gradients and weights, which `h2sim verify` needs. source:
-    what else to say of the trace (epoch, accuracy, ...).
+    inputs: a tensor, or a tuple of arguments of model(...). forward(model, inputs): runs all timesteps, for a model
+    that takes one at a time; without it model(inputs) is called. path: where to write the trace; None: nowhere.
+    timesteps: how many are expected; without it the neurons' calls say how many there are. batch: how many of the
+    samples the trace keeps, the first ones; gradients stay those of the whole batch's loss. window_threshold: a neuron
+    is in the window where |ds/dm| of its surrogate is above it; many surrogates are never exactly 0. values: whether to
+    keep membranes, gradients and weights, which `h2sim verify` needs. source: what else the trace should say of itself
+    (epoch, accuracy, ...).
 
-    The model keeps its mode; parameters' gradients, running statistics and neuron states are afterwards what they were.
-    Neuron states start where they do after a reset. Raises ExportError naming the module that a trace cannot hold.
+    Neuron states are reset before the step. The model keeps its mode; after the step its parameters' gradients, its
+    running statistics and its neuron states are what they were before. Raises ExportError, which names the module that
+    a trace cannot hold.
     """
     if not 0 <= window_threshold < float("inf"):
         raise ExportError(at("export", "window_threshold", "a number of at least 0", window_threshold))
@@ -108,7 +114,7 @@ def _finished(
     timesteps: int | None,
     batch: int | None,
 ) -> tuple[Step, float]:
-    """Structure, loss and gradients of a forward pass that has been recorded."""
+    """The structure, loss and gradients of a forward pass that has been recorded; the loss's value beside them."""
     modules = recorder.modules
     neurons = [found for found in modules.values() if found.role.neuron]
     if not neurons:
@@ -129,13 +135,13 @@ def _finished(
         raise ExportError(at("loss", "gradient", "a loss that depends on the model's weights", "one without gradient"))
     if not bool(torch.isfinite(value).all()):
         raise ExportError(at("loss", "value", "a finite number", float(value.detach())))
-    value.backward()
+    torch.autograd.backward(value)
     check_gradients(list(modules.values()))
     return Step(modules, _through_identities(modules, reads), extent, batch or extent.samples), float(value.detach())
 
 
 def _through_identities(modules: dict[str, Recorded], reads: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Who reads whom without the modules that pass on what they get (dropout that is off)."""
+    """What each module reads, with modules left out that pass on what they get (dropout that is off)."""
 
     def real(path: str) -> tuple[str, ...]:
         if path not in modules or modules[path].role.name != "identity":

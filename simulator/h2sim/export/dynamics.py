@@ -1,6 +1,7 @@
-"""A neuron's membrane potential, window and surrogate height from what was recorded: the check of its adapter.
+"""Computes a neuron's membrane potential, window and surrogate height from what was recorded of it.
 
-All tensors are (T, N, ...) in the trace's unit, m = v / gain (NeuronSpec.scale), so that x drives m with factor 1.
+That checks the adapter that described the neuron: the recorded spikes must follow. All tensors are (T, N, ...) in the
+trace's unit, m = v / gain (NeuronSpec.scale), in which the current x drives m with factor 1.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ _GRADIENT = 1e-4  # of the largest gradient: rounding of T steps, far below what
 
 @dataclass(frozen=True)
 class Window:
-    """Where the surrogate's derivative exceeds the threshold: its mask, and (low, high) if that is one interval."""
+    """Where the surrogate's derivative exceeds the window threshold.
+
+    mask: bool, where m is in the window. interval: (low, high) around the neuron's threshold. exact: whether the window
+    is just low < m < high. height: eta if the surrogate is a rectangle, else None.
+    """
 
     mask: torch.Tensor
     interval: tuple[float, float]
@@ -38,9 +43,10 @@ def threshold_of(spec: NeuronSpec) -> float:
 
 
 def membrane_of(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor, eps: float, path: str) -> torch.Tensor:
-    """m[t] from the recorded inputs and the recorded spikes; eps is the rounding of what the model computed in.
+    """m (T, N, ...) from the recorded currents x and the recorded spikes s.
 
-    Raises ExportError if any spike is not m >= threshold, but for rounding: then this is not the neuron's equation.
+    eps: rounding of the number format in which the model computed. Raises ExportError if any spike is not
+    m >= threshold, but for rounding: then `spec` is not the neuron's equation.
     """
     m = spec.membrane(x, s) if spec.membrane else _lif(spec, x, s)
     threshold = threshold_of(spec)
@@ -69,7 +75,7 @@ def _after_reset(spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, threshold: 
 
 
 def _slack(spec: NeuronSpec, x: torch.Tensor, m: torch.Tensor, eps: float) -> torch.Tensor:
-    """How far rounding can move m[t]: a few units in the last place of all it is made of, and what decays of it."""
+    """How far rounding can move m[t]: 16 eps of all that it is made of, plus decay times how far m[t-1] can be off."""
     unit, threshold = 16 * eps, abs(threshold_of(spec))
     carried, out = torch.zeros_like(m[0]), []
     for x_now, m_now in zip(x, m, strict=True):
@@ -79,7 +85,7 @@ def _slack(spec: NeuronSpec, x: torch.Tensor, m: torch.Tensor, eps: float) -> to
 
 
 def derivative(spec: NeuronSpec, m: torch.Tensor, path: str) -> torch.Tensor:
-    """ds/dv at membrane m by the library's own surrogate; ExportError if it has none."""
+    """ds/dv at membrane m by the library's own surrogate. Raises ExportError if it has none."""
     with torch.enable_grad():
         u = ((m - threshold_of(spec)) * spec.scale).detach().requires_grad_(True)
         spikes = spec.fire(u)
@@ -90,9 +96,9 @@ def derivative(spec: NeuronSpec, m: torch.Tensor, path: str) -> torch.Tensor:
 
 
 def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Window:
-    """The window mask |ds/dv| > least, and the interval of m that gives it (to neighbouring float32 numbers).
+    """The window |ds/dv| > least of a neuron. Its ends are found to neighbouring float32 numbers.
 
-    Raises ExportError if `least` is above the surrogate's peak.
+    Raises ExportError if `least` is not below the surrogate's derivative at the threshold.
     """
 
     def inside(points: torch.Tensor) -> torch.Tensor:
@@ -116,7 +122,7 @@ def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Win
 
 
 def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: float) -> float:
-    """The float32 number next outside the window on the way from `start` to `far`; WIDE with far's sign if none is."""
+    """The first float32 number outside the window between `start` and `far`; WIDE, with far's sign, if none is."""
     first = max(abs(start), 1.0) * 2.0**-10
     steps = [first * 2.0**k for k in range(math.ceil(math.log2(abs(far) / first)) + 1)]
     points = torch.tensor([start, *(start + math.copysign(step, far) for step in steps)], dtype=torch.float32)
@@ -136,9 +142,9 @@ def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: flo
 def _height(
     spec: NeuronSpec, slope: torch.Tensor, mask: torch.Tensor, interval: tuple[float, float], path: str
 ) -> float | None:
-    """eta in the trace's unit if the surrogate is a rectangle of one height and 0 outside, else None.
+    """eta in the trace's unit if the surrogate has one value inside the window and is 0 outside, else None.
 
-    slope is ds/dv at every m, mask where m is in the window.
+    slope: ds/dv at every m; mask: where m is in the window.
     """
     low, high = interval
     if abs(low) >= WIDE or abs(high) >= WIDE:
@@ -155,7 +161,10 @@ def _height(
 def follows_gradient(
     spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, path: str
 ) -> bool:
-    """Whether dm is what eq. 2.4 and 2.5 make of ds with the library's surrogate: not if a loss reads the membrane."""
+    """Whether dm is what eq. 2.4 and 2.5 give from ds with the library's surrogate.
+
+    It is not if a loss reads the membrane itself.
+    """
     if spec.membrane is not None:
         return False
     slope, threshold = derivative(spec, m, path) * spec.scale, threshold_of(spec)

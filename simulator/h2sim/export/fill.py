@@ -23,7 +23,7 @@ _CLOSE = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """What a trace holds of a step, and what its maker should know."""
+    """What a trace holds of a step (record, layers, neuron), and what its maker should know (notes)."""
 
     record: StepRecord
     layers: list[dict[str, Any]]
@@ -35,7 +35,11 @@ class Filled:
 
 
 def fill(step: Step, least: float, keep_values: bool) -> Filled:
-    """The layers and arrays of a step. Raises ExportError for what a trace cannot hold, naming the module."""
+    """The layers and arrays of a step.
+
+    least: the window threshold (capture.trace); keep_values: whether to keep values beside masks. Raises ExportError,
+    which names the module, for what a trace cannot hold.
+    """
     check_reads(step)
     given = network_input(step)
     analog = bool(((given != 0) & (given != 1)).any())
@@ -93,7 +97,7 @@ def _fill_input(step: Step, record: StepRecord, given: torch.Tensor, analog: boo
 
 @dataclass
 class _Filler:
-    """One layer at a time; eps is the rounding of the model's arithmetic, notes grow as layers come."""
+    """Fills one layer at a time and adds to `notes`. eps: rounding of the model's number format."""
 
     step: Step
     pieces: tuple[Piece, ...]
@@ -174,7 +178,7 @@ class _Filler:
     def _explained(
         self, piece: Piece, spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor
     ) -> bool:
-        """Whether the layer's gradient comes from its spikes, and theirs from the layers behind: what verify checks."""
+        """Whether dm follows from the spikes' gradient, and that from the layers behind: then verify can check it."""
         path = piece.neuron or ""
         if not dynamics.follows_gradient(spec, m, s, ds, dm, path):
             self.notes.append(f"{piece.name}: gradient not eq. 2.5 of its spikes' (is the membrane read?): not checked")
@@ -206,12 +210,12 @@ class _Filler:
         return fold
 
     def _pool_is_plain(self, piece: Piece) -> bool:
-        """Whether the average of a constant is the constant: no padding."""
+        """Whether no pool behind the layer has padding, so that the average of a constant is that constant."""
         last = piece.norms[-1] if piece.norms else piece.weights
         return all((other.geometry or {})["padding"] == [0, 0] for other in self.pieces if last in other.reads)
 
     def _current(self, piece: Piece, fold: Fold | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and dL/dx (T, N, ...) of a layer that does not spike; batch norm behind its pool is part of x."""
+        """x and dL/dx, (T, N, ...), of a layer that does not spike. A batch norm behind its pool is folded into x."""
         path = piece.norms[-1] if piece.norms else piece.weights or ""
         value, grad = self.step.sent(path), self._grad_of_current(path)
         behind = fold_of([self.step.modules[norm].module for norm in self._pool_norms(piece)])
@@ -221,7 +225,7 @@ class _Filler:
         return value * scale + shift, grad / scale
 
     def _grad_of_current(self, path: str) -> torch.Tensor:
-        """dL/d(what a module sent) per timestep, also where one call served them all."""
+        """dL/d(what a module sent), (T, N, ...), also where one call served all timesteps."""
         grad = self.step.grad_sent(path)
         if grad.shape[0] == self.step.extent.timesteps:
             return grad
@@ -238,7 +242,7 @@ class _Filler:
         with torch.enable_grad():
             x = self.step.read(reader).expand(later.shape[0], *grad.shape[1:]).flatten(0, 1).requires_grad_(True)
             (back,) = torch.autograd.grad(_average(x, self.step.node(reader).geometry or {}), x, later.flatten(0, 1))
-        return back.unflatten(0, later.shape[:2])
+        return back.reshape(*later.shape[:2], *back.shape[1:])
 
     def _note_norm(self, piece: Piece) -> None:
         norms = ", ".join(piece.norms + self._pool_norms(piece))

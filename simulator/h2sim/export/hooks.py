@@ -1,9 +1,9 @@
-"""Records what every module of a model reads and sends in one step, and the gradient of exactly these edges."""
+"""Records every tensor that a module of a model reads or sends in one step, and the gradient of each."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from h2sim.export.roles import Role, role_of
 
 @dataclass(eq=False)
 class Edge:
-    """A tensor that a module read or sent: its value, its place in the autograd graph, its gradient once known."""
+    """A tensor that a module read or sent: its value, its autograd node, and its gradient once it is known."""
 
     path: str
     output: bool
@@ -27,7 +27,10 @@ class Edge:
 
 @dataclass(eq=False)
 class Recorded:
-    """A module that a trace is about, and the edges of its calls in order; `several` if it also sends its state."""
+    """A module that has a role in a trace, and the edges of its calls in their order.
+
+    order: its place among the modules by first call, -1 if not called; several: whether it also sends its state.
+    """
 
     path: str
     module: nn.Module
@@ -39,7 +42,7 @@ class Recorded:
 
 
 class _Mark(torch.autograd.Function):
-    """Identity that hands the gradient of its edge over. A copy, not a view, so that `x += y` after it still works."""
+    """The identity, which records the gradient of its edge. It copies, so that `x += y` after it still works."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, edge: Edge) -> torch.Tensor:
@@ -47,14 +50,21 @@ class _Mark(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        edge = ctx.edge
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grad,), edge = grads, ctx.edge
         edge.grad = grad.detach() if edge.grad is None else edge.grad + grad.detach()
         return grad, None
 
 
+_mark: Callable[[torch.Tensor, Edge], torch.Tensor] = _Mark.apply
+
+
 class Recorder:
-    """Hooks on every module with a role, not on modules inside one; `modules` by dotted path in order of first call."""
+    """Puts hooks on every module that has a role, but not on modules inside one.
+
+    modules: those that were called, by dotted path, in the order of their first call. leaves: ids of the tensors that
+    are the network input.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.modules: dict[str, Recorded] = {}
@@ -73,7 +83,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Hooks in place inside the block, gone after it, whatever happens."""
+        """Inside the block the hooks are in place; after it they are gone, whatever happened."""
         handles = []
         try:
             for found in self._found:
@@ -115,7 +125,7 @@ class Recorder:
         return hook
 
     def _marked(self, found: Recorded, x: torch.Tensor, edges: list[Edge], *, output: bool) -> torch.Tensor:
-        """x as the model goes on with it. What autograd does not know yet becomes a leaf: the network input."""
+        """Records x and returns it as the model goes on with it. A tensor without gradient becomes a leaf: an input."""
         if not x.is_floating_point():
             raise ExportError(at(found.path, type(found.module).__name__, "floating-point numbers", x.dtype))
         if not x.requires_grad:
@@ -123,7 +133,7 @@ class Recorder:
             self.leaves.add(id(x))
             self._kept.append(x)
         edge = Edge(found.path, output, x.detach())
-        marked: torch.Tensor = _Mark.apply(x, edge)
+        marked = _mark(x, edge)
         edge.node = marked.grad_fn
         edges.append(edge)
         return marked

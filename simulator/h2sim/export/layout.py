@@ -1,7 +1,7 @@
-"""From the tensors of a module's calls to one (T, N, ...) tensor, however the model lays time out.
+"""Makes one tensor (T, N, ...) of the tensors of a module's calls, however the model lays time out.
 
-Once per timestep with (N, ...); once with (T, N, ...); once with (T*N, ...); or once with (N, ...) for all timesteps
-(a static input), which stays (1, N, ...).
+A module may be called once per timestep with (N, ...), once with (T, N, ...), once with (T*N, ...), or, on an input
+that stands still, once with (N, ...) for all timesteps, which gives (1, N, ...).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Extent:
 
 
 def extent_of(neurons: list[Recorded], timesteps: int | None) -> Extent:
-    """Timesteps and samples as the neurons saw them; ExportError if they disagree, or with `timesteps`."""
+    """Timesteps and samples as the neurons saw them. Raises ExportError if they disagree, or with `timesteps`."""
     found = {neuron.path: _neuron_extent(neuron) for neuron in neurons}
     first_path, first = next(iter(found.items()))
     for path, extent in found.items():
@@ -54,10 +54,10 @@ def _neuron_extent(neuron: Recorded) -> Extent:
 
 
 def stacked(tensors: list[torch.Tensor], extent: Extent, rank: int | None, where: tuple[str, str]) -> torch.Tensor:
-    """The calls' tensors as (T, N, ...), or (1, N, ...) where one call serves all timesteps.
+    """The tensors of a module's calls as (T, N, ...), or (1, N, ...) where one call served all timesteps.
 
-    rank: dimensions of one sample (3 for a convolution, 1 for a product), None if any. where: path and class for the
-    ExportError that a call count or shape of another kind raises.
+    rank: dimensions of one sample (3 for a convolution, 1 for a product), None for any. Raises ExportError for another
+    number of calls or another shape; where: the module's path and class, for that error.
     """
     t, n, shape = extent.timesteps, extent.samples, tuple(tensors[0].shape)
     if all(tuple(tensor.shape) == shape for tensor in tensors):
@@ -68,7 +68,7 @@ def stacked(tensors: list[torch.Tensor], extent: Extent, rank: int | None, where
                 return tensors[0]
             if rank in (None, len(shape) - 1):
                 if shape[0] == t * n:
-                    return tensors[0].unflatten(0, (t, n))
+                    return tensors[0].reshape(t, n, *shape[1:])
                 if shape[0] == n:
                     return tensors[0].unsqueeze(0)
     size = "" if rank is None else f" of {rank}-dimensional samples"
@@ -83,21 +83,21 @@ def values(edges: list[Edge], extent: Extent, rank: int | None, kind: str) -> to
 
 
 def gradients(edges: list[Edge], extent: Extent, rank: int | None, kind: str) -> torch.Tensor:
-    """dL/d(value) in the same layout, 0 where the loss does not depend on the edge."""
+    """dL/d(value) in the layout of `values`; 0 where the loss does not depend on the edge."""
     known = [torch.zeros_like(edge.value) if edge.grad is None else edge.grad for edge in edges]
     tensors = [grad.to(edge.value.dtype).cpu() for grad, edge in zip(known, edges, strict=True)]
     return stacked(tensors, extent, rank, (edges[0].path, kind))
 
 
 def check_values(modules: Iterable[Recorded]) -> None:
-    """Raises ExportError for the first module in order of call that read or sent a NaN or Inf."""
+    """Raises ExportError for the first module, in the order of calls, that read or sent a NaN or Inf."""
     for found in modules:
         for edge in (*found.reads, *found.sends):
             _check_finite(edge, edge.value, "value")
 
 
 def check_gradients(modules: list[Recorded]) -> None:
-    """Raises ExportError for the first module on the way back that has a NaN or Inf in its gradient."""
+    """Raises ExportError for the last module, in the order of calls, whose gradient has a NaN or Inf."""
     for found in reversed(modules):
         for edge in (*found.sends, *found.reads):
             if edge.grad is not None:

@@ -22,10 +22,11 @@ ADAPTERS: dict[str, Adapter] = {
 
 
 def neuron_of(module: nn.Module, path: str) -> NeuronSpec | str | None:
-    """What neuron the module is, or a reason why it is one that no trace can hold, or None if it is no neuron.
+    """The neuron that a module is; a reason why no trace can hold it; or None if it is no neuron.
 
-    Asks the module's first class that a known library defines, so that a subclass counts as what it inherits from; the
-    exporter checks the equation against the spikes. Raises ExportError for a wrong `h2sim_neuron`.
+    A module's own `h2sim_neuron` comes first. Else the first of its classes that a known library defines decides, so
+    that a subclass counts as what it inherits from; the exporter checks the equation against the recorded spikes.
+    Raises ExportError for an `h2sim_neuron` that returns something else.
     """
     method = getattr(module, METHOD, None)
     if method is not None:
@@ -51,7 +52,7 @@ def _finite(spec: NeuronSpec) -> NeuronSpec | str:
 
 
 def reset_states(model: nn.Module) -> None:
-    """Puts every stateful module of the known libraries to where it starts, as before a new batch."""
+    """Resets every stateful module of the known libraries, as before a new batch."""
     resets: tuple[Callable[[Any], None], ...] = (spikingjelly.reset, snntorch.reset)
     for module in model.modules():
         for reset in resets:

@@ -29,12 +29,13 @@ def load_nir(
     timesteps: int = 10,
     name: str | None = None,
 ) -> Network:
-    """The layers of a NIR file or graph, for `synthesise` or a network file; weights and neuron parameters stay behind.
+    """The layers of a NIR file or graph, as `synthesise` or a network file takes them.
 
-    A graph does not say whether its input is binary (input_kind), nor for how long it runs (timesteps). A leaky
-    integrator without spikes (LI, CubaLI, I) is a read-out. A SumPool2d in front of a neuron is an average pool whose
-    neuron has threshold and window divided by the window's size; `source` of the network says so. Raises ExportError
-    that names the node which a trace cannot hold, and why.
+    Weights and neuron parameters are not read. input_kind and timesteps are asked for because a graph does not say
+    whether its input is binary and for how long it runs. A leaky integrator without spikes (LI, CubaLI, I) is a
+    read-out and no layer. A SumPool2d in front of a neuron becomes an average pool; the threshold and window of its
+    neuron must then be divided by the pool's size, and the network's `source` says so. Raises ExportError, which names
+    the node that a trace cannot hold and says why.
     """
     where = str(graph) if isinstance(graph, str | Path) else "NIR graph"
     found = _read(graph, where) if isinstance(graph, str | Path) else graph
@@ -67,7 +68,7 @@ def _read(path: str | Path, where: str) -> nir.NIRGraph:
 
 
 class _Reader:
-    """Nodes in an order in which each comes after what it reads, with shapes passed along."""
+    """Reads a graph's nodes in an order in which each comes after what it reads, and passes shapes along."""
 
     def __init__(self, graph: nir.NIRGraph, where: str) -> None:
         self.graph, self.where = graph, where
@@ -112,7 +113,7 @@ class _Reader:
         return found
 
     def _order(self) -> Iterable[str]:
-        """Topological order, as the file has them where it is free; ExportError for a cycle: a recurrent network."""
+        """The nodes in topological order, else in the file's. Raises ExportError for a cycle: a recurrent network."""
         left, done = list(self.graph.nodes), set[str]()
         while left:
             ready = [key for key in left if all(start in done for start in self.before[key])]

@@ -1,7 +1,7 @@
 """Norse's neurons (1.1): LIFBoxCell, and LIFCell and LIF, whose synaptic current makes another equation.
 
-LIFBoxCell: v' = v + k (x + v_leak - v) with k = dt * tau_mem_inv, so u' = (1 - k) u + k x with u = v - v_leak, and v
-starts at v_leak; reset_value takes v to v_reset, reset_subtract takes v_th off. A spike needs v > v_th, not >=.
+LIFBoxCell: v' = v + k (x + v_leak - v) with k = dt * tau_mem_inv. With u = v - v_leak that is u' = (1 - k) u + k x. v
+starts at v_leak. reset_value sets v to v_reset, reset_subtract subtracts v_th. A spike needs v > v_th, not >=.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FAMILY = ("SNNCell", "SNN", "SNNRecurrent", "SNNRecurrentCell")
 
 
 def neuron(module: Any, name: str) -> NeuronSpec | str | None:
-    """The neuron that a Norse class of this name is; a reason why it cannot be one; None if it is no neuron."""
+    """The neuron that a Norse class of this name is; a reason why no trace can hold it; None if it is none."""
     bases = {base.__name__ for base in type(module).__mro__}
     if bases & {"SNNRecurrent", "SNNRecurrentCell"}:
         return "recurrent connections, which the machine does not have"

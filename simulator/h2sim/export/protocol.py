@@ -1,4 +1,4 @@
-"""What the exporter must know of a neuron, whichever library it is from: the plain protocol and the equation."""
+"""What the exporter must know of a neuron, whatever library it is from: NeuronSpec."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ METHOD = "h2sim_neuron"
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronSpec:
-    """One neuron module: v[t] = decay * kept[t-1] + gain * x[t], s[t] = v[t] >= threshold (eq. 2.1-2.3), scalars all.
+    """The equation of a neuron module: v[t] = decay * kept[t-1] + gain * x[t], s[t] = v[t] >= threshold (eq. 2.1-2.3).
 
-    kept is v after the reset: v * (1 - s) for 'zero', v - threshold * s for 'subtract', v for 'none'; it starts at 0.
-    A neuron that resets to another value, or leaks towards it, is given in v minus that value.
+    kept is v after the reset: v * (1 - s) for 'zero', v - threshold * s for 'subtract', v for 'none'. It starts at 0.
+    decay, gain and threshold are numbers, the same for all neurons. A neuron that resets to another value, or leaks
+    towards one, is described with v minus that value in place of v.
 
-    fire: s as a differentiable function of v - threshold; its derivative is the surrogate. surrogate: its name.
-    detach_reset: the gradient leaves out the reset path. multi_step: one call takes (T, N, ...), not T calls (N, ...).
-    membrane: for another equation, v (T, N, ...) from x (T, N, ...) and s (T, N, ...); masks are then still exact,
-    and the trace says `"equation": "other"`. notes: what the reader of an export should know.
+    fire: s as a differentiable function of v - threshold, whose derivative is the surrogate. surrogate: its name.
+    detach_reset: the gradient does not pass through the reset. multi_step: one call takes (T, N, ...); else T calls
+    take (N, ...). membrane: for any other equation, the function that gives v (T, N, ...) from x and s, (T, N, ...);
+    masks are then still exact, and the trace says `"equation": "other"`. notes: what the reader of an export should
+    know.
 
     A module of your own says what it is by a method `h2sim_neuron`:
 
@@ -49,10 +51,10 @@ class NeuronSpec:
 
     @property
     def scale(self) -> float:
-        """How many units of v one unit of the trace's membrane is: the trace holds m = v / gain, driven by x itself.
+        """v = scale * m: the trace holds the membrane m = v / gain, which x drives with factor 1.
 
-        Dividing the membrane and not multiplying the weights keeps weights, currents and gradients (dL/dm = dL/dx) as
-        the library has them, and works for a pool or a sum, which has no weight.
+        The membrane is divided, rather than weights multiplied, because weights, currents and gradients (dL/dm = dL/dx)
+        then stay as the library has them, and because a pool or a sum has no weight.
         """
         return self.gain if self.membrane is None else 1.0
 

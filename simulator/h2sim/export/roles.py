@@ -1,4 +1,4 @@
-"""What part a module plays in a trace: weights, average, normalisation, neuron, or nothing the machine could do."""
+"""What part a module plays in a trace: weights, average, normalisation, neuron, or one that the machine cannot do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DROPOUT = ("_DropoutNd", "Dropout", "Dropout2d")
 
 @dataclass(frozen=True)
 class Role:
-    """A module's part; `reason` if a trace cannot hold it and calling it is an error; `neuron` for a neuron."""
+    """A module's part in a trace. reason: why no trace can hold it, so that a call of it is an error; else None."""
 
     name: RoleName | None
     reason: str | None = None
@@ -39,9 +39,10 @@ class Role:
 
 
 def role_of(module: nn.Module, path: str) -> Role | None:
-    """The module's part in a trace, or None for a container or a module that only matters if a layer reads it.
+    """The part of a module in a trace; None for a container, and for a module that no role fits.
 
-    Raises ExportError for a wrong `h2sim_neuron`.
+    A module without role is an error only if a layer reads what it computed. Raises ExportError for an `h2sim_neuron`
+    that returns something else than a NeuronSpec.
     """
     neuron = neuron_of(module, path)
     if isinstance(neuron, NeuronSpec):
@@ -78,7 +79,7 @@ def _passing(module: Any, bases: set[str]) -> Role | None:
 
 
 def _own_forward(module: nn.Module, base: type[nn.Module]) -> str | None:
-    """A reason why a subclass is not the layer it inherits from: a forward of its own (SpikingJelly's aside)."""
+    """A reason why a subclass is not the layer that it inherits from: its own forward, unless it is SpikingJelly's."""
     forward = next(cls for cls in type(module).__mro__ if "forward" in vars(cls))
     known = forward is base or (forward.__module__.startswith("spikingjelly.") and forward.__name__ == base.__name__)
     return None if known else f"{type(module).__name__} computes in a way of its own, not as {base.__name__}"
@@ -111,7 +112,10 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def geometry(module: Any, in_hw: tuple[int, int], path: str) -> dict[str, list[int]]:
-    """kernel, stride and padding of a convolution or an average pool that reads (H, W); ExportError if uneven."""
+    """kernel, stride and padding of a convolution or an average pool that reads (H, W).
+
+    Raises ExportError for an adaptive pool whose output does not divide its input.
+    """
     if isinstance(module, nn.AdaptiveAvgPool2d):
         wanted = _adaptive_size(module.output_size, in_hw)
         if any(size % out for size, out in zip(in_hw, wanted, strict=True)):

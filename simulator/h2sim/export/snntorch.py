@@ -1,8 +1,8 @@
-"""snnTorch's neurons (1.0): Leaky, and Synaptic with another equation.
+"""snnTorch's neurons (1.0): Leaky, and Synaptic, whose synaptic current makes another equation.
 
-Leaky: mem[t] = beta * mem[t-1] * (1 - r) + x[t] with reset 'zero', r = mem[t-1] > threshold, which is s[t-1]; with
-reset 'subtract' beta * mem[t-1] + x[t] - threshold * r, which subtracts after the leak: another equation than
-alpha * (m - th * s). r is always detached. A spike needs mem > threshold, not >=.
+Leaky with reset 'zero': mem[t] = beta * mem[t-1] * (1 - r) + x[t], where r = mem[t-1] > threshold, which is s[t-1].
+With reset 'subtract': mem[t] = beta * mem[t-1] + x[t] - threshold * r. That subtracts after the leak and is another
+equation than the source's alpha * (m - th * s). r is always detached. A spike needs mem > threshold, not >=.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STRICT = "snnTorch fires at m > threshold, a trace at m >= threshold: they diff
 
 
 def neuron(module: nn.Module, name: str) -> NeuronSpec | str | None:
-    """The neuron that an snnTorch class of this name is; a reason why it cannot be one; None if it is no neuron."""
+    """The neuron that an snnTorch class of this name is; a reason why no trace can hold it; None if it is none."""
     if name in ("RLeaky", "RSynaptic", "SLSTM", "SConv2dLSTM"):
         return "recurrent connections, which the machine does not have"
     if name not in ("Leaky", "Synaptic"):
@@ -77,7 +77,11 @@ def _leaky(module: Any) -> NeuronSpec:
 
 
 def _subtracting(x: torch.Tensor, s: torch.Tensor, beta: float, threshold: float, delayed: bool) -> torch.Tensor:
-    """v of reset 'subtract': the threshold goes after the leak (delayed) or at once, then again while v stays above."""
+    """v, (T, N, ...), with reset 'subtract'.
+
+    delayed: the threshold is subtracted at the timestep after a spike, after the leak. Otherwise it is subtracted at
+    once, and again at the next timestep for as long as what is left stays above it.
+    """
     mem, again, out = torch.zeros_like(x[0]), torch.zeros_like(s[0]), []
     for x_now, s_now in zip(x, s, strict=True):
         v = beta * mem + x_now - again * threshold

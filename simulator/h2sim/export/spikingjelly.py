@@ -1,7 +1,8 @@
 """SpikingJelly's neurons (activation_based, 2.0): IFNode, LIFNode, ParametricLIFNode and the Simple ones.
 
 LIFNode: h = v + (x - (v - v_reset)) / tau with decay_input, else h = v - (v - v_reset) / tau + x. With u = v - v_reset
-both are u' = (1 - 1/tau) u + g x, and v starts at v_reset, so u at 0; v_reset None subtracts the threshold.
+both are u' = (1 - 1/tau) u + g x, with g = 1/tau or 1. v starts at v_reset, so u starts at 0. With v_reset None the
+reset subtracts the threshold.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _TAU: dict[str, Callable[[Any], float] | None] = {
 
 
 def neuron(module: nn.Module, name: str) -> NeuronSpec | str | None:
-    """The neuron that a SpikingJelly class of this name is; a reason why it cannot be one; None if it is no neuron."""
+    """The neuron that a SpikingJelly class of this name is; a reason why no trace can hold it; None if it is none."""
     if name in CONTAINERS:
         return "recurrent connections, which the machine does not have"
     if name in _TAU:
@@ -72,6 +73,6 @@ def surrogate_name(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
 
 
 def reset(module: Any) -> None:
-    """Puts a stateful module of the library back to where it starts."""
+    """Resets a stateful module of the library."""
     if hasattr(module, "_memories") and callable(getattr(module, "reset", None)):
         module.reset()

@@ -1,4 +1,4 @@
-"""Leaves a model as it was found: gradients, batch statistics, membrane potentials, whatever a step changes."""
+"""Restores a model after a step: gradients, batch statistics, membrane potentials and whatever else it changed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def as_found(model: nn.Module) -> Iterator[None]:
-    """Inside the block parameters have no gradient; after it gradients, buffers and attributes are what they were.
+    """At the start of the block parameters have no gradient. After it gradients, buffers and attributes are as before.
 
-    Tensors that a step changes in place (running statistics) get their values back, others their objects.
+    Tensors that a step changes in place (running statistics) get back their values; other attributes get back the
+    objects that they were.
     """
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     states = [(module, _state(module)) for module in model.modules()]
@@ -30,7 +31,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """Attributes as they are; buffers and SpikingJelly's memories also by value, since both dicts live on."""
+    """A module's attributes, and copies of its buffers and SpikingJelly memories, which a step changes in place."""
     state: dict[str, Any] = {"": dict(vars(module))}
     for name in ("_buffers", "_memories"):
         held = vars(module).get(name)

@@ -1,4 +1,4 @@
-"""A recorded step as (T, N, ...) tensors by module path, and the proof that modules read what others sent."""
+"""A recorded step as tensors (T, N, ...) by module path, and the check that modules read what others sent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _RANK = {"conv": 3, "pool": 3, "linear": 1}
 
 @dataclass(frozen=True)
 class Step:
-    """A recorded step: modules by path in order of call, what each reads, its extent, and the samples to keep.
+    """A recorded step.
 
-    Tensors are (T, N, ...), or (1, N, ...) where one call serves all timesteps; float32, or float64 if the model's are.
+    modules: by path, in the order of calls; reads: the modules whose sum each reads; extent: timesteps and samples;
+    batch: samples to keep. Tensors are (T, N, ...), or (1, N, ...) where one call served all timesteps; they are
+    float32, or float64 if the model's are.
     """
 
     modules: dict[str, Recorded]
@@ -56,7 +58,7 @@ class Step:
         return type(self.modules[path].module).__name__
 
     def node(self, path: str) -> Node:
-        """The module as the structure sees it; ExportError for a pool that does not fit its input."""
+        """The module as `structure` takes it. Raises ExportError for a pool that does not fit its input."""
         found = self.modules[path]
         role = found.role.name or ""
         in_shape, out_shape = self._sample(path, False), self._sample(path, True)
@@ -84,9 +86,9 @@ class Step:
 
 
 def check_reads(step: Step) -> None:
-    """Raises ExportError where a module did not read what the graph says it reads, or a neuron sent other than spikes.
+    """Raises ExportError where a module did not read what the graph says, or a neuron sent something else than spikes.
 
-    A sum may differ by rounding; anything else must be equal, in (C, H, W) order if flattened.
+    A sum may differ by rounding. Anything else must be equal; if it was flattened, in the order (C, H, W).
     """
     for path, found in step.modules.items():
         if found.role.neuron is not None:
@@ -119,7 +121,7 @@ def _check_read(step: Step, path: str, terms: tuple[str, ...]) -> None:
 
 
 def network_input(step: Step) -> torch.Tensor:
-    """The network input (T or 1, N, ...) as its readers saw it; ExportError if they saw different ones."""
+    """The network input (T or 1, N, ...) as its readers saw it. Raises ExportError if they saw different ones."""
     readers = [path for path, terms in step.reads.items() if terms == (INPUT,)]
     if not readers:
         raise ExportError(at("model", "network input", "a layer that reads nothing else", "none"))

@@ -1,4 +1,4 @@
-"""From modules and what each reads to a trace's layers; the torch exporter and the NIR reader both come here.
+"""Makes the layers of a trace from modules and what each reads, for the torch exporter and the NIR reader.
 
 | modules | layer |
 |---|---|
@@ -26,7 +26,7 @@ _WEIGHTS = ("conv", "linear")
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A module: its role (as in roles.Role, all but 'identity'), what it reads, its shapes (C, H, W) or (F,)."""
+    """A module: its role (one of roles.RoleName but 'identity'), what it reads, and its shapes (C, H, W) or (F,)."""
 
     name: str
     role: str
@@ -38,7 +38,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A layer of the trace and the modules it is made of; `inputs` are layer names, `reads` the modules it reads."""
+    """A layer of the trace, and the modules that it is made of.
+
+    inputs: the layers that it reads; reads: the modules that it reads; weights, norms, pool, neuron: its modules.
+    """
 
     name: str
     kind: str
@@ -69,22 +72,22 @@ class Piece:
 
 @dataclass(frozen=True)
 class Structure:
-    """The layers in execution order; `ignored`: average pools behind the last layer, which belong to the read-out."""
+    """The layers in execution order. ignored: average pools behind the last layer, which belong to the read-out."""
 
     pieces: tuple[Piece, ...]
     ignored: tuple[str, ...]
 
 
 def assemble(nodes: Mapping[str, Node], analog: bool) -> Structure:
-    """The layers that the nodes (in execution order) make; `analog` says that the network input is not binary.
+    """The layers that nodes make; nodes are in execution order. analog: the network input is not binary.
 
-    Raises ExportError that names the node that fits no layer, and why.
+    Raises ExportError, which names the node that fits no layer and says why.
     """
     return _Assembly(nodes, analog).structure()
 
 
 def layer_name(path: str, taken: set[str]) -> str:
-    """A module's path as a layer name that the format allows and that no other layer has."""
+    """A layer name, made of a module's path, that the format allows and that is not in `taken`; adds it there."""
     name = "".join("_" if c in "/\\" or not c.isprintable() else c for c in path)[:190] or "layer"
     if name in ("input", "meta"):
         name += "_"
@@ -112,7 +115,7 @@ class _Assembly:
         self.taken: set[str] = set()
 
     def structure(self) -> Structure:
-        """Pieces as their first module comes: that is an order in which every layer comes after what it reads."""
+        """The pieces in the order of their first modules: every layer then comes after what it reads."""
         build = {"conv": self._weights, "linear": self._weights, "pool": self._pool, "neuron": self._neuron}
         for node in self.nodes.values():
             if node.role == "norm":
@@ -129,7 +132,7 @@ class _Assembly:
         return tuple(sorted(names, key=lambda name: name != "input"))
 
     def _base(self, name: str) -> str:
-        """The module behind batch norms."""
+        """The module that batch norms follow, if `name` is one of them; else `name`."""
         while name != INPUT and self.nodes[name].role == "norm":
             name = self.nodes[name].inputs[0]
         return name
@@ -138,7 +141,7 @@ class _Assembly:
         return INPUT if name == INPUT else self.nodes[name].role
 
     def _chain(self, name: str) -> tuple[tuple[str, ...], list[str]]:
-        """Batch norms behind a module, and who reads the last of them (or the module itself)."""
+        """The batch norms behind a module, and the modules that read the last of them (or the module itself)."""
         norms: list[str] = []
         readers = self.readers[name]
         while len(readers) == 1 and self.nodes[readers[0]].role == "norm":
@@ -242,7 +245,7 @@ class _Assembly:
     def _neuron(self, node: Node) -> None:
         if node.name in self.sent_by:
             return  # part of the layer of the module that it reads
-        if len(node.inputs) > 1:
+        if len(node.inputs) != 1:
             for source in node.inputs:
                 self._check_term(node, source)
             self._add_neuron(node, "add", None)

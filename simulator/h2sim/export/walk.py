@@ -1,4 +1,4 @@
-"""From a module's input back through the autograd graph to what it reads: a module, a sum of them, or the input."""
+"""Follows a module's input back through the autograd graph to what it reads: modules, or the network input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Terms = tuple[str, ...]
 
 
 class Walker:
-    """Resolves what every recorded module reads; the modules' edges keep the graph alive meanwhile."""
+    """Finds out what every recorded module reads. The modules' edges keep the autograd graph alive meanwhile."""
 
     def __init__(self, model: nn.Module, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -32,10 +32,10 @@ class Walker:
         self._known: dict[Any, Terms] = {}
 
     def inputs_of(self, found: Recorded) -> Terms:
-        """The paths of the modules whose sum the module reads (one for no sum), INPUT for the network input.
+        """The paths of the modules whose sum the module reads, a single one if it reads no sum; INPUT is the input.
 
-        Raises ExportError that names the module and the operation where it reads anything else, or other modules in
-        another timestep: a recurrent connection.
+        Raises ExportError, which names the module and the operation, where it reads anything else, or where it reads
+        other modules at another timestep, as with a recurrent connection.
         """
         all_terms = [self._terms(edge.node.next_functions[0][0], found) for edge in found.reads]
         first = all_terms[0]
@@ -48,7 +48,7 @@ class Walker:
         return first
 
     def _terms(self, node: Any, reader: Recorded) -> Terms:
-        """The terms behind a node; a stack instead of recursion, since a step may be thousands of operations deep."""
+        """The terms behind a node. It uses a stack, not recursion: a step may be thousands of operations deep."""
         pending = [node]
         while pending:
             top = pending[-1]

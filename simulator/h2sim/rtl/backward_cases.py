@@ -1,4 +1,4 @@
-"""Layers of the Backward Engine as the RTL sees them: configuration registers and buffer images."""
+"""Turns layers of the Backward Engine into what the RTL sees: configuration registers and buffer images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from h2sim.arch.schema import BackwardEngine, TileSize
+from h2sim.arrays import Array, Ints
 from h2sim.reference.backward import backward_in_time
 from h2sim.rtl.bench import Case, Image
 from h2sim.rtl.fixed import FixedNeuron
@@ -27,13 +28,17 @@ from h2sim.shapes import ConvShape, FcShape, ceil_div
 
 @dataclass(frozen=True)
 class NeuronMaps:
-    """The forward pass's maps of the neurons that Grad serves: s, window (0, 1), m (fixed point), (T, N, ...)."""
+    """What the forward pass left of the neurons that Grad serves, (T, N, ...).
 
-    spikes: np.ndarray
-    window: np.ndarray
-    membrane: np.ndarray
+    spikes and window: 0 and 1; membrane: integers of 2**-fraction_bits.
+    """
 
-    def words(self, widths: Widths) -> np.ndarray:
+    spikes: Array
+    window: Array
+    membrane: Array
+
+    def words(self, widths: Widths) -> Array:
+        """The words of the state buffer, (T, N, ...): bit 0 the spike, bit 1 the window, above them m."""
         membrane = self.membrane & ((1 << widths.state_bits) - 1)
         return self.spikes.astype(np.int64) | self.window.astype(np.int64) << 1 | membrane << 2
 
@@ -43,14 +48,17 @@ def backward_conv(
     tile: TileSize,
     kernel: tuple[int, int],
     shape: ConvShape,
-    grad_mask: np.ndarray,
-    grad: np.ndarray,
-    weight: np.ndarray,
+    grad_mask: Array,
+    grad: Array,
+    weight: Array,
     neurons: NeuronMaps,
     neuron: FixedNeuron,
     widths: Widths,
 ) -> Case:
-    """Arguments as reference.backward.backward_conv, integers; neurons.window is its window mask; kernel: the RTL's."""
+    """The case of a convolution, with the arguments of reference.backward.backward_conv as integers.
+
+    neurons.window is its window mask; kernel: the largest that the RTL is built for.
+    """
     s, order = shape, backward_in_time(shape)
     row_groups, column_groups = ceil_div(s.out_channels, engine.rows), ceil_div(s.in_channels, engine.columns)
     counts = tile_counts(tile, s.in_height, s.in_width)
@@ -87,11 +95,12 @@ def _backward_config(
     return config | {"use_window": 0, "use_gradient": 0}
 
 
-def _halo_tiles(
-    maps: np.ndarray, s: ConvShape, tile: TileSize, kernel: tuple[int, int], counts: dict[str, int]
-) -> np.ndarray:
-    """Gradients (samples, C, Ho, Wo) as the tiles of the input map read them: zero-interleaved by the stride, tile
-    position y of tap ky at row y + kernel - 1 - ky. Returns (samples, C, tiles y, tiles x, y + halo, x + halo)."""
+def _halo_tiles(maps: Array, s: ConvShape, tile: TileSize, kernel: tuple[int, int], counts: dict[str, int]) -> Array:
+    """Gradients (samples, C, Ho, Wo) as the tiles of the input map read them.
+
+    Zeros are put between them by the stride. Position y of a tile reads through tap ky what lies at row
+    y + kernel - 1 - ky. Returns (samples, C, tiles y, tiles x, y + halo, x + halo).
+    """
     high, wide = tile.height + kernel[0] - 1, tile.width + kernel[1] - 1
     ys, xs = (
         k - 1 - padding + stride * np.arange(size)
@@ -108,7 +117,7 @@ def _halo_tiles(
     return out
 
 
-def _tags(tiles: np.ndarray, s: ConvShape, tile: TileSize, kernel: tuple[int, int]) -> np.ndarray:
+def _tags(tiles: Array, s: ConvShape, tile: TileSize, kernel: tuple[int, int]) -> Array:
     """The tag bits of every position, (..., tiles y, tiles x, position, tap); taps beyond the layer's kernel are 0."""
     taps = np.zeros((*tiles.shape[:-2], tile.height, tile.width, *kernel), np.int64)
     for ky, kx in np.ndindex(*s.kernel):
@@ -121,14 +130,17 @@ def _backward_images(
     engine: BackwardEngine,
     kernel: tuple[int, int],
     groups: tuple[int, int],
-    tags: np.ndarray,
-    gradients: np.ndarray,
-    weight: np.ndarray,
+    tags: Ints,
+    gradients: Array,
+    weight: Array,
 ) -> dict[str, Image]:
-    """tags (samples, rows, tiles y, tiles x, position), gradients (..., y, x), weight (rows, columns, kh, kw)."""
+    """The images of the operand buffers.
+
+    tags: (samples, rows, tiles y, tiles x, position); gradients: (..., y, x); weight: (rows, columns, kh, kw).
+    """
     (row_groups, column_groups), channels = groups, groups[0] * engine.rows
 
-    def by_row(maps: np.ndarray) -> np.ndarray:
+    def by_row(maps: Array) -> Array:
         full = padded_to(maps, maps.shape[0], channels, *maps.shape[2:])
         full = full.reshape(maps.shape[0], row_groups, engine.rows, *maps.shape[2:])
         return np.moveaxis(full, (3, 4, 0, 1, 2), (0, 1, 2, 3, 4))  # tiles y, tiles x, sample, row group, row, ...
@@ -149,13 +161,16 @@ def backward_fc(
     engine: BackwardEngine,
     kernel: tuple[int, int],
     shape: FcShape,
-    grad: np.ndarray,
-    weight: np.ndarray,
+    grad: Array,
+    weight: Array,
     neurons: NeuronMaps,
     neuron: FixedNeuron,
     widths: Widths,
 ) -> Case:
-    """Arguments as reference.backward.backward_fc, integers; neurons are the layer's inputs, (T, N, in)."""
+    """The case of a fully connected layer, with the arguments of reference.backward.backward_fc as integers.
+
+    neurons: the layer's inputs, (T, N, in).
+    """
     s, p, order = shape, engine.parallelism, backward_in_time(shape)
     row_groups, column_groups = ceil_div(s.out_features, engine.rows), ceil_div(s.in_features, engine.columns)
     lanes = lane_counts(s.samples, p)
@@ -176,11 +191,11 @@ def encode_forward(
     tile: TileSize,
     kernel: tuple[int, int],
     shape: ConvShape,
-    analog: np.ndarray,
-    weight: np.ndarray,
+    analog: Array,
+    weight: Array,
     neuron: FixedNeuron,
 ) -> Case:
-    """Arguments as reference.encode.encode_forward without bias, integers; weight (C_out, C_in, kh, kw)."""
+    """The case of an encoding layer: arguments of reference.encode.encode_forward, without bias, as integers."""
     s = shape
     row_groups, column_groups = ceil_div(s.in_channels, engine.rows), ceil_div(s.out_channels, engine.columns)
     counts = tile_counts(tile, s.out_height, s.out_width)

@@ -1,4 +1,4 @@
-"""What lies below a column of PE groups: Acc, the partial sums as they were dealt, Grad (for encoding layers Soma)."""
+"""What lies below a column of PE groups: Acc, partial sums in the order of dealing, and Grad (Soma for encoding)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from h2sim.rtl.primitives import Unit, adder_tree, delay, lanes_of, tree_levels
 
 
 class BackwardColumn(Unit):
-    """Acc of one column: takes a position when all rows have it, adds over the rows and to the partial sums.
+    """Acc of one column: it takes a position when all rows have it, and adds over the rows and to the partial sum.
 
-    Valid positions are stored as they were dealt: the k-th of a sample in word k // P of lane k mod P, so that
-    the P lanes never meet in a bank; the sweep puts them back in raster order.
+    Partial sums are stored in the order in which positions were dealt: the k-th valid position of a sample lies in word
+    k // P of lane k mod P, so that two lanes never need one bank. The sweep puts them back in raster order.
     """
 
     def __init__(self, parameters: BackwardParameters) -> None:
@@ -59,7 +59,7 @@ class BackwardColumn(Unit):
         return m
 
     def _lane(self, m: Module, lane: int, outputs: list[Value], sweep_address: Value) -> Value:
-        """One lane of Acc and its bank; returns what the sweep reads from it."""
+        """One lane of Acc and its bank of partial sums; returns what the sweep reads from the bank."""
         p = self.parameters
         taken, count = self.take[lane], Signal(p.word_bits, name=f"taken{lane}")
         m.d.sync += count.eq(Mux(self.next_tile, 0, count + taken))
@@ -80,7 +80,7 @@ class BackwardColumn(Unit):
         return sweep.data
 
     def _pointers(self, m: Module) -> list[Value]:
-        """Where the sweep's next valid positions lie, per bank. Items arrive with their window bits."""
+        """Where the sweep's next valid positions lie in each bank. Items of the sweep come with their window bits."""
         p = self.parameters
         word, phase = Signal(p.word_bits, name="sweep_word"), Signal(range(max(2, p.parallelism)), name="sweep_phase")
         base, ring = Signal(p.word_bits, name="sweep_base"), Signal(p.widths.ring_bits, name="sweep_ring")

@@ -1,6 +1,6 @@
 """Backward Engine (figure 3.6): O finders, groups of PEs behind I-and-O finders, Acc, Grad (and Soma for encoding).
 
-An encoding layer runs on it as a convolution whose tags are all ones; an FC layer goes past the finders.
+An encoding layer runs on it as a convolution whose tags are all ones. An FC layer does not use the finders.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SWITCHES = ("use_window", "use_gradient", "direct", "encode")
 
 
 class BackwardEngine(Unit):
-    """The whole Backward Engine; the same ports and status as LutEngine. Samples come last timestep first.
+    """The whole Backward Engine, with the ports and status of LutEngine. The last timestep's samples come first.
 
-    A tile is over when every group has registered that it is idle and the AND over the array is seen; in that cycle
-    the next tile's window masks are loaded, and two cycles (find, read the tag) later its first pairs are there.
+    A tile is over when every group has registered that it is idle and the AND of these over the array is seen. In that
+    cycle the window masks of the next tile are loaded. Its first pairs come two cycles later: find, read the tag.
     """
 
     def __init__(self, parameters: BackwardParameters, placement: Placement | None = None) -> None:
@@ -92,7 +92,11 @@ class BackwardEngine(Unit):
         return m
 
     def _control(self, m: Module) -> None:
-        """Convolution: boundary = the array is idle; load = the next tile begins. FC: one lane group per issue."""
+        """The control of tiles and lane groups.
+
+        For a convolution, `boundary` is high when the array is idle and `load` when the next tile begins. For an FC
+        layer every issue is one lane group.
+        """
         nest, direct = self.next_nest, self.direct_nest
         running, tiles_left, started, settling = Signal(), Signal(), Signal(), Signal()
         self.settling = settling
@@ -154,7 +158,7 @@ class BackwardEngine(Unit):
         self._columns(m, pes)
 
     def _row(self, m: Module, r: int, finders: list[OutputFinder]) -> list[list[Unit]]:
-        """The groups of one row and the wires to its buffers."""
+        """The PE groups of one row, and the wires to its buffers."""
         p = self.parameters
         tags, gradients, weights = (
             lanes_of(getattr(self, f"{name}_{r}_data"), width)
@@ -192,7 +196,7 @@ class BackwardEngine(Unit):
         return groups
 
     def _tile_mask(self, m: Module) -> Value:
-        """All positions of the next tile, for the modes that deal every output."""
+        """A mask of all positions of the next tile, for the modes that deal every position."""
         p, index = self.parameters, self.next_nest.index
         height = Mux(index["tile_y"] + 1 == self.tiles_y, self.edge_height, self.height)
         width = Mux(index["tile_x"] + 1 == self.tiles_x, self.edge_width, self.width)
@@ -223,7 +227,7 @@ class BackwardEngine(Unit):
         m.d.comb += self.overrun.eq(self.lost | self.behind)
 
     def _retire(self, m: Module) -> dict[str, Value]:
-        """Which tile Acc takes sums of: a copy of the loop nest that follows the array by the MAC's depth."""
+        """The tile of which Acc takes sums: a copy of the loop nest that lags behind the array by the MAC's depth."""
         p = self.parameters
         loops = {"column_group": self.column_groups, "tile_y": self.tiles_y, "tile_x": self.tiles_x}
         loops |= {"row_group": self.row_groups, "sample": Mux(self.direct, 1, self.samples)}
@@ -240,7 +244,7 @@ class BackwardEngine(Unit):
         return {"next_tile": next_tile, "base": Cat(base, ring), "initial": nest.index["row_group"] == 0}
 
     def _sweep(self, m: Module) -> dict[str, Value]:
-        """Grad's (for encoding layers Soma's) sweep over the samples that are complete."""
+        """The sweep of Grad, or for encoding layers of Soma, over the samples whose sums are complete."""
         p = self.parameters
         loops = {"column_group": self.column_groups, "tile_y": self.tiles_y, "tile_x": self.tiles_x}
         loops |= {"step": self.timesteps, "sample": self.batch}

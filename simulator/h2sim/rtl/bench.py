@@ -1,7 +1,7 @@
-"""Test benches of an engine: Verilator (compiled once, thousands of cases) and Amaranth's own simulator.
+"""Test benches of an engine: Verilator (compiled once, for thousands of cases) and Amaranth's own simulator.
 
-Both serve the buffer ports from the images of a Case and know nothing else of the engines; harness.cpp is the
-compiled twin of AmaranthBench.
+Both serve the buffer ports from the images of a Case, and know nothing else of the engines. harness.cpp is the compiled
+twin of AmaranthBench.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from amaranth.sim import Simulator
 
+from h2sim.arrays import Array
 from h2sim.errors import ToolError
 from h2sim.rtl.design import Engine, new_engine, verilog_modules
 from h2sim.rtl.parameters import BackwardParameters, LutParameters
@@ -29,17 +31,20 @@ HARNESS = Path(__file__).with_name("harness.cpp")
 
 @dataclass(frozen=True)
 class Image:
-    """What a buffer holds: words[shared counters..., bank, own coordinates...], int64; broadcast axes cost nothing."""
+    """What a buffer holds: int64 words, indexed by shared counters, then bank, then the lane's own coordinates.
 
-    words: np.ndarray
+    Axes that are broadcast take no memory.
+    """
+
+    words: Array
 
 
 @dataclass(frozen=True)
 class Case:
     """One layer on one engine: configuration registers, buffer images, and the shape of what is written.
 
-    results_shape: extents of the result port's shared counters. stall_seed 0: the buffers' halves are refilled at
-    once (data at hand); else after a random number of cycles.
+    results_shape: extents of the result port's shared counters. stall_seed: 0 refills the buffers' halves at once, so
+    that the engine never waits; another seed draws how many cycles each refill is late.
     """
 
     config: dict[str, int]
@@ -50,8 +55,11 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class RtlRun:
-    """What the clocked design did. results: unsigned words (*results_shape, lanes); total_cycles: from the first
-    cycle to the one in which the last result stands in its register."""
+    """What the clocked design did in one case.
+
+    total_cycles: from the first cycle to the one in which the last result is in its register. adder_conflicts: cycles
+    in which programming adds while the Acc tree does. results: unsigned words, (*results_shape, lanes).
+    """
 
     total_cycles: int
     compute_cycles: int
@@ -59,23 +67,34 @@ class RtlRun:
     adder_conflicts: int
     overrun: bool
     iteration_cycles: list[int] = field(repr=False)
-    results: np.ndarray = field(repr=False)
+    results: Array = field(repr=False)
 
     @property
     def fill_cycles(self) -> int:
+        """Cycles that are neither compute nor stall: the fill of the pipeline."""
         return self.total_cycles - self.compute_cycles - self.stall_cycles
 
 
 def read_ports(engine: Engine) -> list[ReadPort]:
+    """The buffer ports from which an engine reads."""
     return [port for port in engine.ports if isinstance(port, ReadPort)]
 
 
 def write_port(engine: Engine) -> WritePort:
+    """The port to which an engine writes its results."""
     return next(port for port in engine.ports if isinstance(port, WritePort))
 
 
+class Context(Protocol):
+    """What Amaranth's simulator hands to a test bench, as far as it is used here."""
+
+    def get(self, signal: object, /) -> int: ...
+    def set(self, signal: object, value: int, /) -> None: ...
+    def tick(self) -> Awaitable[object]: ...
+
+
 class AmaranthBench:
-    """Runs cases on Amaranth's simulator: slow, needs nothing beside Amaranth."""
+    """Runs cases on Amaranth's simulator, which is slow but needs nothing beside Amaranth."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
@@ -87,7 +106,9 @@ class AmaranthBench:
             simulator.add_clock(1.25e-9)
             found: list[RtlRun] = []
 
-            async def bench(ctx, engine=engine, case=case, found=found) -> None:
+            async def bench(
+                ctx: Context, engine: Engine = engine, case: Case = case, found: list[RtlRun] = found
+            ) -> None:
                 found.append(await AmaranthRun(ctx, engine, case).drive())
 
             simulator.add_testbench(bench)
@@ -96,9 +117,9 @@ class AmaranthBench:
 
 
 class AmaranthRun:
-    """One case on Amaranth's simulator; harness.cpp does the same, step for step."""
+    """Runs one case on Amaranth's simulator. harness.cpp does the same, step by step."""
 
-    def __init__(self, ctx, engine: Engine, case: Case) -> None:
+    def __init__(self, ctx: Context, engine: Engine, case: Case) -> None:
         self.ctx, self.engine, self.case = ctx, engine, case
         self.results = np.zeros((*case.results_shape, write_port(engine).lanes), np.uint64)
         self.refills: dict[str, list[int]] = {half: [] for half in engine.halves}
@@ -108,13 +129,15 @@ class AmaranthRun:
         self.overrun = False
 
     def get(self, name: str) -> int:
+        """The value of one of the engine's ports."""
         return self.ctx.get(getattr(self.engine, name))
 
     def set(self, name: str, value: int) -> None:
+        """Sets one of the engine's inputs."""
         self.ctx.set(getattr(self.engine, name), value)
 
     async def drive(self) -> RtlRun:
-        """Start in cycle -1; before that both halves of the buffers are filled."""
+        """Runs the case. Both halves of the buffers are filled first; the engine is started in cycle -1."""
         for name in self.engine.config:
             self.set(name, self.case.config[name])
         for half in self.engine.halves:
@@ -162,7 +185,7 @@ class AmaranthRun:
                 due.append(cycle + 1 + (self.random.randrange(LATEST) if self.case.stall_seed else 0))
 
     def _refill(self, cycle: int) -> None:
-        """One half of each buffer may be filled per cycle; cycles -3 and -2 fill both at the start."""
+        """Fills halves of buffers: at most one of each buffer a cycle, and both in cycles -3 and -2."""
         for half, due in self.refills.items():
             ready = [t for t in due if t <= cycle][:1]
             for t in ready:
@@ -170,7 +193,7 @@ class AmaranthRun:
             self.set(f"{half}_filled", int(bool(ready) or cycle == -2))
 
     def _served(self, port: ReadPort) -> int:
-        """The data word of a buffer port for the address that stands there now."""
+        """The data word of a buffer port for the address that it has now."""
         image = self.case.images[port.name].words
         shared = _fields(self.get(f"{port.name}_shared"), len(port.shared))
         own = self.get(f"{port.name}_own") if port.own else 0
@@ -193,12 +216,15 @@ class AmaranthRun:
 
 
 def _fields(vector: int, count: int) -> tuple[int, ...]:
-    """Counters out of a port's address."""
+    """The counters that a port's address consists of."""
     return tuple(vector >> (COUNT_BITS * i) & ((1 << COUNT_BITS) - 1) for i in range(count))
 
 
 class VerilatorBench:
-    """An engine's Verilog compiled by Verilator with harness.cpp in `folder`; runs many cases in one process."""
+    """Compiles an engine's Verilog with harness.cpp in `folder` by Verilator, and runs many cases in one process.
+
+    Raises ToolError where a tool is missing or fails.
+    """
 
     def __init__(self, parameters: Parameters, folder: Path) -> None:
         engine = new_engine(parameters)
@@ -251,20 +277,20 @@ class VerilatorBench:
             )
 
 
-def _last_error(done: subprocess.CompletedProcess) -> str:
-    """The line that says what went wrong, of all that a tool has said."""
+def _last_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The first line of a tool's output that names an error, else its first line."""
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
     wrong = [line for line in lines if "rror" in line]
     return (wrong or lines or [f"exit status {done.returncode}"])[0].strip()
 
 
 def has_verilator() -> bool:
-    """Whether Verilator and a C++ compiler are at hand."""
+    """Whether Verilator, a C++ compiler and make are on the PATH."""
     return all(shutil.which(tool) for tool in ("verilator", "g++", "make"))
 
 
 def _header(engine: Engine) -> str:
-    """Macros that tell harness.cpp an engine's ports."""
+    """The C++ macros that tell harness.cpp what ports an engine has."""
     lines = ["#pragma once"]
     config = " ".join(f"X({name}, {len(getattr(engine, name))})" for name in engine.config)
     lines.append(f"#define CONFIG(X) {config}")

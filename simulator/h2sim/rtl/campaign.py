@@ -1,4 +1,4 @@
-"""A whole co-simulation run and its record."""
+"""A whole co-simulation: many machines, many layers each, and the record of what was found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MUTATION_CASES = 1500
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to run: `machines` builds with `cases` layers each, on `jobs` processes, by `simulator`."""
+    """How much to run: so many machines, with so many cases (layers) each, on so many processes, by which simulator."""
 
     machines: int
     cases: int
@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass
 class Found:
-    """What came out; mutations[engine][mutation] is how many of MUTATION_CASES layers noticed it."""
+    """What a co-simulation found. mutations[engine][mutation]: how many of MUTATION_CASES layers noticed it."""
 
     arch: str
     plan: Plan
@@ -44,6 +44,7 @@ class Found:
 
     @property
     def total(self) -> Report:
+        """The reports of all machines as one."""
         total = Report()
         for _, report in self.reports:
             total.merge(report)
@@ -51,7 +52,7 @@ class Found:
 
     @property
     def problems(self) -> list[str]:
-        """Disagreements, and mutations that nothing noticed."""
+        """A line for each disagreement, and for each mutation that no layer noticed."""
         missed = [
             f"{engine}: no case noticed the mutation {name!r}"
             for engine, noticed in self.mutations.items()
@@ -67,7 +68,7 @@ class Found:
 
 
 def run(arch: Arch, plan: Plan, mutations: bool, progress: Progress) -> Found:
-    """All machines of the plan, then (if asked for) the mutation checks of every engine."""
+    """Checks all machines of the plan, and then with `mutations` runs the mutation checks of every engine."""
     found = Found(arch.name, plan)
     built = machines(arch, plan.machines, plan.seed)
     steps = plan.machines + (len(ENGINES) if mutations else 0)
@@ -91,7 +92,7 @@ def _mutations(arch: Arch, engine: str, folder: Path) -> dict[str, int]:
 
 
 def by_kind(found: Found) -> list[tuple[str, str, int, int]]:
-    """(engine, kind of layer, cases, disagreements), in the engines' order."""
+    """Rows of (engine, kind of layer, cases, disagreements), in the order of the engines."""
     rows = []
     for engine in ENGINES:
         total = Report()
@@ -105,7 +106,7 @@ def by_kind(found: Found) -> list[tuple[str, str, int, int]]:
 
 
 def markdown(found: Found, arch: Arch) -> str:
-    """The record of a run: what ran, on what, and what it found."""
+    """The record of a co-simulation as Markdown: what ran, on what, and what it found."""
     plan, total = found.plan, found.total
     command = f"h2sim rtl check --machines {plan.machines} --cases {plan.cases} --seed {plan.seed}"
     command += " --mutations" if found.mutations else ""

@@ -1,6 +1,6 @@
-"""The co-simulation: layers on the RTL, on the simulator's stepped engines and on its fast ones, compared.
+"""The co-simulation: compares layers on the RTL with the simulator's stepped engines and its fast ones.
 
-Equal must be the cycles of every grid iteration, the fill, and every result, exactly.
+The cycles of every grid iteration, the fill, and every result must be equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENGINES = tuple(KINDS)
 
 @dataclass
 class Report:
-    """What a check found, by kind of layer."""
+    """What a check found. cases: how many, by kind of layer; disagreements: one line each."""
 
     cases: dict[str, int] = field(default_factory=dict)
     cycles: int = 0
@@ -31,6 +31,7 @@ class Report:
     disagreements: list[str] = field(default_factory=list)
 
     def add(self, layer: Layer, run: RtlRun, hardware: Hardware) -> None:
+        """Counts one layer, and compares what the RTL did with what the simulator says."""
         self.cases[layer.kind] = self.cases.get(layer.kind, 0) + 1
         self.cycles += run.total_cycles
         self.stalled_cases += run.stall_cycles > 0
@@ -38,6 +39,7 @@ class Report:
         self.disagreements += [f"{layer.kind} seed {layer.seed} on {hardware}: {d}" for d in differences(layer, run)]
 
     def merge(self, other: Report) -> None:
+        """Adds what another check found."""
         for kind, count in other.cases.items():
             self.cases[kind] = self.cases.get(kind, 0) + count
         self.cycles += other.cycles
@@ -47,13 +49,14 @@ class Report:
 
     @property
     def n_cases(self) -> int:
+        """Cases of all kinds."""
         return sum(self.cases.values())
 
 
 def differences(layer: Layer, run: RtlRun) -> list[str]:
-    """One line for each quantity in which RTL, stepped and fast engine are not the same.
+    """One line for each quantity in which RTL, stepped engine and fast engine differ.
 
-    With late buffers the stalls hide where the fill begins: there only compute cycles and results are compared.
+    Where buffers are late, stalls hide the beginning of the fill, so only compute cycles and results are compared.
     """
     found = []
 
@@ -77,14 +80,14 @@ def differences(layer: Layer, run: RtlRun) -> list[str]:
 
 
 def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
-    """Machines to check, the engines in turn: first the arch itself with a smaller array, then random small ones."""
+    """Machines to check: of the engines in turn, first the arch itself with a smaller array, then random small ones."""
     own = [smaller(arch, engine) for engine in ENGINES]
     drawn = [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(3, count)]
     return (own + drawn)[:count]
 
 
 def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Report:
-    """Builds one machine and compares a layer per seed: by Verilator in `folder`, or without one by Amaranth."""
+    """Builds one machine and compares a layer per seed: with Verilator in `folder`, or with Amaranth if it is None."""
     bench = AmaranthBench(hardware.parameters()) if folder is None else VerilatorBench(hardware.parameters(), folder)
     compared = list(layers(hardware, seeds))
     report = Report()
@@ -96,7 +99,7 @@ def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Repo
 def check(
     hardware: Sequence[Hardware], cases_each: int, workers: int, first_seed: int = 0, *, verilator: bool = True
 ) -> Iterator[tuple[Hardware, Report]]:
-    """All machines, `workers` at a time, in the order given; machine i gets seeds of its own."""
+    """Checks all machines, `workers` at a time, and yields them in their order. Every machine has seeds of its own."""
     with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(workers) as pool:
         futures = []
         for i, each in enumerate(hardware):

@@ -17,16 +17,16 @@ MOST_PORT_BITS = 60_000  # of a top module; Amaranth has room for 65,536
 
 
 def new_engine(parameters: LutParameters | BackwardParameters, placement: Placement | None = None) -> Engine:
-    """The engine that the parameters describe, to simulate or (with a placement of instances) to emit."""
+    """The engine that the parameters describe: to simulate, or, with a placement of instances, to emit."""
     if isinstance(parameters, BackwardParameters):
         return BackwardEngine(parameters, placement)
     return LutEngine(parameters, placement)
 
 
 class Buffered(Elaboratable):
-    """An engine with its operand buffers as black boxes behind the read ports, for arrays too wide for ports.
+    """An engine with its operand buffers as black boxes behind the read ports, for arrays that are too wide for ports.
 
-    A box holds the banks of `lanes` neighbouring lanes; it has the port's address in and its data out.
+    A box holds the banks of some neighbouring lanes. Its input is the port's address, its output the port's data.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -66,7 +66,7 @@ class Buffered(Elaboratable):
             m.submodules[f"{port.name}_{low}"] = Instance(module, **ports)
 
     def stubs(self) -> str:
-        """Verilog of the black boxes: a synchronous read, the address in one cycle, the data in the next."""
+        """The Verilog of the black boxes. A read is synchronous: the address in one cycle, the data in the next."""
         found = ["// operand buffers: to be replaced by SRAM macros; address in one cycle, data in the next\n"]
         for module, (shared, own, data) in sorted(self.boxes.items()):
             ports = f"input clk, input [{shared - 1}:0] shared, output [{data - 1}:0] data"
@@ -78,9 +78,10 @@ class Buffered(Elaboratable):
 def verilog_modules(
     parameters: LutParameters | BackwardParameters, progress: Say = lambda module: None
 ) -> dict[str, str]:
-    """Verilog text by module name; the engine's top is named after it. Deterministic: same parameters, same text.
+    """The Verilog text of an engine by module name; the top module has the engine's name.
 
-    An engine too wide for ports comes with its operand buffers as black boxes (NAME_buffers).
+    The same parameters give the same text. An engine that is too wide for ports comes with its operand buffers as black
+    boxes (NAME_buffers). progress(module) is called before each module.
     """
     placement = Placement(as_instances=True)
     engine = new_engine(parameters, placement)
@@ -89,7 +90,7 @@ def verilog_modules(
 
 
 def verilog_units(parameters: LutParameters | BackwardParameters) -> dict[str, tuple[int, str]]:
-    """The units alone: how many the engine has, and the Verilog text."""
+    """The units of an engine by module name: how many the engine has, and the Verilog text."""
     placement = Placement(as_instances=True)
     Fragment.get(new_engine(parameters, placement), None)  # elaborates it, so that its units are known
     return _units(placement, lambda module: None)

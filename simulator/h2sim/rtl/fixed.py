@@ -1,6 +1,6 @@
 """Soma and Grad in the RTL's fixed point, in Python integers: what neuron_unit.py must give, bit for bit.
 
-Where nothing is rounded they equal h2sim.reference.neuron (a property test holds them together).
+Where nothing is rounded they equal h2sim.reference.neuron, which a property test checks.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from h2sim.arrays import Array, Ints
 from h2sim.rtl.neuron_unit import DECAY_FRACTION, SCALE_FRACTION
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedNeuron:
-    """Parameters of a layer's neurons; threshold and window are integers of 2**-fraction_bits."""
+    """The parameters of a layer's neurons. threshold and window are integers in units of 2**-fraction_bits."""
 
     fraction_bits: int
     threshold: int
@@ -30,8 +31,11 @@ class FixedNeuron:
         return values | {"surrogate_scale": self.surrogate_scale, "detach_reset": int(self.detach_reset)}
 
 
-def soma(x: np.ndarray, neuron: FixedNeuron) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spikes, membrane potentials (integers of 2**-fraction_bits) and window mask of integer currents x (T, ...)."""
+def soma(x: Array, neuron: FixedNeuron) -> tuple[Ints, Ints, Ints]:
+    """Spikes, membrane potentials and window mask of integer currents x, all (T, ...).
+
+    Membrane potentials are integers in units of 2**-fraction_bits.
+    """
     kept = np.zeros(x.shape[1:], np.int64)
     spikes, membranes, windows = (np.zeros(x.shape, np.int64) for _ in range(3))
     for t in range(x.shape[0]):
@@ -42,10 +46,11 @@ def soma(x: np.ndarray, neuron: FixedNeuron) -> tuple[np.ndarray, np.ndarray, np
     return spikes, membranes, windows
 
 
-def grad(
-    spatial: np.ndarray, membrane: np.ndarray, spikes: np.ndarray, window: np.ndarray, neuron: FixedNeuron
-) -> np.ndarray:
-    """dm (T, ...), integers of 2**-fraction_bits, of the spatial part of ds (integers) and the forward pass's maps."""
+def grad(spatial: Array, membrane: Array, spikes: Array, window: Array, neuron: FixedNeuron) -> Ints:
+    """dm (T, ...), integers in units of 2**-fraction_bits, of the spatial part of ds, which is integers.
+
+    membrane, spikes and window are those of the forward pass.
+    """
     later = np.zeros(spatial.shape[1:], np.int64)
     dm = np.zeros(spatial.shape, np.int64)
     for t in reversed(range(spatial.shape[0])):

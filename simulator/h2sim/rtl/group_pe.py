@@ -13,11 +13,12 @@ COORDINATE_BITS = 8
 
 
 class GroupPe(Unit):
-    """Takes IDs from its output ID buffer, reads their tags, emits one valid pair per cycle and multiplies it.
+    """One PE. It takes IDs from its output ID buffer, reads their tags, emits a valid pair a cycle and multiplies it.
 
-    `load` begins a tile. A tag is kernel-many gradient bits and as many "this output exists" bits; without
-    `use_gradient` the latter count. A finished partial sum (0 for an empty tag) waits in the buffer until every
-    row's PE has it and Acc takes it (`take`). `direct` (FC layers): a pair of tap 0 without finder, a sum of its own.
+    `load` begins a tile. A tag has a gradient bit per tap, and a bit per tap that says whether there is such an output;
+    without `use_gradient` the second ones decide. A finished partial sum, 0 for an empty tag, waits in the buffer until
+    the PEs of all rows have it and Acc takes it (`take`). `direct`, for FC layers: the PE takes a pair of tap 0 without
+    the finder, and each is a sum of its own.
     """
 
     def __init__(self, parameters: BackwardParameters) -> None:
@@ -53,10 +54,11 @@ class GroupPe(Unit):
         return m
 
     def _finder(self, m: Module) -> tuple[Value, Value, Value]:
-        """Signals of the cycle that emits: a pair is there; a position is there; it is the position's last cycle.
+        """Three signals of the cycle in which the finder emits.
 
-        Two tags at most are in the finder (one worked off, one behind it), so that an empty or one-bit tag every
-        cycle leaves no gap. A tag is worked off in the very cycle in which it arrives.
+        They say that there is a pair, that there is a position, and that this is the position's last cycle. The finder
+        holds at most two tags, one in work and one behind it, so that empty or one-bit tags leave no gap. Work on a tag
+        begins in the cycle in which it arrives.
         """
         p = self.parameters
         pointer, arriving = Signal(p.buffer_ids.bit_length()), Signal()
@@ -93,7 +95,7 @@ class GroupPe(Unit):
         return pair, self.direct | there, self.direct | last
 
     def _mac(self, m: Module, pair: Value, found: Value, last: Value) -> None:
-        """Operands arrive one cycle after the pair; a position's first product starts a new sum."""
+        """The MAC: operands arrive one cycle after the pair, and the first product of a position starts a new sum."""
         p = self.parameters
         product = Signal(signed(p.sum_bits), name="product")
         m.d.comb += product.eq(Mux(delay(m, pair, 1), self.gradient * self.weight, 0))
@@ -119,10 +121,10 @@ class GroupPe(Unit):
         ]
 
     def _decode(self, m: Module, pair_id: Value, tap: Value) -> None:
-        """wID and dmID decoders: the tap, and where in the tile's operands with their halo the one of the pair lies.
+        """The wID and dmID decoders: they give the pair's tap, and where its operand lies in the tile with its halo.
 
-        Gradients of a strided layer lie zero-interleaved in the buffer and have stride 1 here; an encoding layer's
-        inputs have the layer's stride. FC layers read operand `lane` of their lane group.
+        Gradients of a strided layer lie in the buffer with zeros between them, so their stride is 1 here. Inputs of an
+        encoding layer have the layer's stride. FC layers read operand `lane` of their lane group.
         """
         p = self.parameters
         y, x = (Array([f(i) for i in range(p.positions)])[pair_id] for f in (p.row_of, p.column_of))

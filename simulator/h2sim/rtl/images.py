@@ -1,7 +1,7 @@
-"""What the memory side knows: how maps lie in the buffers, tile by tile, and how results are read back.
+"""How maps lie in the buffers, tile by tile, and how results are read back: what the memory side knows.
 
-Operands stand where the engines' address generators expect them; what is outside a map, a kernel or the array's
-share of channels is zero, as a loader would leave it.
+Operands lie where the engines' address generators expect them. What is outside a map, a kernel or the channels that the
+array has is zero.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from h2sim.arch.schema import BackwardEngine, TileSize
+from h2sim.arrays import Array, Ints
 from h2sim.shapes import ConvShape, ceil_div
 
 SWEEP_AXES = 6  # column group, tile y, tile x, timestep, sample, item of P positions
 
 
 def tile_counts(tile: TileSize, height: int, width: int) -> dict[str, int]:
-    """The registers that describe the tiles of a map; an edge register holds the last tile's size."""
+    """The registers that describe the tiles of a map; edge_height and edge_width are the size of the last tile."""
     tiles_y, tiles_x = ceil_div(height, tile.height), ceil_div(width, tile.width)
     return {
         "tiles_y": tiles_y,
@@ -27,21 +28,22 @@ def tile_counts(tile: TileSize, height: int, width: int) -> dict[str, int]:
     }
 
 
-ONE_POSITION = dict.fromkeys(("tiles_y", "tiles_x", "height", "edge_height", "width", "edge_width"), 1)
+ONE_POSITION: dict[str, int] = dict.fromkeys(("tiles_y", "tiles_x", "height", "edge_height", "width", "edge_width"), 1)
 
 
 def lane_counts(samples: int, parallelism: int) -> dict[str, int]:
+    """The registers that describe groups of P lanes over the samples; last_lanes: lanes of the last group."""
     groups = ceil_div(samples, parallelism)
     return {"lane_groups": groups, "last_lanes": samples - (groups - 1) * parallelism}
 
 
-def padded_to(array: np.ndarray, *shape: int) -> np.ndarray:
-    """`array` with zeros behind it up to `shape`."""
+def padded_to(array: Array, *shape: int) -> Array:
+    """`array` enlarged to `shape` by zeros at the end of each axis."""
     return np.pad(array, [(0, n - have) for n, have in zip(shape, array.shape, strict=True)])
 
 
-def over(words: np.ndarray, axes: dict[int, int]) -> np.ndarray:
-    """`words` with new axes of the given extents that all show the same: position in the result to extent."""
+def over(words: Array, axes: dict[int, int]) -> Array:
+    """`words` repeated along new axes. axes: the position of each new axis in the result, and its extent."""
     shape = list(words.shape)
     for axis, extent in sorted(axes.items()):
         shape.insert(axis, extent)
@@ -49,8 +51,8 @@ def over(words: np.ndarray, axes: dict[int, int]) -> np.ndarray:
     return words
 
 
-def cut(maps: np.ndarray, tile: TileSize) -> np.ndarray:
-    """Maps (..., H, W) as tiles (..., tiles y, tiles x, y, x), zero outside."""
+def cut(maps: Array, tile: TileSize) -> Array:
+    """Maps (..., H, W) cut into tiles, (..., tiles y, tiles x, y, x); zero outside the map."""
     *lead, height, width = maps.shape
     tiles_y, tiles_x = ceil_div(height, tile.height), ceil_div(width, tile.width)
     full = padded_to(maps, *lead, tiles_y * tile.height, tiles_x * tile.width)
@@ -58,19 +60,20 @@ def cut(maps: np.ndarray, tile: TileSize) -> np.ndarray:
     return np.moveaxis(split, -3, -2)
 
 
-def packed(bits: np.ndarray) -> np.ndarray:
-    """The last axis as one word, element 0 lowest."""
-    return (bits.astype(np.int64) << np.arange(bits.shape[-1])).sum(axis=-1)
+def packed(bits: Array) -> Ints:
+    """Packs the bits along the last axis into one word, element 0 in the lowest bit."""
+    words: Ints = (bits.astype(np.int64) << np.arange(bits.shape[-1])).sum(axis=-1)
+    return words
 
 
 def sweep_shape(groups: int, tile: TileSize, counts: dict[str, int], shape: ConvShape, lanes: int) -> tuple[int, ...]:
-    """Extents of the sweep's loops for `groups` column groups and `lanes` positions per item."""
+    """The extents of the sweep's loops, for so many column groups and so many positions (lanes) per item."""
     items = ceil_div(tile.height * tile.width, lanes)
     return (groups, counts["tiles_y"], counts["tiles_x"], shape.timesteps, shape.batch, items)
 
 
-def _rasters(maps: np.ndarray, tile: TileSize, most: int) -> np.ndarray:
-    """Maps (..., H, W) as rasters of their tiles, (..., tiles y, tiles x, most positions), zero behind a raster."""
+def _rasters(maps: Array, tile: TileSize, most: int) -> Array:
+    """Maps (..., H, W) as tiles in raster order, (..., tiles y, tiles x, most), with zeros behind the last position."""
     *lead, height, width = maps.shape
     tiles = np.zeros((*lead, ceil_div(height, tile.height), ceil_div(width, tile.width), most), maps.dtype)
     for ty, tx in np.ndindex(*tiles.shape[-3:-1]):
@@ -80,8 +83,8 @@ def _rasters(maps: np.ndarray, tile: TileSize, most: int) -> np.ndarray:
     return tiles
 
 
-def by_item(maps: np.ndarray, tile: TileSize, engine: BackwardEngine, column_groups: int) -> np.ndarray:
-    """Maps (T, N, C, H, W) as the sweep reads them: its loops, then (column, lane)."""
+def by_item(maps: Array, tile: TileSize, engine: BackwardEngine, column_groups: int) -> Array:
+    """Maps (T, N, C, H, W) in the order in which the sweep reads them: (sweep loops, column x lane)."""
     p, lead = engine.parallelism, maps.shape[:2]
     full = padded_to(maps, *lead, column_groups * engine.columns, *maps.shape[3:])
     tiles = _rasters(full, tile, ceil_div(tile.height * tile.width, p) * p)
@@ -90,7 +93,7 @@ def by_item(maps: np.ndarray, tile: TileSize, engine: BackwardEngine, column_gro
     return items.reshape(*items.shape[:SWEEP_AXES], -1)
 
 
-def from_items(results: np.ndarray, tile: TileSize, columns: int, map_shape: tuple[int, ...]) -> np.ndarray:
+def from_items(results: Array, tile: TileSize, columns: int, map_shape: tuple[int, ...]) -> Array:
     """Result words (sweep loops, column x lane) as maps (T, N, C, H, W): the inverse of by_item."""
     channels, height, width = map_shape
     words = results.reshape(*results.shape[:SWEEP_AXES], columns, results.shape[-1] // columns)
@@ -103,8 +106,8 @@ def from_items(results: np.ndarray, tile: TileSize, columns: int, map_shape: tup
     return maps
 
 
-def field(words: np.ndarray, low: int, bits: int, is_signed: bool = True) -> np.ndarray:
-    """A bit field of unsigned result words as int64."""
+def field(words: Array, low: int, bits: int, is_signed: bool = True) -> Array:
+    """The field of so many bits, from bit `low` on, of unsigned result words: int64."""
     values = (words >> np.uint64(low)) & np.uint64((1 << bits) - 1)
     signed = values.astype(np.int64)
     return signed - ((signed >> (bits - 1)) << bits) if is_signed else signed

@@ -1,6 +1,6 @@
-"""Random layers on random small machines: what the co-simulation compares.
+"""Random layers on random small machines, which the co-simulation compares.
 
-Everything follows from the seed: shape, stride, sparsity from 0 to 1, adversarial patterns, mode, late buffers.
+Everything follows from the seed: shape, stride, sparsity from 0 to 1, patterns that are hard, mode, late buffers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.arch.schema import MODES, Arch, TileSize
+from h2sim.arrays import Array, Bytes
 from h2sim.engines import backward, forward, weight_update
 from h2sim.engines.work import EngineWork
 from h2sim.reference import backward as ref_backward
@@ -31,7 +32,7 @@ from h2sim.rtl.parameters import (
 )
 from h2sim.shapes import ConvShape, FcShape
 
-Results = Callable[[np.ndarray], dict[str, np.ndarray]]
+Results = Callable[[Array], dict[str, Array]]
 WIDTHS = Widths(operand_bits=8, sum_bits=20, fraction_bits=8, psum_blocks=64, most_samples=12)
 MOST_OFFSETS = 64  # (channel, kernel offset) pairs of a case
 KINDS = {
@@ -43,9 +44,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Hardware:
-    """One engine of an arch, to be built once and run on many cases. kernel: the largest the Backward Engine takes.
+    """One engine of an arch, which is built once and runs many cases.
 
-    simulated: the arch that the simulator is asked about, where a mutation check makes it another one.
+    kernel: the largest that the Backward Engine is built for. simulated: the arch that the simulator is asked about, if
+    a mutation check makes it another one.
     """
 
     engine: str
@@ -54,6 +56,7 @@ class Hardware:
     simulated: Arch | None = None
 
     def parameters(self) -> LutParameters | BackwardParameters:
+        """What the RTL of the engine is built from."""
         if self.engine == "weight_update":
             return weight_update_parameters(self.arch, WIDTHS, MOST_OFFSETS)
         return of_engine(self.arch, self.engine, WIDTHS, self.kernel)
@@ -74,7 +77,7 @@ class Hardware:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A case and what the simulator says of it."""
+    """A case, and what the simulator says that it takes and gives."""
 
     kind: str
     seed: int
@@ -83,12 +86,12 @@ class Layer:
     reference: EngineRun
     fast: EngineWork
     fill_cycles: int
-    results: dict[str, np.ndarray]
+    results: dict[str, Array]
     read: Results
 
 
 def smaller(arch: Arch, engine: str) -> Hardware:
-    """The arch with at most 5 x 3 PEs: its own tile, parallelism, LUTs and pipeline depths, kernels up to 3x3."""
+    """The arch with at most 5 x 3 PEs and kernels up to 3x3; tile, parallelism, LUTs and depths are its own."""
     data = arch.model_dump()
     array = data["engines"][engine]
     array |= {"rows": min(array["rows"], 5), "columns": min(array["columns"], 3)}
@@ -96,7 +99,7 @@ def smaller(arch: Arch, engine: str) -> Hardware:
 
 
 def hardware_of(rng: np.random.Generator, arch: Arch, engine: str) -> Hardware:
-    """A random small machine: the arch with other sizes and depths."""
+    """A random small machine: the arch with random sizes and depths."""
     pick = rng.integers
     data = arch.model_dump()
     rows, columns = (5, 3) if engine != "backward" else (4, 3)
@@ -116,14 +119,14 @@ def hardware_of(rng: np.random.Generator, arch: Arch, engine: str) -> Hardware:
 
 
 def layers(hardware: Hardware, seeds: range) -> Iterator[Layer]:
-    """Random layers for a machine, one per seed; the kinds of its engine in turn."""
+    """Random layers for a machine, one per seed, of the kinds of its engine in turn."""
     for seed in seeds:
         kinds = KINDS[hardware.engine]
         yield layer_of(hardware, kinds[seed % len(kinds)], seed)
 
 
 def layer_of(hardware: Hardware, kind: str, seed: int) -> Layer:
-    """The layer of one seed: shape, sparsity and adversarial patterns all follow from it."""
+    """The layer of one seed, from which its shape, sparsity and pattern follow."""
     rng = np.random.default_rng([seed, next(map(ord, kind)), len(kind)])
     build = {
         "forward_conv": _forward_conv,
@@ -150,7 +153,7 @@ def _machines(hardware: Hardware) -> tuple[Arch, Any, Any]:
 def conv_shape(
     rng: np.random.Generator, kernel_most: tuple[int, int], most_offsets: int, stride_most: int = 3
 ) -> ConvShape:
-    """A small convolution: any kernel up to kernel_most, stride, padding; odd maps; at most 12 samples."""
+    """A random small convolution: a kernel up to kernel_most, any stride and padding, and at most 12 samples."""
     kernel = _pair(lambda axis: int(rng.integers(1, kernel_most[axis] + 1)))
     stride = _pair(lambda axis: int(rng.integers(1, stride_most + 1)))
     padding = _pair(lambda axis: int(rng.integers(0, kernel[axis])))
@@ -163,12 +166,15 @@ def conv_shape(
 
 
 def _pair(each: Callable[[int], int]) -> tuple[int, int]:
-    """(vertical, horizontal)."""
+    """A pair (vertical, horizontal)."""
     return each(0), each(1)
 
 
-def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of some sparsity from 0 to 1: independent bits, whole maps or samples on, or one busy channel."""
+def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> Bytes:
+    """A random mask of 0 and 1, of some sparsity from 0 to 1.
+
+    Bits are independent, or only in one channel, in some samples, or at every few positions.
+    """
     density = rng.choice([0.0, 0.03, 0.2, 0.5, 0.9, 1.0])
     mask = rng.random(shape) < density
     pattern = rng.integers(6)
@@ -181,14 +187,17 @@ def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         step = int(rng.integers(1, 5))
         raster = np.arange(shape[3] * shape[4]).reshape(shape[3:])
         mask &= raster % step == 0
-    return mask.astype(np.uint8)
+    drawn: Bytes = mask.astype(np.uint8)
+    return drawn
 
 
-def values(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def values(rng: np.random.Generator, *shape: int) -> Array:
+    """Random integers from -4 to 4."""
     return rng.integers(-4, 5, shape)
 
 
 def fixed_neuron(rng: np.random.Generator) -> FixedNeuron:
+    """Random parameters of neurons."""
     threshold = int(rng.integers(-256, 1024))
     low = threshold - int(rng.integers(1, 800))
     decay, scale = int(rng.choice([0, 32, 64, 96, 115, 128])), int(rng.choice([8, 16, 24]))
@@ -224,14 +233,14 @@ def _stalling(case: Case, stall_seed: int, engine: object) -> Case:
     return Case(case.config, case.images, case.results_shape, 0 if hidden else stall_seed)
 
 
-def _integers(run: EngineRun) -> np.ndarray:
+def _integers(run: EngineRun) -> Array:
     found = run.values.astype(np.int64)
     if not np.array_equal(found, run.values):
         raise AssertionError("the reference's values are not integers")
     return found
 
 
-def _soma_results(x: np.ndarray, neuron: FixedNeuron) -> dict[str, np.ndarray]:
+def _soma_results(x: Array, neuron: FixedNeuron) -> dict[str, Array]:
     spikes, membrane, window = fixed.soma(x, neuron)
     return {"currents": x, "membranes": membrane, "spikes": spikes, "windows": window}
 
@@ -239,7 +248,7 @@ def _soma_results(x: np.ndarray, neuron: FixedNeuron) -> dict[str, np.ndarray]:
 def _soma_reader(tile: TileSize, columns: int, map_shape: tuple[int, ...], shape: tuple[int, ...]) -> Results:
     low, bits_ = WIDTHS.sum_bits, WIDTHS.state_bits
 
-    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+    def read(results: Array) -> dict[str, Array]:
         words = images.from_items(results, tile, columns, map_shape).reshape(shape)
         return {
             "currents": images.field(words, 0, low),
@@ -302,9 +311,9 @@ def _forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generat
 
 
 def _gradient_reader(shape: tuple[int, ...], columns: int) -> Results:
-    """Result words (column group, offset group, column x lane) as dw of the given shape."""
+    """How to read dw, of the given shape, from result words (column group, offset group, column x lane)."""
 
-    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+    def read(results: Array) -> dict[str, Array]:
         groups, offset_groups, lanes = results.shape
         words = results.reshape(groups, offset_groups, columns, lanes // columns).transpose(0, 2, 1, 3)
         words = words.reshape(groups * columns, -1)[: shape[0], : int(np.prod(shape[1:]))]
@@ -367,10 +376,10 @@ def _neurons(rng: np.random.Generator, shape: tuple[int, ...]) -> backward_cases
 
 
 def _grad_reader(tile: TileSize, columns: int, map_shape: tuple[int, ...], shape: tuple[int, ...]) -> Results:
-    """Result words as the spatial part of ds and dm; the sweep's timesteps run backwards."""
+    """How to read the spatial part of ds, and dm, from result words; the sweep's timesteps run backwards."""
     low = WIDTHS.sum_bits
 
-    def read(results: np.ndarray) -> dict[str, np.ndarray]:
+    def read(results: Array) -> dict[str, Array]:
         words = images.from_items(results, tile, columns, map_shape)[::-1].reshape(shape)
         return {"spatial ds": images.field(words, 0, low), "dm": images.field(words, low, WIDTHS.state_bits)}
 
@@ -384,7 +393,7 @@ def _backward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Gene
     shape, neuron = conv_shape(rng, hardware.kernel, 1000), fixed_neuron(rng)
     in_map, out_map = _maps(shape)
     neurons, mask = _neurons(rng, in_map), bits(rng, out_map)
-    grad = values(rng, *out_map) * mask
+    grad: Array = values(rng, *out_map) * mask
     weight = values(rng, shape.out_channels, shape.in_channels, *shape.kernel)
     case = backward_cases.backward_conv(
         engine, tile, hardware.kernel, shape, mask, grad, weight, neurons, neuron, WIDTHS

@@ -1,10 +1,11 @@
-"""Layers of the LUT engines as the RTL sees them: configuration registers and buffer images."""
+"""Turns layers of the LUT engines into what the RTL sees: configuration registers and buffer images."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from h2sim.arch.schema import ForwardEngine, TileSize, WeightUpdateEngine
+from h2sim.arrays import Array
 from h2sim.reference.forward import array_rows
 from h2sim.rtl.bench import Case, Image
 from h2sim.rtl.fixed import FixedNeuron
@@ -16,12 +17,12 @@ def forward_conv(
     engine: ForwardEngine,
     tile: TileSize,
     shape: ConvShape,
-    spikes: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
+    spikes: Array,
+    weight: Array,
+    bias: Array,
     neuron: FixedNeuron,
 ) -> Case:
-    """Arguments as reference.forward.forward_conv, integers."""
+    """The case of a convolution, with the arguments of reference.forward.forward_conv as integers."""
     s, n, v = shape, engine.sub_luts, engine.sub_lut_inputs
     rows = array_rows(engine, s)
     row_groups, column_groups = ceil_div(len(rows), engine.rows), ceil_div(s.out_channels, engine.columns)
@@ -57,9 +58,9 @@ def forward_conv(
 
 
 def forward_fc(
-    engine: ForwardEngine, shape: FcShape, spikes: np.ndarray, weight: np.ndarray, bias: np.ndarray, neuron: FixedNeuron
+    engine: ForwardEngine, shape: FcShape, spikes: Array, weight: Array, bias: Array, neuron: FixedNeuron
 ) -> Case:
-    """Arguments as reference.forward.forward_fc, integers."""
+    """The case of a fully connected layer, with the arguments of reference.forward.forward_fc as integers."""
     s, n, p = shape, engine.sub_luts, engine.parallelism
     per_entry, entries = engine.rows * n, engine.sub_lut_size
     row_groups, column_groups = ceil_div(s.in_features, per_entry * entries), ceil_div(s.out_features, engine.columns)
@@ -89,9 +90,9 @@ def forward_fc(
 
 
 def weight_update_conv(
-    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: np.ndarray, grad: np.ndarray
+    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Array, grad: Array
 ) -> Case:
-    """Arguments as reference.weight_update.weight_update_conv, integers."""
+    """The case of a convolution, with the arguments of reference.weight_update.weight_update_conv as integers."""
     s, n, v, p = shape, engine.sub_luts, engine.sub_lut_inputs, engine.parallelism
     step_groups, column_groups = ceil_div(s.timesteps, engine.rows), ceil_div(s.out_channels, engine.columns)
     counts = tile_counts(tile, s.out_height, s.out_width)
@@ -128,14 +129,14 @@ def weight_update_conv(
     return Case(config, images, (column_groups, offset_groups))
 
 
-def _segments(tiles: np.ndarray, segments: int, sub_luts: int, inputs: int) -> np.ndarray:
-    """The last axis of tiles cut to (segment, sub-LUT, input), zero beyond the tile."""
+def _segments(tiles: Array, segments: int, sub_luts: int, inputs: int) -> Array:
+    """The last axis of tiles cut into (segment, sub-LUT, input), with zeros beyond the tile."""
     wide = padded_to(tiles, *tiles.shape[:-1], segments * sub_luts * inputs)
     return wide.reshape(*tiles.shape[:-1], segments, sub_luts, inputs)
 
 
-def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: np.ndarray, grad: np.ndarray) -> Case:
-    """Arguments as reference.weight_update.weight_update_fc, integers."""
+def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Array, grad: Array) -> Case:
+    """The case of an FC layer, with the arguments of reference.weight_update.weight_update_fc as integers."""
     s, p = shape, engine.parallelism
     step_groups, column_groups = ceil_div(s.timesteps, engine.rows), ceil_div(s.out_features, engine.columns)
     offset_groups = ceil_div(s.in_features, p)

@@ -12,11 +12,11 @@ from h2sim.rtl.primitives import Unit, adder_tree, delay, lanes_of
 
 
 class LutColumn(Unit):
-    """Acc of one array column: an adder tree over the rows per lane, and the partial-sum buffer, one bank per lane.
+    """Acc of one array column: per lane an adder tree over the rows, and a bank of the partial-sum buffer.
 
-    `store` goes with `address` one cycle before the sum is added there; `initial` starts it at `bias`. With
-    neurons, lane p of a window whose raster position is i lies in bank (p + i) mod P, so that the sweep finds P
-    neighbouring positions of one sample in P banks.
+    `store` and `address` come one cycle before a sum is added there; with `initial` it is added to `bias` instead. With
+    neurons, the sum of lane p at raster position i lies in bank (p + i) mod P, so that the sweep finds P neighbouring
+    positions of one sample in P different banks.
     """
 
     def __init__(self, parameters: LutParameters) -> None:
@@ -55,12 +55,12 @@ class LutColumn(Unit):
         return m
 
     def _bank_of(self, phase: Value, index: int, sign: int) -> Value:
-        """(index + sign * phase) mod P as a table look-up."""
+        """(index + sign * phase) mod P, as a look-up table."""
         p = self.parameters.parallelism
         return Array([(index + sign * k) % p for k in range(p)])[phase]
 
     def _bank(self, m: Module, bank: int, value: Value) -> tuple[Value, Value | None]:
-        """One bank of partial sums: adds `value`; returns the total, and what the sweep reads."""
+        """One bank of partial sums, to which `value` is added. Returns the total, and what the sweep reads."""
         p = self.parameters
         memory = Memory(shape=signed(p.sum_bits), depth=1 << p.address_bits, init=[])
         m.submodules[f"psum{bank}"] = memory

@@ -1,7 +1,8 @@
 """Forward Engine and Weight Update Engine (figures 3.2 and 3.4): a LUT PE array, Acc below each column, Soma.
 
-Both are one machine: program the LUTs with one job's operands, stream the job's windows, next job. They differ in
-what their loops count (`JOB_LOOPS`, `STREAM_LOOPS`) and in what lies behind Acc: Soma, or the weight gradients.
+Both are one machine: it programs the LUTs with the operands of a job, streams the job's windows, and takes the next.
+They differ in what their loops count (`JOB_LOOPS`, `STREAM_LOOPS`) and in what lies behind Acc: Soma, or the weight
+gradients.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ CONFIG = {
 
 
 class LutEngine(Unit):
-    """A whole LUT engine. `start` begins a layer, `done` ends it; configuration registers stand still meanwhile.
+    """A whole LUT engine. `start` begins a layer and `done` ends it; configuration registers must not change meanwhile.
 
-    `computing` marks compute cycles, `iteration_end` the last one of a grid iteration. `overrun` (Soma more than
-    the partial-sum buffer behind) must stay 0; `adder_conflict` marks cycles in which programming adds while
-    windows are in the Acc tree, whose adders it could otherwise borrow.
+    `computing` is high in compute cycles, `iteration_end` in the last one of a grid iteration. `overrun` says that Soma
+    has fallen behind by more than the partial-sum buffer holds; it must stay 0. `adder_conflict` is high in cycles in
+    which programming adds while windows are in the Acc tree: then it cannot use the tree's adders.
     """
 
     def __init__(self, parameters: LutParameters, placement: Placement | None = None) -> None:
@@ -96,7 +97,7 @@ class LutEngine(Unit):
 
     @property
     def store_cycles(self) -> int:
-        """From a window's address to its sum's address in the partial-sum buffer; it is added one cycle later."""
+        """Cycles from a window's address to its sum's address in the partial-sum buffer; it is added a cycle later."""
         return self.parameters.tree_cycles + self.parameters.add_cycles - 1
 
     def elaborate(self, platform: object) -> Module:
@@ -123,7 +124,7 @@ class LutEngine(Unit):
         return {"lane_group": self.lane_groups} | {name: Signal(COUNT_BITS, name=f"{name}_limit") for name in "yx"}
 
     def _connect_edges(self, m: Module) -> None:
-        """The limits that differ in the last tile of a row or column of tiles."""
+        """Connects the loop limits that differ in the last tile of a row or column of tiles."""
         for nest in (self.program_nest, self.stream_nest):
             index, limits = nest.index, nest.limits
             at_edge_y, at_edge_x = index["tile_y"] + 1 == self.tiles_y, index["tile_x"] + 1 == self.tiles_x
@@ -136,7 +137,7 @@ class LutEngine(Unit):
                 m.d.comb += [limits["y"].eq(height), limits["x"].eq(Mux(self.buffer_mode, self._entries(nest), width))]
 
     def _entries(self, nest: LoopNest) -> Value:
-        """Cycles that a job's programming takes: all entries, or in FC layers those that hold weights."""
+        """How many entries a job programs, one a cycle: all, or in FC layers those that hold weights."""
         if not self.parameters.neurons:
             return self.entries
         return Mux(nest.index["row_group"] + 1 == self.row_groups, self.edge_entries, self.entries)
@@ -144,7 +145,7 @@ class LutEngine(Unit):
     # control
 
     def _control(self, m: Module) -> None:
-        """Registers: programming, waiting (programmed, the array still busy), streaming, jobs left to program."""
+        """The control registers: programming, waiting (programmed while the array is busy), streaming, jobs left."""
         program, stream, outermost = self.program_nest, self.stream_nest, self.job_loops[0]
         inside = INSIDE_ITERATION[self.parameters.name]
         self.hidden = ~self.buffer_mode if self.parameters.double_buffered else 0
@@ -177,7 +178,7 @@ class LutEngine(Unit):
         ]
 
     def _half(self, m: Module, name: str, job_last: Value, ends: Value) -> Value:
-        """The halves of one operand's buffers: whether the next job's data are there."""
+        """Whether the data of the next job are in a half of one operand's buffers."""
         m.submodules[f"{name}_halves"] = halves = PingPong()
         released, next_is_new, new = getattr(self, f"{name}_released"), Signal(name=f"{name}_next_is_new"), Signal()
         filled = getattr(self, f"{name}_filled")
@@ -191,7 +192,7 @@ class LutEngine(Unit):
         return ~new | (halves.level + filled > released)
 
     def _begin(self, m: Module, more: Value, ready: Value) -> Value:
-        """A job's programming begins: when the one before has streamed, or with hidden programming has begun to."""
+        """High when the programming of a job begins: when the job before has streamed, or, if hidden, has begun to."""
         owed, wanted = Signal(), Signal()
         m.d.comb += wanted.eq(self.start | (Mux(self.hidden, self.swap, self.stream_last) & more) | owed)
         m.d.sync += owed.eq(wanted & ~ready)
@@ -293,7 +294,7 @@ class LutEngine(Unit):
         }
 
     def _sweep(self, m: Module, completed: Value, block_done: Value) -> dict[str, Value]:
-        """Soma's sweep over the samples that are complete (neuron_unit): which words, which states."""
+        """Soma's sweep over the samples whose sums are complete (neuron_unit): what words and states it reads."""
         p = self.parameters
         loops = {"column_group": self.column_groups, "tile_y": self.tiles_y, "tile_x": self.tiles_x}
         loops |= {"step": self.timesteps, "sample": self.batch}
@@ -328,7 +329,7 @@ class LutEngine(Unit):
         }
 
     def _watch_adders(self, m: Module) -> None:
-        """Whether programming adds in a cycle in which windows are in the Acc tree."""
+        """Drives `adder_conflict`: programming adds in a cycle in which windows are in the Acc tree."""
         p = self.parameters
         adds = Array([e & (e - 1) != 0 for e in range(p.entries)])[self.entry[: p.inputs]]
         in_flight = [self.streaming]
@@ -339,5 +340,5 @@ class LutEngine(Unit):
 
 
 def packed(counters: list[Value]) -> Value:
-    """Counters as one vector, COUNT_BITS each."""
+    """Counters side by side in one vector, COUNT_BITS each."""
     return Cat(*[(counter | Const(0, COUNT_BITS))[:COUNT_BITS] for counter in counters])

@@ -10,11 +10,11 @@ from h2sim.rtl.primitives import Unit, adder_tree, delay, lanes_of
 
 
 class LutPe(Unit):
-    """One processing element; operands and spikes arrive from the buffers, sums leave for Acc.
+    """One processing element. Operands and spikes come from the buffers, sums go to Acc.
 
-    Programming: with `write`, entry `entry` of every sub-LUT becomes the sum of the entry without its top bit and
-    of `operands` (the operand of that top bit), fp16_add cycles later. Reading: `spikes` address the sub-LUTs of
-    every lane. `buffer_mode` (FC layers): entries are plain words, `read_entry` is sent where the lane's spike is set.
+    Programming: with `write`, entry `entry` of every sub-LUT becomes, fp16_add cycles later, the sum of the entry
+    without its top bit and of `operands`, the operand of that bit. Reading: `spikes` address the sub-LUTs of a lane.
+    `buffer_mode`, for FC layers: entries are plain words, and `read_entry` is sent where the lane's spike is set.
     """
 
     def __init__(self, parameters: LutParameters) -> None:
@@ -67,7 +67,7 @@ class LutPe(Unit):
                 m.d.sync += Array(entries)[entry].eq(result)
 
     def _read(self, m: Module, banks: list[list[Signal]], address: Value) -> Value:
-        """A lane's word: the read waits as long as the last programmed entry is on its way."""
+        """The word of a lane. The read waits as many cycles as the last programmed entry is on its way."""
         p = self.parameters
         later = p.add_cycles - 1
         address, buffer_mode = delay(m, address, later), delay(m, self.buffer_mode, later)

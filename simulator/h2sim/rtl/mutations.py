@@ -1,7 +1,6 @@
-"""Mutation checks: the simulator changed in one number or one rule, which the co-simulation must notice.
+"""Mutation checks: the simulator is changed in one number or one rule, and the co-simulation must notice.
 
-The RTL stays as it is. A mutation that no case tells from the original would mean that the check proves nothing
-about that number.
+The RTL stays as it is. If no case noticed a mutation, the co-simulation would prove nothing about that number.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from unittest import mock
 import numpy as np
 
 from h2sim.arch.schema import Arch
+from h2sim.arrays import Array
 from h2sim.reference import finder, result
 from h2sim.rtl.bench import RtlRun, VerilatorBench
 from h2sim.rtl.check import differences
@@ -24,7 +24,7 @@ from h2sim.shapes import Tile, ceil_div
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change: of the arch that the simulator is asked about, or a patch of the simulator's code."""
+    """One change of the simulator: another arch that it is asked about, or a patch of its code."""
 
     name: str
     engine: str
@@ -33,7 +33,7 @@ class Mutation:
 
     @contextmanager
     def applied(self, hardware: Hardware) -> Iterator[Hardware]:
-        """The machine as the changed simulator sees it, while the change is in force."""
+        """Gives the machine as the changed simulator sees it; the change lasts as long as the block."""
         if self.change:
             yield replace(hardware, simulated=self.change(hardware.arch))
         if self.patch:
@@ -42,7 +42,7 @@ class Mutation:
 
 
 def _number(path: str, step: int) -> Callable[[Arch], Arch]:
-    """The arch with `step` added to one number, named by its path."""
+    """A change that adds `step` to one number of an arch, named by its dotted path."""
 
     def change(arch: Arch) -> Arch:
         data = arch.model_dump()
@@ -65,20 +65,20 @@ def _flipped(engine: str) -> Callable[[Arch], Arch]:
     return change
 
 
-def _deal_in_runs(self: finder.OutputFinder, window: np.ndarray, tile: Tile) -> list[list[finder.Position]]:
-    """A wrong dealing rule: neighbours to the same PE instead of in turn."""
+def _deal_in_runs(self: finder.OutputFinder, window: Array, tile: Tile) -> list[list[finder.Position]]:
+    """A wrong rule of dealing: neighbouring positions go to the same PE instead of to the PEs in turn."""
     ids = [(y, x) for y in range(tile.y0, tile.y1) for x in range(tile.x0, tile.x1) if window[y, x]]
     share = max(1, ceil_div(len(ids), self.parallelism))
     return [ids[i * share : (i + 1) * share] for i in range(self.parallelism)]
 
 
-def _rows_swept(tiles: list[Tile], parallelism: int) -> np.ndarray:
-    """A wrong sweep: every tile row begins a new item."""
+def _rows_swept(tiles: list[Tile], parallelism: int) -> Array:
+    """A wrong sweep: every row of a tile begins a new item."""
     return np.array([t.height * ceil_div(t.width, parallelism) for t in tiles], np.int64)
 
 
 def _at_once(self: result.Sweep, now: int, tile: Tile, samples: int) -> None:
-    """A wrong sweep: in no time."""
+    """A wrong sweep: it takes no time."""
     self.busy_until = max(self.busy_until, now)
 
 
@@ -114,7 +114,7 @@ MUTATIONS = (
 
 
 def mutation_machine(arch: Arch, engine: str) -> Hardware:
-    """A small machine on which every mutation of an engine can show."""
+    """A small machine on which every mutation of an engine makes a difference."""
     for seed in range(10_000):
         hardware = hardware_of(np.random.default_rng([7, seed]), arch, engine)
         built, tile = getattr(hardware.arch.engines, engine), hardware.arch.tile
@@ -127,8 +127,10 @@ def mutation_machine(arch: Arch, engine: str) -> Hardware:
 
 
 def check_mutations(hardware: Hardware, bench: VerilatorBench, n_cases: int) -> dict[str, int]:
-    """For each mutation of the machine's engine, how many of n_cases layers tell it from the RTL; `unchanged` must
-    tell none. bench: the machine, built."""
+    """For each mutation of the machine's engine, how many of n_cases layers differ from the RTL.
+
+    `unchanged` is the simulator as it is, for which none must differ. bench: the machine, built.
+    """
     seeds = range(n_cases)
     original = list(layers(hardware, seeds))
     runs = list(bench.run([layer.case for layer in original]))

@@ -1,6 +1,6 @@
 """Soma and Grad of one lane in fixed point (figure 3.3 c; eq. 2.1-2.5), and the sweep that feeds all lanes.
 
-The recurrence closes in one cycle; the unit's depth is made up by registers behind it.
+A neuron's recurrence takes one cycle; registers behind it make up the unit's depth.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def neuron_config(widths: Widths) -> dict[str, object]:
 
 
 class NeuronLane(Unit):
-    """One neuron per cycle: `read` in one cycle, `x` (and for Grad s, window, m) in the next, the result later.
+    """One neuron a cycle: `read` comes in one cycle, `x` (for Grad also s, window and m) in the next, the result later.
 
-    Soma's result is m, s, window; Grad's is dm. `initial` marks the first timestep of the sweep.
+    Soma's result is m, s and window; Grad's is dm. `initial` is high in the first timestep of the sweep.
     """
 
     def __init__(self, name: str, widths: Widths, words: int, soma_cycles: int, grad_cycles: int | None) -> None:
@@ -71,7 +71,7 @@ class NeuronLane(Unit):
         return m
 
     def _soma(self, m: Module, decayed: Value, x: Value) -> tuple[Value, Value]:
-        """What of m is kept for the next timestep, and m, s, window as one word."""
+        """What is kept of m for the next timestep; and m, s and window as one word."""
         membrane = Signal(signed(self.widths.state_bits), name="membrane")
         spike, window = Signal(name="spike"), Signal(name="inside")
         m.d.comb += [
@@ -95,11 +95,11 @@ class NeuronLane(Unit):
 
 
 class Sweep(Elaboratable):
-    """Takes the neurons of every sample whose sums are complete, in time order: P positions per column and cycle.
+    """Takes the neurons of every sample whose sums are complete, in order: P positions per column and cycle.
 
-    Samples complete in the order of the nest (`completed` of them in a cycle); the positions of a tile (`height`,
-    `width`, last tiles smaller) pass in raster order. `item` marks a cycle with work, `valid` its lanes; `nest` says
-    which.
+    Samples become complete in the order of the loop nest, `completed` of them in a cycle. The positions of a tile
+    (`height` x `width`; the last tiles are smaller) pass in raster order. `item` is high in a cycle with work, `valid`
+    says on which lanes, and `nest` on which neurons.
     """
 
     def __init__(self, counts: dict[str, Value], tile: tuple[int, int], parallelism: int, words: int) -> None:

@@ -1,4 +1,4 @@
-"""Effectual O finder of one column (figure 3.6 a): deals a tile's valid positions to the P output ID buffers."""
+"""Effectual O finder of one column (figure 3.6 a): it deals a tile's valid positions to the P output ID buffers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from h2sim.rtl.primitives import Unit
 
 
 class OutputFinder(Unit):
-    """Each cycle the P lowest set bits of the mask become output IDs, one for each buffer, in raster order.
+    """In each cycle the P lowest set bits of the mask become output IDs, one for each buffer, in raster order.
 
-    `load` takes `mask` and empties the buffers; the PE groups of all rows read them (`ids`, `counts`).
+    `load` takes `mask` and empties the buffers. The PE groups of all rows read the buffers (`ids`, `counts`).
     """
 
     def __init__(self, parameters: BackwardParameters) -> None:
@@ -52,7 +52,7 @@ class OutputFinder(Unit):
 
 
 def lowest_set(bits: Value) -> Value:
-    """The index of the lowest set bit: a priority encoder as a tree of halves. Without a set bit it means nothing."""
+    """The index of the lowest set bit, from a priority encoder that is a tree. Undefined if no bit is set."""
     if len(bits) == 1:
         return Const(0, 1)
     half = 1 << ((len(bits) - 1).bit_length() - 1)

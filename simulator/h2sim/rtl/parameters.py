@@ -1,4 +1,4 @@
-"""What the RTL is built from: sizes and pipeline depths of an arch file, and the widths of the integer data path."""
+"""The parameters of the RTL: sizes and pipeline depths of an arch file, and widths of the integer data path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ MOST_ADD_CYCLES = 2  # programming entry 3 needs entry 1 two cycles after it was
 
 @dataclass(frozen=True)
 class Widths:
-    """The integer data path: operands, sums (LUT entries, partial sums), fraction bits of membranes and gradients."""
+    """Widths of the integer data path, in bits.
+
+    operand_bits: of operands; sum_bits: of LUT entries and partial sums; fraction_bits: behind the point of membrane
+    potentials and gradients.
+    """
 
     operand_bits: int = 16
     sum_bits: int = 24
@@ -28,17 +32,18 @@ class Widths:
 
     @property
     def state_bits(self) -> int:
-        """A membrane potential or gradient."""
+        """Bits of a membrane potential or gradient."""
         return self.sum_bits + self.fraction_bits
 
     @property
     def ring_bits(self) -> int:
+        """Bits that number the halves of the partial-sum buffer."""
         return max(1, (self.psum_blocks - 1).bit_length())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayParameters:
-    """What all engines have: the array, the tile, the depths of adders and of Soma, the widths."""
+    """The parameters that all engines have: array, tile, depths of adders and of Soma, and widths."""
 
     name: str
     rows: int
@@ -59,18 +64,18 @@ class ArrayParameters:
 
     @property
     def positions(self) -> int:
-        """Of a whole tile."""
+        """Positions of a whole tile."""
         return self.tile[0] * self.tile[1]
 
     @property
     def state_words(self) -> int:
-        """Neurons per lane whose state the neuron unit keeps: a tile of every sample of a timestep."""
+        """Neurons per lane whose state the neuron unit keeps: those of a tile, of every sample of a timestep."""
         return self.widths.most_samples * self.tile[0] * -(-self.tile[1] // self.parallelism)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LutParameters(ArrayParameters):
-    """A LUT engine; `neurons` where Soma follows Acc (Forward Engine)."""
+    """The parameters of a LUT engine. neurons: whether Soma follows Acc, as in the Forward Engine."""
 
     sub_luts: int
     inputs: int
@@ -89,7 +94,7 @@ class LutParameters(ArrayParameters):
 
     @property
     def spike_bits(self) -> int:
-        """Spikes of one window: what one lane of one row reads per cycle."""
+        """Spikes of one window, which one lane of one row reads in a cycle."""
         return self.sub_luts * self.inputs
 
     @property
@@ -99,19 +104,19 @@ class LutParameters(ArrayParameters):
 
     @property
     def address_bits(self) -> int:
-        """Address bits of the partial-sum buffer: the half above the word; weight gradients have one half."""
+        """Address bits of the partial-sum buffer: the half, then the word. Weight gradients have one half only."""
         return self.word_bits + (self.widths.ring_bits if self.neurons else 0)
 
     @property
     def tree_cycles(self) -> int:
-        """From a PE's read to the Acc tree's output."""
+        """Cycles from a PE's read to the output of the Acc tree."""
         levels = tree_levels(self.sub_luts) + tree_levels(self.rows)
         return self.add_cycles - 1 + self.read_cycles + levels * self.add_cycles
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackwardParameters(ArrayParameters):
-    """The Backward Engine for kernels up to `kernel`."""
+    """The parameters of the Backward Engine. kernel: the largest that it is built for."""
 
     kernel: tuple[int, int]
     multiply_cycles: int
@@ -119,7 +124,7 @@ class BackwardParameters(ArrayParameters):
 
     @property
     def id_bits(self) -> int:
-        """An output ID: y * tile width + x."""
+        """Bits of an output ID, which is y * tile width + x."""
         return max(1, (self.positions - 1).bit_length())
 
     def row_of(self, output_id: int) -> int:
@@ -148,34 +153,37 @@ class BackwardParameters(ArrayParameters):
 
     @property
     def address_bits(self) -> int:
-        """Address bits of the partial-sum buffer: the half above the word."""
+        """Address bits of the partial-sum buffer: the half, then the word."""
         return self.word_bits + self.widths.ring_bits
 
     @property
     def mac_cycles(self) -> int:
-        """From the cycle that finds a pair to the one that finds its finished sum in the PE's buffer."""
+        """Cycles from the one that finds a pair to the one in which its finished sum is in the PE's buffer."""
         return 1 + self.multiply_cycles + self.add_cycles
 
     @property
     def acc_cycles(self) -> int:
-        """From a PE's buffer, over a register, to the partial-sum buffer."""
+        """Cycles from a PE's buffer, through a register, to the partial-sum buffer."""
         return 1 + (tree_levels(self.rows) + 1) * self.add_cycles
 
 
 def forward_parameters(arch: Arch, widths: Widths) -> LutParameters:
-    """The Forward Engine of an arch; raises ArchError for what the RTL does not build."""
+    """The Forward Engine of an arch. Raises ArchError for what the RTL does not build."""
     words = -(-widths.most_samples // arch.engines.forward.parallelism) * _positions(arch)
     return _lut(arch, "engines.forward", arch.engines.forward, widths, True, words)
 
 
 def weight_update_parameters(arch: Arch, widths: Widths, most_offsets: int) -> LutParameters:
-    """The Weight Update Engine, its weight-gradient buffer for most_offsets (channel, kernel offset) pairs."""
+    """The Weight Update Engine of an arch. Raises ArchError for what the RTL does not build.
+
+    most_offsets: pairs of channel and kernel offset for which its weight-gradient buffer has room.
+    """
     engine = arch.engines.weight_update
     return _lut(arch, "engines.weight_update", engine, widths, False, -(-most_offsets // engine.parallelism))
 
 
 def of_engine(arch: Arch, engine: str, widths: Widths, kernel: tuple[int, int]) -> LutParameters | BackwardParameters:
-    """An engine as the arch file sizes it: weight gradients as many as one half of their buffer holds."""
+    """An engine of an arch in its own size: it has room for the weight gradients that half of their buffer holds."""
     if engine == "forward":
         return forward_parameters(arch, widths)
     if engine == "weight_update":
@@ -223,7 +231,7 @@ def _array(arch: Arch, engine: ForwardEngine | WeightUpdateEngine | BackwardEngi
 
 
 def backward_parameters(arch: Arch, widths: Widths, kernel: tuple[int, int]) -> BackwardParameters:
-    """The Backward Engine of an arch; raises ArchError for what the RTL does not build."""
+    """The Backward Engine of an arch. Raises ArchError for what the RTL does not build."""
     engine: BackwardEngine = arch.engines.backward
     latency = arch.latency
     why = "the RTL's pipeline has this many"
@@ -241,7 +249,7 @@ def backward_parameters(arch: Arch, widths: Widths, kernel: tuple[int, int]) -> 
     )
 
 
-def _check(arch: Arch, field: str, got: object, expected: range | list, why: str) -> None:
+def _check(arch: Arch, field: str, got: object, expected: range | list[int], why: str) -> None:
     if got not in expected:
         wanted = f"{expected[0]} to {expected[-1]}" if len(expected) > 1 else str(expected[0]).lower()
         raise ArchError(f"{arch.name}: {field}: expected {wanted} ({why}); got {str(got).lower()}")

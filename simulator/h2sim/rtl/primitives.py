@@ -1,4 +1,4 @@
-"""What all units are made of: pipeline registers, adder trees, loop counters, buffer ports, ping-pong halves."""
+"""The parts of all units: pipeline registers, adder trees, loop counters, buffer ports, ping-pong halves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tree_levels(inputs: int) -> int:
 
 
 def adder_tree(m: Module, values: Sequence[Value], latency: int, bits: int) -> Value:
-    """The sum of all values after tree_levels(len(values)) * latency cycles; an odd one waits in registers."""
+    """The sum of all values, tree_levels(len(values)) * latency cycles later. An odd value waits in registers."""
     level = list(values)
     while len(level) > 1:
         pairs = [add(m, a, b, latency, bits) for a, b in zip(level[::2], level[1::2], strict=False)]
@@ -48,11 +48,11 @@ def lanes_of(vector: Value, width: int, is_signed: bool = False) -> list[Value]:
 
 
 class LoopNest(Elaboratable):
-    """Counters of nested loops, outermost first; `advance` does one step of the innermost.
+    """Counters of nested loops, outermost first. `advance` makes one step of the innermost.
 
-    Limits are signals of the iteration count (at least 1) and may depend on outer indexes. `last[name]`: that
-    loop and all loops inside it are at their last value; `first[name]`: all of them are at 0. After the last
-    step of all, every index is 0 again.
+    limits: signals of how many steps each loop has, at least 1; they may depend on outer indexes. `last[name]`: that
+    loop and all loops inside it are at their last value. `first[name]`: all of them are at 0. After the last step of
+    all loops every index is 0 again.
     """
 
     def __init__(self, limits: dict[str, Value]) -> None:
@@ -82,7 +82,7 @@ class LoopNest(Elaboratable):
 
 
 class PingPong(Elaboratable):
-    """The two halves of the buffers at an engine's ports: `filled` by the memory side, `released` by the engine."""
+    """Counts the filled halves of the buffers at an engine's ports: memory fills them, the engine releases them."""
 
     def __init__(self) -> None:
         self.filled = Signal()
@@ -99,8 +99,8 @@ class PingPong(Elaboratable):
 class ReadPort:
     """A synchronous buffer port: address in one cycle, data in the next.
 
-    All lanes share the counters of `shared`; every lane has its own `own` address fields (name to bits).
-    `sharers` neighbouring lanes read the same bank. Signals: NAME_shared, NAME_own, NAME_data.
+    shared: counters of the address that all lanes share. own: address fields that every lane has for itself, as
+    (name, bits). sharers: how many neighbouring lanes read the same bank. Signals: NAME_shared, NAME_own, NAME_data.
     """
 
     name: str
@@ -112,9 +112,11 @@ class ReadPort:
 
     @property
     def own_bits(self) -> int:
+        """Bits of one lane's own address."""
         return sum(bits for _, bits in self.own)
 
     def members(self) -> dict[str, object]:
+        """The port's signals, as an interface has them."""
         found = {
             f"{self.name}_shared": Out(COUNT_BITS * len(self.shared)),
             f"{self.name}_data": In(self.lanes * self.width),
@@ -124,7 +126,7 @@ class ReadPort:
 
 @dataclass(frozen=True)
 class WritePort:
-    """What an engine writes: NAME_valid, the shared counters and one word per lane, all from registers."""
+    """The port to which an engine writes: NAME_valid, NAME_shared (counters) and NAME_data (a word per lane)."""
 
     name: str
     lanes: int
@@ -132,6 +134,7 @@ class WritePort:
     shared: tuple[str, ...]
 
     def members(self) -> dict[str, object]:
+        """The port's signals, as an interface has them."""
         return {
             f"{self.name}_valid": Out(1),
             f"{self.name}_shared": Out(COUNT_BITS * len(self.shared)),
@@ -148,7 +151,7 @@ class Unit(Component):
 
 
 class Placement:
-    """How units come into their parent: as submodules (simulation), or as instances of modules emitted once."""
+    """How units come into their parent: as submodules, to simulate, or as instances of modules emitted once."""
 
     def __init__(self, as_instances: bool) -> None:
         self.as_instances = as_instances
@@ -156,7 +159,7 @@ class Placement:
         self.instances: dict[str, int] = {}
 
     def place(self, m: Module, label: str, unit: Unit) -> Unit:
-        """`unit` in `m`; its own attributes are the signals to connect."""
+        """Places `unit` in `m` and returns it; its attributes are the signals to connect."""
         if not self.as_instances:
             m.submodules[label] = unit
             return unit

@@ -69,6 +69,9 @@ class Maps:
         self._analog: AnalogRange | None = None
         self._tiles: dict[tuple[str, str, int, int], Ints] = {}
 
+    def __repr__(self) -> str:
+        return f"Maps({self._trace!r})"
+
     def packed(self, layer: str, kind: str) -> Bytes:
         """A mask of a layer ('spikes', 'window' or 'grad'), packed uint8 (T*N, bytes), read-only."""
         mask = self._trace.mask(layer, kind)

@@ -54,6 +54,10 @@ class LayerCounts:
     layer: Layer
     set_bits: Mapping[str, Ints]
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{kind} {int(bits.sum())}" for kind, bits in self.set_bits.items())
+        return f"LayerCounts({self.layer.name!r}: {counts} set bits)"
+
     def share(self, kind: str, axis: int | tuple[int, ...] = (0, 1)) -> Float64s | None:
         """Fraction of set bits, the mean over timesteps (axis 0), samples (axis 1) or both; None without that mask."""
         counts = self.set_bits.get(kind)
