@@ -67,7 +67,8 @@ class Connection:
         _, height, width = self.target_shape
         chosen = np.zeros(height * width)
         chosen[start:stop] = 1
-        return (self.rows.T @ chosen.reshape(height, width) @ self.columns).reshape(-1) > 0
+        fed: np.ndarray = (self.rows.T @ chosen.reshape(height, width) @ self.columns).reshape(-1) > 0
+        return fed
 
     def arrivals(self, spikes: np.ndarray) -> np.ndarray:
         """Synaptic operations of each target neuron from spikes uint8 (T, C, positions).

@@ -222,7 +222,8 @@ def _receptive(shape: ConvShape, inputs: SpikeMap, rows: range) -> np.ndarray:
 
 def _taken_of_groups(shape: ConvShape, inputs: SpikeMap, group: range) -> np.ndarray:
     """int64 (T, N, Ho, Wo): spikes of the channels of `group` in the receptive field."""
-    return np.sum([_window(inputs.counts(group), shape, tap) for tap in _taps(shape)], axis=0)
+    taken: np.ndarray = np.sum([_window(inputs.counts(group), shape, tap) for tap in _taps(shape)], axis=0)
+    return taken
 
 
 def _pool_updates(array: SpineArray, shape: ConvShape, inputs: SpikeMap, outputs: SpikeMap, group: range) -> int:
