@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -103,3 +107,29 @@ def test_the_command_writes_the_unit_that_was_asked_for(tmp_path):
     last = max(e["ts"] + e["dur"] for e in cycles["traceEvents"] if e["ph"] == "X")
     assert last * 1000 == max(e["args"]["end_cycle"] for e in cycles["traceEvents"] if e["ph"] == "X")
     assert all("trace_sha256" in told["otherData"] for told in (ns, cycles))
+
+
+PROCESSOR = os.environ.get("H2SIM_TRACE_PROCESSOR", "")
+
+
+@pytest.mark.skipif(
+    not (PROCESSOR and shutil.which("node")), reason="no node, or H2SIM_TRACE_PROCESSOR names no folder"
+)
+@pytest.mark.parametrize("unit", ["ns", "cycles"])
+def test_perfettos_own_trace_processor_keeps_every_slice(unit, tmp_path):
+    result = h2sim.simulate(ARCH, h2sim.load_trace("mnist-digits"), bounds=True)
+    told = timeline_events(result, result.books, unit)
+    (tmp_path / "t.json").write_text(json.dumps(told))
+    queries = [
+        "select count(*) as n from slice",
+        "select name, value from stats where value > 0 and severity != 'info'",
+        "select count(*) as n from flow",
+    ]
+    script = Path(__file__).with_name("trace_processor.mjs")
+    command = ["node", str(script), PROCESSOR, str(tmp_path / "t.json"), *queries]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    slices, errors, flows = (json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("ROWS "))
+    of_kind = {kind: sum(e["ph"] == kind for e in told["traceEvents"]) for kind in "Xs"}
+    assert slices == [{"n": of_kind["X"]}]
+    assert errors == []
+    assert flows == [{"n": of_kind["s"]}]
