@@ -11,8 +11,9 @@ from h2sim.arch import Arch, arch_sha256, with_mode
 from h2sim.cautions import machine_cautions, table_cautions, trace_cautions
 from h2sim.energy import EnergyTable, load_energy_table, price
 from h2sim.errors import H2SimError, at
+from h2sim.io.progress import Progress
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
-from h2sim.pipeline.step import Progress, simulate_step
+from h2sim.pipeline.step import simulate_step
 from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
 from h2sim.rivals.machine import RivalMachine, RivalResult
 from h2sim.rivals.registry import run_rival

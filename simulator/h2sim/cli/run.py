@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from h2sim.arch.schema import MODES
 from h2sim.cli.machines import find_machine, setting_option
+from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs, command_line
 from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
@@ -17,18 +17,22 @@ from h2sim.errors import ArchError, TraceError, at
 if TYPE_CHECKING:
     import pandas as pd
 
-    from h2sim.arch import Arch
+    from h2sim.arch import Arch, Mode
     from h2sim.energy import EnergyTable
     from h2sim.result import Result
     from h2sim.rivals.machine import RivalMachine, RivalResult
     from h2sim.trace import Trace
 
+MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")  # the schema's, which would load pydantic
+
 
 @click.command()
-@click.argument("arch")
-@click.argument("trace")
+@click.argument("arch", type=ARCH)
+@click.argument("trace", type=TRACE)
 @setting_option
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
+)
 @click.option("--mode", type=click.Choice(MODES), help="Backward Engine mode, instead of the arch file's.")
 @click.option("--ideal-memory", is_flag=True, help="Transfers take no time: shows what stalls cost.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Print and write only this layer; repeatable.")
@@ -83,7 +87,7 @@ def run(
     machine, workload = find_machine(arch, settings), h2sim.load_trace(trace)
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)
-    wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline}
+    wanted: dict[str, object] = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline}
     result: Result | RivalResult
     if isinstance(machine, Arch):
         result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
+from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
 from h2sim.io.files import check_writable, write_text
 from h2sim.io.progress import Progress
@@ -18,6 +19,8 @@ from h2sim.io.progress import Progress
 if TYPE_CHECKING:
     from h2sim.document import Document
     from h2sim.trace import Network
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
 
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
 UNCUT = 10_000  # characters, more than any sentence has
@@ -77,13 +80,13 @@ def find_network(name: str, input_shape: tuple[int, int, int] | None = None, cla
     return load_network(name, input_shape, classes)
 
 
-class IntsType(click.ParamType):
+class IntsType(ParamType[tuple[int, ...]]):
     """Positive integers, one per name: IntsType("C,H,W") reads 3,32,32."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",")]
@@ -92,7 +95,7 @@ class IntsType(click.ParamType):
         return tuple(int(p) for p in parts)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Every line of the message on standard error, exit status 2."""
     for line in message.splitlines():
         click.echo(f"h2sim: {line}", err=True)

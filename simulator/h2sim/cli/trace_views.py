@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, Progress, emit, progress, show
+from h2sim.cli.support import NO, emit, progress, show
 from h2sim.errors import TraceError
+from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch
@@ -29,12 +31,12 @@ ARGUMENTS = "h2sim.arguments"
 
 
 @click.command()
-@click.argument("trace")
+@click.argument("trace", type=TRACE)
 @click.option("-o", "--output", metavar="DIR", default="trace-plots", show_default=True, help="Folder of the pictures.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Also draw this layer's masks; repeatable.")
 @click.option("--sample", type=click.IntRange(0), help="Of the layers' pictures [default: the mean].")
 @click.option("--timestep", type=click.IntRange(0), help="Of the layers' pictures [default: all of them].")
-def plot(trace, output, layers, sample, timestep) -> None:
+def plot(trace: str, output: str, layers: tuple[str, ...], sample: int | None, timestep: int | None) -> None:
     """Draw TRACE: rates.png (spike rate, sparsities per layer), timesteps.png, samples.png, a picture per --layer.
 
     A layer's picture shows where on its map the spikes, the window and the gradients are, and the spike rate by
@@ -60,10 +62,10 @@ def plot(trace, output, layers, sample, timestep) -> None:
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=TRACE)
+@click.argument("b", type=TRACE)
 @click.option("--json", "json_file", metavar="FILE", help="Write what differs as JSON ('-': stdout).")
-def diff(a, b, json_file) -> None:
+def diff(a: str, b: str, json_file: str | None) -> None:
     """Compare two traces: metadata field by field, masks bit by bit, values by their largest difference.
 
     Exit status 0: the same metadata, masks and values; 1: something differs; 2: one cannot be read. Where shapes
@@ -98,15 +100,26 @@ class _Verbatim(click.Command):
 
 
 @click.command(cls=_Verbatim)
-@click.argument("traces", nargs=-1, required=True)
-@click.option("--arch", metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine.")
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
+@click.argument("traces", type=TRACE, nargs=-1, required=True)
+@click.option("--arch", type=ARCH, metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine.")
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
+)
 @click.option("--twins", type=click.Choice(list(TWINS)), help="Beside each trace, synthetic masks of the same means.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the twins.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write one line per number ('-': stdout).")
 @click.option("--markdown", metavar="FILE", help="Write the tables for a report ('-': stdout).")
 @click.pass_context
-def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) -> None:
+def compare(
+    ctx: click.Context,
+    traces: tuple[str, ...],
+    arch: str,
+    energy_table: str,
+    twins: str | None,
+    seed: int,
+    csv_file: str | None,
+    markdown: str | None,
+) -> None:
     """Run traces on one machine and print them side by side; ratios are to the first. A folder: its traces' means.
 
     --twins adds to each trace synthetic masks with the mean of each of its masks: independent bits, or with the silent
@@ -127,7 +140,7 @@ def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) ->
     machine, table = h2sim.load_arch(arch), h2sim.load_energy_table(energy_table)
     groups = [_opened(name) for name in traces]
     with progress("simulating") as report:
-        rows = list(_rows(_labels(traces), groups, TWINS.get(twins, ()), seed, machine, table, report))
+        rows = list(_rows(_labels(traces), groups, TWINS.get(twins or "", ()), seed, machine, table, report))
     show(compare_document(rows), err="-" in (csv_file, markdown))
     if csv_file:
         emit(csv_file, compare_csv(rows))

@@ -8,15 +8,16 @@ from dataclasses import asdict
 
 import click
 
+from h2sim.cli.names import ARCH, TRACE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import NO, emit, progress, show
 
 
 @click.command()
-@click.argument("arch")
-@click.argument("trace")
+@click.argument("arch", type=ARCH)
+@click.argument("trace", type=TRACE)
 @click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
-def verify(arch, trace, json_file) -> None:
+def verify(arch: str, trace: str, json_file: str | None) -> None:
     """Recompute every layer of TRACE through the engines of ARCH and compare with what PyTorch recorded.
 
     Spikes and masks must be equal, values within what the order of a float32 sum can change. Exit status 1 if any is

@@ -147,7 +147,7 @@ def _key(mapping: dict[str, Any]) -> str:
 
 def _grown(arch: Arch, scale: int) -> dict[str, int]:
     """More banks of the same macros, in every buffer: the changes by dotted path."""
-    changes = {}
+    changes: dict[str, int] = {}
     for engine in arch.engine_names:
         for name, buffer in getattr(arch.engines, engine).buffers:
             path = f"engines.{engine}.buffers.{name}"
