@@ -99,6 +99,10 @@ def test_published_rows_and_rivals_are_offered_to_compare_with():
     assert set(BASELINES) < set(names)
 
 
+def test_every_word_is_offered_to_explain():
+    assert {"steady_cycles", "engines.backward.rows", "rows"} <= set(offered("explain")[0])
+
+
 def test_results_are_files():
     assert offered("compare") == ([], ["file"])
 
@@ -117,7 +121,7 @@ def test_every_parameter_that_offers_names_is_tried_above():
         if isinstance(parameter.type, NamesType)
     }
     tried = set()
-    for typed in ["compare", "compare ours.json --baseline", *(typed for typed, _ in NAMED + ONLY_NAMES)]:
+    for typed in ["compare", "compare ours.json --baseline", "explain", *(typed for typed, _ in NAMED + ONLY_NAMES)]:
         tried.add(parameter_of(typed.split()))
     assert given == tried
 

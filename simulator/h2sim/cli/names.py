@@ -63,7 +63,14 @@ def _sram_parts() -> Iterable[str]:
     return part_names()
 
 
+def _words() -> Iterable[str]:
+    from h2sim.report.explain import every_name
+
+    return every_name()
+
+
 FILE = NamesType()
+WORD = NamesType(more=_words, files=False)
 ARCH, TRACE, TABLE = NamesType("arch"), NamesType("trace"), NamesType("energy table")
 NETWORK, GPU_TRACE = NamesType("network"), NamesType("GPU trace")
 SRAM_PART = NamesType(more=_sram_parts)
