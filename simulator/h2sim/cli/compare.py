@@ -9,7 +9,7 @@ import click
 
 from h2sim.cli.names import ARCH, BASELINE, FILE, GPU_TRACE, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import emit, show
+from h2sim.cli.support import emit, show, warn_of
 from h2sim.errors import ComparisonError, at
 from h2sim.io import library
 
@@ -97,6 +97,7 @@ def compare(
         for part in differences(results[0], documents[0].arch, path, theirs.arch)
     ]
     show(comparison_document(found, alike), err="-" in (json_file, csv_file))
+    warn_of({path: document.warnings for path, document in zip(results, documents, strict=True)})
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:

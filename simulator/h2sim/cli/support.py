@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
 
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+MOST_NAMED = 6  # of what one warning is about
 UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
 
@@ -104,7 +105,22 @@ def fail(message: str) -> NoReturn:
 
 def warn(message: str) -> None:
     """A line on standard error: the answer stands, but it would mislead whoever does not know this."""
-    click.echo(f"h2sim: warning: {message}", err=True)
+    line = "".join(letter if letter.isprintable() else " " for letter in message)  # it may come out of a file
+    click.echo(f"h2sim: warning: {line}", err=True)
+
+
+def warn_of(cautions: Mapping[str, Iterable[str]]) -> None:
+    """Warns with each sentence once. cautions: sentences by what they are about, such as a trace's name.
+
+    A sentence that is not about all of them is preceded by the names of those that it is about.
+    """
+    about: dict[str, list[str]] = {}
+    for name, sentences in cautions.items():
+        for sentence in dict.fromkeys(sentences):
+            about.setdefault(sentence, []).append(name)
+    for sentence, names in about.items():
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        warn(sentence if len(names) == len(cautions) else f"{', '.join(names[:MOST_NAMED])}{more}: {sentence}")
 
 
 def check_target(target: str | None) -> None:

@@ -9,7 +9,7 @@ import click
 
 from h2sim.cli.names import NETWORK, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import Commands, IntsType, find_network, progress, say, show
+from h2sim.cli.support import Commands, IntsType, find_network, progress, say, show, warn
 from h2sim.cli.trace_views import compare, diff, plot
 from h2sim.cli.types import ParamType
 from h2sim.io import library
@@ -66,11 +66,14 @@ def info(file: str) -> None:
     Example:
       h2sim trace info mnist-digits
     """
+    from h2sim.cautions import trace_cautions
     from h2sim.report.traces import trace_document
     from h2sim.trace import layer_table, load_trace
 
     opened = load_trace(file)
     show(trace_document(opened, layer_table(opened)))
+    for caution in trace_cautions(opened):
+        warn(caution)
 
 
 @trace.command()

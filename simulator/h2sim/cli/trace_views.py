@@ -16,7 +16,7 @@ import click
 
 from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, emit, progress, show
+from h2sim.cli.support import NO, emit, progress, show, warn, warn_of
 from h2sim.errors import TraceError
 from h2sim.io.progress import Progress
 
@@ -133,15 +133,19 @@ def compare(
       h2sim trace compare mnist-digits my.npz --arch mine.yaml --markdown report.md
     """
     import h2sim
+    from h2sim.cautions import machine_cautions, table_cautions
     from h2sim.report.trace_compare import compare_csv
     from h2sim.report.trace_compare_tables import compare_document, compare_markdown
 
     check_outputs(csv_file, markdown, reads=traces)
     machine, table = h2sim.load_arch(arch), h2sim.load_energy_table(energy_table)
-    groups = [_opened(name) for name in traces]
+    labels, groups = _labels(traces), [_opened(name) for name in traces]
     with progress("simulating") as report:
-        rows = list(_rows(_labels(traces), groups, TWINS.get(twins or "", ()), seed, machine, table, report))
+        rows = list(_rows(labels, groups, TWINS.get(twins or "", ()), seed, machine, table, report))
     show(compare_document(rows), err="-" in (csv_file, markdown))
+    for caution in (*machine_cautions(machine), *table_cautions(table)):
+        warn(caution)
+    warn_of(_cautions(labels, groups, machine))
     if csv_file:
         emit(csv_file, compare_csv(rows))
     if markdown:
@@ -158,6 +162,18 @@ def _opened(name: str) -> list[Trace]:
     if not files:
         raise TraceError(f"{name}: expected a folder of traces (.npz); got none in it")
     return [load_trace(str(file)) for file in files]
+
+
+def _cautions(labels: Sequence[str], groups: Sequence[list[Trace]], arch: Arch) -> dict[str, tuple[str, ...]]:
+    """What to know of each trace, by its label; of those in a folder, by the folder's and the file's name."""
+    from h2sim.cautions import trace_cautions
+
+    mode = arch.engines.backward.mode
+    return {
+        label if len(group) == 1 else f"{label}/{trace.path.stem}": trace_cautions(trace, mode)
+        for label, group in zip(labels, groups, strict=True)
+        for trace in group
+    }
 
 
 def _rows(

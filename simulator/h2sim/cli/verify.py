@@ -10,7 +10,7 @@ import click
 
 from h2sim.cli.names import ARCH, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, emit, progress, show
+from h2sim.cli.support import NO, emit, progress, show, warn
 
 
 @click.command()
@@ -29,6 +29,7 @@ def verify(arch: str, trace: str, json_file: str | None) -> None:
       h2sim verify mine.yaml my.npz --json differences.json
     """
     import h2sim
+    from h2sim.cautions import BATCH_NORM, machine_cautions, trace_cautions
     from h2sim.report.verify import verify_document
     from h2sim.verify import verify_trace
 
@@ -37,6 +38,9 @@ def verify(arch: str, trace: str, json_file: str | None) -> None:
     with progress("verifying") as report:
         found = verify_trace(machine, workload, report)
     show(verify_document(found), err=json_file == "-")
+    for caution in (*machine_cautions(machine), *trace_cautions(workload, machine.engines.backward.mode)):
+        if caution != BATCH_NORM:  # the document has a note of its own on what it means here
+            warn(caution)
     if json_file:
         rows = [asdict(row) | {"passed": row.passed} for row in found.rows]
         emit(json_file, json.dumps({"passed": found.passed, "rows": rows, "notes": found.notes}, indent=1) + "\n")
