@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
+from h2sim.arch import schema
 from h2sim.cli import main
+from h2sim.cli.run import MODES
 
 WIDTHS = (60, 80, 100)
 
@@ -50,3 +52,7 @@ def test_clicks_own_listing_would_have_been_cut():
     plain = click.Group("plain", commands=main.commands)
     shown, whole = (letters(help_of(("plain",), plain, width)) for width in (60, 10_000))
     assert shown != whole
+
+
+def test_the_modes_that_the_command_line_spells_out_are_the_schemas():
+    assert MODES == schema.MODES

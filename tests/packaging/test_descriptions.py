@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from h2sim.arch import Arch
-from h2sim.io.faults import _model_in
+from h2sim.io.faults import model_in
 from h2sim.io.library import find
 
 MARK = re.compile(r"\[([GDA])\]")
@@ -20,7 +20,7 @@ def fields(model: type[BaseModel], inside: str = "") -> Iterator[tuple[str, str]
     """(dotted path, description) of every field of a model and of the models in it."""
     for name, field in model.model_fields.items():
         yield f"{inside}{name}", field.description or ""
-        inner = _model_in(field.annotation)
+        inner = model_in(field.annotation)
         if inner:
             yield from fields(inner, f"{inside}{name}.")
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from h2sim.cli.machines import find_machine, setting_option
+from h2sim.cli.names import ARCH, MACHINE_KIND
 from h2sim.cli.support import Commands, say
 from h2sim.cli.support import show as show_document
 from h2sim.errors import ArchError
@@ -45,7 +46,7 @@ def list_() -> None:
 
 
 @arch.command()
-@click.argument("name")
+@click.argument("name", type=ARCH)
 def show(name: str) -> None:
     """Print an arch file as it stands, marks and comments included.
 
@@ -58,7 +59,7 @@ def show(name: str) -> None:
 
 
 @arch.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", type=ARCH, nargs=-1, required=True)
 @setting_option
 def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """Check arch files; exit status 2 and every fault in a line if one is wrong.
@@ -83,7 +84,14 @@ def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
 
 
 @arch.command()
-@click.option("--machine", default="h2learn", show_default=True, metavar="KIND", help="h2learn, spinalflow or loihi.")
+@click.option(
+    "--machine",
+    type=MACHINE_KIND,
+    default="h2learn",
+    show_default=True,
+    metavar="KIND",
+    help="h2learn, spinalflow or loihi.",
+)
 def schema(machine: str) -> None:
     """Print the JSON schema of arch files of one kind.
 

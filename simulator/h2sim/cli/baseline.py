@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from h2sim.cli.names import RIVAL, TABLE, TRACE
 from h2sim.cli.support import Commands, show
 
 
@@ -37,9 +38,11 @@ def list_() -> None:
 
 
 @baseline.command()
-@click.argument("name")
-@click.argument("trace")
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of SpinalFlow.")
+@click.argument("name", type=RIVAL)
+@click.argument("trace", type=TRACE)
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of SpinalFlow."
+)
 def run(name: str, trace: str, energy_table: str) -> None:
     """Run TRACE's forward pass on the machine NAME: time, events and energy per layer, and what is assumed.
 

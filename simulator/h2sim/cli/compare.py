@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from h2sim.cli.names import ARCH, BASELINE, FILE, GPU_TRACE, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import emit, show
+from h2sim.cli.support import emit, show, warn_of
 from h2sim.errors import ComparisonError, at
 from h2sim.io import library
 
@@ -21,16 +22,29 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("results", nargs=-1, required=True, metavar="RESULT...")
-@click.option("--gpu", "gpus", metavar="TRACE", multiple=True, help="A GPU trace, by name or file; repeatable.")
+@click.argument("results", type=FILE, nargs=-1, required=True, metavar="RESULT...")
 @click.option(
-    "--machine", "machines", metavar="NAME|FILE", multiple=True, help="A rival's arch file, run on the trace."
+    "--gpu", "gpus", type=GPU_TRACE, metavar="TRACE", multiple=True, help="A GPU trace, by name or file; repeatable."
+)
+@click.option(
+    "--machine",
+    "machines",
+    type=ARCH,
+    metavar="NAME|FILE",
+    multiple=True,
+    help="A rival's arch file, run on the trace.",
 )
 @click.option("--spinalflow", is_flag=True, help="The same as --machine spinalflow.")
 @click.option("--loihi", is_flag=True, help="The same as --machine loihi.")
-@click.option("--baseline", "names", metavar="NAME", multiple=True, help="Any of h2sim baseline list; repeatable.")
-@click.option("--workload", metavar="TRACE", help="The trace of the first result; found if it is a shipped one.")
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of SpinalFlow.")
+@click.option(
+    "--baseline", "names", type=BASELINE, metavar="NAME", multiple=True, help="Any of h2sim baseline list; repeatable."
+)
+@click.option(
+    "--workload", type=TRACE, metavar="TRACE", help="The trace of the first result; found if it is a shipped one."
+)
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of SpinalFlow."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the comparison ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of ratios ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw step.png and layers.png into a folder.")
@@ -84,6 +98,7 @@ def compare(
     ]
     held = bound_lines(list(zip(results, documents, strict=True)))
     show(comparison_document(found, (*held, *alike)), err="-" in (json_file, csv_file))
+    warn_of({path: document.warnings for path, document in zip(results, documents, strict=True)})
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:

@@ -7,20 +7,34 @@ from typing import Any
 
 import click
 
+from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import emit, progress, show
 
 
 @click.command()
-@click.argument("trace")
-@click.option("--arch", metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine beside it.")
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
+@click.argument("trace", type=TRACE)
+@click.option(
+    "--arch", type=ARCH, metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine beside it."
+)
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
+)
 @click.option("--encode", type=click.Choice(["once", "every-step"]), help="MACs of an analog input that stands still.")
 @click.option("--padding", type=click.Choice(["counted", "skipped"]), help="Taps that hang over the border.")
 @click.option("--spike-rate", type=click.Choice(["own", "input"]), help="Whose spikes eq. 18 of Diet-SNN takes.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write one row per layer ('-': stdout).")
 @click.option("--json", "json_file", metavar="FILE", help="Write all of it ('-': stdout).")
-def estimate(trace, arch, energy_table, encode, padding, spike_rate, csv_file, json_file) -> None:
+def estimate(
+    trace: str,
+    arch: str,
+    energy_table: str,
+    encode: str | None,
+    padding: str | None,
+    spike_rate: str | None,
+    csv_file: str | None,
+    json_file: str | None,
+) -> None:
     """Estimate TRACE's inference energy as papers on SNNs do, beside the energy that the simulation counts.
 
     Operations of the ANN x spiking activity x one energy per operation (HIRE-SNN, eq. 7 and 8; Diet-SNN, eq. 18), FP32

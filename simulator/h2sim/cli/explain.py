@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
 
+from h2sim.cli.names import WORD
 from h2sim.cli.support import show
 from h2sim.errors import H2SimError
 
 
 @click.command()
-@click.argument("key", required=False)
+@click.argument("key", type=WORD, required=False)
 def explain(key: str | None) -> None:
-    """Meaning and unit of every key of results and CSV files, and of what the terminal's tables name.
+    """Meaning and unit of every key of results and CSV files, of what the terminal's tables name, and of files' fields.
+
+    A field of an arch file or energy table is named by its dotted path, or by the end of it.
 
     \b
     Examples:
@@ -21,11 +22,14 @@ def explain(key: str | None) -> None:
       h2sim explain steady_cycles
       h2sim explain stall_memory_read_cycles
       h2sim explain "off-chip kB"
+      h2sim explain engines.backward.rows
+      h2sim explain rows
     """
-    from h2sim.report.explain import keys_document
-    from h2sim.report.keys import KEYS
+    from h2sim.report.explain import every_word, explanation, nearest
 
-    if key is not None and key not in KEYS:
-        near = difflib.get_close_matches(key, KEYS, n=3)
-        raise H2SimError(f"explain: expected a key of the result; got {key!r}; nearest: {', '.join(near) or 'none'}")
-    show(keys_document({key: KEYS[key]} if key else KEYS))
+    found = every_word() if key is None else explanation(key)
+    if key is not None and found is None:
+        near = ", ".join(nearest(key)) or "none"
+        raise H2SimError(f"explain: expected a key of the result or a field of a file; got {key!r}; nearest: {near}")
+    if found:
+        show(found)

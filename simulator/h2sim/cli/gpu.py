@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from h2sim.cli.names import GPU_TRACE, NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
-from h2sim.cli.support import NO, Commands, IntsType, emit, extra, find_network, say
+from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
+
+if TYPE_CHECKING:
+    from h2sim.gpu.record import Target
+    from h2sim.gpu.step import Workload
+    from h2sim.gpu.trace import GpuTrace
+    from h2sim.trace import Network
 
 MOST = 1 << 40  # batches, steps: more is a slip of the finger
 LONGEST = 2000  # characters of a line in a trace
@@ -33,7 +42,7 @@ def gpu() -> None:
     """
 
 
-def _device_options(command):
+def _device_options(command: Decorated) -> Decorated:
     positive = click.FloatRange(min=0, min_open=True)
     for option in (
         click.option("--memory-energy", "memory_energy_pj_per_bit", type=positive, metavar="PJ",
@@ -52,13 +61,13 @@ def _device_options(command):
 _DEVICE = ("name", "node_nm", "area_mm2", "power_w", "memory_bandwidth_bytes_per_s", "memory_energy_pj_per_bit")
 
 
-def _given(options) -> dict:
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """What the user says of the device."""
     return {key: options[key] for key in _DEVICE if options[key] is not None}
 
 
 @gpu.command("record")
-@click.argument("network")
+@click.argument("network", type=NETWORK)
 @click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
@@ -77,7 +86,7 @@ def _given(options) -> dict:
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @_device_options
-def record_(network, output, **options) -> None:
+def record_(network: str, output: str, **options: Any) -> None:
     """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
 
     The step: forward over all timesteps, loss, backward, Adam, on synthetic samples. It is timed with marks (per
@@ -110,7 +119,7 @@ def record_(network, output, **options) -> None:
     _write(trace, output)
 
 
-def _workload(described, options):
+def _workload(described: Network, options: Mapping[str, Any]) -> Workload:
     from h2sim.gpu.step import Workload
     from h2sim.train.lif import Neuron
 
@@ -126,7 +135,7 @@ def _workload(described, options):
     )
 
 
-def _named(target, options):
+def _named(target: Target, options: Mapping[str, Any]) -> Target:
     """The target with what the user says of the device."""
     from dataclasses import replace
 
@@ -140,10 +149,10 @@ def _command() -> str | None:
     context = click.get_current_context()
     words = context.command_path.split()
     for parameter in context.command.params:
-        value = context.params[parameter.name]
+        value = context.params[parameter.name or ""]
         if isinstance(parameter, click.Argument):
             words.append(str(value))
-        elif context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+        elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     typed = " ".join(_quoted(word) for word in words)
     return typed if len(typed) <= LONGEST else None
@@ -163,7 +172,7 @@ def _say(what: str, done: int, total: int) -> None:
         click.echo(f"{what} {done} of {total}", err=True)
 
 
-def _write(trace, output: str) -> None:
+def _write(trace: GpuTrace, output: str) -> None:
     from h2sim.gpu import write_gpu_trace
     from h2sim.gpu.files import to_json
 
@@ -177,7 +186,7 @@ def _write(trace, output: str) -> None:
 
 @gpu.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--network", required=True, help="Whose step the profile is of; names its layers.")
+@click.option("--network", type=NETWORK, required=True, help="Whose step the profile is of; names its layers.")
 @click.option("--batch", type=click.IntRange(1, MOST), required=True, help="Samples of one step.")
 @click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--format", "form", type=click.Choice(["chrome", "nsys"]), help="[default: by the file's first bytes]")
@@ -189,7 +198,7 @@ def _write(trace, output: str) -> None:
 @click.option("--implementation", default="imported", show_default=True)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
 @_device_options
-def import_(file, network, output, **options) -> None:
+def import_(file: Path, network: str, output: str, **options: Any) -> None:
     """Read a profile made elsewhere and write its GPU trace: kernels mapped to layers and phases.
 
     FILE is a Chrome trace of torch.profiler (.json, .json.gz) or an SQLite export of Nsight Systems. Name ranges in
@@ -239,8 +248,8 @@ def list_() -> None:
 
 
 @gpu.command()
-@click.argument("trace")
-def show(trace) -> None:
+@click.argument("trace", type=GPU_TRACE)
+def show(trace: str) -> None:
     """One GPU TRACE, shipped or a file: times per layer and phase, energy, versions, sources.
 
     \b
@@ -255,10 +264,12 @@ def show(trace) -> None:
 
 
 @gpu.command()
-@click.argument("trace")
-@click.option("--network", help="Whose layers the rows must name [default: the one that the trace names].")
+@click.argument("trace", type=GPU_TRACE)
+@click.option(
+    "--network", type=NETWORK, help="Whose layers the rows must name [default: the one that the trace names]."
+)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-def check(trace, network, input_shape) -> None:
+def check(trace: str, network: str | None, input_shape: tuple[int, int, int] | None) -> None:
     """Whether a GPU TRACE is well formed and its rows name the network's layers; exit status 1 where they do not.
 
     \b

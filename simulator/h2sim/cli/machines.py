@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.errors import ArchError
-from h2sim.io.fields import parse_setting, with_fields
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch
@@ -24,6 +23,7 @@ setting_option = click.option(
 
 def find_machine(name_or_path: str, settings: tuple[str, ...] = ()) -> Arch | RivalMachine:
     """The machine of an arch file, of whatever kind, with its fields changed."""
+    from h2sim.io.fields import parse_setting, with_fields
     from h2sim.rivals.registry import load_machine
 
     machine = load_machine(name_or_path)
@@ -41,6 +41,7 @@ def find_changed(arch: Arch, setting: str) -> Arch:
 def find_h2learn(name_or_path: str, settings: tuple[str, ...] = ()) -> Arch:
     """The same, for commands that only an H2Learn can serve. Raises ArchError for a rival."""
     from h2sim.arch import load_arch
+    from h2sim.io.fields import parse_setting, with_fields
 
     arch = load_arch(name_or_path)
     return with_fields(arch, dict(map(parse_setting, settings)), name_or_path, ArchError) if settings else arch

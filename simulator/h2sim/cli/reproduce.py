@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from h2sim.cli.support import show
+from h2sim.io.progress import Say
 
 
 @click.command()
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, CSV tables, figures.")
 @click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
-def reproduce(claims, output, list_) -> None:
+def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
     """Regenerate the source's evaluation from simulation: ours, theirs, relative error, and what it hangs on.
 
     Without CLAIM all numbers of chapter 3; with names only those (no report is written). A claim that does not fit is
@@ -62,7 +64,7 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _steps():
+def _steps() -> Iterator[Say]:
     """Names the step at hand on standard error, only where that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda what: None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from h2sim.cli.names import ARCH, TABLE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, say, show
 
@@ -31,13 +32,15 @@ def rtl() -> None:
 
 
 @rtl.command("emit")
-@click.argument("arch")
+@click.argument("arch", type=ARCH)
 @click.option("-o", "--output", "folder", required=True, metavar="DIR", help="Where the .v files go.")
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
 @click.option("--operand-bits", default=16, show_default=True, type=click.IntRange(2, 32), help="Integer operands.")
 @click.option("--sum-bits", default=24, show_default=True, type=click.IntRange(4, 40), help="LUT entries and sums.")
 @click.option("--kernel", default=3, show_default=True, type=click.IntRange(1, 11), help="Largest kernel of BE.")
-def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
+def emit_verilog(
+    arch: str, folder: str, engine: tuple[str, ...], operand_bits: int, sum_bits: int, kernel: int
+) -> None:
     """Write the engines of ARCH as Verilog: DIR/ENGINE_engine.v and one file per unit.
 
     The data path is integer, pipelined as the arch file's latencies say. Memories for partial sums and neuron states
@@ -71,7 +74,9 @@ def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
 
 
 @rtl.command("check")
-@click.option("--arch", default="h2learn", show_default=True, help="What is not drawn at random comes from it.")
+@click.option(
+    "--arch", type=ARCH, default="h2learn", show_default=True, help="What is not drawn at random comes from it."
+)
 @click.option("--machines", default=6, show_default=True, type=click.IntRange(1, 10_000), help="Random small machines.")
 @click.option("--cases", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Layers per machine.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of machines and layers.")
@@ -79,7 +84,16 @@ def emit_verilog(arch, folder, engine, operand_bits, sum_bits, kernel) -> None:
 @click.option("--simulator", type=click.Choice(["verilator", "amaranth"]), help="Default: Verilator where it is.")
 @click.option("--mutations", is_flag=True, help="Then change the simulator and see that the check notices.")
 @click.option("--record", metavar="FILE", help="Write a Markdown record ('-': stdout).")
-def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> None:
+def check(
+    arch: str,
+    machines: int,
+    cases: int,
+    seed: int,
+    jobs: int,
+    simulator: str | None,
+    mutations: bool,
+    record: str | None,
+) -> None:
     """Run random layers on the RTL and compare cycles, fill and every value with the simulator's engines.
 
     Each machine is one engine of random size and pipeline depths; layers have random shapes, strides, edge tiles,
@@ -121,14 +135,24 @@ def check(arch, machines, cases, seed, jobs, simulator, mutations, record) -> No
 
 
 @rtl.command("area")
-@click.argument("arch")
+@click.argument("arch", type=ARCH)
 @click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
 @click.option("--liberty", type=click.Path(exists=True, dir_okay=False), help="Cells to map to; else generic gates.")
 @click.option("--operand-bits", default=16, show_default=True, type=click.IntRange(2, 32))
 @click.option("--sum-bits", default=16, show_default=True, type=click.IntRange(4, 40))
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="What a unit is charged.")
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="What a unit is charged."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
-def area(arch, engine, liberty, operand_bits, sum_bits, energy_table, json_file) -> None:
+def area(
+    arch: str,
+    engine: tuple[str, ...],
+    liberty: str | None,
+    operand_bits: int,
+    sum_bits: int,
+    energy_table: str,
+    json_file: str | None,
+) -> None:
     """Synthesise the units of ARCH with Yosys: cells of each, and um2 where a Liberty file is named.
 
     Beside them stands what the energy table charges for such a unit, in floating point.

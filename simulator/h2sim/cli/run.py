@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h2sim.arch.schema import MODES
 from h2sim.cli.machines import find_changed, find_machine, setting_option
+from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs, command_line
 from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
@@ -18,22 +18,25 @@ from h2sim.errors import ArchError, TraceError, at
 if TYPE_CHECKING:
     import pandas as pd
 
-    from h2sim.arch import Arch
+    from h2sim.arch import Arch, Mode
     from h2sim.energy import EnergyTable
     from h2sim.report.timeline import Unit
     from h2sim.result import Result
     from h2sim.rivals.machine import RivalMachine, RivalResult
     from h2sim.trace import Trace
 
+MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")  # the schema's, which would load pydantic
 
 UNITS = ("ns", "cycles")  # of the timeline
 
 
 @click.command()
-@click.argument("arch")
-@click.argument("trace")
+@click.argument("arch", type=ARCH)
+@click.argument("trace", type=TRACE)
 @setting_option
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
+)
 @click.option("--mode", type=click.Choice(MODES), help="Backward Engine mode, instead of the arch file's.")
 @click.option("--ideal-memory", is_flag=True, help="Transfers take no time: shows what stalls cost.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Print and write only this layer; repeatable.")

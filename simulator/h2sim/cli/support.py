@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
+from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
 from h2sim.io.files import check_writable, write_text
 from h2sim.io.progress import Progress
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from h2sim.document import Document
     from h2sim.trace import Network
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
+
 WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+MOST_NAMED = 6  # of what one warning is about
 UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
 
@@ -77,13 +81,13 @@ def find_network(name: str, input_shape: tuple[int, int, int] | None = None, cla
     return load_network(name, input_shape, classes)
 
 
-class IntsType(click.ParamType):
+class IntsType(ParamType[tuple[int, ...]]):
     """Positive integers, one per name: IntsType("C,H,W") reads 3,32,32."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",")]
@@ -92,7 +96,7 @@ class IntsType(click.ParamType):
         return tuple(int(p) for p in parts)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Every line of the message on standard error, exit status 2."""
     for line in message.splitlines():
         click.echo(f"h2sim: {line}", err=True)
@@ -101,7 +105,22 @@ def fail(message: str) -> None:
 
 def warn(message: str) -> None:
     """A line on standard error: the answer stands, but it would mislead whoever does not know this."""
-    click.echo(f"h2sim: warning: {message}", err=True)
+    line = "".join(letter if letter.isprintable() else " " for letter in message)  # it may come out of a file
+    click.echo(f"h2sim: warning: {line}", err=True)
+
+
+def warn_of(cautions: Mapping[str, Iterable[str]]) -> None:
+    """Warns with each sentence once. cautions: sentences by what they are about, such as a trace's name.
+
+    A sentence that is not about all of them is preceded by the names of those that it is about.
+    """
+    about: dict[str, list[str]] = {}
+    for name, sentences in cautions.items():
+        for sentence in dict.fromkeys(sentences):
+            about.setdefault(sentence, []).append(name)
+    for sentence, names in about.items():
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        warn(sentence if len(names) == len(cautions) else f"{', '.join(names[:MOST_NAMED])}{more}: {sentence}")
 
 
 def check_target(target: str | None) -> None:

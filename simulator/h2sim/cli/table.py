@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from h2sim.cli.names import SRAM_PART, TABLE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import Commands, emit, say
 from h2sim.cli.support import show as show_document
 from h2sim.io import library
 
-KIND = "energy table"
+KIND: library.Kind = "energy table"
 
 
 @click.group(cls=Commands)
@@ -48,7 +49,7 @@ def list_(parts: bool) -> None:
 
 
 @table.command()
-@click.argument("name")
+@click.argument("name", type=TABLE)
 @click.option("--resolved", is_flag=True, help="What it comes to, without `extends`, `part` and `scale`.")
 def show(name: str, resolved: bool) -> None:
     """Print an energy table as it stands, sources and comments included, or as it is priced.
@@ -67,7 +68,7 @@ def show(name: str, resolved: bool) -> None:
 
 
 @table.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", type=TABLE, nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
     """Check energy tables; exit status 2 and every fault in a line if one is wrong.
 
@@ -91,9 +92,11 @@ def check(files: tuple[str, ...]) -> None:
 
 
 @table.command()
-@click.argument("name")
+@click.argument("name", type=TABLE)
 @click.option("--to", "to_nm", type=float, metavar="NM", required=True, help="Node to scale the logic to.")
-@click.option("--sram", metavar="PART|FILE", required=True, help="Macros of that node: SRAM is not scaled.")
+@click.option(
+    "--sram", type=SRAM_PART, metavar="PART|FILE", required=True, help="Macros of that node: SRAM is not scaled."
+)
 @click.option("--name", "new_name", metavar="NAME", help="The new table's name [default: NAME-to-NMnm].")
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to write it [default: standard output].")
 def scale(name: str, to_nm: float, sram: str, new_name: str | None, output: str) -> None:

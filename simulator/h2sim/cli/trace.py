@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import click
 
+from h2sim.cli.names import NETWORK, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import Commands, IntsType, Progress, find_network, progress, say, show
+from h2sim.cli.support import Commands, IntsType, find_network, progress, say, show, warn
 from h2sim.cli.trace_views import compare, diff, plot
+from h2sim.cli.types import ParamType
 from h2sim.io import library
+from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
-    import numpy as np
+    from h2sim.arrays import Array
+    from h2sim.trace import Structure
+
+    Members = Iterator[tuple[str, Array]]
 
 KINDS = ("spikes", "window", "grad")
+Given = dict[str, float] | Literal["table-3.2"]  # share of zeros by kind of mask, or those that the source reports
+Shape = dict[str, float] | Literal["measured"]  # the fields of a Structure by their short names, or measured ones
 
 
 @click.group(cls=Commands)
@@ -50,7 +58,7 @@ def list_() -> None:
 
 
 @trace.command()
-@click.argument("file")
+@click.argument("file", type=TRACE)
 def info(file: str) -> None:
     """Spike rate and sparsities of every layer, and where the trace came from.
 
@@ -58,15 +66,18 @@ def info(file: str) -> None:
     Example:
       h2sim trace info mnist-digits
     """
+    from h2sim.cautions import trace_cautions
     from h2sim.report.traces import trace_document
     from h2sim.trace import layer_table, load_trace
 
     opened = load_trace(file)
     show(trace_document(opened, layer_table(opened)))
+    for caution in trace_cautions(opened):
+        warn(caution)
 
 
 @trace.command()
-@click.argument("file")
+@click.argument("file", type=TRACE)
 def check(file: str) -> None:
     """Read every member of a trace; exit status 2 and a line per fault if one is wrong.
 
@@ -82,14 +93,14 @@ def check(file: str) -> None:
     say(f"{file}: ok: {len(opened.meta.layers)} layers, {values}")
 
 
-class SparsityType(click.ParamType):
+class SparsityType(ParamType[Given]):
     """0.75 for all masks, or spikes=0.9,window=0.8,grad=0.9, or table-3.2."""
 
     name = "sparsity"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Given:
         if value == "table-3.2":
-            return value
+            return "table-3.2"
         try:
             if "=" not in value:
                 return dict.fromkeys(KINDS, float(value))
@@ -101,29 +112,37 @@ class SparsityType(click.ParamType):
         return given
 
 
-class LayerSparsityType(click.ParamType):
+class LayerSparsityType(ParamType[tuple[str, dict[str, float]]]):
     """NAME=spikes=..,window=..,grad=.. or NAME=0.75."""
 
     name = "layer sparsity"
 
-    def convert(self, value, param, ctx):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, dict[str, float]]:
         layer, equals, rest = value.partition("=")
         if not layer or not equals:
             self.fail(f"expected NAME=0.75 or NAME=spikes=..,window=..,grad=..; got {value!r}", param, ctx)
         if rest == "table-3.2":
             self.fail(f"expected numbers for one layer; got {value!r}", param, ctx)
-        return layer, SparsityType().convert(rest, param, ctx)
+        return layer, cast(dict[str, float], SparsityType().convert(rest, param, ctx))
 
 
-class StructureType(click.ParamType):
+class StructureType(ParamType[Shape]):
     """silent=0.5,dead=0.2,cluster=3,shared=0.3,channels=0.1, or measured."""
 
     name = "structure"
-    FIELDS: ClassVar = {"silent": float, "dead": float, "cluster": int, "shared": float, "channels": float}
+    FIELDS: ClassVar[dict[str, Callable[[str], float]]] = {
+        "silent": float,
+        "dead": float,
+        "cluster": int,
+        "shared": float,
+        "channels": float,
+    }
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shape:
         if value == "measured":
-            return value
+            return "measured"
         given = dict(part.partition("=")[::2] for part in value.split(","))
         try:
             return {name.strip(): self.FIELDS[name.strip()](text) for name, text in given.items()}
@@ -134,17 +153,30 @@ class StructureType(click.ParamType):
 
 
 @trace.command()
-@click.argument("network", required=False)
+@click.argument("network", type=NETWORK, required=False)
 @click.option("--sparsity", type=SparsityType(), help="Fraction of zeros: one number, per mask, or table-3.2.")
 @click.option("--layer", "layers", type=LayerSparsityType(), multiple=True, help="Of one layer; repeatable.")
 @click.option("--structure", type=StructureType(), help="Silent samples, dead channels, ... [default: none].")
-@click.option("--like", "like_file", metavar="TRACE", help="Network, sizes and the mean of each mask from a trace.")
+@click.option(
+    "--like", "like_file", type=TRACE, metavar="TRACE", help="Network, sizes and the mean of each mask from a trace."
+)
 @click.option("-o", "--output", metavar="FILE", required=True, help="The trace to write.")
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--batch", type=click.IntRange(1, 65536), help="[default: 4]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-def synth(network, sparsity, layers, structure, like_file, output, timesteps, batch, seed, input_shape) -> None:
+def synth(
+    network: str | None,
+    sparsity: Given | None,
+    layers: tuple[tuple[str, dict[str, float]], ...],
+    structure: Shape | None,
+    like_file: str | None,
+    output: str,
+    timesteps: int | None,
+    batch: int | None,
+    seed: int,
+    input_shape: tuple[int, int, int] | None,
+) -> None:
     """Write a trace of synthetic masks for NETWORK, or --like a real trace; it is marked as synthetic.
 
     NETWORK is a shipped network, a network file, or the notation itself. Real masks are not independent bits, the
@@ -166,7 +198,9 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
     if like_file:
         if network or sparsity or layers or timesteps or batch or input_shape:
             raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")
-        meta, members = like(load_trace(like_file), seed, _structure(structure, measurable=True))
+        meta, members = like(
+            load_trace(like_file), seed, "measured" if structure == "measured" else _structure(structure)
+        )
     else:
         meta, members = _synthesised(network, sparsity, layers, structure, timesteps, batch or 4, seed, input_shape)
     with progress("drawing") as report:
@@ -174,21 +208,28 @@ def synth(network, sparsity, layers, structure, like_file, output, timesteps, ba
     say(f"{output}: synthetic trace of {meta['network']}, {meta['source']['method']}, seed {seed}")
 
 
-def _synthesised(network, sparsity, layers, structure, timesteps, batch, seed, input_shape):
+def _synthesised(
+    network: str | None,
+    sparsity: Given | None,
+    layers: tuple[tuple[str, dict[str, float]], ...],
+    structure: Shape | None,
+    timesteps: int | None,
+    batch: int,
+    seed: int,
+    input_shape: tuple[int, int, int] | None,
+) -> tuple[dict[str, Any], Members]:
     from h2sim.trace import Sparsity, reported_sparsity, synthesise
 
     if not network or not sparsity:
         raise click.UsageError("expected NETWORK and --sparsity, or --like TRACE")
     described = find_network(network, input_shape)
-    every, own = reported_sparsity(described) if sparsity == "table-3.2" else (Sparsity(**sparsity), {})
+    every, own = (Sparsity(**sparsity), {}) if isinstance(sparsity, dict) else reported_sparsity(described)
     own |= {name: Sparsity(**given) for name, given in layers}
     steps = timesteps or described.timesteps
-    return synthesise(described, steps, batch, every, seed, layers=own, structure=_structure(structure, False))
+    return synthesise(described, steps, batch, every, seed, layers=own, structure=_structure(structure))
 
 
-def _reported(
-    members: Iterator[tuple[str, np.ndarray]], layers: Sequence[str], report: Progress
-) -> Iterator[tuple[str, np.ndarray]]:
+def _reported(members: Members, layers: Sequence[str], report: Progress) -> Members:
     """The same members; each is reported under its layer's name before it is handed on."""
     for name, array in members:
         layer = name.rpartition(".")[0]
@@ -196,15 +237,17 @@ def _reported(
         yield name, array
 
 
-def _structure(given, measurable: bool):
+def _structure(given: Shape | None) -> Structure | None:
+    """The structure that --structure spells out. Raises UsageError for `measured`, which needs --like."""
     from h2sim.trace import Structure
 
-    if given == "measured" and not measurable:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
         raise click.UsageError("--structure measured needs --like TRACE, to measure it in")
-    if given is None or given == "measured":
-        return given
     long = {"silent": "silent_samples", "dead": "dead_channels", "cluster": "cluster_positions"}
-    return Structure(**{long.get(name, name): value for name, value in given.items()})
+    fields: dict[str, Any] = {long.get(name, name): value for name, value in given.items()}
+    return Structure(**fields)
 
 
 for command in (plot, diff, compare):

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, Progress, emit, progress, show
+from h2sim.cli.support import NO, emit, progress, show, warn, warn_of
 from h2sim.errors import TraceError
+from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch
@@ -29,12 +31,12 @@ ARGUMENTS = "h2sim.arguments"
 
 
 @click.command()
-@click.argument("trace")
+@click.argument("trace", type=TRACE)
 @click.option("-o", "--output", metavar="DIR", default="trace-plots", show_default=True, help="Folder of the pictures.")
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Also draw this layer's masks; repeatable.")
 @click.option("--sample", type=click.IntRange(0), help="Of the layers' pictures [default: the mean].")
 @click.option("--timestep", type=click.IntRange(0), help="Of the layers' pictures [default: all of them].")
-def plot(trace, output, layers, sample, timestep) -> None:
+def plot(trace: str, output: str, layers: tuple[str, ...], sample: int | None, timestep: int | None) -> None:
     """Draw TRACE: rates.png (spike rate, sparsities per layer), timesteps.png, samples.png, a picture per --layer.
 
     A layer's picture shows where on its map the spikes, the window and the gradients are, and the spike rate by
@@ -60,10 +62,10 @@ def plot(trace, output, layers, sample, timestep) -> None:
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=TRACE)
+@click.argument("b", type=TRACE)
 @click.option("--json", "json_file", metavar="FILE", help="Write what differs as JSON ('-': stdout).")
-def diff(a, b, json_file) -> None:
+def diff(a: str, b: str, json_file: str | None) -> None:
     """Compare two traces: metadata field by field, masks bit by bit, values by their largest difference.
 
     Exit status 0: the same metadata, masks and values; 1: something differs; 2: one cannot be read. Where shapes
@@ -98,15 +100,26 @@ class _Verbatim(click.Command):
 
 
 @click.command(cls=_Verbatim)
-@click.argument("traces", nargs=-1, required=True)
-@click.option("--arch", metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine.")
-@click.option("--energy-table", metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events.")
+@click.argument("traces", type=TRACE, nargs=-1, required=True)
+@click.option("--arch", type=ARCH, metavar="NAME|FILE", default="h2learn", show_default=True, help="The machine.")
+@click.option(
+    "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
+)
 @click.option("--twins", type=click.Choice(list(TWINS)), help="Beside each trace, synthetic masks of the same means.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the twins.")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write one line per number ('-': stdout).")
 @click.option("--markdown", metavar="FILE", help="Write the tables for a report ('-': stdout).")
 @click.pass_context
-def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) -> None:
+def compare(
+    ctx: click.Context,
+    traces: tuple[str, ...],
+    arch: str,
+    energy_table: str,
+    twins: str | None,
+    seed: int,
+    csv_file: str | None,
+    markdown: str | None,
+) -> None:
     """Run traces on one machine and print them side by side; ratios are to the first. A folder: its traces' means.
 
     --twins adds to each trace synthetic masks with the mean of each of its masks: independent bits, or with the silent
@@ -120,15 +133,19 @@ def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) ->
       h2sim trace compare mnist-digits my.npz --arch mine.yaml --markdown report.md
     """
     import h2sim
+    from h2sim.cautions import machine_cautions, table_cautions
     from h2sim.report.trace_compare import compare_csv
     from h2sim.report.trace_compare_tables import compare_document, compare_markdown
 
     check_outputs(csv_file, markdown, reads=traces)
     machine, table = h2sim.load_arch(arch), h2sim.load_energy_table(energy_table)
-    groups = [_opened(name) for name in traces]
+    labels, groups = _labels(traces), [_opened(name) for name in traces]
     with progress("simulating") as report:
-        rows = list(_rows(_labels(traces), groups, TWINS.get(twins, ()), seed, machine, table, report))
+        rows = list(_rows(labels, groups, TWINS.get(twins or "", ()), seed, machine, table, report))
     show(compare_document(rows), err="-" in (csv_file, markdown))
+    for caution in (*machine_cautions(machine), *table_cautions(table)):
+        warn(caution)
+    warn_of(_cautions(labels, groups, machine))
     if csv_file:
         emit(csv_file, compare_csv(rows))
     if markdown:
@@ -145,6 +162,18 @@ def _opened(name: str) -> list[Trace]:
     if not files:
         raise TraceError(f"{name}: expected a folder of traces (.npz); got none in it")
     return [load_trace(str(file)) for file in files]
+
+
+def _cautions(labels: Sequence[str], groups: Sequence[list[Trace]], arch: Arch) -> dict[str, tuple[str, ...]]:
+    """What to know of each trace, by its label; of those in a folder, by the folder's and the file's name."""
+    from h2sim.cautions import trace_cautions
+
+    mode = arch.engines.backward.mode
+    return {
+        label if len(group) == 1 else f"{label}/{trace.path.stem}": trace_cautions(trace, mode)
+        for label, group in zip(labels, groups, strict=True)
+        for trace in group
+    }
 
 
 def _rows(

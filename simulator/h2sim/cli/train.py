@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from h2sim.cli.support import IntsType, extra, find_network, say, show
+from h2sim.cli.names import DATA_SET, NETWORK
+from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
+from h2sim.cli.types import ParamType
 from h2sim.errors import NetworkError, TrainingError, at
+
+if TYPE_CHECKING:
+    from h2sim.trace import Network
+    from h2sim.train.folder import Report, RunFolder, TracePlan
+    from h2sim.train.settings import Settings
+    from h2sim.train.trainer import Trainer
 
 DTYPES = ("float32", "float16", "float16-flush")
 
 
-class EpochsType(click.ParamType):
+class EpochsType(ParamType[tuple[str, ...]]):
     """0,2,last."""
 
     name = "epochs"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         parts = [part.strip() for part in value.split(",")]
         if not all(part == "last" or part.isdecimal() for part in parts):
             self.fail(f"expected epochs such as 0,2,last; got {value!r}", param, ctx)
         return tuple(parts)
 
 
-class PairType(click.ParamType):
+class PairType(ParamType[tuple[float, float]]):
     """LOW,HIGH."""
 
     name = "low,high"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
         try:
             low, high = (float(part) for part in value.split(","))
         except ValueError:
@@ -40,7 +49,7 @@ class PairType(click.ParamType):
         return low, high
 
 
-def _neuron_options(command):
+def _neuron_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--detach-reset", is_flag=True, help="Leave the reset's term of eq. 2.4 out of the gradient."),
         click.option("--surrogate-scale", type=float, help="eta, the surrogate's height [default: 1]."),
@@ -52,7 +61,7 @@ def _neuron_options(command):
     return command
 
 
-def _objective_options(command):
+def _objective_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--gradient-dtype", type=click.Choice(DTYPES), default="float32", show_default=True,
                      help="What gradients are rounded to; -flush: subnormals are 0."),
@@ -67,7 +76,7 @@ def _objective_options(command):
     return command
 
 
-def _trace_options(command):
+def _trace_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--trace-values", is_flag=True, help="Also what `h2sim verify` needs (larger files)."),
         click.option("--trace-samples", type=click.IntRange(1), default=4, show_default=True, help="Of a sub-batch."),
@@ -80,8 +89,8 @@ def _trace_options(command):
 
 
 @click.command()
-@click.argument("network")
-@click.argument("dataset")
+@click.argument("network", type=NETWORK)
+@click.argument("dataset", type=DATA_SET)
 @click.option("-o", "--output", metavar="DIR", required=True, help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1), required=True)
 @click.option("--recipe", default="bptt", show_default=True, help="The training algorithm.")
@@ -107,7 +116,7 @@ def _trace_options(command):
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint.")
-def train(network, dataset, output, **options) -> None:
+def train(network: str, dataset: str, output: str, **options: Any) -> None:
     """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.
 
     NETWORK is a shipped network, a network file or the notation; its input and classes follow the data set. A network
@@ -137,7 +146,7 @@ def train(network, dataset, output, **options) -> None:
     _summary(folder)
 
 
-def _trainer(network, dataset, output, options):
+def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any]) -> tuple[Trainer, RunFolder]:
     """The trainer at the point where it starts or goes on, and its folder."""
     from h2sim.datasets import load_dataset
     from h2sim.train.folder import RunFolder, start_weights
@@ -168,7 +177,7 @@ def _own_timesteps(network: str) -> int:
         return 10
 
 
-def _settings(network, dataset: str, timesteps: int, options):
+def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[str, Any]) -> Settings:
     from h2sim.train.lif import Neuron
     from h2sim.train.objective import Objective
     from h2sim.train.settings import Settings
@@ -197,7 +206,7 @@ def _settings(network, dataset: str, timesteps: int, options):
     )
 
 
-def _plan(options):
+def _plan(options: Mapping[str, Any]) -> TracePlan:
     from h2sim.train.folder import TracePlan
 
     epochs = tuple(options["epochs"] if part == "last" else int(part) for part in options["trace_epochs"])
@@ -211,7 +220,7 @@ def _plan(options):
 
 
 @contextmanager
-def _shown(trainer, report_type) -> Iterator:
+def _shown(trainer: Trainer, report_type: type[Report]) -> Iterator[Report]:
     """Lines for epochs and traces on standard output; a bar of iterations where standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -228,13 +237,13 @@ def _shown(trainer, report_type) -> Iterator:
         )
 
 
-def _epoch_line(row, epochs: int) -> str:
+def _epoch_line(row: Mapping[str, Any], epochs: int) -> str:
     loss = "" if row["loss"] is None else f", loss {row['loss']:.4f}"
     accuracy = f"accuracy {row['accuracy']:.2%} of {row['test_samples']} held out"
     return f"epoch {row['epoch']} of {epochs}{loss}: {accuracy}, {row['seconds']:.0f} s"
 
 
-def _summary(folder) -> None:
+def _summary(folder: RunFolder) -> None:
     from h2sim.document import Document
     from h2sim.report.training import draw_log
 

@@ -8,15 +8,16 @@ from dataclasses import asdict
 
 import click
 
+from h2sim.cli.names import ARCH, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, emit, progress, show
+from h2sim.cli.support import NO, emit, progress, show, warn
 
 
 @click.command()
-@click.argument("arch")
-@click.argument("trace")
+@click.argument("arch", type=ARCH)
+@click.argument("trace", type=TRACE)
 @click.option("--json", "json_file", metavar="FILE", help="Write the rows ('-': stdout).")
-def verify(arch, trace, json_file) -> None:
+def verify(arch: str, trace: str, json_file: str | None) -> None:
     """Recompute every layer of TRACE through the engines of ARCH and compare with what PyTorch recorded.
 
     Spikes and masks must be equal, values within what the order of a float32 sum can change. Exit status 1 if any is
@@ -28,6 +29,7 @@ def verify(arch, trace, json_file) -> None:
       h2sim verify mine.yaml my.npz --json differences.json
     """
     import h2sim
+    from h2sim.cautions import BATCH_NORM, machine_cautions, trace_cautions
     from h2sim.report.verify import verify_document
     from h2sim.verify import verify_trace
 
@@ -36,6 +38,9 @@ def verify(arch, trace, json_file) -> None:
     with progress("verifying") as report:
         found = verify_trace(machine, workload, report)
     show(verify_document(found), err=json_file == "-")
+    for caution in (*machine_cautions(machine), *trace_cautions(workload, machine.engines.backward.mode)):
+        if caution != BATCH_NORM:  # the document has a note of its own on what it means here
+            warn(caution)
     if json_file:
         rows = [asdict(row) | {"passed": row.passed} for row in found.rows]
         emit(json_file, json.dumps({"passed": found.passed, "rows": rows, "notes": found.notes}, indent=1) + "\n")

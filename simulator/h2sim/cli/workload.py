@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from h2sim.cli.names import NETWORK
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import Commands, IntsType, emit, find_network
 from h2sim.cli.support import show as show_document
@@ -27,7 +28,7 @@ def workload() -> None:
 
 @workload.command("list")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Look for data sets' files here.")
-def list_(data) -> None:
+def list_(data: Path | None) -> None:
     """Shipped networks and traces, and the data sets that `h2sim train` reads.
 
     \b
@@ -45,10 +46,10 @@ def list_(data) -> None:
 
 
 @workload.command()
-@click.argument("network")
+@click.argument("network", type=NETWORK)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the network with its sizes ('-': stdout).")
-def show(network, input_shape, json_file) -> None:
+def show(network: str, input_shape: tuple[int, int, int] | None, json_file: str | None) -> None:
     """The layers of NETWORK: a shipped one, a network file, a NIR graph (.nir) or the notation itself.
 
     \b

@@ -30,8 +30,10 @@ class _Sourced(Strict):
     that they are based on stand.
     """
 
-    method: Text
-    source: Text
+    method: Text = Field(
+        description="how the numbers came about: published, measured, derived or scaled, with the formula"
+    )
+    source: Text = Field(description="where the numbers that they are based on stand")
 
 
 def _in_range(low: float | None, value: float, high: float | None) -> None:
@@ -45,11 +47,11 @@ class ActionPrice(_Sourced):
     low_pj to high_pj is the range that other sources give for the energy.
     """
 
-    energy_pj: Amount
-    area_um2: Amount
-    leakage_uw: Amount
-    low_pj: Amount | None = None
-    high_pj: Amount | None = None
+    energy_pj: Amount = Field(description="energy of one event, pJ")
+    area_um2: Amount = Field(description="area of one unit, um2")
+    leakage_uw: Amount = Field(description="leakage power of one unit, uW")
+    low_pj: Amount | None = Field(None, description="lowest energy that other sources give, pJ")
+    high_pj: Amount | None = Field(None, description="highest energy that other sources give, pJ")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -65,12 +67,12 @@ class ActionPrice(_Sourced):
 class ActionPrices(Strict):
     """The prices of all events of h2sim.activity.Actions but those of LUTs."""
 
-    fp16_add: ActionPrice
-    fp16_multiply: ActionPrice
-    register_access: ActionPrice
-    priority_encode: ActionPrice
-    soma_element: ActionPrice
-    grad_element: ActionPrice
+    fp16_add: ActionPrice = Field(description="an FP16 addition, and its adder")
+    fp16_multiply: ActionPrice = Field(description="an FP16 multiplication, and its multiplier")
+    register_access: ActionPrice = Field(description="reading or writing a 16-bit register")
+    priority_encode: ActionPrice = Field(description="a Conv ID or empty tag out of a priority encoder")
+    soma_element: ActionPrice = Field(description="the update of one neuron in Soma, and its unit")
+    grad_element: ActionPrice = Field(description="the update of one neuron in Grad, and its unit")
 
     def __repr__(self) -> str:
         prices = ", ".join(f"{name} {getattr(self, name).energy_pj:g}" for name in type(self).model_fields)
@@ -86,14 +88,14 @@ class LutPrice(_Sourced):
     and with four read ports; leakage_uw: with four. low_pj to high_pj: range that other sources give for read_pj.
     """
 
-    entries: Annotated[int, Field(strict=True, ge=2, le=1 << 20)]
-    read_pj: Positive
-    write_pj: Positive
-    area_1_port_um2: Positive
-    area_4_ports_um2: Positive
-    leakage_uw: Positive
-    low_pj: Amount | None = None
-    high_pj: Amount | None = None
+    entries: Annotated[int, Field(strict=True, ge=2, le=1 << 20)] = Field(description="16-bit words of the LUT")
+    read_pj: Positive = Field(description="energy of reading one word, pJ")
+    write_pj: Positive = Field(description="energy of writing one word, pJ")
+    area_1_port_um2: Positive = Field(description="area with one read port, um2")
+    area_4_ports_um2: Positive = Field(description="area with four read ports, um2")
+    leakage_uw: Positive = Field(description="leakage power with four read ports, uW")
+    low_pj: Amount | None = Field(None, description="lowest read_pj that other sources give, pJ")
+    high_pj: Amount | None = Field(None, description="highest read_pj that other sources give, pJ")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -109,9 +111,9 @@ class LutPrice(_Sourced):
 class Offchip(_Sourced):
     """External memory: energy of one bit, and the range that other sources give for it."""
 
-    energy_pj_per_bit: Amount
-    low_pj_per_bit: Amount | None = None
-    high_pj_per_bit: Amount | None = None
+    energy_pj_per_bit: Amount = Field(description="energy of one bit from or to external memory, pJ")
+    low_pj_per_bit: Amount | None = Field(None, description="lowest energy of a bit that other sources give, pJ")
+    high_pj_per_bit: Amount | None = Field(None, description="highest energy of a bit that other sources give, pJ")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -137,10 +139,12 @@ MACRO_COLUMNS = Macro._fields
 class Sram(_Sourced):
     """SRAM macros of one flavour at one temperature; `macros` are rows whose columns are MACRO_COLUMNS."""
 
-    flavour: Text
-    temperature_k: Positive
-    columns: tuple[str, ...]
-    macros: Annotated[tuple[Macro, ...], Field(min_length=1)]
+    flavour: Text = Field(description="transistors that the macros are made of")
+    temperature_k: Positive = Field(description="temperature that leakage is given at, K")
+    columns: tuple[str, ...] = Field(description="names of the columns of macros")
+    macros: Annotated[tuple[Macro, ...], Field(min_length=1)] = Field(
+        description="a row per SRAM macro of one bank: bytes, bits of a word, energies, leakage, area, cycle time"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -191,15 +195,19 @@ class EnergyTable(Strict):
     sizes that were measured; prices of other sizes are interpolated.
     """
 
-    name: Name
-    kind: Literal["first-principles", "derived", "calibrated"]
-    node_nm: Positive
-    voltage_v: Positive
-    description: str = ""
-    actions: ActionPrices
-    luts: Annotated[tuple[LutPrice, ...], Field(min_length=1)]
-    offchip: Offchip
-    sram: Sram
+    name: Name = Field(description="name that results carry")
+    kind: Literal["first-principles", "derived", "calibrated"] = Field(
+        description="first-principles, derived (in part from the source's claims) or calibrated (to its totals)"
+    )
+    node_nm: Positive = Field(description="technology, nm")
+    voltage_v: Positive = Field(description="supply voltage, V")
+    description: str = Field("", description="what the table is, in a sentence")
+    actions: ActionPrices = Field(description="prices of events")
+    luts: Annotated[tuple[LutPrice, ...], Field(min_length=1)] = Field(
+        description="prices of LUTs, of the sizes that were measured; those of other sizes are interpolated"
+    )
+    offchip: Offchip = Field(description="external memory")
+    sram: Sram = Field(description="SRAM macros that buffers are made of")
 
     @field_validator("luts")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from h2sim.io.provenance import LIBRARIES
 from h2sim.report.columns import COLUMNS
 
 _STEP = {
@@ -146,6 +147,50 @@ _CHIPS = {
     "link_energy_j": "energy of the links, J; part of neither energy_j nor offchip_energy_j",
 }
 
+_SPINALFLOW = {
+    "array": "SpinalFlow's only engine: sorter and PEs; `h2sim explain pes` and the like for its sizes",
+    "pes": "SpinalFlow: the PEs, as component their energy or area",
+    "sorter": "SpinalFlow: the sorter of input spikes, as component its energy or area",
+    "filter_buffer": "SpinalFlow: the buffer of weights, as component its energy or area",
+    "input_buffer": "SpinalFlow: the buffer of input spikes, as component its energy or area",
+    "output_buffer": "SpinalFlow: the buffer of output spikes, as component its energy or area",
+    "sorted_spikes": "SpinalFlow, event: spikes that left the sorter, one a cycle",
+    "comparisons": "SpinalFlow, event: comparisons of two time stamps in the sorter",
+    "filter_rows": "SpinalFlow, event: rows of weights read from the filter buffer",
+    "updates": "SpinalFlow, event: potentials that took a weight: add, compare, read and write",
+    "output_spikes": "SpinalFlow, event: spikes that left the PEs",
+    "potentials_moved": "SpinalFlow, event: potentials or partial sums that left or entered the PEs otherwise",
+}
+
+_LOIHI = {
+    "cores": "Loihi's only engine: all cores that hold neurons of the network",
+    "synaptic_operations": "Loihi, event: synapses that added their weight, sparse and dense together",
+    "neurons_active": "Loihi, event: updates of neurons that took input in the step",
+    "neurons_inactive": "Loihi, event: updates of neurons that took no input in the step",
+    "spikes": "Loihi, event: neurons that fired",
+    "messages_sent": "Loihi, event: spike messages that cores sent",
+    "messages_received": "Loihi, event: spike messages that cores took",
+    "hops_east_west": "Loihi, event: ways of a message to the next tile east or west",
+    "hops_north_south": "Loihi, event: ways of a message to the next tile north or south",
+    "events": "Loihi: energy of all events of a layer, pJ",
+    "dies": "Loihi: area of all dies that the network takes",
+}
+
+_PUBLISHED = {
+    "power_w": "power as published, W (rivals)",
+    "area_mm2": "area as published, mm2 (rivals)",
+}
+
+_VERSIONS = {name: f"version of {name} that the result was made with" for name in ("python", *LIBRARIES)}
+
+_TABLE_FILES = {
+    "extends": "energy table file: the table that it takes over, but for the fields that it gives itself",
+    "part": "energy table file: a file of energy_tables/parts whose SRAM macros it takes",
+    "scale": "energy table file, calibrated: factors on all energies and leakages, and on all areas",
+    "leakage_mw": "energy table, column of sram.macros: leakage power of a macro, mW",
+    "cycle_ns": "energy table, column of sram.macros: shortest time between two accesses of a macro, ns",
+}
+
 _ENERGY_GROUPS = ("lut", "fp16_add", "fp16_multiply", "register", "priority_encode", "soma", "grad", "glb", "leakage")
 
 _COLUMNS = {
@@ -161,4 +206,7 @@ _COLUMNS = {
     **{f"energy_{group}_pj": f"energy of {group.replace('_', ' ')}, pJ" for group in _ENERGY_GROUPS},
 }  # fmt: skip
 
-KEYS: dict[str, str] = {**COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS}
+KEYS: dict[str, str] = {
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_PUBLISHED, **_VERSIONS,
+    **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
+}  # fmt: skip

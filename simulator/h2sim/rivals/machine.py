@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from h2sim._version import __version__
 from h2sim.activity import BufferTraffic, Phase, Stalls
 from h2sim.compare.measurement import Measurement, Part
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 class RivalMachine(Strict):
     """An arch file of another machine than H2Learn; `machine` says which, and so which schema holds."""
 
-    version: Version = 1
-    machine: Name
-    name: Name
-    description: str = ""
+    version: Version = Field(1, description="version of the file's format")
+    machine: Name = Field(description="kind of machine; it says which fields the file has")
+    name: Name = Field(description="name that results carry")
+    description: str = Field("", description="what the machine is, in a sentence")
 
     @property
     def sha256(self) -> str:

@@ -21,39 +21,41 @@ WholeNumber = Annotated[int, Field(strict=True, ge=1, le=1 << 40)]
 class _Sourced(Strict):
     """method: published, derived, fitted or assumed [A], with the formula; source: where the number stands."""
 
-    method: Text
-    source: Text
+    method: Text = Field(
+        description="how the number came about: published, derived, fitted or assumed [A], with the formula"
+    )
+    source: Text = Field(description="where the number stands")
 
 
 class Limit(_Sourced):
     """A whole number with its source."""
 
-    value: WholeNumber
+    value: WholeNumber = Field(description="the number")
 
 
 class Flag(_Sourced):
     """A choice of how networks are mapped."""
 
-    value: Annotated[bool, Field(strict=True)]
+    value: Annotated[bool, Field(strict=True)] = Field(description="whether it is so")
 
 
 class Area(_Sourced):
     """Of one die, mm2."""
 
-    value: Positive
+    value: Positive = Field(description="area of one die, mm2")
 
 
 class Limits(Strict):
     """What a chip and a core hold (Davies 2018, p. 89, constraints 1-4)."""
 
-    cores_per_chip: Limit
-    cores_per_tile: Limit
-    mesh_columns: Limit
-    mesh_rows: Limit
-    compartments: Limit
-    synapse_memory_bits: Limit
-    output_axons: Limit
-    input_axons: Limit
+    cores_per_chip: Limit = Field(description="cores of a chip")
+    cores_per_tile: Limit = Field(description="cores that share a router")
+    mesh_columns: Limit = Field(description="tiles of a chip from west to east")
+    mesh_rows: Limit = Field(description="tiles of a chip from north to south")
+    compartments: Limit = Field(description="neurons that a core holds")
+    synapse_memory_bits: Limit = Field(description="bits of a core's synapse memory")
+    output_axons: Limit = Field(description="axons that may leave a core")
+    input_axons: Limit = Field(description="axons that may enter a core")
 
     @model_validator(mode="after")
     def _whole_mesh(self) -> Self:
@@ -69,19 +71,21 @@ class Limits(Strict):
 class Mapping(Strict):
     """How a network is stored on cores [A]."""
 
-    weight_bits: Limit
-    index_bits: Limit
-    share_convolution_weights: Flag
-    population_axons: Flag
+    weight_bits: Limit = Field(description="bits of a stored weight")
+    index_bits: Limit = Field(description="bits of the index stored with each synapse of a sparse connection")
+    share_convolution_weights: Flag = Field(
+        description="whether a core stores each weight of a kernel once for all its positions"
+    )
+    population_axons: Flag = Field(description="whether all channels at a position share an axon")
 
 
 class EventPrice(_Sourced):
     """One event of one core or link; low and high span what the sources give."""
 
-    energy_pj: Amount
-    time_ns: Amount
-    low_pj: Amount | None = None
-    high_pj: Amount | None = None
+    energy_pj: Amount = Field(description="energy of one event, pJ")
+    time_ns: Amount = Field(description="time of one event, ns")
+    low_pj: Amount | None = Field(None, description="lowest energy that the sources give, pJ")
+    high_pj: Amount | None = Field(None, description="highest energy that the sources give, pJ")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -95,21 +99,23 @@ class EventPrice(_Sourced):
 class Prices(Strict):
     """The events that a run counts; their names are the fields of h2sim.rivals.loihi.run.Events."""
 
-    synaptic_operation_sparse: EventPrice
-    synaptic_operation_dense: EventPrice
-    neuron_inactive: EventPrice
-    neuron_active: EventPrice
-    spike_fired: EventPrice
-    message_sent: EventPrice
-    message_received: EventPrice
-    hop_east_west: EventPrice
-    hop_north_south: EventPrice
+    synaptic_operation_sparse: EventPrice = Field(description="a synapse of a sparse connection adds its weight")
+    synaptic_operation_dense: EventPrice = Field(description="a synapse of a dense connection adds its weight")
+    neuron_inactive: EventPrice = Field(description="update of a neuron that took no input in the step")
+    neuron_active: EventPrice = Field(description="update of a neuron that took input in the step")
+    spike_fired: EventPrice = Field(description="a neuron fires")
+    message_sent: EventPrice = Field(description="a core sends a spike message")
+    message_received: EventPrice = Field(description="a core takes a spike message")
+    hop_east_west: EventPrice = Field(description="a message goes to the next tile east or west")
+    hop_north_south: EventPrice = Field(description="a message goes to the next tile north or south")
 
 
 class Barrier(_Sourced):
     """Mesh-wide synchronisation of a step: (tiles in use, nanoseconds), rising in tiles."""
 
-    points: Annotated[tuple[tuple[WholeNumber, Amount], ...], Field(min_length=1)]
+    points: Annotated[tuple[tuple[WholeNumber, Amount], ...], Field(min_length=1)] = Field(
+        description="(tiles in use, ns) pairs; straight lines between them"
+    )
 
     @field_validator("points")
     @classmethod
@@ -134,21 +140,21 @@ class Barrier(_Sourced):
 class StaticPower(_Sourced):
     """Of one chip; reported apart, never summed with the events."""
 
-    power_w: Positive
+    power_w: Positive = Field(description="static power of one chip, W")
 
 
 class LoihiMachine(RivalMachine):
     """A whole machine file."""
 
-    machine: Literal["loihi"]
-    node_nm: Positive
-    voltage_v: Positive | None
-    area_mm2: Area
-    limits: Limits
-    mapping: Mapping
-    prices: Prices
-    barrier: Barrier
-    static: StaticPower | None = None
+    machine: Literal["loihi"] = Field(description="kind of machine")
+    node_nm: Positive = Field(description="technology, nm")
+    voltage_v: Positive | None = Field(description="supply voltage of the prices, V")
+    area_mm2: Area = Field(description="area of one die, mm2")
+    limits: Limits = Field(description="what a chip and a core hold")
+    mapping: Mapping = Field(description="[A] how a network is stored on cores")
+    prices: Prices = Field(description="energy and time of each event")
+    barrier: Barrier = Field(description="synchronisation of all tiles at the end of a step")
+    static: StaticPower | None = Field(None, description="static power, reported apart and never added to the events")
 
     def tile_of(self, core: int) -> tuple[int, int]:
         """(column, row) of the tile that holds a core, chips side by side from west to east [A]."""

@@ -27,40 +27,44 @@ Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=Fals
 class ArraySizes(Strict):
     """The sorter and the PEs: see h2sim.rivals.spinalflow.engine.SpineArray."""
 
-    pes: Size
-    spine_buffers: Size
-    merge_fifos: Size
-    position_cycles: Cycles
-    step_cycles: Cycles
-    spill_cycles: Cycles
-    output_drain: Drain
-    pipeline_cycles: Cycles
+    pes: Size = Field(description="[G] processing elements; each works on an output channel of its own")
+    spine_buffers: Size = Field(description="[G] sorted lists of spikes that the first level of the sorter merges")
+    merge_fifos: Size = Field(description="[G] sorted lists that its second level merges")
+    position_cycles: Cycles = Field(description="[A] cycles between two output positions")
+    step_cycles: Cycles = Field(description="[A] cycles at the end of each timestep")
+    spill_cycles: Cycles = Field(description="[A] cycles to write or read the partial sums of one timestep, all PEs")
+    output_drain: Drain = Field(
+        description="[A] when output spikes leave: overlapped with the next position's inputs, or exposed before them"
+    )
+    pipeline_cycles: Cycles = Field(description="[A] depth of the pipeline, which shows once per layer")
 
 
 class Buffers(Strict):
     """On-chip memories; the filter buffer is not ping-pong: it holds one group's weights at a time."""
 
-    filter: Buffer
-    input: Buffer
-    output: Buffer
+    filter: Buffer = Field(description="[G] filter buffer: the weights of one group of output channels")
+    input: Buffer = Field(description="[A] input buffer: spikes on their way to the sorter")
+    output: Buffer = Field(description="[D] output buffer: spikes that the PEs send")
 
 
 class UnitPrices(Strict):
     """Units that the energy tables lack, at the machine's node."""
 
-    potential_add: ActionPrice
-    threshold_compare: ActionPrice
-    time_compare: ActionPrice
+    potential_add: ActionPrice = Field(description="adder of a PE, which adds a weight to a potential")
+    threshold_compare: ActionPrice = Field(description="comparator of a PE, potential against threshold")
+    time_compare: ActionPrice = Field(description="comparator of the sorter, of two time stamps")
 
 
 class Published(Strict):
     """What is reported of the machine; printed beside the simulated figures."""
 
-    voltage_v: Positive
-    area_mm2: Positive
-    throughput_gops: Positive
-    efficiency_tops_per_w: Positive
-    source: Text
+    voltage_v: Positive = Field(description="supply voltage, V")
+    area_mm2: Positive = Field(description="area, mm2")
+    throughput_gops: Positive = Field(
+        description="throughput, giga operations per second, counted as dense layers would need"
+    )
+    efficiency_tops_per_w: Positive = Field(description="throughput / power, tera operations per second and watt")
+    source: Text = Field(description="where the figures stand")
 
     @property
     def power_w(self) -> float:
@@ -71,18 +75,18 @@ class Published(Strict):
 class SpinalFlow(RivalMachine):
     """A whole machine; name, clock_hz and memory are what the schedule asks for."""
 
-    machine: Literal["spinalflow"]
-    node_nm: Positive
-    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)]
-    coding: Coding
-    array: ArraySizes
-    weight_bytes: Bytes
-    potential_bytes: Bytes
-    spike_bytes: Bytes
-    buffers: Buffers
-    memory: Memory
-    units: UnitPrices
-    published: Published
+    machine: Literal["spinalflow"] = Field(description="kind of machine")
+    node_nm: Positive = Field(description="technology, nm")
+    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="[G] cycles per second")
+    coding: Coding = Field(description="[A] which spikes of a trace count: each neuron's first_spike, or every_spike")
+    array: ArraySizes = Field(description="the sorter and the PEs")
+    weight_bytes: Bytes = Field(description="[G] bytes of a weight")
+    potential_bytes: Bytes = Field(description="[A] bytes of a potential or partial sum")
+    spike_bytes: Bytes = Field(description="[A] bytes of a spike in a spine: time stamp and channel")
+    buffers: Buffers = Field(description="[D] on-chip memories")
+    memory: Memory = Field(description="external memory")
+    units: UnitPrices = Field(description="prices of units that the energy tables lack")
+    published: Published = Field(description="what is reported of the machine; nothing is fitted to it")
 
     @model_validator(mode="after")
     def _one_row(self) -> Self:
