@@ -34,6 +34,8 @@ def find_machine(name_or_path: str, settings: tuple[str, ...] = ()) -> Arch | Ri
 
 def find_changed(arch: Arch, setting: str) -> Arch:
     """A machine with one field changed: `engines.backward.rows=32`. Raises ArchError."""
+    from h2sim.io.fields import parse_setting, with_fields
+
     path, value = parse_setting(setting)
     return with_fields(arch, {path: value}, arch.name, ArchError)
 
