@@ -131,3 +131,8 @@ def test_many_names_are_counted(capsys):
 def test_a_warning_out_of_a_file_is_one_line_of_printable_text(capsys):
     warn_of({"a.json": ["one\ntwo\x1b[31m"]})
     assert capsys.readouterr().err == "h2sim: warning: one two [31m\n"
+
+
+def test_a_sentence_that_was_stored_twice_is_told_once(capsys):
+    warn_of({"a.json": ["odd", "odd"], "b.json": []})
+    assert capsys.readouterr().err == "h2sim: warning: a.json: odd\n"

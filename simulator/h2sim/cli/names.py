@@ -18,9 +18,7 @@ class NamesType(StringParamType):
     files: whether a path does as well.
     """
 
-    def __init__(
-        self, *kinds: library.Kind, more: Callable[[], Iterable[str]] = tuple[str, ...], files: bool = True
-    ) -> None:
+    def __init__(self, *kinds: library.Kind, more: Callable[[], Iterable[str]] = tuple, files: bool = True) -> None:
         self.kinds, self.more, self.files = kinds, more, files
 
     def names(self) -> list[str]:

@@ -134,7 +134,8 @@ def compare(ours: Measurement, theirs: Measurement) -> Comparison:
     step = _whole(ours, theirs) if alike else None
     shared = [(p, q) for p in ours.parts if (q := theirs.part(p.layer, p.phase))]
     layers = tuple(_ratio(p.layer, p.phase, p, q, ours, theirs) for p, q in shared)
-    phases = tuple(_phase(phase, ours, theirs, shared) for phase in dict.fromkeys(p.phase for p, _ in shared))
+    order: dict[Phase, None] = dict.fromkeys(p.phase for p, _ in shared)
+    phases = tuple(_phase(phase, ours, theirs, shared) for phase in order)
     return Comparison(ours, theirs, step, phases, layers)
 
 

@@ -46,7 +46,7 @@ def done_event(
         other = after[k]
         if jobs[other, DONE] == cycle:
             if jobs[other, END] == cycle:
-                return last[other], COMPUTED_EVENT
+                return int(last[other]), COMPUTED_EVENT
             return last_write[other, 0], last_write[other, 1]
     return -1, COMPUTED_EVENT
 
@@ -142,6 +142,7 @@ def walk(
             longer[:n] = path[:n]
             path = longer
         job, engine = iterations[i, JOB], engine_of[i]
+        first = int(firsts[engine])
         if kind == COMPUTED_EVENT:
             end = iterations[i, COMPUTED]
             fill = jobs[job, FILL] if iterations[i, LAST] else 0
@@ -154,9 +155,7 @@ def walk(
                 n += 1
             if begin == 0:
                 break
-            i, kind = before_compute(
-                i, begin, firsts[engine], iterations, finish, jobs, after_start, after, last, last_write
-            )
+            i, kind = before_compute(i, begin, first, iterations, finish, jobs, after_start, after, last, last_write)
         else:
             start = finish[i, kind] - transfers[i, kind]
             if transfers[i, kind] > 0:
@@ -166,6 +165,6 @@ def walk(
             if start == 0:
                 break
             i, kind = before_transfer(
-                i, kind, start, firsts[engine], iterations, previous, jobs, after_start, after, last, last_write
+                i, kind, start, first, iterations, previous, jobs, after_start, after, last, last_write
             )
     return path[:n][::-1].copy()

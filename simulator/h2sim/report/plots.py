@@ -85,7 +85,9 @@ def _part(row: LayerActivity, part: str) -> int:
 
 def _energy(result: Result) -> Figure:
     """A stacked bar per engine, by component, and off-chip energy apart."""
-    values = {e: {k: v * 1e6 for k, v in result.cost.engine_energy_j(e).items()} for e in ENGINES}
+    values: dict[Engine, dict[str, float]] = {}
+    for engine in ENGINES:
+        values[engine] = {name: joules * 1e6 for name, joules in result.cost.engine_energy_j(engine).items()}
     figure, axis = _stacked(values, "energy per sub-batch, uJ")
     off = result.cost.offchip_energy_j * 1e6
     axis.bar(len(ENGINES), off, color="white", edgecolor="#555555", hatch="///", width=0.6)

@@ -18,7 +18,13 @@ Unit = Literal["ns", "cycles"]
 UNITS: tuple[Unit, ...] = ("ns", "cycles")
 ENGINES, MEMORIES = 1, 2  # the two processes of the file
 WINDOWS = 200  # of the counters 'Mem busy %'
-STALLS = {"dependency": "wait: dependency", "memory_read": "stall: memory read", "memory_write": "stall: memory write"}
+NAMES = {
+    "dependency": "wait: dependency",
+    "memory_read": "stall: memory read",
+    "memory_write": "stall: memory write",
+    "compute": "compute",
+    "fill": "fill",
+}
 
 Event = dict[str, Any]
 
@@ -76,9 +82,9 @@ def _rows(books: Books, clock: Clock) -> Iterator[Event]:
 def _work(books: Books, clock: Clock) -> Iterator[Event]:
     found = books.engine_intervals()
     for track, what, start, end in zip(found.track, found.what, found.start, found.end, strict=True):
-        cause, first, last = CAUSES[what], int(start), int(end)
+        name, first, last = NAMES[CAUSES[what]], int(start), int(end)
         args = {"start_cycle": first, "end_cycle": last, "cycles": last - first}
-        yield _slice(STALLS.get(cause, cause), ENGINES, int(track) + 1, clock.span(first, last), args)
+        yield _slice(name, ENGINES, int(track) + 1, clock.span(first, last), args)
 
 
 def _transfers(books: Books, clock: Clock) -> Iterator[Event]:

@@ -160,7 +160,9 @@ def _mask_difference(a: Trace, b: Trace, member: str) -> MaskDifference:
     alone = MaskDifference(member=member, rate_a=rate_a, rate_b=rate_b)
     if _shape(a, member) != _shape(b, member):
         return alone
-    only_a, only_b = popcount(left & ~right), popcount(right & ~left)
+    only_a, only_b = (
+        popcount(np.bitwise_and(one, np.bitwise_not(other))) for one, other in ((left, right), (right, left))
+    )
     return replace(alone, bits=_bits(a, member), only_a=only_a, only_b=only_b)
 
 

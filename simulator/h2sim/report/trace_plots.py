@@ -159,12 +159,14 @@ def _rates(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
 def _timesteps(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
     """Layer x timestep, one panel per rate."""
     figure, axes = _figure(11, 0.25 * len(rows) + 2, columns=len(RATES))
+    image = None
     for axis, (name, values) in zip(axes[0], rates_by_layer(trace, rows, 1).items(), strict=True):
         image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, fontsize=9, loc="left")
         axis.set_xlabel("timestep")
         _whole(axis)
     _name_layers(axes[0, 0], rows)
+    assert image is not None  # there are rates
     figure.colorbar(image, ax=list(axes[0]), label="share of neurons (grey: no such mask)")
     _title(figure, trace, "Rates by timestep")
     return figure

@@ -146,7 +146,8 @@ class StaticPower(_Sourced):
 class LoihiMachine(RivalMachine):
     """A whole machine file."""
 
-    machine: Literal["loihi"] = Field(description="kind of machine")
+    # narrower than any machine's, and frozen as all fields
+    machine: Literal["loihi"] = Field(description="kind of machine")  # pyright: ignore[reportIncompatibleVariableOverride]
     node_nm: Positive = Field(description="technology, nm")
     voltage_v: Positive | None = Field(description="supply voltage of the prices, V")
     area_mm2: Area = Field(description="area of one die, mm2")

@@ -75,7 +75,8 @@ class Published(Strict):
 class SpinalFlow(RivalMachine):
     """A whole machine; name, clock_hz and memory are what the schedule asks for."""
 
-    machine: Literal["spinalflow"] = Field(description="kind of machine")
+    # narrower than any machine's, and frozen as all fields
+    machine: Literal["spinalflow"] = Field(description="kind of machine")  # pyright: ignore[reportIncompatibleVariableOverride]
     node_nm: Positive = Field(description="technology, nm")
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="[G] cycles per second")
     coding: Coding = Field(description="[A] which spikes of a trace count: each neuron's first_spike, or every_spike")
