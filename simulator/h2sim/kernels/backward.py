@@ -13,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from h2sim.arrays import Array, Bytes, Ints
-from h2sim.kernels.jit import njit, prange
+from h2sim.kernels.jit import njit
+from h2sim.kernels.threads import in_parts
 
 
 @njit(inline="always")
@@ -139,7 +140,6 @@ def tile_cost(
             local += 1
 
 
-@njit(parallel=True)
 def conv_cycles(
     grad: Bytes,
     window: Bytes,
@@ -162,13 +162,39 @@ def conv_cycles(
     pairs, empty tags and dealt positions, each summed over the columns.
     """
     n_samples, (n_rows, n_columns) = grad.shape[0], channels
-    height, width = in_size
-    n_tiles = -(-height // tile_size[0]) * -(-width // tile_size[1])
-    rows, columns, parallelism = groups
-    n_row_groups, n_column_groups = -(-n_rows // rows), -(-n_columns // columns)
+    n_tiles = -(-in_size[0] // tile_size[0]) * -(-in_size[1] // tile_size[1])
+    n_row_groups, n_column_groups = -(-n_rows // groups[0]), -(-n_columns // groups[1])
     cycles = np.zeros((n_samples, n_column_groups, n_tiles, n_row_groups), np.int64)
     events = np.zeros((n_samples, 3), np.int64)
-    for s in prange(n_samples):
+    in_parts(
+        sample_cycles, n_samples, grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind,
+        cycles, events,
+    )  # fmt: skip
+    return cycles, events
+
+
+@njit()
+def sample_cycles(
+    start: int,
+    stop: int,
+    grad: Bytes,
+    window: Bytes,
+    channels: tuple[int, int],
+    in_size: tuple[int, int],
+    geometry: tuple[int, ...],
+    tile_size: tuple[int, int],
+    groups: tuple[int, int, int],
+    empty_cycles: int,
+    kind: Array,
+    cycles: Ints,
+    events: Ints,
+) -> None:
+    """Fills cycles and events, which begin as 0, of the samples from start to stop; see conv_cycles."""
+    n_rows, n_columns = channels
+    height, width = in_size
+    rows, columns, parallelism = groups
+    n_column_groups = cycles.shape[1]
+    for s in range(start, stop):
         bits = np.empty((geometry[0] * geometry[1], n_rows), np.uint8)
         transpose_bits(grad[s], n_rows, geometry[0] * geometry[1], bits)
         cost = np.empty((tile_size[0] * tile_size[1], n_rows), kind.dtype)
@@ -195,4 +221,3 @@ def conv_cycles(
                         if largest[r] > cycles[s, group, tile_index, r // rows]:
                             cycles[s, group, tile_index, r // rows] = largest[r]
                 tile_index += 1
-    return cycles, events

@@ -2,6 +2,8 @@
 
 Masks and spikes are bytes (0 or 1). S = T*N samples of a sub-batch: sample s = t*N + n is timestep t of sample n.
 v is the number of spikes (or gradients) that address one sub-LUT.
+A kernel with start and stop fills the part of its result that belongs to the samples s from start to stop, or, where it
+is a weight gradient, to the output channels o from start to stop: see threads.in_parts.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from h2sim.arrays import Bytes, Float32s
-from h2sim.kernels.jit import njit, prange
+from h2sim.kernels.jit import njit
 
 
 @njit()
@@ -81,10 +83,13 @@ def conv_luts(weight: Float32s, v: int) -> Float32s:
     return luts
 
 
-@njit(parallel=True)
+@njit()
 def forward_conv(
+    start: int,
+    stop: int,
     spikes: Bytes,
     weight: Float32s,
+    luts: Float32s,
     bias: Float32s,
     geometry: tuple[int, int, int, int],
     lut: bool,
@@ -95,8 +100,8 @@ def forward_conv(
 ) -> None:
     """Fills out with the current of a convolution, through sub-LUTs, Acc tree and partial sums (figure 3.3).
 
-    spikes: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); bias: float32 (C_out,);
-    geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
+    spikes: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); luts: conv_luts(weight, lut_inputs);
+    bias: float32 (C_out,); geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
     The Acc tree adds the values of `rows` PEs at a time into the partial sum, which starts as the bias.
     """
     n_in, height, width = spikes.shape[1:]
@@ -104,8 +109,7 @@ def forward_conv(
     sh, sw, ph, pw = geometry
     v, across = lut_inputs, -(-kw // lut_inputs)
     down = -(-kh // sub_luts)
-    luts = conv_luts(weight, v)
-    for s in prange(spikes.shape[0]):
+    for s in range(start, stop):
         address = np.empty((n_in, kh, across), np.int64)
         values = np.empty(rows, np.float32)
         for oy in range(out.shape[2]):
@@ -140,8 +144,10 @@ def forward_conv(
                     out[s, o, oy, ox] = psum
 
 
-@njit(parallel=True)
-def forward_fc(spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows: int, out: Float32s) -> None:
+@njit()
+def forward_fc(
+    start: int, stop: int, spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows: int, out: Float32s
+) -> None:
     """Fills out with the current of a fully connected layer.
 
     spikes: uint8 (S, in); weight: float32 (out, in); bias: float32 (out,); out: float32 (S, out).
@@ -149,7 +155,7 @@ def forward_fc(spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows
     the Acc tree adds the rows into the partial sum, which starts as the bias.
     """
     n_in, per_cycle = weight.shape[1], rows * slots
-    for s in prange(spikes.shape[0]):
+    for s in range(start, stop):
         values = np.empty(rows, np.float32)
         for o in range(weight.shape[0]):
             psum = bias[o]
@@ -166,8 +172,10 @@ def forward_fc(spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows
             out[s, o] = psum
 
 
-@njit(parallel=True)
+@njit()
 def weight_gradient_conv(
+    start: int,
+    stop: int,
     spikes: Bytes,
     grad: Float32s,
     geometry: tuple[int, int, int, int],
@@ -187,11 +195,11 @@ def weight_gradient_conv(
     are timesteps: the Acc tree adds `rows` timesteps at a time.
     """
     n_in, height, width = spikes.shape[1:]
-    n_out, out_height, out_width = grad.shape[1:]
+    out_height, out_width = grad.shape[2:]
     kh, kw = dw.shape[2], dw.shape[3]
     sh, sw, ph, pw = geometry
     steps, v = spikes.shape[0] // batch, lut_inputs
-    for o in prange(n_out):
+    for o in range(start, stop):
         luts = np.zeros((rows, sub_luts, 1 << v), np.float32)
         values = np.empty(rows, np.float32)
         for ty in range(0, out_height, tile[0]):
@@ -229,15 +237,17 @@ def weight_gradient_conv(
                                             dw[o, c, y, x] += tree_sum(values, t1 - t0)
 
 
-@njit(parallel=True)
-def weight_gradient_fc(spikes: Bytes, grad: Float32s, rows: int, batch: int, dw: Float32s) -> None:
+@njit()
+def weight_gradient_fc(
+    start: int, stop: int, spikes: Bytes, grad: Float32s, rows: int, batch: int, dw: Float32s
+) -> None:
     """Adds the weight gradient of a fully connected layer to dw: dm where the input spiked, else 0.
 
     spikes: uint8 (S, in); grad: float32 (S, out), the membrane gradient dm; dw: float32 (out, in).
     PE rows are timesteps: the Acc tree adds `rows` timesteps at a time.
     """
     steps = spikes.shape[0] // batch
-    for o in prange(grad.shape[1]):
+    for o in range(start, stop):
         values = np.empty(rows, np.float32)
         for sample in range(batch):
             for t0 in range(0, steps, rows):
@@ -249,8 +259,10 @@ def weight_gradient_fc(spikes: Bytes, grad: Float32s, rows: int, batch: int, dw:
                     dw[o, i] += tree_sum(values, t1 - t0)
 
 
-@njit(parallel=True)
+@njit()
 def backward_conv(
+    start: int,
+    stop: int,
     grad: Float32s,
     grad_mask: Bytes,
     window: Bytes,
@@ -271,7 +283,7 @@ def backward_conv(
     n_in, height, width = window.shape[1:]
     kh, kw = weight.shape[2], weight.shape[3]
     sh, sw, ph, pw = geometry
-    for s in prange(grad.shape[0]):
+    for s in range(start, stop):
         values = np.empty(rows, np.float32)
         for c in range(n_in):
             for y in range(height):
@@ -299,15 +311,15 @@ def backward_conv(
                     out[s, c, y, x] = psum
 
 
-@njit(parallel=True)
-def backward_fc(grad: Float32s, weight: Float32s, rows: int, out: Float32s) -> None:
+@njit()
+def backward_fc(start: int, stop: int, grad: Float32s, weight: Float32s, rows: int, out: Float32s) -> None:
     """Fills out with the spatial part of ds of a fully connected layer, at every neuron: no mask is looked at.
 
     grad: float32 (S, out), the membrane gradient dm; weight: float32 (out, in); out: float32 (S, in).
     The Acc tree adds the products of `rows` outputs at a time into the partial sum.
     """
     n_out = weight.shape[0]
-    for s in prange(grad.shape[0]):
+    for s in range(start, stop):
         values = np.empty(rows, np.float32)
         for i in range(weight.shape[1]):
             psum = np.float32(0.0)
@@ -319,9 +331,16 @@ def backward_fc(grad: Float32s, weight: Float32s, rows: int, out: Float32s) -> N
             out[s, i] = psum
 
 
-@njit(parallel=True)
+@njit()
 def encode_forward(
-    analog: Float32s, weight: Float32s, bias: Float32s, geometry: tuple[int, int, int, int], rows: int, out: Float32s
+    start: int,
+    stop: int,
+    analog: Float32s,
+    weight: Float32s,
+    bias: Float32s,
+    geometry: tuple[int, int, int, int],
+    rows: int,
+    out: Float32s,
 ) -> None:
     """Fills out with the current of the encoding layer, whose input is analog.
 
@@ -333,7 +352,7 @@ def encode_forward(
     n_in, height, width = analog.shape[1:]
     kh, kw = weight.shape[2], weight.shape[3]
     sh, sw, ph, pw = geometry
-    for s in prange(analog.shape[0]):
+    for s in range(start, stop):
         values = np.empty(rows, np.float32)
         for o in range(weight.shape[0]):
             for oy in range(out.shape[2]):
@@ -356,9 +375,15 @@ def encode_forward(
                     out[s, o, oy, ox] = psum
 
 
-@njit(parallel=True)
+@njit()
 def encode_weight_gradient(
-    analog: Float32s, grad: Float32s, geometry: tuple[int, int, int, int], tile: tuple[int, int], dw: Float32s
+    start: int,
+    stop: int,
+    analog: Float32s,
+    grad: Float32s,
+    geometry: tuple[int, int, int, int],
+    tile: tuple[int, int],
+    dw: Float32s,
 ) -> None:
     """Adds the weight gradient of the encoding layer to dw.
 
@@ -370,7 +395,7 @@ def encode_weight_gradient(
     out_height, out_width = grad.shape[2:]
     kh, kw = dw.shape[2], dw.shape[3]
     sh, sw, ph, pw = geometry
-    for o in prange(grad.shape[1]):
+    for o in range(start, stop):
         for ty in range(0, out_height, tile[0]):
             for tx in range(0, out_width, tile[1]):
                 for s in range(analog.shape[0]):

@@ -1,4 +1,4 @@
-"""numba's decorator and parallel loop, typed, with the compiled code kept in the user's cache folder.
+"""numba's decorator, typed, with the compiled code kept in the user's cache folder (see cache.py).
 
 numba alone keeps that code beside the source, in __pycache__. pip does not know those files: it leaves them when a
 package is replaced, and the folder that remains hides the new one. So a kernel's code goes to NUMBA_CACHE_DIR, if the
@@ -23,29 +23,35 @@ from typing import Any, Literal, TypeVar
 import numba
 from numba.core import config
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
 from h2sim._version import __version__
+from h2sim.kernels.cache import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-prange = numba.prange
 
 # What numba raises for a folder that has gone, is full or is read-only, or for a file that another process cut short.
 UNUSABLE = (OSError, EOFError, pickle.UnpicklingError)
 _settings: Any = config
 _one_at_a_time = threading.Lock()
 
+if hasattr(os, "register_at_fork"):  # a fork amid another thread's compilation would leave the child a lock for ever
+    _compiling: Any = global_compiler_lock
+    os.register_at_fork(
+        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
+    )
 
-def njit(*, parallel: bool = False, inline: Literal["never", "always"] = "never") -> Callable[[F], F]:
+
+def njit(*, inline: Literal["never", "always"] = "never") -> Callable[[F], F]:
     """Compiles a function on its first call and keeps the machine code for later runs, in cache_folder().
 
-    parallel: `prange` loops run on all cores; inline='always': the function is pasted into its callers.
-    Under NUMBA_DISABLE_JIT=1 the function comes back as it is.
+    The lock of the interpreter is released while it runs: see threads.py for loops on all cores. inline='always': the
+    function is pasted into its callers. Under NUMBA_DISABLE_JIT=1 the function comes back as it is.
     """
 
     def compiled(function: F) -> F:
         untyped: Any = numba
-        kernel: F = untyped.njit(parallel=parallel, inline=inline)(function)
+        kernel: F = untyped.njit(nogil=True, inline=inline)(function)
         if kernel is not function:
             _keep(kernel)
         return kernel
@@ -94,6 +100,13 @@ def _usable(folder: Path) -> bool:
 
 class _Cache(FunctionCache):
     """numba's cache of one function, which counts as empty where its folder or a file in it cannot be used."""
+
+    def __init__(self, function: Any) -> None:
+        numba_s: Any = super()
+        numba_s.__init__(function)
+        made: Any = self
+        stamp = made._impl.locator.get_source_stamp()
+        made._cache_file = Store(made._cache_path, made._impl.filename_base, stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         numba_s: Any = super()

@@ -11,6 +11,7 @@ import numpy as np
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Bytes, Float32s, Floats
 from h2sim.kernels import datapath
+from h2sim.kernels.threads import in_parts
 from h2sim.shapes import ConvShape, FcShape
 
 
@@ -37,16 +38,28 @@ def conv_current(arch: Arch, shape: ConvShape, spikes: Bytes, weight: Floats, bi
     fe = arch.engines.forward
     out = np.empty((shape.samples, shape.out_channels, shape.out_height, shape.out_width), np.float32)
     lut_inputs, sub_luts = fe.sub_lut_inputs, fe.sub_luts
-    datapath.forward_conv(
-        _flat_bits(spikes), _f32(weight), _f32(bias), _geometry(shape), fe.lut, lut_inputs, sub_luts, fe.rows, out
-    )
+    kernel = _f32(weight)
+    luts = datapath.conv_luts(kernel, lut_inputs)
+    in_parts(
+        datapath.forward_conv, shape.samples, _flat_bits(spikes), kernel, luts, _f32(bias), _geometry(shape), fe.lut,
+        lut_inputs, sub_luts, fe.rows, out,
+    )  # fmt: skip
     return out.reshape(shape.timesteps, shape.batch, *out.shape[1:])
 
 
 def encode_current(arch: Arch, shape: ConvShape, analog: Floats, weight: Floats, bias: Floats) -> Float32s:
     """Backward Engine, encoding layer: the current x (T, N, C_out, H_out, W_out) of an analog input (T, N, C, H, W)."""
     out = np.empty((shape.samples, shape.out_channels, shape.out_height, shape.out_width), np.float32)
-    datapath.encode_forward(_flat(analog), _f32(weight), _f32(bias), _geometry(shape), arch.engines.backward.rows, out)
+    in_parts(
+        datapath.encode_forward,
+        shape.samples,
+        _flat(analog),
+        _f32(weight),
+        _f32(bias),
+        _geometry(shape),
+        arch.engines.backward.rows,
+        out,
+    )
     return out.reshape(shape.timesteps, shape.batch, *out.shape[1:])
 
 
@@ -55,7 +68,7 @@ def fc_current(arch: Arch, shape: FcShape, spikes: Bytes, weight: Floats, bias: 
     fe = arch.engines.forward
     slots = fe.sub_luts if fe.lut else fe.sub_luts * fe.sub_lut_inputs
     out = np.empty((shape.samples, shape.out_features), np.float32)
-    datapath.forward_fc(_flat_bits(spikes), _f32(weight), _f32(bias), slots, fe.rows, out)
+    in_parts(datapath.forward_fc, shape.samples, _flat_bits(spikes), _f32(weight), _f32(bias), slots, fe.rows, out)
     return out.reshape(shape.timesteps, shape.batch, -1)
 
 
@@ -71,7 +84,9 @@ def conv_spatial(
     grad_mask = grad_mask if mode in ("dual", "input_only") else np.ones_like(grad_mask)
     window = window if mode in ("dual", "output_only") else np.ones_like(window)
     out = np.empty((shape.samples, shape.in_channels, shape.in_height, shape.in_width), np.float32)
-    datapath.backward_conv(
+    in_parts(
+        datapath.backward_conv,
+        shape.samples,
         _flat(grad),
         _flat_bits(grad_mask),
         _flat_bits(window),
@@ -86,7 +101,7 @@ def conv_spatial(
 def fc_spatial(arch: Arch, shape: FcShape, grad: Floats, weight: Floats) -> Float32s:
     """Backward Engine: the spatial part of ds (T, N, in) of grad (dm, (T, N, out)); dense."""
     out = np.empty((shape.samples, shape.in_features), np.float32)
-    datapath.backward_fc(_flat(grad), _f32(weight), arch.engines.backward.rows, out)
+    in_parts(datapath.backward_fc, shape.samples, _flat(grad), _f32(weight), arch.engines.backward.rows, out)
     return out.reshape(shape.timesteps, shape.batch, -1)
 
 
@@ -94,7 +109,9 @@ def conv_weight_gradient(arch: Arch, shape: ConvShape, spikes: Bytes, grad: Floa
     """Weight Update Engine: dw (C_out, C_in, kh, kw) of the sub-batch, from its spikes and grad (dm)."""
     wue = arch.engines.weight_update
     dw = np.zeros((shape.out_channels, shape.in_channels, *shape.kernel), np.float32)
-    datapath.weight_gradient_conv(
+    in_parts(
+        datapath.weight_gradient_conv,
+        shape.out_channels,
         _flat_bits(spikes),
         _flat(grad),
         _geometry(shape),
@@ -113,7 +130,9 @@ def encode_weight_gradient(arch: Arch, shape: ConvShape, analog: Floats, grad: F
     """Backward Engine, encoding layer: dw (C_out, C_in, kh, kw) of the sub-batch, of analog and grad (dm)."""
     dw = np.zeros((shape.out_channels, shape.in_channels, *shape.kernel), np.float32)
     tile = (arch.tile.height, arch.tile.width)
-    datapath.encode_weight_gradient(_flat(analog), _flat(grad), _geometry(shape), tile, dw)
+    in_parts(
+        datapath.encode_weight_gradient, shape.out_channels, _flat(analog), _flat(grad), _geometry(shape), tile, dw
+    )
     return dw
 
 
@@ -121,5 +140,5 @@ def fc_weight_gradient(arch: Arch, shape: FcShape, spikes: Bytes, grad: Floats) 
     """Weight Update Engine: dw (out, in) of the sub-batch, from its spikes and grad (dm)."""
     dw = np.zeros((shape.out_features, shape.in_features), np.float32)
     rows = arch.engines.weight_update.rows
-    datapath.weight_gradient_fc(_flat_bits(spikes), _flat(grad), rows, shape.batch, dw)
+    in_parts(datapath.weight_gradient_fc, shape.out_features, _flat_bits(spikes), _flat(grad), rows, shape.batch, dw)
     return dw
