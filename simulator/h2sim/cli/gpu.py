@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from h2sim.cli.support import NO, Commands, IntsType, emit, extra, find_network,
 from h2sim.cli.support import show as show_document
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
+from h2sim.io.names import in_shell
 
 MOST = 1 << 40  # batches, steps: more is a slip of the finger
 LONGEST = 2000  # characters of a line in a trace
@@ -145,16 +145,8 @@ def _command() -> str | None:
             words.append(str(value))
         elif context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typed = " ".join(_quoted(word) for word in words)
+    typed = " ".join(map(in_shell, words))
     return typed if len(typed) <= LONGEST else None
-
-
-def _quoted(word: str) -> str:
-    """As a shell reads it, in printable characters."""
-    if word.isprintable():
-        return shlex.quote(word)
-    kept = (c if c.isprintable() and c not in "\\'" else "\\'" if c == "'" else repr(c)[1:-1] for c in word)
-    return f"$'{''.join(kept)}'"
 
 
 def _say(what: str, done: int, total: int) -> None:
@@ -275,7 +267,7 @@ def check(trace, network, input_shape) -> None:
     try:
         found.check_layers(names)
     except GpuTraceError as error:
-        say(str(error))
+        say(*error.lines)
         sys.exit(NO)
     timed = {row.layer for row in found.rows if row.phase != "other"}
     missing = [name for name in names if name not in timed] if found.rows else []

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from h2sim.cli.support import show
+from h2sim.io.names import in_terminal
 
 
 @click.command()
@@ -45,7 +46,7 @@ def reproduce(claims, output, list_) -> None:
     show(rows_document(found.rows))
     if output:
         for path in write(found, Path(output)):
-            click.echo(str(path), err=True)
+            click.echo(in_terminal(str(path)), err=True)
 
 
 def _make_folder(folder: Path) -> None:

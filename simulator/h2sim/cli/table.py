@@ -85,9 +85,9 @@ def check(files: tuple[str, ...]) -> None:
             sram = f"SRAM {loaded.sram.flavour} at {loaded.sram.temperature_k:g} K"
             say(f"{file}: ok: {loaded.name}, {loaded.kind}, {loaded.node_nm:g} nm, {sram}")
         except EnergyTableError as error:
-            faults.append(str(error))
+            faults.extend(error.lines)
     if faults:
-        raise EnergyTableError("\n".join(faults))
+        raise EnergyTableError(*faults)
 
 
 @table.command()

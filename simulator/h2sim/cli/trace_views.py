@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import click
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import NO, Progress, emit, progress, show
 from h2sim.errors import TraceError
+from h2sim.io.names import in_shell
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch
@@ -132,7 +132,7 @@ def compare(ctx, traces, arch, energy_table, twins, seed, csv_file, markdown) ->
     if csv_file:
         emit(csv_file, compare_csv(rows))
     if markdown:
-        emit(markdown, compare_markdown(rows, f"h2sim trace compare {shlex.join(ctx.meta[ARGUMENTS])}"))
+        emit(markdown, compare_markdown(rows, " ".join(["h2sim trace compare", *map(in_shell, ctx.meta[ARGUMENTS])])))
 
 
 def _opened(name: str) -> list[Trace]:

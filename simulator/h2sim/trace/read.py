@@ -136,7 +136,7 @@ class Trace:
             try:
                 self._read(name)
             except TraceError as error:
-                faults.append(str(error))
+                faults.extend(error.lines)
         if faults:
             refuse(faults)
 
@@ -190,7 +190,7 @@ def load_trace(name_or_path: str | Path) -> Trace:
             try:
                 members[name] = _checked(path, name, expected, archive)
             except TraceError as error:
-                faults.append(str(error))
+                faults.extend(error.lines)
     faults += [f"{path}: {fault}" for fault in presence_faults(meta, present)]
     if faults:
         refuse(faults)
