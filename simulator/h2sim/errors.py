@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+MOST_IN_LINE = 2000  # characters of a line; a file may hold thousands of names
+
 
 class H2SimError(Exception):
-    """A wrong input or a wrong use. Its text is for the user: one line, or one line per fault."""
+    """A wrong input or a wrong use. Its text is for the user.
+
+    Each argument is one line, a fault each. What a file put into a line cannot break it in two: see `printable`.
+    """
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The faults, a line each, as they are printed."""
+        return tuple(_cut(printable(str(line))) for line in self.args)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class ArchError(H2SimError):
@@ -62,3 +75,21 @@ class ToolError(H2SimError):
 def at(where: str, field: str, expected: str, got: object) -> str:
     """The text of an error: `file: field: expected ...; got ...`."""
     return f"{where}: {field}: expected {expected}; got {got}"
+
+
+def printable(text: str) -> str:
+    """The text as one line that any terminal shows as it is.
+
+    A character that moves the cursor, starts a new line, turns the direction of writing or has no width is written as
+    Python writes it, such as \\x1b or \\u202e. So is half of a surrogate pair, which no file can hold.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _cut(line: str) -> str:
+    """The line, or its beginning and its end where it is too long to be read."""
+    if len(line) <= MOST_IN_LINE:
+        return line
+    return f"{line[: MOST_IN_LINE * 2 // 3]} ... {line[-MOST_IN_LINE // 3 :]}"

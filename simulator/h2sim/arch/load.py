@@ -30,7 +30,7 @@ def parse_arch(data: object, where: str) -> Arch:
     try:
         return Arch.model_validate(data)
     except ValidationError as error:
-        raise ArchError("\n".join(describe(error, Arch, where))) from None
+        raise ArchError(*describe(error, Arch, where)) from None
 
 
 def arch_sha256(arch: Arch) -> str:

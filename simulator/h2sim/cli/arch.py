@@ -71,16 +71,16 @@ def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     """
     from h2sim.arch import Arch, peak_flops
 
-    faults = []
+    faults: list[str] = []
     for file in files:
         try:
             machine = find_machine(file, settings)
             peak = f", peak {peak_flops(machine) / 1e12:.2f} TFLOPS" if isinstance(machine, Arch) else ""
             say(f"{file}: ok: {machine.name}{peak}")
         except ArchError as error:
-            faults.append(str(error))
+            faults.extend(error.lines)
     if faults:
-        raise ArchError("\n".join(faults))
+        raise ArchError(*faults)
 
 
 @arch.command()

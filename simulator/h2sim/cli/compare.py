@@ -78,6 +78,7 @@ def compare(
     from h2sim.compare.ratios import compare as ratios
     from h2sim.compare.ratios import measurement_of
     from h2sim.compare.stored import read_result
+    from h2sim.document import frame_csv
     from h2sim.report.compare import bound_lines, comparison_document, differences, ratio_table, to_document
 
     read = (*results, *gpus, energy_table, *([workload] if workload else []))
@@ -102,7 +103,7 @@ def compare(
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:
-        emit(csv_file, ratio_table(found).to_csv(index=False, lineterminator="\n"))
+        emit(csv_file, frame_csv(ratio_table(found)))
     if plots:
         from h2sim.report.compare_plots import draw
 

@@ -67,6 +67,8 @@ def estimate(
     if csv_file:
         import pandas as pd
 
-        emit(csv_file, pd.DataFrame(layer_rows(found, measured)).to_csv(index=False, lineterminator="\n"))
+        from h2sim.document import frame_csv
+
+        emit(csv_file, frame_csv(pd.DataFrame(layer_rows(found, measured))))
     if json_file:
         emit(json_file, json.dumps(to_dict(found, measured, result), indent=1) + "\n")

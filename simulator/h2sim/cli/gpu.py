@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, fi
 from h2sim.cli.support import show as show_document
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
+from h2sim.io.names import in_shell
 
 if TYPE_CHECKING:
     from h2sim.gpu.record import Target
@@ -154,16 +154,8 @@ def _command() -> str | None:
             words.append(str(value))
         elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typed = " ".join(_quoted(word) for word in words)
+    typed = " ".join(map(in_shell, words))
     return typed if len(typed) <= LONGEST else None
-
-
-def _quoted(word: str) -> str:
-    """As a shell reads it, in printable characters."""
-    if word.isprintable():
-        return shlex.quote(word)
-    kept = (c if c.isprintable() and c not in "\\'" else "\\'" if c == "'" else repr(c)[1:-1] for c in word)
-    return f"$'{''.join(kept)}'"
 
 
 def _say(what: str, done: int, total: int) -> None:
@@ -286,7 +278,7 @@ def check(trace: str, network: str | None, input_shape: tuple[int, int, int] | N
     try:
         found.check_layers(names)
     except GpuTraceError as error:
-        say(str(error))
+        say(*error.lines)
         sys.exit(NO)
     timed = {row.layer for row in found.rows if row.phase != "other"}
     missing = [name for name in names if name not in timed] if found.rows else []

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from h2sim.cli.support import show
+from h2sim.io.names import in_terminal
 from h2sim.io.progress import Say
 
 
@@ -47,7 +48,7 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
     show(rows_document(found.rows))
     if output:
         for path in write(found, Path(output)):
-            click.echo(str(path), err=True)
+            click.echo(in_terminal(str(path)), err=True)
 
 
 def _make_folder(folder: Path) -> None:

@@ -192,5 +192,7 @@ def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str, e
 
 def _csv(rows: pd.DataFrame, result: Result | RivalResult, layers: tuple[str, ...]) -> str:
     """The rows with the hashes of what they come from, so that a table alone says what it was made of."""
+    from h2sim.document import frame_csv
+
     chosen = rows[rows["layer"].isin(layers)] if layers else rows
-    return chosen.assign(**result.hashes).to_csv(index=False, lineterminator="\n")
+    return frame_csv(chosen.assign(**result.hashes))

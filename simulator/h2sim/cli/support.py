@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ import click
 from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
 from h2sim.io.files import check_writable, write_text
+from h2sim.io.names import in_terminal
 from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ DEFAULT_COLUMNS = 80  # of a terminal that does not say
 class Commands(click.Group):
     """A group whose commands never end in a traceback, and whose help says each command's whole first sentence."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's; but a name that standard output's encoding does not have is printed with escapes in it."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Click's own cuts a sentence at the width of the terminal; this one goes on in the next line."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
@@ -43,7 +51,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except H2SimError as error:
-            fail(str(error))
+            fail(*error.lines)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(WRONG_USE)
@@ -96,17 +104,16 @@ class IntsType(ParamType[tuple[int, ...]]):
         return tuple(int(p) for p in parts)
 
 
-def fail(message: str) -> NoReturn:
-    """Every line of the message on standard error, exit status 2."""
-    for line in message.splitlines():
-        click.echo(f"h2sim: {line}", err=True)
+def fail(*lines: str) -> NoReturn:
+    """Every line on standard error, exit status 2."""
+    for line in lines:
+        complain(line)
     sys.exit(WRONG_USE)
 
 
 def warn(message: str) -> None:
     """A line on standard error: the answer stands, but it would mislead whoever does not know this."""
-    line = "".join(letter if letter.isprintable() else " " for letter in message)  # it may come out of a file
-    click.echo(f"h2sim: warning: {line}", err=True)
+    complain(f"warning: {message}")
 
 
 def warn_of(cautions: Mapping[str, Iterable[str]]) -> None:
@@ -123,6 +130,11 @@ def warn_of(cautions: Mapping[str, Iterable[str]]) -> None:
         warn(sentence if len(names) == len(cautions) else f"{', '.join(names[:MOST_NAMED])}{more}: {sentence}")
 
 
+def complain(message: str) -> None:
+    """One line on standard error, whatever names are in it."""
+    click.echo(f"h2sim: {in_terminal(message)}", err=True)
+
+
 def check_target(target: str | None) -> None:
     """Raises OutputError now if a file could not be written later; '-' is standard output."""
     if target and target != "-":
@@ -130,9 +142,9 @@ def check_target(target: str | None) -> None:
 
 
 def emit(target: str, text: str) -> None:
-    """Writes text to a file (aside, then renamed) or to standard output ('-')."""
+    """Writes text to a file (aside, then renamed) or to standard output ('-'): the same bytes, UTF-8, in any locale."""
     if target == "-":
-        click.echo(text, nl=False)
+        click.echo(text.encode("utf-8"), nl=False)
     else:
         write_text(Path(target), text)
 
@@ -147,11 +159,11 @@ def show(document: Document, *, err: bool = False) -> None:
     click.echo(styled, nl=False, err=err)
 
 
-def say(text: str, *, err: bool = False) -> None:
+def say(*lines: str, err: bool = False) -> None:
     """Prints a line, or a few, wrapped between words where a terminal reads it."""
     from h2sim.document import Document
 
-    for line in text.splitlines():
+    for line in lines:
         show(Document(line), err=err)
 
 
@@ -175,8 +187,15 @@ def progress(what: str) -> Iterator[Progress]:
         yield lambda layer, done, total: None
         return
     from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    named = TextColumn("{task.description}", style="progress.description", markup=False)
+    columns = (named, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda layer, done, total: bar.update(task, description=f"{what} {layer}", completed=done, total=total)
+
+        def report(layer: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{what} {in_terminal(layer)}", completed=done, total=total)
+
+        yield report

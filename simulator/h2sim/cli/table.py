@@ -79,16 +79,16 @@ def check(files: tuple[str, ...]) -> None:
     from h2sim.energy import load_energy_table
     from h2sim.errors import EnergyTableError
 
-    faults = []
+    faults: list[str] = []
     for file in files:
         try:
             loaded = load_energy_table(file)
             sram = f"SRAM {loaded.sram.flavour} at {loaded.sram.temperature_k:g} K"
             say(f"{file}: ok: {loaded.name}, {loaded.kind}, {loaded.node_nm:g} nm, {sram}")
         except EnergyTableError as error:
-            faults.append(str(error))
+            faults.extend(error.lines)
     if faults:
-        raise EnergyTableError("\n".join(faults))
+        raise EnergyTableError(*faults)
 
 
 @table.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import NO, emit, progress, show, warn, warn_of
 from h2sim.errors import TraceError
+from h2sim.io.names import in_shell
 from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def compare(
     if csv_file:
         emit(csv_file, compare_csv(rows))
     if markdown:
-        emit(markdown, compare_markdown(rows, f"h2sim trace compare {shlex.join(ctx.meta[ARGUMENTS])}"))
+        emit(markdown, compare_markdown(rows, " ".join(["h2sim trace compare", *map(in_shell, ctx.meta[ARGUMENTS])])))
 
 
 def _opened(name: str) -> list[Trace]:

@@ -10,7 +10,7 @@ import click
 
 from h2sim.cli.names import ARCH, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import NO, emit, progress, show, warn
+from h2sim.cli.support import NO, complain, emit, progress, show, warn
 
 
 @click.command()
@@ -47,5 +47,5 @@ def verify(arch: str, trace: str, json_file: str | None) -> None:
     if not found.passed:
         wrong = [row for row in found.rows if not row.passed]
         where = ", ".join(f"{row.layer} {row.quantity} ({row.wrong} of {row.checked})" for row in wrong[:8])
-        click.echo(f"h2sim: {workload.path}: WRONG VALUES in {len(wrong)} rows: {where}", err=True)
+        complain(f"{workload.path}: WRONG VALUES in {len(wrong)} rows: {where}")
         sys.exit(NO)

@@ -180,7 +180,7 @@ def load_estimate_data(path: str | Path = SHIPPED) -> EstimateData:
     try:
         return EstimateData.model_validate(data)
     except ValidationError as error:
-        raise BaselineError("\n".join(describe(error, EstimateData, str(path)))) from None
+        raise BaselineError(*describe(error, EstimateData, str(path))) from None
 
 
 def estimate(

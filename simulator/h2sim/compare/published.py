@@ -95,7 +95,7 @@ def published_rows(path: str | Path = SHIPPED) -> tuple[PublishedRow, ...]:
     try:
         return _File.model_validate(data).rows
     except ValidationError as error:
-        raise BaselineError("\n".join(describe(error, _File, str(path)))) from None
+        raise BaselineError(*describe(error, _File, str(path))) from None
 
 
 def published_row(name: str, path: str | Path = SHIPPED) -> PublishedRow:

@@ -204,7 +204,7 @@ def stored(document: dict[str, Any], where: str) -> StoredResult:
     try:
         found = StoredResult.model_validate(document)
     except ValidationError as error:
-        raise ComparisonError("\n".join(describe(error, StoredResult, where))) from None
+        raise ComparisonError(*describe(error, StoredResult, where)) from None
     total = found.area_um2.get("total")
     if not isinstance(total, int | float) or isinstance(total, bool) or not 0 <= total <= 1e30:
         raise ComparisonError(at(where, "area_um2.total", "an area in um2", total))

@@ -11,7 +11,7 @@ A command builds a Document and gives it to `cli.support.show`, which knows whet
 
 from h2sim.document.markdown import table_markdown, to_markdown
 from h2sim.document.numbers import amount, counted, percent, significant, size, times
-from h2sim.document.sheet import to_csv
+from h2sim.document.sheet import frame_csv, to_csv
 from h2sim.document.terminal import table_lines, to_text
 from h2sim.document.values import Cell, Column, Document, Figure, Line, Note, Number, Part, Table, table
 
@@ -27,6 +27,7 @@ __all__ = [
     "Table",
     "amount",
     "counted",
+    "frame_csv",
     "percent",
     "significant",
     "size",

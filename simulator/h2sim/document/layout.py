@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from h2sim.document.values import Column, Table
+from h2sim.io.names import in_terminal
 
 GAP = "  "
 LEAST_PROSE = 20  # columns of prose narrower than this are harder to read than a block
@@ -32,7 +33,7 @@ def wrap(text: str, width: int | None, indent: str = "") -> list[str]:
 
 def fit(table: Table, width: int | None) -> Fitted:
     """The table in at most `width` columns (None: as wide as it is), with no word or number cut."""
-    rows = table.texts()
+    rows = [[in_terminal(text) for text in row] for row in table.texts()]
     kept = list(range(len(table.columns)))
     dropped: list[str] = []
     while True:

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from h2sim.document.layout import fit, wrap
 from h2sim.document.values import Document, Figure, Line, Note, Part, Table
+from h2sim.io.names import in_terminal
 
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)} | {9: " "}
 Bold = Callable[[str], str]
 
 
@@ -17,7 +17,7 @@ def to_text(document: Document, width: int | None = None, bold: Bold = str) -> s
 
     `bold` marks column names and titles, and is given one line at a time.
     """
-    lines = wrap(document.verdict.translate(CONTROL), width)
+    lines = wrap(in_terminal(document.verdict), width)
     if document.parts and isinstance(document.parts[0], Table):
         lines.append("")
     for part, following in pairwise((*document.parts, None)):
@@ -40,8 +40,7 @@ def _part_lines(part: Part, width: int | None, bold: Bold) -> Iterator[str]:
 
 
 def _prose(text: str, width: int | None) -> Iterator[str]:
-    for line in text.split("\n"):
-        yield from wrap(line.translate(CONTROL), width, "  ")
+    yield from wrap(in_terminal(text), width, "  ")
 
 
 def table_lines(table: Table, width: int | None = None, bold: Bold = str) -> Iterator[str]:
@@ -50,8 +49,7 @@ def table_lines(table: Table, width: int | None = None, bold: Bold = str) -> Ite
         yield from (bold(line) for line in _prose(table.title, width))
     fitted = fit(table, width)
     for number, line in enumerate(fitted.lines):
-        text = line.translate(CONTROL)
-        yield bold(text) if number < fitted.n_head else text
+        yield bold(line) if number < fitted.n_head else line
     if fitted.dropped:
         yield from _prose(_left_out(fitted.dropped, width, table.elsewhere), width)
     for line in table.foot:

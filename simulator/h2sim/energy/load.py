@@ -163,7 +163,7 @@ def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise EnergyTableError("\n".join(_faults(error, model, where, inside))) from None
+        raise EnergyTableError(*_faults(error, model, where, inside)) from None
 
 
 def _faults(error: ValidationError, model: type[BaseModel], where: str, inside: str) -> list[str]:

@@ -131,7 +131,7 @@ def rules() -> ScalingRules:
     try:
         return ScalingRules.model_validate(data)
     except ValidationError as error:
-        raise EnergyTableError("\n".join(describe(error, ScalingRules, str(path)))) from None
+        raise EnergyTableError(*describe(error, ScalingRules, str(path))) from None
 
 
 def _factor(quantity: Quantity, from_nm: float, to_nm: float) -> Factor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.trace import GpuTrace, parse_gpu_trace
 from h2sim.io import library
 from h2sim.io.files import write_text
+from h2sim.io.names import from_csv as from_csv_cell
+from h2sim.io.names import in_csv
 
 GROUPS = ("device", "step", "energy", "software", "sources")
 NUMBERS = ("seconds", "lower_quartile_seconds", "upper_quartile_seconds", "kernels", "energy_j")
 COLUMNS = ("layer", "phase", *NUMBERS)
 MOST_BYTES = 1 << 26
+_FORMULA = re.compile(r"([,;]\s*)([=+\-@])")  # within a line that a spreadsheet splits at commas
 
 
 def load_gpu_trace(name_or_path: str | Path) -> GpuTrace:
@@ -88,13 +92,21 @@ def to_csv(trace: GpuTrace) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else repr(value)
+    return "" if value is None else in_csv(value) if isinstance(value, str) else repr(value)
 
 
 def _show(value: Any) -> str:
     """A string as it stands, if reading it as JSON would not change it; else JSON."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_json, value))}]"
     plain = isinstance(value, str) and value.isprintable() and value.strip() == value and _value(value) == value
-    return value if plain else json.dumps(value, ensure_ascii=True, allow_nan=False)
+    return value if plain and not _FORMULA.search(value) else _json(value)
+
+
+def _json(value: Any) -> str:
+    """JSON in which no string begins a formula behind a comma, for a spreadsheet splits the line there."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    return _FORMULA.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", text) if isinstance(value, str) else text
 
 
 def _value(text: str) -> Any:
@@ -159,7 +171,7 @@ def _row(cells: list[str], columns: list[str], where: str) -> dict[str, Any]:
             if cell.strip():
                 row[column] = _number(cell.strip(), f"{where}: {column}")
         else:
-            row[column] = cell.strip()
+            row[column] = from_csv_cell(cell.strip())
     return row
 
 

@@ -82,7 +82,7 @@ def load_rules(path: Path, layers: Collection[str]) -> tuple[Rule, ...]:
     try:
         rules = _File.model_validate(data).rules
     except ValidationError as error:
-        raise GpuTraceError("\n".join(describe(error, _File, str(path)))) from None
+        raise GpuTraceError(*describe(error, _File, str(path))) from None
     for number, rule in enumerate(rules):
         if rule.phase != "other" and rule.layer not in layers:
             known = f"a layer of the network ({', '.join(layers)}), or phase other"

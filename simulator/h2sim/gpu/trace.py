@@ -166,7 +166,7 @@ class GpuTrace(Strict):
         where = f"GPU trace of {self.network}"
         if wrong:
             known = f"a layer of the network ({', '.join(layers)})"
-            raise GpuTraceError("\n".join(at(where, "rows.layer", known, name) for name in sorted(wrong)))
+            raise GpuTraceError(*(at(where, "rows.layer", known, name) for name in sorted(wrong)))
 
     def to_measurement(self, layers: Collection[str] | None = None) -> Measurement:
         """This trace as a Measurement, which all systems share (see comparable.as_measurement).
@@ -208,7 +208,7 @@ def checked(where: str, model: type[BaseModel] = GpuTrace) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise GpuTraceError("\n".join(describe(error, model, where))) from None
+        raise GpuTraceError(*describe(error, model, where)) from None
 
 
 def printable(name: str, most: int = 60) -> str:

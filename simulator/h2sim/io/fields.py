@@ -46,11 +46,11 @@ def with_fields(model: Model, changes: Mapping[str, object], where: str, error: 
         except _NoSuchField:
             faults.append(f"{where}: {path}: unknown field{nearest(type(model), path)}")
     if faults:
-        raise error("\n".join(faults))
+        raise error(*faults)
     try:
         return type(model).model_validate(data)
     except ValidationError as fault:
-        raise error("\n".join(describe(fault, type(model), where))) from None
+        raise error(*describe(fault, type(model), where)) from None
 
 
 def nearest(model: type[BaseModel], path: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from h2sim.document import Line, Part, Table, percent, table
 from h2sim.document.pictures import save_png
+from h2sim.io.names import in_picture
 from h2sim.result import Chips, ChipsPoint, Result, Scaling
 
 COLUMNS = (
@@ -92,9 +93,9 @@ def draw_scaling(result: Result, folder: str) -> Path:
     throughput.set_yscale("log")
     efficiency.set_ylim(0, 1.05)
     synthetic = "  (SYNTHETIC masks)" if result.workload.source == "synthetic" else ""
-    figure.suptitle(f"Several chips: {result.workload.network} on {result.arch.name}{synthetic}", x=0.02, ha="left")
-    figure.tight_layout()
+    of = f"{in_picture(result.workload.network)} on {in_picture(result.arch.name)}"
+    figure.suptitle(f"Several chips: {of}{synthetic}", x=0.02, ha="left")
     place = Path(folder)
     place.mkdir(exist_ok=True)
-    save_png(figure, place / "scaling.png", told=result.hashes)
+    save_png(figure, place / "scaling.png", fitted=True, told=result.hashes)
     return place / "scaling.png"

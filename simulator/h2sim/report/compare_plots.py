@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from h2sim.compare.ratios import Comparison
 from h2sim.document.pictures import save_png
+from h2sim.io.names import in_picture
 
 COLOURS = {"forward": "#3b6ea5", "backward": "#d1495b", "weight_update": "#edae49", None: "#66a182"}
 
@@ -25,8 +26,7 @@ def draw(found: Sequence[Comparison], folder: str) -> list[Path]:
     with_layers = [c for c in found if c.layers]
     figures = {"step.png": _step(found)} | ({"layers.png": _layers(with_layers)} if with_layers else {})
     for name, figure in figures.items():
-        figure.tight_layout()
-        save_png(figure, place / name, tight=False)
+        save_png(figure, place / name, tight=False, fitted=True)
     return [place / name for name in figures]
 
 
@@ -37,7 +37,7 @@ def _step(found: Sequence[Comparison]) -> Figure:
     for c in found:
         ratio = c.step or (c.phases[0] if c.phases else None)
         shared = "" if c.step else " (shared layers)"
-        labels.append(f"{c.theirs.system}, {c.theirs.kind}{shared}")
+        labels.append(f"{in_picture(c.theirs.system)}, {c.theirs.kind}{shared}")
         values.append((ratio.speedup if ratio else None, ratio.energy_saving if ratio else None, c.area_saving))
     for index, (axis, title) in enumerate(zip(axes, ("speedup", "energy saving", "area saving"), strict=True)):
         for y, row in enumerate(values):
@@ -53,7 +53,7 @@ def _step(found: Sequence[Comparison]) -> Figure:
         axis.margins(x=0.2)
         axis.spines[["top", "right"]].set_visible(False)
     ours = found[0].ours
-    figure.suptitle(f"{ours.system} on {ours.network}, against", x=0.02, ha="left", fontsize=10)
+    figure.suptitle(f"{in_picture(ours.system)} on {in_picture(ours.network)}, against", x=0.02, ha="left", fontsize=10)
     return figure
 
 
@@ -66,11 +66,12 @@ def _layers(found: Sequence[Comparison]) -> Figure:
     for axis, comparison in zip(axes[:, 0], found, strict=True):
         shown = [r for r in comparison.layers if r.speedup is not None]
         axis.barh(range(len(shown)), [r.speedup for r in shown], color=[COLOURS[r.phase] for r in shown], height=0.7)
-        axis.set_yticks(range(len(shown)), [f"{r.layer} {str(r.phase).replace('_', ' ')}" for r in shown], fontsize=7)
+        labels = [f"{in_picture(str(r.layer))} {str(r.phase).replace('_', ' ')}" for r in shown]
+        axis.set_yticks(range(len(shown)), labels, fontsize=7)
         axis.invert_yaxis()
         axis.axvline(1, color="#888888", linewidth=1)
         axis.set_xscale("log")
         axis.tick_params(labelsize=7)
-        axis.set_title(f"speedup over {comparison.theirs.system}, per layer", loc="left", fontsize=9)
+        axis.set_title(f"speedup over {in_picture(comparison.theirs.system)}, per layer", loc="left", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from h2sim.activity import ENGINES, Engine, LayerActivity
 from h2sim.document.pictures import save_png
+from h2sim.io.names import in_picture
 from h2sim.report.words import TITLES
 from h2sim.result import Result
 
@@ -40,14 +41,14 @@ def draw(result: Result, folder: str) -> list[Path]:
     place.mkdir(exist_ok=True)
     figures = {"cycles.png": _cycles(result), "energy.png": _energy(result), "area.png": _area(result)}
     for name, figure in figures.items():
-        save_png(figure, place / name, told=result.hashes)
+        save_png(figure, place / name, fitted=name == "cycles.png", told=result.hashes)
     return [place / name for name in figures]
 
 
 def _title(result: Result, what: str) -> str:
     w = result.workload
     synthetic = "  (SYNTHETIC masks)" if w.source == "synthetic" else ""
-    return f"{what}: {w.network} on {result.arch.name}{synthetic}"
+    return f"{what}: {in_picture(w.network)} on {in_picture(result.arch.name)}{synthetic}"
 
 
 def _cycles(result: Result) -> Figure:
@@ -59,7 +60,7 @@ def _cycles(result: Result) -> Figure:
         len(by_engine), 1, sharex=True, squeeze=False, figsize=(10, 0.32 * sum(heights) + 1), height_ratios=heights
     )
     for axis, (engine, rows) in zip(axes[:, 0], by_engine.items(), strict=True):
-        labels = [f"{r.layer} {r.phase.replace('_', ' ')}" for r in rows]
+        labels = [f"{in_picture(r.layer)} {r.phase.replace('_', ' ')}" for r in rows]
         left = [0.0] * len(rows)
         for part, colour in PARTS.items():
             widths = [_part(r, part) / 1e3 for r in rows]
@@ -72,7 +73,6 @@ def _cycles(result: Result) -> Figure:
     axes[-1, 0].set_xlabel("thousand cycles")
     axes[0, 0].legend(fontsize=8, ncols=len(PARTS), loc="lower right", bbox_to_anchor=(1, 1.02), frameon=False)
     figure.suptitle(_title(result, "Cycles per layer"), x=0.02, ha="left", fontsize=11)
-    figure.tight_layout()
     return figure
 
 
@@ -93,7 +93,9 @@ def _energy(result: Result) -> Figure:
     axis.bar(len(ENGINES), off, color="white", edgecolor="#555555", hatch="///", width=0.6)
     axis.annotate(f"{off:.3g}", (len(ENGINES), off), ha="center", va="bottom", fontsize=8)
     axis.set_xticks(range(len(ENGINES) + 1), [*(TITLES[e] for e in ENGINES), "off chip (apart)"])
-    axis.set_title(_title(result, "Energy") + f", table {result.energy_table.name}", loc="left", fontsize=10)
+    axis.set_title(
+        _title(result, "Energy") + f", table {in_picture(result.energy_table.name)}", loc="left", fontsize=10
+    )
     return figure
 
 
@@ -102,7 +104,8 @@ def _area(result: Result) -> Figure:
     areas = result.cost.area.to_dict()
     figure, axis = _stacked({e: {k: v / 1e6 for k, v in areas[e].items()} for e in ENGINES}, "area, mm2")
     total = f"{areas['total'] / 1e6:.1f} mm2"
-    axis.set_title(f"Area of {result.arch.name}: {total}, table {result.energy_table.name}", loc="left", fontsize=10)
+    of, table = in_picture(result.arch.name), in_picture(result.energy_table.name)
+    axis.set_title(f"Area of {of}: {total}, table {table}", loc="left", fontsize=10)
     return figure
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from h2sim.activity import ENGINES
 from h2sim.document import Column, Document, Line, Note, Table, percent, significant, table, table_markdown
+from h2sim.io.names import in_code, in_markdown
 from h2sim.report.trace_compare import RATES, Compared
 from h2sim.report.words import TITLES
 
@@ -51,13 +52,16 @@ def compare_markdown(rows: Sequence[Compared], command: str) -> str:
     """All tables as GitHub markdown below the command that made them and the hashes of what it read."""
     first = rows[0].result
     read = [
-        f"Arch {first.arch.name} (sha256 {first.arch_sha256[:12]}), energy table {first.energy_table.name} "
-        f"(sha256 {first.energy_table.sha256[:12]}), traces:",
+        f"Arch {in_markdown(first.arch.name)} (sha256 {first.arch_sha256[:12]}), "
+        f"energy table {in_markdown(first.energy_table.name)} (sha256 {first.energy_table.sha256[:12]}), traces:",
         "",
-        *(f"{i}. {row.label} (sha256 {', '.join(sha[:12] for sha in row.hashes)})" for i, row in enumerate(rows, 1)),
+        *(
+            f"{i}. {in_markdown(row.label)} (sha256 {', '.join(sha[:12] for sha in row.hashes)})"
+            for i, row in enumerate(rows, 1)
+        ),
     ]
-    parts = [f"```sh\n{command}\n```\n", "\n".join(read) + "\n", *map(table_markdown, tables(rows))]
-    return "\n".join([*parts, *(f"Note: {note}\n" for note in _notes(rows))])
+    parts = [in_code(command), "\n".join(read) + "\n", *map(table_markdown, tables(rows))]
+    return "\n".join([*parts, *(f"Note: {in_markdown(note)}\n" for note in _notes(rows))])
 
 
 def tables(rows: Sequence[Compared]) -> list[Table]:

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from h2sim.document.pictures import save_png
 from h2sim.errors import TraceError, at
+from h2sim.io.names import in_file_name, in_picture
 from h2sim.io.progress import Progress
 from h2sim.trace.members import MASKS
 from h2sim.trace.model import Layer
@@ -61,7 +62,7 @@ def draw_trace(
         "samples.png": lambda: _samples(trace, rows),
     }
     for layer in asked:
-        makers[f"layer-{layer.name}.png"] = lambda layer=layer: _layer(trace, layer, sample, timestep)  # type: ignore[misc]
+        makers[f"layer-{in_file_name(layer.name)}.png"] = lambda layer=layer: _layer(trace, layer, sample, timestep)  # type: ignore[misc]
     for done, (name, make) in enumerate(makers.items()):
         if progress:
             progress(name, done, len(makers))
@@ -111,15 +112,11 @@ def _kinds(trace: Trace, layer: Layer) -> list[str]:
     return [kind for kind in MASKS if trace.has(f"{layer.name}.{kind}")]
 
 
-def _short(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
 def _title(figure: Figure, trace: Trace, what: str) -> None:
     meta = trace.meta
     synthetic = "  (SYNTHETIC masks)" if meta.source.get("kind") == "synthetic" else ""
-    text = f"{what}: {_short(meta.network)} on {_short(meta.dataset)}{synthetic}"
-    figure.suptitle(text, x=0.02, ha="left", fontsize=11, parse_math=False)
+    text = f"{what}: {in_picture(meta.network)} on {in_picture(meta.dataset)}{synthetic}"
+    figure.suptitle(text, x=0.02, ha="left", fontsize=11)
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -130,7 +127,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.n
 def _name_layers(axis: Axes, rows: Sequence[LayerCounts]) -> None:
     every = -(-len(rows) // MOST_TICKS)
     ticks = range(0, len(rows), every)
-    axis.set_yticks(ticks, [_short(rows[i].layer.name) for i in ticks], fontsize=8, parse_math=False)
+    axis.set_yticks(ticks, [in_picture(rows[i].layer.name) for i in ticks], fontsize=8)
 
 
 def _whole(axis: Axes) -> None:
@@ -202,7 +199,7 @@ def _layer(trace: Trace, layer: Layer, sample: int | None, timestep: int | None)
             _channels(figure, axes[0, -1], layer, kind, maps, len(samples), steps)
     of = f"mean of {meta.batch} samples" if sample is None else f"sample {sample}"
     at_time = f"{meta.timesteps} timesteps" if timestep is None else f"timestep {timestep}"
-    _title(figure, trace, f"{_short(layer.name)}, {of}, {at_time}")
+    _title(figure, trace, f"{in_picture(layer.name)}, {of}, {at_time}")
     return figure
 
 

@@ -140,7 +140,7 @@ def _checked(model: type[Model], data: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ReproductionError("\n".join(describe(error, model, where))) from None
+        raise ReproductionError(*describe(error, model, where)) from None
 
 
 def _assumption(name: str, entry: _Assumption, where: str) -> Assumption:
@@ -153,6 +153,6 @@ def _assumption(name: str, entry: _Assumption, where: str) -> Assumption:
         try:
             Setting().changed(change)
         except ValidationError as error:
-            raise ReproductionError("\n".join(describe(error, Setting, f"{where}: {field}"))) from None
+            raise ReproductionError(*describe(error, Setting, f"{where}: {field}")) from None
         points.append(Point(str(given["label"]), change))
     return Assumption(entry.what, entry.default, entry.source, entry.kind, tuple(points))

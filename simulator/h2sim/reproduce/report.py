@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from h2sim.document import frame_csv
 from h2sim.errors import ReproductionError, at
 from h2sim.io.files import write_text
 from h2sim.io.progress import Say
@@ -136,7 +137,7 @@ def write(found: Reproduction, folder: Path) -> list[Path]:
     paths = []
     for stem, frame in tables.items():
         paths.append(folder / f"{stem}.csv")
-        write_text(paths[-1], frame.to_csv(index=False, lineterminator="\n"))
+        write_text(paths[-1], frame_csv(frame))
     for figure in FIGURES:
         paths.append(folder / f"{figure.stem}.png")
         figures.save(figure.plot(found.tables[figure.stem], found.theirs), paths[-1])

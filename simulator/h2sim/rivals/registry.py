@@ -65,7 +65,7 @@ def parse_machine(data: dict[str, Any], where: str) -> Arch | RivalMachine:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise ArchError("\n".join(describe(error, schema, where))) from None
+        raise ArchError(*describe(error, schema, where)) from None
 
 
 def run_rival(machine: RivalMachine, trace: Trace, table: EnergyTable, *, ideal_memory: bool = False) -> RivalResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,25 +24,32 @@ MOST_KEPT_BYTES = 256 << 20  # of packed masks; their counts are small and all s
 
 
 class Kept:
-    """Arrays by name. When together they exceed `most_bytes`, those that were not asked for longest are dropped."""
+    """Arrays by name. When together they exceed `most_bytes`, those that were not asked for longest are dropped.
+
+    Threads may share one. It has no lock, which a fork could copy while another thread holds it: what another thread
+    drops meanwhile is read again, and two that miss the same array both read it.
+    """
 
     def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
         self._most_bytes = most_bytes
         self._arrays: OrderedDict[str, Array] = OrderedDict()
-        self._bytes = 0
 
     def get(self, name: str, read: Callable[[str], Array]) -> Array:
         """The array of that name, read-only. Where it is not kept, `read(name)` makes it."""
-        if name in self._arrays:
+        array = self._arrays.get(name)
+        if array is None:
+            array = read(name)
+            array.setflags(write=False)
+            self._arrays[name] = array
+            self._drop()
+        with suppress(KeyError):
             self._arrays.move_to_end(name)
-            return self._arrays[name]
-        array = read(name)
-        array.setflags(write=False)
-        self._arrays[name] = array
-        self._bytes += array.nbytes
-        while self._bytes > self._most_bytes and len(self._arrays) > 1:
-            self._bytes -= self._arrays.popitem(last=False)[1].nbytes
         return array
+
+    def _drop(self) -> None:
+        while len(self._arrays) > 1 and sum(a.nbytes for a in list(self._arrays.values())) > self._most_bytes:
+            with suppress(KeyError):
+                self._arrays.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Maps:
         """Set bits of a mask of a layer (or of the 'input' spikes), over all timesteps, samples and neurons."""
         key = (layer, kind)
         if key not in self._set_bits:
-            in_tiles = next((counts for (*mask, _, _), counts in self._tiles.items() if tuple(mask) == key), None)
+            in_tiles = next((counts for (*mask, _, _), counts in list(self._tiles.items()) if tuple(mask) == key), None)
             self._set_bits[key] = self._counted(layer, kind) if in_tiles is None else int(in_tiles.sum())
         return self._set_bits[key]
 
@@ -110,6 +118,7 @@ class Maps:
         if key not in self._tiles:
             chw = self._trace.meta.layer(layer).out_chw
             packed = np.require(self.packed(layer, kind), np.uint8, ["C", "W"])  # one compiled signature
-            self._tiles[key] = tile_popcounts(packed, *chw, *tile)
-            self._tiles[key].setflags(write=False)
+            counts = tile_popcounts(packed, *chw, *tile)
+            counts.setflags(write=False)
+            self._tiles[key] = counts
         return self._tiles[key]

@@ -130,7 +130,7 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
     try:
         file = _File.model_validate(data)
     except ValidationError as error:
-        raise NetworkError("\n".join(describe(error, _File, str(path)))) from None
+        raise NetworkError(*describe(error, _File, str(path))) from None
     shape, where = input_shape or file.input.shape, str(path)
     layers = parse_notation(file.layers, shape, where) if isinstance(file.layers, str) else file.layers
     meta = check_layers(layers, where)
@@ -172,7 +172,7 @@ def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
     try:
         return parse_meta(meta, where)
     except TraceError as error:
-        raise NetworkError(str(error).replace(f"{where}: meta: ", f"{where}: ")) from None
+        raise NetworkError(*(line.replace(f"{where}: meta: ", f"{where}: ") for line in error.args)) from None
 
 
 def parse_notation(notation: str, input_shape: tuple[int, int, int], where: str | None = None) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ _ANY_NEURON = {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]}
 def refuse(faults: list[str]) -> NoReturn:
     """Raises a TraceError with one line per fault. Beyond MOST_LINES faults, the last line says how many are left."""
     rest = len(faults) - MOST_LINES
-    raise TraceError("\n".join(faults[:MOST_LINES] + ([f"... and {rest} faults more"] if rest > 0 else [])))
+    raise TraceError(*faults[:MOST_LINES], *([f"... and {rest} faults more"] if rest > 0 else []))
 
 
 def parse_meta(data: object, where: str) -> TraceMeta:

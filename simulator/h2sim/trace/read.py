@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 import tokenize
 import warnings
 import zipfile
@@ -48,6 +49,11 @@ _DAMAGE = (
     OverflowError,
     RuntimeError,
 )
+_ONE_AT_A_TIME = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child's lock is its own, whatever another thread was doing
+    os.register_at_fork(
+        before=_ONE_AT_A_TIME.acquire, after_in_parent=_ONE_AT_A_TIME.release, after_in_child=_ONE_AT_A_TIME.release
+    )
 
 
 @dataclass(frozen=True)
@@ -131,12 +137,12 @@ class Trace:
 
         Raises TraceError with all faults, one line each.
         """
-        faults = []
+        faults: list[str] = []
         for name in [n for n in self._members if n.rpartition(".")[2] in kinds and n not in self._sound]:
             try:
                 self._read(name)
             except TraceError as error:
-                faults.append(str(error))
+                faults.extend(error.lines)
         if faults:
             refuse(faults)
 
@@ -190,7 +196,7 @@ def load_trace(name_or_path: str | Path) -> Trace:
             try:
                 members[name] = _checked(path, name, expected, archive)
             except TraceError as error:
-                faults.append(str(error))
+                faults.extend(error.lines)
     faults += [f"{path}: {fault}" for fault in presence_faults(meta, present)]
     if faults:
         refuse(faults)
@@ -270,7 +276,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"npy version {version}")
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():  # two threads in it at once would leave warnings off for good
         warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote, and reads them
         shape, fortran, dtype = read(file)
     return tuple(int(n) for n in shape), fortran, dtype

@@ -63,7 +63,7 @@ def _table() -> _Table:
     try:
         return _Table.model_validate(data)
     except ValidationError as error:
-        raise TraceError("\n".join(describe(error, _Table, str(path)))) from None
+        raise TraceError(*describe(error, _Table, str(path))) from None
 
 
 def _mean(shares: list[float]) -> float:

@@ -177,4 +177,4 @@ def parse_loihi(data: object, where: str) -> LoihiMachine:
     try:
         return LoihiMachine.model_validate(data)
     except ValidationError as error:
-        raise BaselineError("\n".join(describe(error, LoihiMachine, where))) from None
+        raise BaselineError(*describe(error, LoihiMachine, where)) from None

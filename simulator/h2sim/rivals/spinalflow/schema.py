@@ -136,4 +136,4 @@ def parse_spinalflow(data: object, where: str) -> SpinalFlow:
     try:
         return SpinalFlow.model_validate(data)
     except ValidationError as error:
-        raise BaselineError("\n".join(describe(error, SpinalFlow, where))) from None
+        raise BaselineError(*describe(error, SpinalFlow, where)) from None
