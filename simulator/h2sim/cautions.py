@@ -50,6 +50,7 @@ def trace_cautions(trace: Trace, mode: str = "dual") -> tuple[str, ...]:
         *(_open_windows(trace) if mode in ("output_only", "dual") else ()),
         *_nearly_binary(trace),
         *((BATCH_NORM,) if trace.meta.source.get("batch_norm") else ()),
+        *trace.broken_laws,
     )
 
 

@@ -26,10 +26,14 @@ def run(*arguments: object):
 
 
 def warnings(result) -> list[str]:
-    """The sentences, from the lines of standard error that are warnings; there are no others."""
+    """The sentences, from the lines of standard error that are warnings; there are no others.
+
+    Without the one on gradients that no training has: the masks of the small traces here are drawn apart.
+    """
     begin = "h2sim: warning: "
     assert all(line.startswith(begin) for line in result.stderr.splitlines()), result.stderr
-    return [line.removeprefix(begin) for line in result.stderr.splitlines()]
+    found = [line.removeprefix(begin) for line in result.stderr.splitlines()]
+    return [sentence for sentence in found if "gradients that no training has" not in sentence]
 
 
 @pytest.fixture
@@ -130,7 +134,7 @@ def test_many_names_are_counted(capsys):
 
 def test_a_warning_out_of_a_file_is_one_line_of_printable_text(capsys):
     warn_of({"a.json": ["one\ntwo\x1b[31m"]})
-    assert capsys.readouterr().err == "h2sim: warning: one two [31m\n"
+    assert capsys.readouterr().err == "h2sim: warning: one\\ntwo\\x1b[31m\n"
 
 
 def test_a_sentence_that_was_stored_twice_is_told_once(capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,8 @@ from h2sim.activity import Phase
 from h2sim.arch import Arch, parse_arch
 from h2sim.errors import ComparisonError, at
 from h2sim.io.faults import describe
+from h2sim.io.jsonfile import parse_json
+from h2sim.io.reading import MOST_JSON_BYTES, read_text
 from h2sim.io.strict import Frozen, Name
 
 Amount = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
@@ -185,7 +186,7 @@ def read_result(path: str | Path) -> StoredResult:
 def load_result(path: str | Path) -> dict[str, Any]:
     """The document of such a file as plain data. Raises ComparisonError."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(read_text(path, MOST_JSON_BYTES))
     except OSError as fault:
         raise ComparisonError(f"{path}: cannot be read: {fault.strerror}") from None
     except (ValueError, RecursionError):

@@ -13,6 +13,7 @@ from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.trace import GpuTrace, parse_gpu_trace
 from h2sim.io import library
 from h2sim.io.files import write_text
+from h2sim.io.jsonfile import each_key_once
 from h2sim.io.names import from_csv as from_csv_cell
 from h2sim.io.names import in_csv
 
@@ -56,20 +57,12 @@ def to_json(trace: GpuTrace) -> str:
 def from_json(text: str, where: str) -> GpuTrace:
     """The trace in a JSON text. Raises GpuTraceError, whose lines begin with `where`."""
     try:
-        data = json.loads(text, object_pairs_hook=_each_key_once)
+        data = json.loads(text, object_pairs_hook=each_key_once)
     except json.JSONDecodeError as fault:
         raise GpuTraceError(f"{where}: not valid JSON at line {fault.lineno}: {fault.msg}") from None
     except (ValueError, RecursionError) as fault:
         raise GpuTraceError(f"{where}: not valid JSON: {str(fault)[:100] or 'nested too deeply'}") from None
     return parse_gpu_trace(data, where)
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return fields
 
 
 def to_csv(trace: GpuTrace) -> str:

@@ -1,4 +1,8 @@
-"""Reads the YAML files that users write: one mapping, no code run, no key twice, numbers in decimal."""
+"""Reads the YAML files that users write: one mapping, no code run, no key twice, numbers in decimal.
+
+What is read is bounded before anything is made of it: bytes, values, depth, and how many values the aliases come to
+when each is written out, because whatever works on the data or shows it meets them that many times.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,19 @@ import yaml
 
 from h2sim.errors import H2SimError
 from h2sim.io import library
+from h2sim.io.reading import MOST_YAML_BYTES, read_text
+from h2sim.io.yamlnodes import OVERGROWN, BadNode, Composer, OddNumber, Overgrown, check_nodes
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML in which a mapping that names a key twice is an error, not its last value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)
+class _Loader(Composer, yaml.SafeLoader):
+    """Plain YAML, composed within bounds and checked whole before any value is made."""
 
     def get_single_data(self) -> Any:
-        """The one document of the text. Raises _OddNumber where a plain number is not in decimal."""
+        """The one document of the text. Raises YAMLError, OddNumber or BadNode."""
         node = self.get_single_node()
         if node is None:
             return None
-        _check_numbers(node, (), set())
+        check_nodes(node)
         return self.construct_document(node)
 
 
@@ -39,46 +36,7 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
 )
-_DECIMAL = {
-    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9]*)"),
-    "tag:yaml.org,2002:float": re.compile(
-        r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)"
-    ),
-}
-_NUMBER = re.compile(r"[-+]?\.?[0-9]")
-
-
-class _OddNumber(Exception):
-    """A number whose YAML 1.1 reading surprises: 010 is 8, 1:30 is 90."""
-
-    def __init__(self, line: int, path: tuple[str, ...], got: str) -> None:
-        super().__init__(line, path, got)
-        self.field, self.got = ".".join(path), got[:60]
-        self.where = f"line {line}"
-
-    def said(self, where: str) -> str:
-        """The fault as one line; `where` is the file and line, or the option."""
-        expected = "a plain decimal number, or text in quotes"
-        place = f"{where}: {self.field}" if self.field else where
-        return f"{place}: expected {expected}; got {self.got}"
-
-
-def _check_numbers(node: yaml.Node, path: tuple[str, ...], seen: set[int]) -> None:
-    """Walks each node once, however many aliases name it."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.ScalarNode) and node.tag in _DECIMAL and not _DECIMAL[node.tag].fullmatch(node.value):
-        if not _NUMBER.match(node.value):  # `!!int x`: YAML's own error
-            return
-        raise _OddNumber(node.start_mark.line + 1, path, node.value)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _check_numbers(key, path, seen)
-            _check_numbers(value, (*path, str(key.value)[:60]), seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _check_numbers(value, (*path, str(index)), seen)
+_Loader.add_constructor(OVERGROWN, lambda loader, node: Overgrown())
 
 
 def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2SimError]) -> tuple[dict[str, Any], Path]:
@@ -87,31 +45,35 @@ def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2Sim
     Raises `error` with one line: no such file (it lists the shipped ones), unreadable, not YAML (it names the line), or
     not a mapping.
     """
-    path = library.find(kind, str(name_or_path))
-    if not path.exists():
+    try:
+        path = library.find(kind, str(name_or_path))
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         known = ", ".join(library.names(kind))
-        raise error(f"{name_or_path}: no such {kind} file; shipped {kind} files: {known}")
+        raise error(f"{name_or_path}: no such {kind} file; shipped {kind} files: {known}") from None
+    except OSError as fault:
+        raise error(f"{str(name_or_path)[:200]}: cannot be read: {fault.strerror}") from None
     return read_file(path, error), path
 
 
 def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
     """The fields of the YAML file at `path`. Raises `error` with one line as read_mapping does."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        data = yaml.load(read_text(path, MOST_YAML_BYTES), _Loader)
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as fault:
         raise error(f"{path}: cannot be read: {fault.strerror}") from None
-    except (UnicodeDecodeError, RecursionError):
-        raise error(f"{path}: cannot be read: not UTF-8 text, or nested too deeply") from None
-    except _OddNumber as fault:
+    except UnicodeDecodeError:
+        raise error(f"{path}: cannot be read: not UTF-8 text") from None
+    except OddNumber as fault:
         raise error(fault.said(f"{path}: {fault.where}")) from None
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise error(f"{path}: not valid YAML{line}: {getattr(fault, 'problem', None) or 'unreadable'}") from None
-    except ValueError as fault:  # a scalar that is no date or number after all
-        raise error(f"{path}: not valid YAML: {str(fault).splitlines()[0][:100]}") from None
+        raise error(f"{path}: not valid YAML{line}: {_problem(fault)}") from None
+    except (ValueError, OverflowError) as fault:  # a scalar that is no number after all, a code point that is none
+        raise error(f"{path}: not valid YAML: {_problem(fault)}") from None
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
     return data
@@ -121,8 +83,17 @@ def read_value(text: str, where: str, error: type[H2SimError]) -> object:
     """One value as it would stand in a file: a number, `true`, `[4, 8]`, `{height: 4, width: 8}`, else the text."""
     try:
         return yaml.load(text, _Loader)
-    except _OddNumber as fault:
+    except OddNumber as fault:
         raise error(fault.said(where)) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as fault:
-        said = getattr(fault, "problem", None) or "unreadable"
-        raise error(f"{where}: expected a value as in a file; got {text[:60]!r}: {said}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as fault:
+        raise error(f"{where}: expected a value as in a file; got {text[:60]!r}: {_problem(fault)}") from None
+
+
+def _problem(fault: Exception) -> str:
+    """What is wrong, in one short line."""
+    if isinstance(fault, BadNode):
+        return fault.problem
+    if isinstance(fault, yaml.reader.ReaderError):
+        return "a character that YAML does not allow"
+    lines = str(getattr(fault, "problem", None) or fault).splitlines() or ["unreadable"]
+    return lines[0][:100]

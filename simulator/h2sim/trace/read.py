@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 import threading
@@ -15,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,6 +25,8 @@ from numpy.lib import format as npy
 from h2sim.arrays import Array, Bytes
 from h2sim.errors import TraceError
 from h2sim.io import library
+from h2sim.io.jsonfile import parse_json
+from h2sim.trace.laws import broken_laws
 from h2sim.trace.maps import Kept, Maps
 from h2sim.trace.members import MASKS, VALUES, Expected, known_members, presence_faults
 from h2sim.trace.model import Layer, TraceMeta
@@ -33,6 +35,8 @@ from h2sim.trace.parse import parse_meta, refuse
 MOST_META_BYTES = 1 << 24
 _CHUNK_BYTES = 1 << 20
 _MOST_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more bytes than this for each of its own
+_MOST_HEADER_BYTES = 10_000  # numpy's own limit for headers that it evaluates
+_HEADERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -92,6 +96,11 @@ class Trace:
     def maps(self) -> Maps:
         """The masks and counts of their bits, as jobs ask for them."""
         return Maps(self)
+
+    @cached_property
+    def broken_laws(self) -> tuple[str, ...]:
+        """What no training can have made, a sentence each; see h2sim.trace.laws."""
+        return broken_laws(self)
 
     @cached_property
     def sha256(self) -> str:
@@ -230,14 +239,10 @@ def _meta(path: Path, archive: zipfile.ZipFile) -> TraceMeta:
             _check_size(info, file.tell() + shape[0])
             text = _data(file, shape, fortran, dtype).tobytes()
     try:
-        data = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+        data = parse_json(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{path}: meta: expected JSON in UTF-8; got {_reason(error)}") from None
     return parse_meta(data, str(path))
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which JSON does not have")
 
 
 def _checked(path: Path, name: str, expected: Expected, archive: zipfile.ZipFile) -> Member:
@@ -273,12 +278,17 @@ def _check_size(info: zipfile.ZipInfo, n_bytes: int) -> None:
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, Fortran order and dtype of an .npy member. The file then stands at its data. Never unpickles."""
     version = npy.read_magic(file)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    if read is None:
+    if version not in _HEADERS:
         raise ValueError(f"npy version {version}")
+    read, length_bytes = _HEADERS[version]
+    stated = file.read(length_bytes)
+    length = int.from_bytes(stated, "little")
+    if len(stated) < length_bytes or length > _MOST_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes, where at most {_MOST_HEADER_BYTES} are read")
+    header = BytesIO(stated + file.read(length))
     with _ONE_AT_A_TIME, warnings.catch_warnings():  # two threads in it at once would leave warnings off for good
         warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote, and reads them
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = read(header)
     return tuple(int(n) for n in shape), fortran, dtype
 
 

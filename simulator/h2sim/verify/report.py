@@ -52,6 +52,7 @@ class VerifyReport:
     layers: tuple[str, ...]
     unchecked: tuple[Unchecked, ...] = ()
     batch_norm: bool = False
+    broken_laws: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -72,13 +73,18 @@ class VerifyReport:
 
     @property
     def headline(self) -> str:
-        """The verdict in one sentence: whether values agree, how many were checked, and which layers were not."""
-        verdict, missed = self._verdict(), self.not_recomputed
+        """The verdict in one sentence: whether values agree, how many were checked, and which layers were not.
+
+        Laws of training that the trace's masks break are repeated here, for values that agree do not mend them."""
+        return "; ".join([self._verdict(), self._coverage(), *self.broken_laws])
+
+    def _coverage(self) -> str:
+        missed = self.not_recomputed
         if not missed:
-            return f"{verdict}; every one of {len(self.layers)} layers was recomputed"
+            return f"every one of {len(self.layers)} layers was recomputed"
         more = f" and {len(missed) - MOST_NAMED} more" if len(missed) > MOST_NAMED else ""
         named = ", ".join(missed[:MOST_NAMED]) + more
-        return f"{verdict}; {len(missed)} of {len(self.layers)} layers not recomputed, or only in part: {named}"
+        return f"{len(missed)} of {len(self.layers)} layers not recomputed, or only in part: {named}"
 
     def _verdict(self) -> str:
         n_checked = sum(row.checked for row in self.rows)

@@ -52,6 +52,7 @@ def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> 
         layers=tuple(layer.name for layer in trace.meta.layers),
         unchecked=tuple(checker.unchecked),
         batch_norm=bool(trace.meta.source.get("batch_norm")),
+        broken_laws=trace.broken_laws,
     )
 
 
