@@ -17,7 +17,7 @@ from h2sim.export.protocol import NeuronSpec
 from h2sim.export.record import LayerRecord, StepRecord, pack_bits
 from h2sim.export.step import Step, check_reads, network_input
 from h2sim.export.structure import INPUT, Piece, assemble
-from h2sim.export.weights import Fold, fold_of, folded, weight_gradient
+from h2sim.export.weights import Fold, fold_of, folded, gives, weight_gradient
 
 _CLOSE = 1e-5
 
@@ -255,6 +255,9 @@ class _Filler:
     def _weights(self, piece: Piece, record: LayerRecord, fold: Fold, grad: torch.Tensor) -> None:
         step, path = self.step, piece.weights or ""
         module: Any = step.modules[path].module
+        if not module.weight.is_leaf and not gives(module, step.read(path), step.sent(path)):
+            got = "others from call to call (spectral_norm in training?): call eval() on that layer"
+            raise ExportError(at(path, "weights", "the same at every timestep", got))
         weight, bias = folded(module, fold)
         own = getattr(module.weight, "grad", None) if module.weight.is_leaf else None
         whole = step.batch == step.extent.samples and fold.trivial and not self._is_shared(module)

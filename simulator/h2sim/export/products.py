@@ -30,11 +30,11 @@ _NORMS = frozenset((
 _ELEMENTWISE = frozenset(("mul", "mul_", "addcmul", "addcmul_"))
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches operations while it is entered. busy: whether a recorded module is running, whose work a layer shows."""
 
     def __init__(self, model: nn.Module, busy: Callable[[], bool]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._busy = busy
         self._names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

@@ -13,11 +13,12 @@ from h2sim.export.structure import INPUT
 
 _JOINS = frozenset(("StackBackward0", "CatBackward0", "CopySlices"))
 _ANOTHER = "a recurrent or skipped step, or one module at two places (give each place its own)"
+_IN_PLACE = "an in-place change of a part (write y = y + a instead of y += a)"
 _HINTS = {
     "AsStrided": "an in-place change of a reshaped tensor: write y = y + a instead of y += a",
     "Mean": "an average over time, channels or space is no layer: average behind the last weights",
     "Sum": "a sum over time, channels or space is no layer: sum behind the last weights",
-    "Mul": "the machine reads spikes as they are: it neither scales, gates nor multiplies them",
+    "Mul": "the machine reads spikes as they are: no scale, gate, product or dropout in training",
     "NativeDropout": "dropout in training: set p = 0",
     "MaxPool2DWithIndices": "max pooling: the machine pools by averaging, with a neuron behind",
     "AvgPool2D": "call it as the module nn.AvgPool2d, with a neuron behind",
@@ -107,7 +108,8 @@ class Walker:
             return tuple(term for part in parts for term in part)
         if any(set(part) != set(parts[0]) for part in parts[1:]):
             shown = " and ".join(_listed(part) for part in dict.fromkeys(parts))
-            raise ExportError(at(reader.path, "reads", "one layer or a sum of layers", f"a concatenation of {shown}"))
+            how = _IN_PLACE if type(node).__name__ == "CopySlices" else "a concatenation"
+            raise ExportError(at(reader.path, "reads", "one layer or a sum of layers", f"{how} of {shown}"))
         return parts[0]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+_CLOSE = 1e-3  # weights that a power iteration refines a little more in each call are the same
 _WRAPPERS = ("BatchNorm1d", "BatchNorm2d", "_ThresholdDependentBatchNormBase")  # SpikingJelly's, over time
 
 
@@ -70,6 +71,14 @@ def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
         weight = weight * fold.scale.reshape(-1, *[1] * (weight.dim() - 1))
         bias = fold.shift if bias is None else bias * fold.scale + fold.shift
     return weight.float(), None if bias is None else bias.float()
+
+
+def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether the module's weights make y of x, both (T or 1, N, ...). Weights made anew in each call may not."""
+    with torch.no_grad():
+        device, dtype = module.weight.device, module.weight.dtype
+        again = module(x.flatten(0, 1).to(device, dtype)).to(y.dtype).cpu()
+    return float((again - y.flatten(0, 1)).abs().max()) <= _CLOSE * max(1.0, float(y.abs().max()))
 
 
 def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
