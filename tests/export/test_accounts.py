@@ -229,7 +229,13 @@ def test_parameters_of_the_loss_and_of_a_head_that_is_no_part_of_the_model():
 
 
 def decayed(net):
-    return lambda output, targets: mean_loss(output, targets) + 0.01 * sum(p.pow(2).sum() for p in net.parameters())
+    """A loss that adds weight decay, in the roundabout ways in which people write one."""
+
+    def loss(output, targets):
+        squares = [parameter.pow(2).sum() for parameter in net.parameters()]
+        return (mean_loss(output, targets) + 0.01 * sum(squares[1:]) - -0.01 * squares[0]).view(1).squeeze()
+
+    return loss
 
 
 def test_weight_decay_in_the_loss_is_no_work_of_a_layer(tmp_path):
@@ -324,6 +330,8 @@ def test_arithmetic_of_the_read_out_and_of_the_input_stays_out_of_it(tmp_path):
     timed = Loose(behind=lambda net, s: net.out(s) * torch.tensor([1.0, 2.0, 3.0]))
     made, _, _ = exported(timed, spikes(8), tmp_path / "t.npz")
     assert made.notes == ("values behind the layers multiplied by a tensor of shape (3,): read-out, not a layer",)
+    shared = Loose(behind=lambda net, s: net.out(s) / net.scale, buffers={"scale": torch.full((3,), 2.0)})
+    refused(shared, f"^scale: weights of Loose: {ALONE} the operation div outside of every one")
 
 
 def test_what_training_would_not_change_and_what_the_loss_does_not_read_is_told(tmp_path):

@@ -19,7 +19,8 @@ from h2sim.export.hooks import Recorded
 
 MOST_NAMED = 4
 _HOLDERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, _ConvNd)
-_SUMS = ("AddBackward0", "SubBackward0", "NegBackward0", "MulBackward0", "DivBackward0")
+_SUMS = ("AddBackward0", "SubBackward0")
+_OF_ONE = ("Neg", "Mul", "Div", "Squeeze", "Unsqueeze", "View", "Clone")  # a single number stays one
 REMEDY = "no row would show its work: call an nn.Linear, nn.Conv2d or norm as a module instead"
 
 
@@ -109,8 +110,7 @@ def _terms(root: Any) -> Iterator[Any]:
     while pending:
         node = pending.pop()
         parts = inner(node)
-        name = type(node).__name__
-        if name in _SUMS and (len(parts) == 1 or name[:3] in ("Add", "Sub")):
+        if type(node).__name__ in _SUMS or (len(parts) == 1 and operation(node) in _OF_ONE):
             pending += parts
         else:
             yield node

@@ -21,13 +21,14 @@ _PRODUCTS = frozenset((
     "mm", "addmm", "bmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "linear", "_trilinear", "convolution",
     "_convolution", "mkldnn_convolution", "mkldnn_linear", "embedding", "_embedding_bag", "_cdist_forward",
     "_euclidean_dist", "addr", "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention", "lstm", "gru",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention", "mkldnn_rnn_layer",
+    "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "_sparse_mm", "_sparse_addmm", "_addmm_activation",
 ))  # fmt: skip
 _NORMS = frozenset((
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
     "_batch_norm_with_update", "native_layer_norm", "native_group_norm", "_fused_rms_norm",
 ))  # fmt: skip
-_ELEMENTWISE = frozenset(("mul", "mul_", "addcmul", "addcmul_"))
+_ELEMENTWISE = frozenset(("mul", "mul_", "div", "div_", "addcmul", "addcmul_"))
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
