@@ -164,7 +164,7 @@ def test_modules_that_are_called_too_often_or_share_a_name():
                 out = out + self.fc2(self.lif2(self.fc1(self.lif1(self.fc1(step)))))
             return out
 
-    refused(Twice(), "^fc1: reads: expected the same layers at every timestep", spikes(8))
+    refused(Twice(), "^fc1: reads: expected the same layers at every timestep.*or one module at two places", spikes(8))
 
 
 class Sequenced(Lif):
@@ -316,3 +316,60 @@ def test_a_missing_library_is_one_line(monkeypatch):
         _ = export.load_nir
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = export.nothing
+
+
+class Whole(nn.Module):
+    """fc - neuron - what `between` makes of all timesteps' spikes at once - fc."""
+
+    def __init__(self, between):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc1, self.lif, self.fc2, self.lif2 = nn.Linear(8, 8), Sequenced(), nn.Linear(8, 3), Sequenced()
+        self.between = between
+
+    def forward(self, x):
+        return self.between(self, self.lif(self.fc1(x)))
+
+
+def residual_in_place(net, s):
+    current = net.fc2(s.flatten(0, 1)).view(T, -1, 3)
+    current += s[..., :3]
+    return net.lif2(current)
+
+
+def part_in_place(net, s):
+    current = net.fc2(s)
+    current.view(-1, 3).add_(s[..., :3].reshape(-1, 3))
+    return net.lif2(current)
+
+
+@pytest.mark.parametrize(
+    ("between", "why"),
+    [
+        (lambda net, s: net.fc2(s.mean(0)), r"fc2: reads: .*operation Mean on the way \(an average over time"),
+        (lambda net, s: net.fc2(s.sum(0)), r"fc2: reads: .*operation Sum on the way \(a sum over time"),
+        (lambda net, s: net.fc2(s * (1 - s)), r"fc2: reads: .*operation Mul on the way \(the machine reads spikes as"),
+        (
+            lambda net, s: net.fc2(nn.functional.dropout(s)),
+            r"fc2: reads: .*operation Mul on the way \(the machine reads spikes as they are: no scale, gate",
+        ),
+        (
+            lambda net, s: net.fc2(nn.functional.max_pool2d(s.view(-1, 2, 2, 2), 1).view(T, -1, 8)),
+            r"fc2: reads: .*operation MaxPool2DWithIndices on the way \(max pooling: the machine pools by averaging",
+        ),
+        (
+            lambda net, s: net.fc2(nn.functional.avg_pool2d(s.view(-1, 2, 2, 2), 1).view(T, -1, 8)),
+            r"fc2: reads: .*operation AvgPool2D on the way \(call it as the module nn.AvgPool2d, with a neuron",
+        ),
+        (residual_in_place, r"lif2: reads: .*operation AsStrided on the way \(an in-place change of a reshaped tensor"),
+        (part_in_place, r"lif2: reads: .*got an in-place change of a part \(write y = y . a .*\) of fc2 and lif"),
+    ],
+)  # fmt: skip
+def test_an_operation_is_refused_with_what_to_do_instead(between, why):
+    refused(Whole(between), f"^({why})", spikes(8))
+
+
+def test_a_model_that_lays_out_samples_before_time():
+    inputs = spikes(8).transpose(0, 1)
+    wanted = r"^targets: samples: expected 4 as the inputs; got shape \(3,\): does the model lay out \(N, T, ...\)"
+    refused(Whole(lambda net, s: net.fc2(s)), wanted, inputs)

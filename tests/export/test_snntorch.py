@@ -161,3 +161,37 @@ def test_a_neuron_that_several_layers_share_is_refused():
 
     with pytest.raises(ExportError, match=r"^out: calls: expected 8 timesteps of 3 samples as 'lif'; got 4 of 3: each"):
         export.trace(Shared(), spikes(4), TARGETS, mean_loss)
+
+
+class MembraneRead(nn.Module):
+    """Membranes kept by the neurons themselves; the read-out takes the last one's from its attribute."""
+
+    def __init__(self, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        settings = {"beta": 0.5, "threshold": 0.2, "spike_grad": Spike.apply, "init_hidden": True, **options}
+        self.fc1, self.lif1, self.fc2, self.lif2 = (
+            nn.Linear(8, 8), snn.Leaky(**settings), nn.Linear(8, 3), snn.Leaky(**settings),
+        )  # fmt: skip
+
+    def forward(self, x):
+        out = []
+        for now in x:
+            self.lif2(self.fc2(self.lif1(self.fc1(now))))
+            out.append(self.lif2.mem)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"reset_mechanism": "zero"}, {"reset_mechanism": "subtract"}, {"reset_delay": False}],
+    ids=str,
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_a_neuron_learns_is_its_own_though_the_loss_reads_its_membrane(hidden, options, tmp_path):
+    """A membrane has operations that no spike depends on, with the neuron's decay and threshold in them."""
+    learnt = {"learn_beta": True, "learn_threshold": True, **options}
+    model, x = (MembraneRead(**learnt), spikes(8)) if hidden else (Explicit(**learnt), spikes(2, 6, 6))
+    model.reads_membrane = True
+    made, _, _ = exported(model, x, tmp_path / "t.npz")
+    assert list(kinds(made)) == (["fc1", "fc2"] if hidden else ["conv1", "conv2", "pool", "fc"])

@@ -276,3 +276,27 @@ def test_a_weight_standardising_layer_is_refused(tmp_path):
     net = nn.Sequential(layer.WSConv2d(2, 4, 3), lif(), layer.Flatten(), layer.Linear(64, 3))
     with pytest.raises(ExportError, match=r"^0: WSConv2d: cannot be exported: WSConv2d computes in a way of its own"):
         export.trace(net, spikes(2, 6, 6), TARGETS, mean_loss, forward=one_by_one)
+
+
+@pytest.mark.parametrize(
+    ("norm", "training", "live"),
+    [
+        (lambda: layer.BatchNorm2d(4), True, True),
+        (lambda: layer.BatchNorm2d(4), False, False),
+        (lambda: layer.ThresholdDependentBatchNorm2d(1.0, 0.3, 4), True, True),
+        (lambda: layer.ThresholdDependentBatchNorm2d(1.0, 0.3, 4), False, False),
+        (lambda: layer.TemporalEffectiveBatchNorm2d(T, 4), True, True),
+        (lambda: layer.TemporalEffectiveBatchNorm2d(T, 4), False, False),
+        (lambda: layer.GroupNorm(2, 4), False, True),
+    ],
+)
+def test_the_librarys_norms_are_told_in_training_only(norm, training, live, tmp_path, capsys):
+    torch.manual_seed(0)
+    net = nn.Sequential(layer.Conv2d(2, 4, 3, padding=1), norm(), lif(), layer.Flatten(), layer.Linear(144, 3))
+    functional.set_step_mode(net, "m")
+    made, _, report = exported(net.train(training), spikes(2, 6, 6), tmp_path / "t.npz")
+    assert made.meta["source"]["batch_norm"] is live
+    assert ("the Backward Engine looks better" in capsys.readouterr().err) is live
+    if type(net[1]).__name__ == "ThresholdDependentBatchNorm2d" and not training:
+        assert "0: 1 folded into weight and bias" in made.notes
+        assert "weight_grad" in quantities(report)["0"]

@@ -1,14 +1,14 @@
 """Records one training step of any torch model as a trace: `h2sim.export.trace`.
 
 Reading order: protocol (what a neuron is), neurons and the libraries' adapters, roles (what a module may be), hooks
-(the recording), walk (who reads whom), structure (modules to layers), layout and step (time), dynamics (the neuron's
-check), weights, fill.
+(the recording), graph and walk (who reads whom), accounts and products (work that no layer would show), structure
+(modules to layers), layout and step (time), dynamics (the neuron's check), weights, notes, fill.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from torch import nn
 
 from h2sim.arrays import Array
 from h2sim.errors import ExportError, at
+from h2sim.export.accounts import Accounts
 from h2sim.export.fill import Filled, fill
+from h2sim.export.graph import Leaves
 from h2sim.export.hooks import Recorded, Recorder
-from h2sim.export.layout import check_gradients, check_values, extent_of
+from h2sim.export.layout import Extent, check_gradients, check_values, extent_of
 from h2sim.export.neurons import reset_states
+from h2sim.export.notes import warn
+from h2sim.export.products import Products
 from h2sim.export.record import StepRecord, step_meta
 from h2sim.export.state import as_found
 from h2sim.export.step import Step
@@ -89,13 +93,19 @@ def trace(
     with as_found(model):
         reset_states(model)
         recorder = Recorder(model)
-        with recorder.recording():
+        products = Products(model, lambda: recorder.running > 0)
+        with recorder.recording(), products:
             output = (forward or _forward)(model, inputs)
-        step, loss_value = _finished(model, recorder, loss, output, targets, timesteps, batch)
-        filled = fill(step, window_threshold, values)
+        leaves = Leaves(model, loss, inputs, recorder.leaves)
+        products.check_named(leaves)
+        step, loss_value = _finished(leaves, recorder.modules, loss, output, targets, timesteps, batch)
+        products.check_unnamed()
+        filled = fill(replace(step, notes=products.notes), window_threshold, values)
     meta = _meta(model, step, filled, loss, loss_value, network, dataset, dict(source or {}))
     parse_meta(meta, "export")
     export = Export(meta, filled.record, filled.notes)
+    for message in filled.warnings:
+        warn(message)
     if path is not None:
         export.write(path)
     return export
@@ -106,8 +116,8 @@ def _forward(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _finished(
-    model: nn.Module,
-    recorder: Recorder,
+    leaves: Leaves,
+    modules: dict[str, Recorded],
     loss: Callable[[Any, Any], torch.Tensor],
     output: Any,
     targets: Any,
@@ -115,7 +125,6 @@ def _finished(
     batch: int | None,
 ) -> tuple[Step, float]:
     """The structure, loss and gradients of a forward pass that has been recorded; the loss's value beside them."""
-    modules = recorder.modules
     neurons = [found for found in modules.values() if found.role.neuron]
     if not neurons:
         hint = "known are SpikingJelly's, snnTorch's and Norse's, and modules with a method h2sim_neuron"
@@ -123,11 +132,28 @@ def _finished(
     extent = extent_of(neurons, timesteps)
     if batch is not None and not 1 <= batch <= extent.samples:
         raise ExportError(at("export", "batch", f"1 to {extent.samples}, the samples of the inputs", batch))
-    _check_targets(targets, extent.samples)
+    _check_targets(targets, extent)
     check_values(modules.values())
-    walker = Walker(model, recorder)
+    walker = Walker(leaves, modules.values())
     reads = {path: walker.inputs_of(found) for path, found in modules.items()}
-    value = loss(output, targets)
+    value = _loss_value(loss(output, targets))
+    accounts = Accounts(list(modules.values()), leaves)
+    accounts.check_uses(value)
+    torch.autograd.backward(value)
+    accounts.check_gradients(leaves.model)
+    check_gradients(list(modules.values()))
+    step = Step(
+        modules=modules,
+        reads=_through_identities(modules, reads),
+        extent=extent,
+        batch=batch or extent.samples,
+        penalised=frozenset(accounts.penalised),
+    )
+    return step, float(value.detach())
+
+
+def _loss_value(value: Any) -> torch.Tensor:
+    """A loss that can be learnt from. Raises ExportError for anything else."""
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise ExportError(at("loss", "value", "a tensor of one number", got))
@@ -135,9 +161,7 @@ def _finished(
         raise ExportError(at("loss", "gradient", "a loss that depends on the model's weights", "one without gradient"))
     if not bool(torch.isfinite(value).all()):
         raise ExportError(at("loss", "value", "a finite number", float(value.detach())))
-    torch.autograd.backward(value)
-    check_gradients(list(modules.values()))
-    return Step(modules, _through_identities(modules, reads), extent, batch or extent.samples), float(value.detach())
+    return value
 
 
 def _through_identities(modules: dict[str, Recorded], reads: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -153,7 +177,11 @@ def _through_identities(modules: dict[str, Recorded], reads: dict[str, tuple[str
 
 
 def _check_devices(model: nn.Module, inputs: Inputs) -> None:
-    found = {tensor.device: name for name, tensor in [*model.named_buffers(), *model.named_parameters()]}
+    named = [*model.named_buffers(), *model.named_parameters()]
+    for name, tensor in named:
+        if nn.parameter.is_lazy(tensor):
+            raise ExportError(at(name, "shape", "one that is known: run the model once before", "a lazy module's"))
+    found = {tensor.device: name for name, tensor in named}
     tensors = [tensor for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)) if torch.is_tensor(tensor)]
     if len(found) > 1:
         places = " and ".join(f"{name!r} on {device}" for device, name in found.items())
@@ -164,9 +192,13 @@ def _check_devices(model: nn.Module, inputs: Inputs) -> None:
                 raise ExportError(at("inputs", "device", f"{device} as the model's", tensor.device))
 
 
-def _check_targets(targets: Any, samples: int) -> None:
-    if torch.is_tensor(targets) and targets.dim() and samples not in tuple(targets.shape[:2]):
-        raise ExportError(at("targets", "samples", f"{samples} as the inputs", f"shape {tuple(targets.shape)}"))
+def _check_targets(targets: Any, extent: Extent) -> None:
+    if not torch.is_tensor(targets) or not targets.dim() or extent.samples in tuple(targets.shape[:2]):
+        return
+    got = f"shape {tuple(targets.shape)}"
+    if targets.shape[0] == extent.timesteps:
+        got += f": does the model lay out (N, T, ...)? The neurons must read (T, N, ...), here T={extent.timesteps}"
+    raise ExportError(at("targets", "samples", f"{extent.samples} as the inputs", got))
 
 
 def _meta(
@@ -198,7 +230,7 @@ def _meta(
         timesteps=step.extent.timesteps,
         batch=step.batch,
         neuron=filled.neuron,
-        source={**said, **source},
+        source={**said, **source, **({"batch_norm": True} if filled.batch_norm else {})},
         layers=filled.layers,
     )
 

@@ -12,24 +12,26 @@ from torch.nn import functional
 
 from h2sim.errors import ExportError, at
 from h2sim.export import dynamics
+from h2sim.export.notes import counts_warning, live_norms, norm_warning, step_notes
 from h2sim.export.protocol import NeuronSpec
 from h2sim.export.record import LayerRecord, StepRecord, pack_bits
 from h2sim.export.step import Step, check_reads, network_input
 from h2sim.export.structure import INPUT, Piece, assemble
-from h2sim.export.weights import Fold, fold_of, folded, weight_gradient
+from h2sim.export.weights import Fold, fold_of, folded, gives, weight_gradient
 
 _CLOSE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """What a trace holds of a step (record, layers, neuron), and what its maker should know (notes)."""
+    """What a trace holds of a step (record, layers, neuron), and what its maker should know (notes, and warnings)."""
 
     record: StepRecord
     layers: list[dict[str, Any]]
     neuron: dict[str, Any]
     notes: tuple[str, ...]
     surrogates: dict[str, str]
+    warnings: tuple[str, ...]
     batch_norm: bool
     dtype: str
 
@@ -64,16 +66,18 @@ def fill(step: Step, least: float, keep_values: bool) -> Filled:
         layers.append(entry)
         if piece.neuron:
             surrogates[piece.name] = filler.spec(piece).surrogate
-    live = any(found.role.name == "norm" and found.module.training for found in step.modules.values())
+    live = live_norms(step)
+    warnings = [said for said in (norm_warning(step, live), counts_warning(given) if analog else None) if said]
     shared = _share_neuron(layers)
-    unique = tuple(dict.fromkeys(notes))
+    unique = tuple(dict.fromkeys([*notes, *step_notes(step), *warnings]))
     return Filled(
         record=record,
         layers=layers,
         neuron=shared,
         notes=unique,
         surrogates=surrogates,
-        batch_norm=live,
+        warnings=tuple(warnings),
+        batch_norm=bool(live),
         dtype=str(dtype).removeprefix("torch."),
     )
 
@@ -251,10 +255,13 @@ class _Filler:
     def _weights(self, piece: Piece, record: LayerRecord, fold: Fold, grad: torch.Tensor) -> None:
         step, path = self.step, piece.weights or ""
         module: Any = step.modules[path].module
+        if not module.weight.is_leaf and not gives(module, step.read(path), step.sent(path)):
+            got = "others from call to call (spectral_norm in training?): call eval() on that layer"
+            raise ExportError(at(path, "weights", "the same at every timestep", got))
         weight, bias = folded(module, fold)
         own = getattr(module.weight, "grad", None) if module.weight.is_leaf else None
         whole = step.batch == step.extent.samples and fold.trivial and not self._is_shared(module)
-        if own is not None and whole:
+        if own is not None and whole and id(module.weight) not in step.penalised:
             dw = own.detach().cpu()
         else:
             dw = weight_gradient(module, step.read(path), grad.reshape(*grad.shape[:2], *step.sent(path).shape[2:]))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from h2sim.errors import ExportError, at
+from h2sim.export.graph import tensors_in
 from h2sim.export.roles import Role, role_of
 
 
@@ -29,7 +30,8 @@ class Edge:
 class Recorded:
     """A module that has a role in a trace, and the edges of its calls in their order.
 
-    order: its place among the modules by first call, -1 if not called; several: whether it also sends its state.
+    order: its place among the modules by first call, -1 if not called; several: whether it also sends its state;
+    states: the autograd nodes of what it sends beside its first output, or keeps.
     """
 
     path: str
@@ -39,6 +41,7 @@ class Recorded:
     reads: list[Edge] = field(default_factory=list)
     sends: list[Edge] = field(default_factory=list)
     several: bool = False
+    states: list[Any] = field(default_factory=list)
 
 
 class _Mark(torch.autograd.Function):
@@ -63,12 +66,13 @@ class Recorder:
     """Puts hooks on every module that has a role, but not on modules inside one.
 
     modules: those that were called, by dotted path, in the order of their first call. leaves: ids of the tensors that
-    are the network input.
+    are the network input. running: how many recorded modules have been entered and not left.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.modules: dict[str, Recorded] = {}
         self.leaves: set[int] = set()
+        self.running = 0
         self._kept: list[torch.Tensor] = []  # so that no id of a leaf is used twice
         self._found: list[Recorded] = []
         self._find(model, "")
@@ -87,12 +91,17 @@ class Recorder:
         handles = []
         try:
             for found in self._found:
+                handles.append(found.module.register_forward_pre_hook(self._enter, prepend=True))
                 handles.append(found.module.register_forward_pre_hook(self._before(found), with_kwargs=True))
                 handles.append(found.module.register_forward_hook(self._after(found)))
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Comes before hooks of the model's own, which may make a module's weights (weight_norm)."""
+        self.running += 1
 
     def _before(self, found: Recorded) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -110,9 +119,11 @@ class Recorder:
 
     def _after(self, found: Recorded) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            self.running -= 1
             if found.order < 0:
                 found.order = len(self.modules)
                 self.modules[found.path] = found
+            found.states += _states(module, output if isinstance(output, tuple) else ())
             if isinstance(output, torch.Tensor):
                 return self._marked(found, output, found.sends, output=True)
             if not isinstance(output, tuple) or not isinstance(output[0], torch.Tensor):
@@ -137,3 +148,9 @@ class Recorder:
         edge.node = marked.grad_fn
         edges.append(edge)
         return marked
+
+
+def _states(module: nn.Module, output: tuple[Any, ...]) -> list[Any]:
+    """The autograd nodes of a module's outputs but the first, and of the tensors that are its attributes."""
+    held = tensors_in([output[1:], vars(module)])
+    return [tensor.grad_fn for tensor in held if tensor.grad_fn is not None]

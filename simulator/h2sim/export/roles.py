@@ -14,7 +14,7 @@ from h2sim.export.protocol import NeuronSpec
 RoleName = Literal["conv", "linear", "pool", "norm", "identity", "neuron"]
 
 _CONV = "the machine convolves in two dimensions, forwards"
-_AVERAGE = "the machine pools by averaging in two dimensions"
+_AVERAGE = "the machine pools by averaging in two dimensions, with a neuron behind"
 _RECURRENT = "recurrent connections, which the machine does not have"
 _REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("Conv1d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"), _CONV),
@@ -25,7 +25,7 @@ _REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("MultiheadAttention",), "the machine has no attention"),
     (("Bilinear", "Embedding"), "the machine multiplies spikes by weights"),
 )
-_NORMS = ("_BatchNorm", "GroupNorm", "LayerNorm", "_InstanceNorm")
+_NORMS = ("_BatchNorm", "GroupNorm", "LayerNorm", "RMSNorm", "_InstanceNorm")
 _DROPOUT = ("_DropoutNd", "Dropout", "Dropout2d")
 
 

@@ -20,14 +20,17 @@ class Step:
     """A recorded step.
 
     modules: by path, in the order of calls; reads: the modules whose sum each reads; extent: timesteps and samples;
-    batch: samples to keep. Tensors are (T, N, ...), or (1, N, ...) where one call served all timesteps; they are
-    float32, or float64 if the model's are.
+    batch: samples to keep; penalised: ids of the parameters whose gradient a penalty of the loss changed; notes: on
+    what was seen beside the modules. Tensors are (T, N, ...), or (1, N, ...) where one call served all timesteps; they
+    are float32, or float64 if the model's are.
     """
 
     modules: dict[str, Recorded]
     reads: dict[str, tuple[str, ...]]
     extent: Extent
     batch: int
+    penalised: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def read(self, path: str) -> torch.Tensor:
         """What a module read."""
@@ -97,12 +100,13 @@ def check_reads(step: Step) -> None:
             if bool(wrong.any()):
                 raise ExportError(at(path, "spikes", "0 or 1", f"{float(sent[wrong][0]):g}"))
     for path, terms in step.reads.items():
-        if INPUT not in terms:
+        if terms != (INPUT,):
             _check_read(step, path, terms)
 
 
 def _check_read(step: Step, path: str, terms: tuple[str, ...]) -> None:
-    read, sent = step.read(path).flatten(2), [step.sent(term).flatten(2) for term in terms]
+    parts = [network_input(step) if term == INPUT else step.sent(term) for term in terms]
+    read, sent = step.read(path).flatten(2), [part.flatten(2) for part in parts]
     wanted = f"what {' + '.join(terms)} sent"
     for part in sent:
         if part.shape[2] != read.shape[2] or part.shape[0] > read.shape[0]:

@@ -206,6 +206,9 @@ class _Assembly:
     def _pool(self, node: Node) -> None:
         norms, readers = self._chain(node.name)
         if not readers:
+            if norms:
+                wanted = "to follow a layer of weights where nothing reads it"
+                raise ExportError(at(norms[0], "batch norm", wanted, f"it after the average pool {node.name!r}"))
             self.ignored.append(node.name)
             return
         neuron = self._lone_neuron(readers)

@@ -9,6 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+_CLOSE = 1e-3  # weights that a power iteration refines a little more in each call are the same
+_WRAPPERS = ("BatchNorm1d", "BatchNorm2d", "_ThresholdDependentBatchNormBase")  # SpikingJelly's, over time
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -26,13 +29,12 @@ class Fold:
 def fold_of(norms: list[Any]) -> Fold | None:
     """Batch norms, one after the other, as one scale and shift per channel.
 
-    None if one of them is in training mode, is another norm, or has a scale of 0.
+    None if one of them is in training mode, is another norm or computes in a way of its own, or has a scale of 0.
     """
     scale: torch.Tensor = torch.ones(1, dtype=torch.float64)
     shift: torch.Tensor = torch.zeros(1, dtype=torch.float64)
     for norm in norms:
-        known = isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and not norm.training
-        if not known or norm.running_var is None or norm.running_mean is None:
+        if not is_plain(norm) or depends_on_batch(norm) or norm.running_mean is None or norm.running_var is None:
             return None
         own = 1 / (norm.running_var.double().cpu() + norm.eps).sqrt()
         own = own if norm.weight is None else own * norm.weight.detach().double().cpu()
@@ -40,6 +42,25 @@ def fold_of(norms: list[Any]) -> Fold | None:
         offset = offset if norm.bias is None else offset + norm.bias.detach().double().cpu()
         scale, shift = scale * own, shift * own + offset
     return Fold(scale, shift) if bool((scale != 0).all()) else None
+
+
+def depends_on_batch(norm: Any) -> bool:
+    """Whether a norm computes mean and variance of what it reads, so that it makes a dense gradient of a sparse one.
+
+    A batch norm does in training mode and where it keeps no running statistics; a group or layer norm always does.
+    """
+    keeps = isinstance(norm, nn.modules.batchnorm._NormBase)
+    return not keeps or norm.training or norm.running_mean is None
+
+
+def is_plain(norm: Any) -> bool:
+    """Whether a norm computes as torch's batch norm in evaluation mode: its forward is torch's, or wraps it."""
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        return False
+    forward = next(cls for cls in type(norm).__mro__ if "forward" in vars(cls))
+    return forward.__module__.startswith("torch.nn.") or (
+        forward.__module__.startswith("spikingjelly.") and forward.__name__ in _WRAPPERS
+    )
 
 
 def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -50,6 +71,14 @@ def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
         weight = weight * fold.scale.reshape(-1, *[1] * (weight.dim() - 1))
         bias = fold.shift if bias is None else bias * fold.scale + fold.shift
     return weight.float(), None if bias is None else bias.float()
+
+
+def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether the module's weights make y of x, both (T or 1, N, ...). Weights made anew in each call may not."""
+    with torch.no_grad():
+        device, dtype = module.weight.device, module.weight.dtype
+        again = module(x.flatten(0, 1).to(device, dtype)).to(y.dtype).cpu()
+    return float((again - y.flatten(0, 1)).abs().max()) <= _CLOSE * max(1.0, float(y.abs().max()))
 
 
 def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:

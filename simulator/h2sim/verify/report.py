@@ -9,7 +9,11 @@ import numpy as np
 from h2sim.arrays import Array, Bools, Float64s, Floats
 
 MOST_NAMED = 6
-BATCH_NORM = "the network has batch norm: its arithmetic is not modelled, so no value of it is checked"
+BATCH_NORM = (
+    "the network has batch norm: its arithmetic is not modelled, so no value of it is checked, and the gradient masks "
+    "are those of the membrane's gradient dm, not of what batch norm sends on: the Backward Engine looks better than "
+    "it would be"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,123 @@
+"""Finds weights whose work no layer of a trace would show, before the trace is made.
+
+A parameter is accounted for where the module that holds it is exported and uses it: the operation lies between what the
+module read and what it sent. A penalty that the loss adds (weight decay) is no work of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from h2sim.errors import ExportError, at
+from h2sim.export.graph import RESHAPES, Leaves, behind, inner, is_leaf, is_mark, operation
+from h2sim.export.hooks import Recorded
+
+MOST_NAMED = 4
+_HOLDERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, _ConvNd)
+_SUMS = ("AddBackward0", "SubBackward0")
+_OF_ONE = ("Neg", "Mul", "Div", "Squeeze", "Unsqueeze", "View", "Clone")  # a single number stays one
+REMEDY = "no row would show its work: call an nn.Linear, nn.Conv2d or norm as a module instead"
+
+
+def unaccounted(names: Sequence[str], leaves: Leaves, got: str) -> ExportError:
+    """The refusal of parameters or buffers that no exported module accounts for."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    where = ", ".join(names[:MOST_NAMED]) + more
+    wanted = "to be used by an exported layer, norm or neuron that holds it, and by nothing else"
+    return ExportError(at(where, f"weights of {leaves.holder(names[0])}", wanted, got))
+
+
+class Accounts:
+    """The uses of every leaf behind the loss. penalised: ids of the parameters that a penalty of the loss reads too."""
+
+    def __init__(self, modules: Sequence[Recorded], leaves: Leaves) -> None:
+        self.penalised: set[int] = set()
+        self._leaves = leaves
+        self._interiors = [(found.path, _own(found.module), _interior(found)) for found in modules]
+        self._neurons = {found.path for found in modules if found.role.neuron}
+        self._accounted: set[int] = set()
+
+    def check_uses(self, loss_value: torch.Tensor) -> None:
+        """Raises ExportError, which names the parameters and the operation, for uses that are not accounted for."""
+        root = loss_value.grad_fn
+        reached, penalty = behind([root], stop=lambda node: False), _penalty(root)
+        faults: dict[str, str] = {}
+        for node in reached:
+            for leaf in (found.variable for found in inner(node) if is_leaf(found)):
+                got = None if self._leaves.is_input(leaf) else self._fault(node, leaf, reached, node in penalty)
+                if got:
+                    faults.setdefault(self._leaves.name(leaf), got)
+        if faults:
+            got = next(iter(faults.values()))
+            raise unaccounted([name for name, other in faults.items() if other == got], self._leaves, got)
+
+    def check_gradients(self, model: nn.Module) -> None:
+        """Raises ExportError for a parameter that got a gradient by a way that autograd's graph does not show."""
+        names = [n for n, p in model.named_parameters() if p.grad is not None and id(p) not in self._accounted]
+        if names:
+            got = f"a gradient that autograd's graph does not show (a reentrant checkpoint?): {REMEDY}"
+            raise unaccounted(names, self._leaves, got)
+
+    def _fault(self, node: Any, leaf: torch.Tensor, reached: dict[Any, Any], penalty: bool) -> str | None:
+        """What uses the leaf although it should not; None if the use is accounted for."""
+        owners = [(path, nodes) for path, owned, nodes in self._interiors if id(leaf) in owned]
+        if penalty:
+            self.penalised.add(id(leaf))
+        if any(penalty or node in nodes for _, nodes in owners):
+            self._accounted.add(id(leaf))
+            return None
+        if penalty:
+            return "a penalty of the loss alone: leave it out of the penalty, or out of the model"
+        inside = next((path for path, _, nodes in self._interiors if node in nodes), None)
+        if inside in self._neurons and not self._leaves.is_named(leaf):
+            return None  # a state that the neuron began with, as Norse makes it
+        where = (
+            f"inside {inside!r}" if inside else f"outside of {owners[0][0]!r} too" if owners else "outside of every one"
+        )
+        return f"the operation {_user(node, reached)} {where}: {REMEDY}"
+
+
+def _own(module: nn.Module) -> set[int]:
+    """Ids of the parameters that a module accounts for: not those of layers that it holds inside itself."""
+    nested = [inside for inside in module.modules() if inside is not module and isinstance(inside, _HOLDERS)]
+    apart = {id(parameter) for inside in nested for parameter in inside.parameters()}
+    return {id(parameter) for parameter in module.parameters()} - apart
+
+
+def _interior(found: Recorded) -> set[Any]:
+    """The nodes between what a module read and what it sent or kept as its state."""
+    sent = [behind_mark for edge in found.sends for behind_mark in inner(edge.node)]
+    return {node for node in behind([*sent, *found.states]) if not is_mark(node)}
+
+
+def _penalty(root: Any) -> set[Any]:
+    """The nodes of those terms of the loss, a sum of single numbers, that are made of leaves alone."""
+    nodes: set[Any] = set()
+    for term in _terms(root):
+        reached = behind([term])
+        if not any(is_mark(node) for node in reached):
+            nodes |= set(reached)
+    return nodes
+
+
+def _terms(root: Any) -> Iterator[Any]:
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        parts = inner(node)
+        if type(node).__name__ in _SUMS or (len(parts) == 1 and operation(node) in _OF_ONE):
+            pending += parts
+        else:
+            yield node
+
+
+def _user(node: Any, reached: dict[Any, Any]) -> str:
+    """The operation that uses a leaf: the first one that does more than change its shape."""
+    while type(node).__name__ in RESHAPES and reached[node] is not node:
+        node = reached[node]
+    return operation(node)

@@ -1,0 +1,117 @@
+"""Sees every product, convolution and norm that a model computes outside of the modules that are recorded.
+
+Autograd's graph shows only what gets a gradient. Weights that are frozen or a buffer are work of the machine all the
+same, and so is a product of two activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from h2sim.errors import ExportError, at
+from h2sim.export.accounts import REMEDY, unaccounted
+from h2sim.export.graph import Leaves, tensors_in
+
+_PRODUCTS = frozenset((
+    "mm", "addmm", "bmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "linear", "_trilinear", "convolution",
+    "_convolution", "mkldnn_convolution", "mkldnn_linear", "embedding", "_embedding_bag", "_cdist_forward",
+    "_euclidean_dist", "addr", "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_efficient_attention", "mkldnn_rnn_layer",
+    "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "_sparse_mm", "_sparse_addmm", "_addmm_activation",
+))  # fmt: skip
+_NORMS = frozenset((
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
+    "_batch_norm_with_update", "native_layer_norm", "native_group_norm", "_fused_rms_norm",
+))  # fmt: skip
+_ELEMENTWISE = frozenset(("mul", "mul_", "div", "div_", "addcmul", "addcmul_"))
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches operations while it is entered. busy: whether a recorded module is running, whose work a layer shows."""
+
+    def __init__(self, model: nn.Module, busy: Callable[[], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._busy = busy
+        self._names: dict[int, str] = {}
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.numel() > 1:
+                self._names.setdefault(_storage(tensor), name)
+        self._named: dict[str, str] = {}
+        self._unnamed: list[str] = []
+        self._scaled: dict[tuple[int, ...], None] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if not self._busy():
+            name = func.overloadpacket.__name__
+            if name in _PRODUCTS or name in _NORMS:
+                self._note(name, list(tensors_in(args)))
+            elif name in _ELEMENTWISE:
+                self._note_elementwise(name, list(tensors_in(args)), made)
+        return made
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each shape of tensor that scaled activations and that nothing holds."""
+        return tuple(
+            f"values behind the layers multiplied by a tensor of shape {shape}: read-out, not a layer"
+            for shape in self._scaled
+        )
+
+    def check_named(self, leaves: Leaves) -> None:
+        """Raises ExportError for products with tensors that the model holds, and names them."""
+        if self._named:
+            got = next(iter(self._named.values()))
+            raise unaccounted([name for name, other in self._named.items() if other == got], leaves, got)
+
+    def check_unnamed(self) -> None:
+        """Raises ExportError for products of activations with each other or with what no module holds."""
+        if self._unnamed:
+            got = f"the operation {self._unnamed[0]} outside of every one: {REMEDY}"
+            raise ExportError(at("model", "products and norms", "layers, which are modules", got))
+
+    def _follows(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is computed from layers, or from parameters."""
+        return tensor.requires_grad and _storage(tensor) not in self._names
+
+    def _note(self, name: str, tensors: list[torch.Tensor]) -> None:
+        held = self._held(tensors)
+        follows = any(map(self._follows, tensors))
+        if name in _PRODUCTS or follows:
+            self._note_held(name, held if len(held) < len(tensors) else [])
+        if follows and not held:
+            self._unnamed.append(name)
+
+    def _note_elementwise(self, name: str, tensors: list[torch.Tensor], made: torch.Tensor) -> None:
+        followers = [tensor for tensor in tensors if self._follows(tensor)]
+        held, others = self._held(tensors), [tensor for tensor in tensors if not tensor.requires_grad]
+        if not followers:
+            return
+        self._note_held(name, held)
+        for other in (tensor for tensor in others if tensor.numel() > 1 and not held):
+            if made.numel() > max(tensor.numel() for tensor in followers):
+                self._unnamed.append(name)  # a product written as an outer product and a sum
+            else:
+                self._scaled[tuple(other.shape)] = None
+
+    def _held(self, tensors: list[torch.Tensor]) -> list[str]:
+        return [self._names[key] for key in map(_storage, tensors) if key in self._names]
+
+    def _note_held(self, name: str, held: list[str]) -> None:
+        for parameter in held:
+            self._named.setdefault(parameter, f"the operation {name} outside of every one: {REMEDY}")
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What tensors and their views share; 0 for a tensor that holds nothing."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0
