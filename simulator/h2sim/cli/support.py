@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
 
-WRONG_USE, NO, INTERRUPTED = 2, 1, 130
+WRONG_USE, NO, INTERRUPTED, SIGNALLED = 2, 1, 130, 128
 MOST_NAMED = 6  # of what one warning is about
 UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
@@ -37,7 +39,8 @@ class Commands(click.Group):
         """As click's; but a name that standard output's encoding does not have is printed with escapes in it."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
-        return super().main(*args, **kwargs)
+        with ending_on_signals():
+            return super().main(*args, **kwargs)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Click's own cuts a sentence at the width of the terminal; this one goes on in the next line."""
@@ -62,6 +65,28 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("h2sim: interrupted; nothing was half-written", err=True)
             sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """A block in which SIGTERM and SIGHUP end the process as an exception would: temporary files go, status 128 + n."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> NoReturn:
+        click.echo(f"h2sim: ended by {signal.Signals(number).name}; nothing was half-written", err=True)
+        sys.exit(SIGNALLED + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # what the caller of the process chose to ignore (nohup) stays ignored
+    mine = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in mine}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
