@@ -42,8 +42,19 @@ def made(tmp_path: Path, layers: list[dict[str, Any]], change: Callable[[Arrays,
         "layers": layers,
     }  # fmt: skip
     change(arrays, meta)
+    obey(arrays, meta)
     write_trace(tmp_path / "made.npz", meta, arrays)
     return h2sim.load_trace(tmp_path / "made.npz")
+
+
+def obey(arrays: Arrays, meta: dict[str, Any]) -> None:
+    """Leaves the gradients that training could have: none in inference, none behind the last open window."""
+    for name in [name for name in arrays if name.endswith(".grad")]:
+        window = arrays.get(name.replace(".grad", ".window"))
+        if "backward" not in meta["phases"]:
+            del arrays[name]
+        elif window is not None:
+            arrays[name] = arrays[name] & np.bitwise_or.accumulate(window[::-1], axis=0)[::-1]
 
 
 def packed(rng: np.random.Generator, neurons: int) -> np.ndarray:

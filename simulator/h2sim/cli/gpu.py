@@ -185,6 +185,7 @@ def _write(trace: GpuTrace, output: str) -> None:
 @click.option("--map", "rules", metavar="RULES.yaml", type=click.Path(path_type=Path),
               help="Rules kernel -> layer and phase, asked first.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, MOST), help="In the profile [default: its ProfilerStep# ranges, or 1].")
+@click.option("--gpu", "gpu_number", type=click.IntRange(0, 4096), help="Whose kernels count, if there are several.")
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--dataset", default="not said", show_default=True)
 @click.option("--implementation", default="imported", show_default=True)
@@ -219,7 +220,7 @@ def import_(file: Path, network: str, output: str, **options: Any) -> None:
         steps=options["steps"],
         given=_given(options),
     )
-    trace = import_profile(file, made, rules, options["form"], _command())
+    trace = import_profile(file, made, rules, options["form"], _command(), options["gpu_number"])
     for note in trace.notes:
         say(f"note: {note}", err=True)
     _write(trace, output)

@@ -2,70 +2,129 @@
 
 from __future__ import annotations
 
-import gzip
 import json
+import re
 import zlib
 from collections.abc import Hashable
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.profile import Event, Kind, Profile, Work
+from h2sim.io.reading import read_bytes, read_gzip
 
 WORKS = {"kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"}
 LAUNCHES = {"cuda_runtime", "cuda_driver", "runtime"}
 OPS = {"cpu_op", "operator"}
+MOST_BYTES = 2 << 30  # of a trace, unpacked
+MOST_GPUS = 64
+MOST_US = 10**18
+WRONG_TIMES = "events of the processor whose times cannot be"
+_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})')
 RANGES = {"user_annotation"}  # gpu_user_annotation repeats them on the GPU's time line
 
 
 def read_chrome(path: Path) -> Profile:
-    """The profile in a Chrome trace. Raises GpuTraceError if the file is none, or an event is damaged."""
+    """The profile in a Chrome trace. Raises GpuTraceError if the file is none, or a kernel's times are damaged."""
     data = _json(path)
     listed = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(listed, list):
         raise GpuTraceError(at(str(path), "traceEvents", "a list of events", type(listed).__name__))
-    kernels: list[Work] = []
-    events: list[Event] = []
-    launches: dict[Hashable, int] = {}
+    read = _Reader(path)
     for number, entry in enumerate(listed):
-        if not isinstance(entry, dict) or entry.get("ph") != "X":
-            continue
-        category = str(entry.get("cat", "")).lower()
+        if isinstance(entry, dict) and entry.get("ph") == "X":
+            read.event(number, entry)
+    return Profile(read.kernels, tuple(read.events), read.launches, _devices(data), read.left_out)
+
+
+class _Reader:
+    """Sorts the complete events of a trace into kernels and what the processor did."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kernels: list[tuple[Work, object]] = []
+        self._host_pids: set[object] = set()
+        self.events: list[Event] = []
+        self.launches: dict[Hashable, int] = {}
+        self.left_out: dict[str, int] = {}
+
+    def event(self, number: int, entry: dict[str, Any]) -> None:
+        """Takes one event; those of other categories are passed over."""
+        category = _category(entry)
+        where = f"{self._path}: traceEvents.{number}"
         if category in WORKS:
-            start_ns, end_ns = _interval(entry, f"{path}: traceEvents.{number}")
-            kernels.append(Work(str(entry.get("name")), start_ns, end_ns, _number(entry, "correlation")))
+            start_ns, end_ns = _interval(entry, where)
+            key, device = _number(entry, "correlation"), _number(entry, "device")
+            self._kernels.append((Work(str(entry.get("name")), start_ns, end_ns, key, device), entry.get("pid")))
         elif category in LAUNCHES | OPS | RANGES:
-            start_ns, end_ns = _interval(entry, f"{path}: traceEvents.{number}")
-            kind: Kind = "launch" if category in LAUNCHES else "op" if category in OPS else "range"
-            thread = (str(entry.get("pid")), str(entry.get("tid")))
-            correlation = _number(entry, "correlation")
-            if kind == "launch" and correlation is not None:
-                launches.setdefault(correlation, len(events))
-            sequence = _number(entry, "Sequence number")
-            events.append(
-                Event(
-                    name=str(entry.get("name")),
-                    kind=kind,
-                    start_ns=start_ns,
-                    end_ns=end_ns,
-                    thread=thread,
-                    sequence=sequence,
-                )
+            self._host(category, entry, where)
+
+    @property
+    def kernels(self) -> tuple[Work, ...]:
+        """The kernels; one that does not say its GPU ran on the one that its process stands for, if it is none of the
+        processor's."""
+        return tuple(self._placed(work, pid) for work, pid in self._kernels)
+
+    def _placed(self, work: Work, pid: object) -> Work:
+        if work.device is None and type(pid) is int and 0 <= pid < MOST_GPUS and pid not in self._host_pids:
+            return replace(work, device=pid)
+        return work
+
+    def _host(self, category: str, entry: dict[str, Any], where: str) -> None:
+        try:
+            start_ns, end_ns = _interval(entry, where)
+        except GpuTraceError:  # profilers write some of the processor's events with times that cannot be
+            self.left_out[WRONG_TIMES] = self.left_out.get(WRONG_TIMES, 0) + 1
+            return
+        self._host_pids.add(entry.get("pid") if isinstance(entry.get("pid"), int | str) else None)
+        kind: Kind = "launch" if category in LAUNCHES else "op" if category in OPS else "range"
+        correlation = _number(entry, "correlation")
+        if kind == "launch" and correlation is not None:
+            self.launches.setdefault(correlation, len(self.events))
+        self.events.append(
+            Event(
+                name=str(entry.get("name")),
+                kind=kind,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                thread=(str(entry.get("pid")), str(entry.get("tid"))),
+                sequence=_number(entry, "Sequence number"),
             )
-    return Profile(tuple(kernels), tuple(events), launches, _device(data))
+        )
+
+
+def _category(entry: dict[str, Any]) -> str:
+    """The event's category; PyTorch's older profiler writes none, and names two processes instead."""
+    found = str(entry.get("cat", "")).lower()
+    if found:
+        return found
+    return {"CPU functions": "cpu_op", "CUDA functions": "kernel"}.get(str(entry.get("pid")), "")
 
 
 def _json(path: Path) -> object:
+    """The data of a file as profilers write them: gzipped or not, whatever it is called, a byte order mark before it,
+    control characters and single backslashes in names."""
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as file:
-            data: object = json.load(file)
-            return data
+        raw = read_bytes(path, MOST_BYTES)
+        if raw[:2] == b"\x1f\x8b":
+            raw = read_gzip(path, MOST_BYTES)
+        text = raw.decode("utf-8-sig")
+        try:
+            data: object = json.loads(text, strict=False)
+        except json.JSONDecodeError as fault:
+            if "escape" not in fault.msg:
+                raise
+            data = json.loads(_ESCAPE.sub(r"\\\\", text), strict=False)
+        return data
     except FileNotFoundError:
         raise GpuTraceError(f"{path}: no such file") from None
     except json.JSONDecodeError as fault:
         raise GpuTraceError(f"{path}: not valid JSON at line {fault.lineno}: {fault.msg}") from None
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as fault:
+    except OSError as fault:
+        raise GpuTraceError(f"{path}: cannot be read: {str(fault.strerror or fault)[:100]}") from None
+    except (EOFError, zlib.error, ValueError, RecursionError) as fault:
         raise GpuTraceError(f"{path}: cannot be read: {str(fault)[:100]}") from None
 
 
@@ -85,14 +144,29 @@ def _interval(entry: dict[str, Any], where: str) -> tuple[int, int]:
 
 
 def _ns(entry: dict[str, Any], field: str, where: str) -> int:
+    """Nanoseconds of a time in microseconds, which may be written as text. Raises GpuTraceError."""
     value = entry.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e18:
-        raise GpuTraceError(at(where, field, "microseconds", repr(value)[:40]))
-    return round(value * 1000)
+    us = _number_in(value) if isinstance(value, str) else value
+    # a NaN is not below the most
+    if isinstance(us, Decimal | float | int) and not isinstance(us, bool) and -MOST_US < us < MOST_US:
+        return round(us * 1000)
+    raise GpuTraceError(at(where, field, "microseconds", repr(value)[:40]))
 
 
-def _device(data: object) -> str | None:
-    properties = data.get("deviceProperties") if isinstance(data, dict) else None
-    first = properties[0] if isinstance(properties, list) and properties else None
-    name = first.get("name") if isinstance(first, dict) else None
-    return name if isinstance(name, str) and name else None
+def _number_in(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return None
+
+
+def _devices(data: object) -> dict[int, str]:
+    """Names of GPUs by their number."""
+    listed = data.get("deviceProperties") if isinstance(data, dict) else None
+    found: dict[int, str] = {}
+    for place, each in enumerate(listed if isinstance(listed, list) else []):
+        name = each.get("name") if isinstance(each, dict) else None
+        if isinstance(name, str) and name:
+            number = each.get("id")
+            found[number if type(number) is int else place] = name
+    return found

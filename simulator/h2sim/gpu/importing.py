@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ ORDER = {"forward": 0, "backward": 1, "weight_update": 2, "other": 3}
 OUTSIDE: Label = ("outside steps", "other")
 _STEP = re.compile(r"ProfilerStep#\d+")
 MOST_NAMED = 5
+DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +64,26 @@ def detect_format(path: Path) -> str:
         raise GpuTraceError(at(str(path), "format", wanted, f"{path.suffix[1:]} itself"))
     if head == b"SQLite format 3\0":
         return "nsys"
-    if head[:2] == b"\x1f\x8b" or head.lstrip()[:1] in (b"{", b"["):
+    if head[:2] == b"\x1f\x8b" or head.removeprefix(BOM_UTF8).lstrip()[:1] in (b"{", b"["):
         return "chrome"
     raise GpuTraceError(at(str(path), "format", "a Chrome trace (JSON) or a SQLite export", repr(head[:8])))
 
 
 def import_profile(
-    path: Path, made: Made, rules: tuple[Rule, ...] = (), form: str | None = None, command: str | None = None
+    path: Path,
+    made: Made,
+    rules: tuple[Rule, ...] = (),
+    form: str | None = None,
+    command: str | None = None,
+    gpu: int | None = None,
 ) -> GpuTrace:
     """The GPU trace of a profile. A row's time is the sum of the times of its kernels, per step.
 
-    rules: the user's, which are asked first. form: 'chrome' or 'nsys'; None: see detect_format. Raises GpuTraceError if
-    the file is no profile, if nothing ran in it, and if none of its kernels maps to a layer.
+    rules: the user's, which are asked first. form: 'chrome' or 'nsys'; None: see detect_format. gpu: whose kernels
+    count; needed where there are several. Raises GpuTraceError if the file is no profile, if nothing ran in it, if it
+    shows launches and no kernels, and if none of its kernels maps to a layer.
     """
-    profile = READERS[form or detect_format(path)](path)
+    profile = _of_one_device(READERS[form or detect_format(path)](path), path, gpu)
     works = profile.works
     if not works:
         raise GpuTraceError(at(str(path), "events", "kernels, or operations of the processor", "none"))
@@ -89,6 +97,32 @@ def import_profile(
         mapped.add(OUTSIDE, work)
     with checked(str(path)):
         return _trace(path, made, profile, mapped, spans, command)
+
+
+def _of_one_device(profile: Profile, path: Path, gpu: int | None) -> Profile:
+    """The profile of one GPU, or of the processor alone: never the times of one under the name of another."""
+    if not profile.kernels and profile.launched:
+        wanted = "kernels, for the profile shows launches (record ProfilerActivity.CUDA too)"
+        raise GpuTraceError(at(str(path), "kernels", wanted, "none"))
+    there = profile.gpus
+    if gpu is None and len(there) > 1:
+        wanted = f"--gpu with one of {', '.join(map(str, there))}, whose kernels are in the profile"
+        raise GpuTraceError(at(str(path), "kernels", wanted, f"{len(there)} GPUs"))
+    if gpu is None:
+        return profile
+    if gpu not in there:
+        known = ", ".join(map(str, there)) or "none that the file names"
+        raise GpuTraceError(at(str(path), "--gpu", f"one of the GPUs with kernels: {known}", gpu))
+    return profile.on(gpu)
+
+
+def _device_name(profile: Profile) -> str:
+    """The name of the GPU whose kernels count. Times of the processor never carry a GPU's name."""
+    if not profile.kernels:
+        return "unknown processor"
+    names = profile.devices
+    found = names.get(profile.gpus[0]) if profile.gpus else next(iter(names.values())) if len(names) == 1 else None
+    return printable(found or "") or "unknown GPU"
 
 
 def step_spans(profile: Profile) -> list[Event]:
@@ -105,7 +139,6 @@ def _trace(
     path: Path, made: Made, profile: Profile, mapped: Mapped, spans: list[Event], command: str | None
 ) -> GpuTrace:
     steps = made.steps or max(1, len(spans))
-    unknown = "unknown GPU" if profile.kernels else "unknown processor"
     there = {phase for _, phase in mapped.ns}
     return GpuTrace(
         schema=SCHEMA,
@@ -118,8 +151,8 @@ def _trace(
         timesteps=made.timesteps,
         phases=tuple(phase for phase in PHASES if phase in there),
         implementation=made.implementation,
-        device=device_of({"name": printable(profile.device or "") or unknown, **made.given}, str(path)),
-        step=_step(profile, spans, steps),
+        device=device_of({"name": _device_name(profile), **made.given}, str(path)),
+        step=_step(path, profile, spans, steps),
         rows=_rows(mapped, list(made.inputs), steps),
         software={"h2sim": __version__},
         command=command,
@@ -128,8 +161,8 @@ def _trace(
     )
 
 
-def _step(profile: Profile, spans: list[Event], steps: int) -> Step:
-    """The median of the steps' ranges. Without ranges: (last end - first launch) / steps."""
+def _step(path: Path, profile: Profile, spans: list[Event], steps: int) -> Step:
+    """The median of the steps' ranges. Without ranges: (last end - first launch) / steps. Raises GpuTraceError."""
     if spans:
         seconds = np.array([(span.end_ns - span.start_ns) / 1e9 for span in spans])
         low, middle, high = (float(v) for v in np.quantile(seconds, (0.25, 0.5, 0.75)))
@@ -141,6 +174,9 @@ def _step(profile: Profile, spans: list[Event], steps: int) -> Step:
         )
     first = min(min(profile.launched_ns(work, index), work.start_ns) for work, index in profile.works)
     last = max(work.end_ns for work, _ in profile.works)
+    if last - first > DAY_NS * steps:
+        wanted = "steps of less than a day (does an event stand at time 0? name the steps by ProfilerStep# ranges)"
+        raise GpuTraceError(at(str(path), "step", wanted, f"{(last - first) / steps / DAY_NS:,.1f} days"))
     return Step(seconds=max(1, last - first) / 1e9 / steps, repeats=steps)
 
 
@@ -165,6 +201,7 @@ def _notes(profile: Profile, mapped: Mapped, steps: int) -> tuple[str, ...]:
     unmapped = mapped.ns[UNMAPPED]
     if unmapped:
         notes.append(f"unmapped: {unmapped / total:.1%} of the time; the largest: {_largest(mapped.unmapped_ns)}")
+    notes += [f"left out: {count:,} {what}" for what, count in profile.left_out.items()]
     if mapped.halved_ns:
         share = f"{mapped.halved_ns / total:.1%} of the time"
         notes.append(f"[A] {share} halved between backward and weight_update: no name says which gradient it computes")

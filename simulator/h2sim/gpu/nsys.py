@@ -13,10 +13,20 @@ from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.profile import Event, Kind, Profile, Work
 
 KERNELS = "CUPTI_ACTIVITY_KIND_KERNEL"
-COPIES = {"CUPTI_ACTIVITY_KIND_MEMCPY": "memcpy", "CUPTI_ACTIVITY_KIND_MEMSET": "memset"}
+COPIES = {
+    "CUPTI_ACTIVITY_KIND_MEMCPY": "memcpy",
+    "CUPTI_ACTIVITY_KIND_MEMSET": "memset",
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE": "CUDA graph",  # whole graphs, whose kernels are then in no other table
+}
+STEPS_A_CALL, MOST_STEPS = 1_000_000, 20_000_000_000  # of SQLite's machine; a row of a table takes some tens
+NUMBERS = ("id", "start", "end", "correlationId", "globalTid", "globalPid", "deviceId", "nameId", "textId", "eventType",
+           "demangledName", "shortName")  # fmt: skip
+OPTIONAL = ("globalPid", "deviceId", "nameId", "textId", "eventType", "demangledName", "shortName")
 RUNTIME, NVTX, STRINGS, GPUS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds", "TARGET_INFO_GPU"
 RANGE_TYPES = (59, 60)  # push/pop and start/end
-_OP = re.compile(r"(?P<name>.+?), (?:seq = (?P<seq>\d+)|op_id = \d+)")  # as torch.autograd.profiler.emit_nvtx names
+_OP = re.compile(
+    r"(?P<name>.+?), (?:seq = (?P<seq>\d{1,18})\b|op_id = \d+)"
+)  # as torch.autograd.profiler.emit_nvtx names
 
 
 def read_nsys(path: Path) -> Profile:
@@ -24,37 +34,51 @@ def read_nsys(path: Path) -> Profile:
     if not path.is_file():
         raise GpuTraceError(f"{path}: no such file")
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            database.execute("PRAGMA trusted_schema = OFF")
+            budget = iter(range(MOST_STEPS // STEPS_A_CALL))
+            database.set_progress_handler(lambda: int(next(budget, None) is None), STEPS_A_CALL)
             return _profile(database, str(path))
-    except sqlite3.Error as fault:
+    except sqlite3.OperationalError as fault:
+        why = f"more than {MOST_STEPS:,} steps of work" if "interrupt" in str(fault) else str(fault)
+        raise GpuTraceError(f"{path}: not a readable SQLite file: {why}") from None
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as fault:
         raise GpuTraceError(f"{path}: not a readable SQLite file: {fault}") from None
 
 
 def _profile(database: sqlite3.Connection, where: str) -> Profile:
     strings = {row["id"]: row["value"] for row in _rows(database, where, STRINGS, ("id", "value"))}
     kernels = []
-    for row in _rows(database, where, KERNELS, ("start", "end", "correlationId"), ("demangledName", "shortName")):
+    wanted = ("demangledName", "shortName", "deviceId")
+    for row in _rows(database, where, KERNELS, ("start", "end", "correlationId"), wanted):
         name = strings.get(row.get("demangledName")) or strings.get(row.get("shortName")) or "kernel"
-        kernels.append(Work(name, row["start"], row["end"], _key(row, "globalPid")))
+        kernels.append(_work(name, row))
     for table, name in COPIES.items():
         if _columns(database, table):
-            rows = _rows(database, where, table, ("start", "end", "correlationId"))
-            kernels += [Work(name, row["start"], row["end"], _key(row, "globalPid")) for row in rows]
+            rows = _rows(database, where, table, ("start", "end", "correlationId"), ("deviceId",))
+            kernels += [_work(name, row) for row in rows]
     events: list[Event] = []
     launches: dict[Hashable, int] = {}
     for row in _rows(database, where, RUNTIME, ("start", "end", "correlationId", "globalTid"), ("nameId",)):
         launches.setdefault(_key(row, "globalTid"), len(events))
+        launches.setdefault((None, row["correlationId"]), len(events))  # of kernels that do not say their process
         name = strings.get(row.get("nameId"), "launch")
         events.append(
             Event(name=name, kind="launch", start_ns=row["start"], end_ns=row["end"], thread=row["globalTid"])
         )
-    if _columns(database, NVTX):
-        events += _ranges(database, where, strings)
-    return Profile(tuple(kernels), tuple(events), launches, _device(database, where))
+    for table in (NVTX, f"{NVTX}_V2"):
+        if _columns(database, table):
+            events += _ranges(database, where, table, strings)
+    return Profile(tuple(kernels), tuple(events), launches, _devices(database, where))
 
 
-def _ranges(database: sqlite3.Connection, where: str, strings: dict[int, str]) -> Iterator[Event]:
-    for row in _rows(database, where, NVTX, ("start", "end", "globalTid"), ("text", "textId", "eventType")):
+def _work(name: str, row: dict[str, Any]) -> Work:
+    return Work(name, row["start"], row["end"], _key(row, "globalPid"), row.get("deviceId"))
+
+
+def _ranges(database: sqlite3.Connection, where: str, table: str, strings: dict[int, str]) -> Iterator[Event]:
+    for row in _rows(database, where, table, ("start", "end", "globalTid"), ("text", "textId", "eventType")):
         text = row.get("text") or strings.get(row.get("textId", -1))
         if (
             not text
@@ -86,6 +110,11 @@ def _key(row: dict[str, Any], holder: str) -> Hashable:
 
 
 def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+    """The columns of a table; none for a view or a virtual table of that name, which could be endless."""
+    made = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+    found = database.execute(made, (table,)).fetchone()
+    if found is None or not isinstance(found[0], str) or "virtual" in found[0].lower().split("(")[0]:
+        return set()
     return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
 
 
@@ -109,16 +138,20 @@ def _rows(
 
 def _check(row: dict[str, Any], table: str, where: str) -> None:
     """Raises GpuTraceError if a number is no integer, or an end lies before its start. Only a range may have no end."""
-    for name in ("start", "end", "correlationId", "globalTid", "globalPid"):
-        open_range = table == NVTX and name == "end" and row.get(name) is None
-        if name in row and type(row[name]) is not int and not open_range:
-            raise GpuTraceError(at(where, f"{table}.{name}", "an integer", repr(row[name])[:40]))
-    if table != NVTX and "end" in row and row["end"] < row["start"]:
+    ranges = table.startswith(NVTX)
+    for name, value in row.items():
+        missing = value is None and (name in OPTIONAL or (ranges and name in ("end", "text")) or name == "value")
+        wanted = int if name in NUMBERS else str
+        if type(value) is not wanted and not missing:
+            expected = "an integer" if wanted is int else "text"
+            raise GpuTraceError(at(where, f"{table}.{name}", expected, repr(value)[:40]))
+    if not ranges and "end" in row and row["end"] < row["start"]:
         raise GpuTraceError(at(where, f"{table}.end", f"at least {row['start']}, the start", row["end"]))
 
 
-def _device(database: sqlite3.Connection, where: str) -> str | None:
+def _devices(database: sqlite3.Connection, where: str) -> dict[int, str]:
+    """Names of GPUs by their number; of a table without numbers by their place."""
     if "name" not in _columns(database, GPUS):
-        return None
-    first = next(_rows(database, where, GPUS, ("name",)), None)
-    return str(first["name"]) if first and first["name"] else None
+        return {}
+    rows = _rows(database, where, GPUS, ("name",), ("id",))
+    return {row.get("id", place): row["name"] for place, row in enumerate(rows)}

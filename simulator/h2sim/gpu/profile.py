@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -29,12 +29,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Work:
-    """A kernel or a copy, which took time on the device. launch: the key of the call that launched it."""
+    """A kernel or a copy, which took time on the device. launch: the key of the call that launched it.
+
+    device: the number of its GPU, if the file says it.
+    """
 
     name: str
     start_ns: int
     end_ns: int
     launch: Hashable | None = None
+    device: int | None = None
 
     @property
     def ns(self) -> int:
@@ -44,13 +48,31 @@ class Work:
 
 @dataclass(frozen=True)
 class Profile:
-    """All of a profile. launches: index of the launching event by key. device: the device's name, if the file says
-    it."""
+    """All of a profile.
+
+    launches: index of the launching event by key. devices: names of GPUs by number, as far as the file says them.
+    left_out: what was passed over and how often, such as events whose times cannot be.
+    """
 
     kernels: tuple[Work, ...]
     events: tuple[Event, ...]
     launches: dict[Hashable, int]
-    device: str | None = None
+    devices: Mapping[int, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """The numbers of the GPUs that kernels ran on, as far as the file says them."""
+        return tuple(sorted({work.device for work in self.kernels if work.device is not None}))
+
+    @property
+    def launched(self) -> bool:
+        """Whether the processor launched anything on a GPU, recorded there or not."""
+        return any(event.kind == "launch" and "launch" in event.name.lower() for event in self.events)
+
+    def on(self, gpu: int) -> Profile:
+        """The profile with the kernels of one GPU, and those of which the file does not say where they ran."""
+        return replace(self, kernels=tuple(work for work in self.kernels if work.device in (gpu, None)))
 
     @cached_property
     def parents(self) -> list[int]:
