@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 MOST_VALUES = 200_000  # keys and values; 4096 layers written out are 140,000
 MOST_DEPTH = 64
@@ -67,7 +69,7 @@ class Composer:
         self._values += 1
         if self._values > MOST_VALUES or self._depth > MOST_DEPTH:
             bound = f"more than {MOST_VALUES} values" if self._values > MOST_VALUES else TOO_DEEP
-            raise yaml.composer.ComposerError(None, None, bound, parser.peek_event().start_mark)
+            raise ComposerError(None, None, bound, parser.peek_event().start_mark)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[misc]
         self._depth -= 1
@@ -106,7 +108,7 @@ class _Checker:
         if id(node) in self._known:
             found = self._known[id(node)]
             if found is None:
-                raise yaml.composer.ComposerError(None, None, "an alias that holds itself", node.start_mark)
+                raise ComposerError(None, None, "an alias that holds itself", node.start_mark)
             return _Size(found.values, found.values, found.levels)
         self._known[id(node)] = None
         found = self._known[id(node)] = self._measured(node, path)
@@ -117,12 +119,12 @@ class _Checker:
         repeated = sum(size.repeated for size in inside)
         levels = 1 + max((size.levels for size in inside), default=0)
         if levels > MOST_DEPTH:
-            raise yaml.composer.ComposerError(None, None, TOO_DEEP, node.start_mark)
+            raise ComposerError(None, None, TOO_DEEP, node.start_mark)
         if repeated <= MOST_REPEATED:
             return _Size(1 + sum(size.values for size in inside), repeated, levels)
         if not path:
             what = f"aliases that come to more than {MOST_REPEATED} values"
-            raise yaml.composer.ComposerError(None, None, what, node.start_mark)
+            raise ComposerError(None, None, what, node.start_mark)
         node.tag = OVERGROWN
         return _Size()
 
@@ -144,7 +146,7 @@ def _fields(node: yaml.MappingNode, path: tuple[str, ...]) -> Iterator[tuple[tup
     for key, value in node.value:
         name = _key(key, path)
         if name in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
+            raise ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
         seen.add(name)
         yield (*path, name), value
 
@@ -173,7 +175,7 @@ def _check_tag(node: yaml.Node, plain: set[str], path: tuple[str, ...]) -> None:
     if node.tag in (f"{_TAG}merge", f"{_TAG}value"):
         raise BadNode(node, path, "text in quotes", _shown(str(node.value)))
     problem = f"{_field(path)}a tag that is not read: {_shown(node.tag.replace(_TAG, '!!', 1))}"
-    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    raise ConstructorError(None, None, problem, node.start_mark)
 
 
 def _check_scalar(node: yaml.Node, path: tuple[str, ...]) -> None:
