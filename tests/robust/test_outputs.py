@@ -99,8 +99,9 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_and_of_others_a
 def killed_while_writing(folder, number):
     """A process that is ended by a signal in the middle of an output; returns its status."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom h2sim.cli.support import ending_on_signals\n"
+        "import signal, sys, time\nfrom pathlib import Path\nfrom h2sim.cli.support import ending_on_signals\n"
         "from h2sim.io.files import replacing\n"
+        f"signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"  # nohup's children inherit that it is ignored
         "with ending_on_signals(), replacing(Path('out.json')) as aside:\n"
         "    aside.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
     )

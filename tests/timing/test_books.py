@@ -179,7 +179,7 @@ def test_intervals_and_path_of_a_shipped_step_equal_its_result(name, ideal):
 def test_the_shipped_step_is_bound_by_memory_1_as_its_sentence_says():
     bounds = h2sim.simulate(ARCH, h2sim.load_trace("mnist-digits"), bounds=True).activity.bounds
     assert bound_sentence(bounds.parts, bounds.ideal_memory_cycles) == (
-        "Mem 1 bounds the step: 78% of it; with memory that takes no time it would be 2.42x faster."
+        "Mem 1 bounds the step: 87% of it; with memory that takes no time it would be 2.30x faster."
     )
 
 

@@ -221,6 +221,9 @@ class Memory(Strict):
 
     bandwidth_bytes_per_s: BytesPerSecond = Field(description="[G] bytes per second of each memory (table 3.6)")
     first_access_cycles: Cycles = Field(0, description="[A] cycles before the first byte of a transfer")
+    burst_bytes: Annotated[int, Field(strict=True, ge=64, le=1 << 30)] = Field(
+        4096, description="[A] bytes that a memory moves for one stream before the next has its turn"
+    )
 
 
 class Latency(Strict):

@@ -20,6 +20,7 @@ from h2sim.kernels.schedule import (
     LAST,
     MEMORY,
     READ,
+    READ_AFTER,
     READ_GRADIENT,
     READY,
     ROOM_AFTER,
@@ -68,13 +69,13 @@ def before_compute(
 
     The engine's own iteration before it goes first, then the results that made room, then operands, then other jobs.
     """
-    room = iterations[i, ROOM_AFTER]
+    feature, gradient = iterations[i, ROOM_AFTER], iterations[i, ROOM_AFTER + 1]
     if i > first and iterations[i - 1, COMPUTED] == begin:
         return i - 1, COMPUTED_EVENT
-    if room >= 0 and finish[room, WRITE] == begin:
-        return room, WRITE
-    if room >= 0 and finish[room, WRITE_GRADIENT] == begin:
-        return room, WRITE_GRADIENT
+    if feature >= 0 and finish[feature, WRITE] == begin:
+        return int(feature), WRITE
+    if gradient >= 0 and finish[gradient, WRITE_GRADIENT] == begin:
+        return int(gradient), WRITE_GRADIENT
     if finish[i, READ] == begin:
         return i, READ
     if finish[i, READ_GRADIENT] == begin:
@@ -87,7 +88,6 @@ def before_transfer(
     i: int,
     kind: int,
     start: int,
-    first: int,
     iterations: Ints,
     previous: Ints,
     jobs: Ints,
@@ -98,17 +98,19 @@ def before_transfer(
 ) -> tuple[int, int]:
     """(iteration, kind) of the event whose end let transfer (i, kind) start.
 
-    A read could start when its operands were in memory and its half of the buffer was free, a write when its iteration
-    was computed; a transfer that started later waited for the one before it on its memory.
+    A read could start when its operands were in memory and its half of the buffer was free, a write when its row was
+    computed; a transfer that started later waited for the one before it on its memory.
     """
     job = iterations[i, JOB]
     if kind >= WRITE:
         if start == iterations[i, COMPUTED]:
             return i, COMPUTED_EVENT
-    elif i - 2 >= first and iterations[i - 2, COMPUTED] == start and start >= jobs[job, READY]:
-        return i - 2, COMPUTED_EVENT
-    elif start == jobs[job, READY]:
-        return done_event(job, start, jobs, after_start, after, last, last_write)
+    else:
+        before = iterations[i, READ_AFTER]
+        if before >= 0 and iterations[before, COMPUTED] == start and start >= jobs[job, READY]:
+            return int(before), COMPUTED_EVENT
+        if start == jobs[job, READY]:
+            return done_event(job, start, jobs, after_start, after, last, last_write)
     place = previous[i, kind]
     return place // 4, place % 4
 
@@ -164,7 +166,5 @@ def walk(
                 n += 1
             if start == 0:
                 break
-            i, kind = before_transfer(
-                i, kind, start, first, iterations, previous, jobs, after_start, after, last, last_write
-            )
+            i, kind = before_transfer(i, kind, start, iterations, previous, jobs, after_start, after, last, last_write)
     return path[:n][::-1].copy()

@@ -82,9 +82,10 @@ class Books:
         now[self.engine_rows[self.engine_rows[:, kernel.FIRST] < len(it), kernel.FIRST]] = 0
         ready = np.maximum(now, jobs[job, kernel.READY])
         arrived = np.maximum(ready, np.maximum(fin[:, kernel.READ], fin[:, kernel.READ_GRADIENT]))
-        room = it[:, kernel.ROOM_AFTER]
-        freed = np.maximum(fin[room, kernel.WRITE], fin[room, kernel.WRITE_GRADIENT])
-        begin = np.where(room >= 0, np.maximum(arrived, freed), arrived)
+        begin = arrived
+        for number, kind in enumerate((kernel.WRITE, kernel.WRITE_GRADIENT)):
+            room = it[:, kernel.ROOM_AFTER + number]
+            begin = np.where(room >= 0, np.maximum(begin, fin[room, kind]), begin)
         end = begin + it[:, kernel.COMPUTE]
         edges = np.stack([now, ready, arrived, begin, end, it[:, kernel.COMPUTED]], axis=1)
         n_causes = len(CAUSES)

@@ -17,7 +17,8 @@ from h2sim.arrays import Ints
 from h2sim.errors import ArchError, at
 from h2sim.kernels import schedule as kernel
 from h2sim.memory.books import Books
-from h2sim.memory.job import Job, in_pieces
+from h2sim.memory.bursts import cut
+from h2sim.memory.job import Job
 
 MEMORIES = ("Mem 0", "Mem 1", "Mem 2")
 GRADIENT_MEMORY = 2
@@ -95,11 +96,13 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, k
     if not ordered:
         return Schedule({}, (), 0)
     _check_pieces(machine, ordered)
-    iterations, moved = _iterations(ordered)
+    engine_of = np.array([engines.index(job.engine) for job in ordered])
+    cycles = [_transfers(machine, job, ideal_memory) for job in ordered]
+    bursts = cut(ordered, engine_of, cycles, machine.memory.burst_bytes)
+    iterations, transfers = bursts.iterations, bursts.transfers
     table = _job_table(ordered)
     after_start, after = _dependencies(ordered)
-    transfers = transfer_cycles(machine, moved, ideal_memory)
-    rows = _engine_table(engines, ordered, iterations)
+    rows = _engine_table(engines, engine_of[iterations[:, kernel.JOB]])
     finish = np.zeros_like(transfers)
     use = kernel.run_schedule(rows, iterations, transfers, table, after_start, after, finish)
     stuck = [job.key for job, row in zip(ordered, table, strict=True) if row[kernel.DONE] < 0]
@@ -113,7 +116,7 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, k
             memories=MEMORIES,
             jobs=tuple(ordered),
             iterations=iterations,
-            moved=moved,
+            moved=bursts.moved,
             transfers=transfers,
             engine_rows=rows,
             job_rows=table,
@@ -135,29 +138,17 @@ def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
             )
 
 
-def _iterations(jobs: list[Job]) -> tuple[Ints, Ints]:
-    """The kernel's table of iterations, int64 (I, 5), and the bytes that each moves by kind of transfer, int64 (I, 4).
-
-    A grid iteration whose operands or results exceed a buffer's half is cut into pieces; each is a row.
-    """
-    rows, moved = [], []
-    for number, job in enumerate(jobs):
-        t, pieces = job.traffic, job.traffic.pieces.ravel()
-        table = np.zeros((int(pieces.sum()), kernel.COMPUTED + 1), np.int64)
-        table[:, kernel.JOB] = number
-        table[-1, kernel.LAST] = 1
-        table[:, kernel.COMPUTE] = in_pieces(job.cycles.ravel(), pieces)
-        rows.append(table)
-        kinds = (t.reads, t.gradient_reads, t.writes, t.gradient_writes)
-        moved.append(np.stack([in_pieces(b.ravel(), pieces) for b in kinds], axis=1))
-    return np.concatenate(rows), np.concatenate(moved)
+def _transfers(machine: Machine, job: Job, ideal_memory: bool) -> Ints:
+    """Cycles of the four transfers of each grid iteration, int64 (4, I)."""
+    t = job.traffic
+    kinds = (t.reads, t.gradient_reads, t.writes, t.gradient_writes)
+    return transfer_cycles(machine, np.stack([b.ravel() for b in kinds]), ideal_memory)
 
 
-def _engine_table(engines: tuple[str, ...], jobs: list[Job], iterations: Ints) -> Ints:
-    """The kernel's table of engines, int64 (E, 8): iterations stand engine after engine, each begins at its first."""
-    engine_of = np.array([engines.index(job.engine) for job in jobs])[iterations[:, kernel.JOB]]
+def _engine_table(engines: tuple[str, ...], engine_of: Ints) -> Ints:
+    """The kernel's table of engines, int64 (E, 8): rows stand engine after engine, each begins at its first."""
     bounds = np.searchsorted(engine_of, np.arange(len(engines) + 1))
-    table = np.zeros((len(engines), kernel.ISSUED + 4), np.int64)
+    table = np.zeros((len(engines), kernel.ISSUED + kernel.KINDS), np.int64)
     table[:] = bounds[:-1, None]
     table[:, kernel.STOP] = bounds[1:]
     table[:, kernel.BUSY_UNTIL] = 0
@@ -169,7 +160,7 @@ def _job_table(jobs: list[Job]) -> Ints:
     table[:, kernel.MEMORY] = [SIDE_MEMORY[job.side] for job in jobs]
     table[:, kernel.MEMORY + 1] = GRADIENT_MEMORY
     table[:, kernel.FILL] = [job.fill_cycles for job in jobs]
-    table[:, kernel.DONE] = -1
+    table[:, [kernel.END, kernel.DONE]] = -1
     return table
 
 

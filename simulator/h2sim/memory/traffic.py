@@ -13,7 +13,7 @@ import numpy as np
 
 from h2sim.activity import BufferTraffic
 from h2sim.arch.schema import Buffer
-from h2sim.arrays import Ints
+from h2sim.arrays import Bools, Ints
 
 VALUE_BYTES = 2  # FP16
 
@@ -24,7 +24,8 @@ class Traffic:
 
     reads and writes are those of the feature memory (Mem 0 or 1), gradient_reads and gradient_writes those of Mem 2.
     pieces: into how many parts a grid iteration falls because its operands or results exceed one ping-pong half of
-    their buffer; at least 1. All five are int64 (column groups, tiles, row groups).
+    their buffer; at least 1. completed: bytes of results that an iteration completes, if they are written later than in
+    it; None: it completes what it writes. All are int64 (column groups, tiles, row groups).
     """
 
     reads: Ints
@@ -33,6 +34,17 @@ class Traffic:
     gradient_writes: Ints
     pieces: Ints
     buffers: tuple[BufferTraffic, ...]
+    completed: Ints | None = None
+
+    @property
+    def results(self) -> Ints:
+        """Bytes that each iteration puts into the output buffer, int64 (column groups, tiles, row groups)."""
+        return self.writes + self.gradient_writes if self.completed is None else self.completed
+
+    @property
+    def result_pieces(self) -> Ints:
+        """How often each iteration swaps the halves of the output buffer: once, where results are written later."""
+        return np.where(self.results == self.writes + self.gradient_writes, self.pieces, 1)
 
     def __repr__(self) -> str:
         read = int(self.reads.sum() + self.gradient_reads.sum())
@@ -58,8 +70,8 @@ class OutputStationary:
     operands (tiles, row groups): what a grid iteration streams, spikes or gradients;
     weights (column groups, row groups): a block of weights;
     psums (column groups, tiles): partial sums of an output block, in the psum buffer;
-    state (column groups, tiles): what Grad reads beside the operands, in the first row group;
-    results (column groups, tiles): what is written when the last row group is done.
+    state (column groups, tiles): what Grad reads beside the operands, in equal parts over the block's row groups;
+    results (column groups, tiles): what the last row group completes, and the iterations after it write.
     operands_stay: all operands stay on chip after the first column group, if they fit (FC layers). psum_updates: bytes
     of partial sums read over the layer, and as many written; None: every partial sum once per row group.
     """
@@ -84,6 +96,11 @@ class OutputStationary:
 
         Weights of a column group are read once if half the weight buffer holds them, else once per tile. Partial sums
         that the psum buffer does not hold are written to memory and read back between row groups.
+
+        "Outputs can take longer time (C/16 grid iterations) to be written" [G]: a block's results leave in equal parts,
+        the first with the iteration that completes them, the others with those of the next block; those of the last
+        block leave with its last iteration. Results and state that exceed a half of their buffer cannot wait: they move
+        with the block's last iteration, in pieces [A].
         """
         n_columns, n_tiles = self.results.shape
         n_rows = self.operands.shape[1]
@@ -95,18 +112,23 @@ class OutputStationary:
         if self.weights.sum(axis=1).max() <= weight[1].half_bytes:
             loaded_weights[:, 1:] = 0  # the whole column group's weights are there already
         reads, writes = loaded_operands + loaded_weights, np.zeros(shape, np.int64)
-        reads[:, :, 0] += self.state
-        writes[:, :, -1] += self.results
         spilled = np.where(self.psums > psum[1].bytes, self.psums, 0)[:, :, None]
         reads[:, :, 1:] += spilled
         writes[:, :, :-1] += spilled
+        completed = writes.copy()
+        completed[:, :, -1] += self.results
+        waits = (self.results <= output[1].half_bytes) & (not spilled.any())
+        writes += _written_later(self.results, waits, n_rows)
         pieces = np.maximum(
             halves(operand[1], np.broadcast_to(self.operands[None], shape)),
             halves(weight[1], np.broadcast_to(self.weights[:, None, :], shape)),
         )
         pieces[:, :, -1] = np.maximum(pieces[:, :, -1], halves(output[1], self.results))
         if state:
-            pieces[:, :, 0] = np.maximum(pieces[:, :, 0], halves(state[1], self.state))
+            fits = self.state <= state[1].half_bytes
+            reads += np.where(fits[:, :, None], _in_parts(self.state, n_rows), 0)
+            reads[:, :, -1] += np.where(fits, 0, self.state)
+            pieces[:, :, -1] = np.maximum(pieces[:, :, -1], halves(state[1], self.state))
         updates = int(self.psums.sum()) * n_rows if self.psum_updates is None else self.psum_updates
         results = int(self.results.sum())
         buffers = [
@@ -119,8 +141,35 @@ class OutputStationary:
             buffers.append(BufferTraffic(state[0], int(self.state.sum()), int(self.state.sum())))
         zero = np.zeros(shape, np.int64)
         return Traffic(
-            reads=reads, writes=writes, gradient_reads=zero, gradient_writes=zero, pieces=pieces, buffers=tuple(buffers)
+            reads=reads,
+            writes=writes,
+            gradient_reads=zero,
+            gradient_writes=zero,
+            pieces=pieces,
+            buffers=tuple(buffers),
+            completed=completed,
         )
+
+
+def _in_parts(totals: Ints, parts: int) -> Ints:
+    """Cuts totals, int64 (...), into integer parts that differ by at most 1: int64 (..., parts)."""
+    part = np.arange(parts)
+    cut: Ints = totals[..., None] * (part + 1) // parts - totals[..., None] * part // parts
+    return cut
+
+
+def _written_later(results: Ints, waits: Bools, n_rows: int) -> Ints:
+    """Bytes that each iteration writes, int64 (column groups, tiles, row groups); see OutputStationary.traffic.
+
+    results and waits (column groups, tiles): a block's bytes, and whether they may leave with the block after it.
+    """
+    blocks, later = results.ravel(), waits.ravel().copy()
+    later[-1:] = False
+    shares = np.where(later[:, None], _in_parts(blocks, n_rows), 0)
+    written = np.zeros((len(blocks), n_rows), np.int64)
+    written[:, -1] = np.where(later, shares[:, 0], blocks)
+    written[1:, :-1] = shares[:-1, 1:]
+    return written.reshape(*results.shape, n_rows)
 
 
 @dataclass(frozen=True, kw_only=True)
