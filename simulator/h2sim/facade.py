@@ -14,7 +14,7 @@ from h2sim.errors import H2SimError, at
 from h2sim.io.progress import Progress
 from h2sim.memory.books import Books
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
-from h2sim.pipeline.step import record_step, simulate_step
+from h2sim.pipeline.step import record_step, simulate_step, step_notes
 from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
 from h2sim.rivals.machine import RivalMachine, RivalResult
 from h2sim.rivals.registry import run_rival
@@ -35,6 +35,7 @@ class Counts:
     activity: Activity
     ideal_memory: bool
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     books: Books | None = None
 
 
@@ -69,6 +70,7 @@ def count(
         activity=activity,
         ideal_memory=ideal_memory,
         books=books,
+        notes=step_notes(trace.meta),
         warnings=(*machine_cautions(arch), *trace_cautions(trace, arch.engines.backward.mode)),
     )
 
@@ -85,6 +87,7 @@ def priced(counts: Counts, energy_table: EnergyTable | str | None = None) -> Res
         cost=price(counts.activity, counts.arch, table),
         ideal_memory=counts.ideal_memory,
         books=counts.books,
+        notes=counts.notes,
         warnings=(*counts.warnings, *table_cautions(table)),
     )
 

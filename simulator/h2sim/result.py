@@ -136,8 +136,8 @@ class Chips:
 class Result:
     """One simulated step: what was run, what it did (activity) and what that costs (cost).
 
-    chips: several machines, where they were asked for; warnings: where the numbers would mislead; books: every interval
-    of the steady state, where bounds were asked for.
+    chips: several machines, where they were asked for; warnings: where the numbers would mislead; notes: what was taken
+    for granted; books: every interval of the steady state, where bounds were asked for.
     """
 
     arch: Arch
@@ -149,6 +149,7 @@ class Result:
     ideal_memory: bool = False
     chips: Chips | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     books: Books | None = field(default=None, compare=False)
 
     @property
@@ -214,6 +215,7 @@ class Result:
             },
             "options": {"mode": self.arch.engines.backward.mode, "ideal_memory": self.ideal_memory},
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
             "step": self._step(),
             "engines": {engine: self._engine(engine) for engine in ENGINES},
             "layers": [self._layer(index, row) for index, row in enumerate(self.activity.layers)],

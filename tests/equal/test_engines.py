@@ -25,6 +25,7 @@ H2LEARN = load_arch("h2learn")
 DENSITIES = st.sampled_from([0.0, 0.02, 0.2, 0.5, 0.9, 1.0])
 SEEDS = st.integers(0, 2**31)
 PROPERTY = settings(max_examples=40)
+LANES = {"forward": ["batch_time", "samples"], "weight_update": ["offsets", "channels"]}
 
 
 @st.composite
@@ -58,6 +59,7 @@ def engines(draw, name, **fixed):
             "sub_lut_size": draw(st.sampled_from([2, 4, 8, 16])),
             "lut": draw(st.booleans()),
             "lut_double_buffered": draw(st.booleans()),
+            "lanes": draw(st.sampled_from(LANES[name])),
         }
     return base.model_copy(update=sizes | extra | fixed)
 
@@ -116,10 +118,12 @@ def test_forward_conv(engine, tile, shape, density, seed):
 
 
 @PROPERTY
-@given(engines("forward"), st.integers(1, 90), st.integers(1, 9), st.integers(1, 9), DENSITIES, SEEDS)
-def test_forward_fc(engine, n_in, n_out, samples, density, seed):
-    rng, shape = np.random.default_rng(seed), FcShape(samples, 1, n_in, n_out)
-    spikes, weight, bias = bits(rng, density, samples, 1, n_in), values(rng, n_out, n_in), values(rng, n_out)
+@given(
+    engines("forward"), st.integers(1, 90), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), DENSITIES, SEEDS
+)
+def test_forward_fc(engine, n_in, n_out, steps, batch, density, seed):
+    rng, shape = np.random.default_rng(seed), FcShape(steps, batch, n_in, n_out)
+    spikes, weight, bias = bits(rng, density, steps, batch, n_in), values(rng, n_out, n_in), values(rng, n_out)
     reference = ref_forward.forward_fc(engine, shape, spikes, weight, bias)
     assert_same_work(forward.fc(engine, shape, int(spikes.sum())), reference)
     ours = datapath.fc_current(arch_with(H2LEARN.tile, forward=engine), shape, spikes, weight, bias)
@@ -187,14 +191,18 @@ def test_encode_forward_and_weight_gradient(engine, tile, shape, seed):
 
 @pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
 @pytest.mark.parametrize("detach", [False, True])
-def test_soma_and_grad(reset, detach):
+@pytest.mark.parametrize("fires_at", ["greater_equal", "greater"])
+def test_soma_and_grad(reset, detach, fires_at):
     rng = np.random.default_rng(3)
     neuron = SimpleNamespace(
-        threshold=0.3, decay=0.25, window=(0.05, 0.55), surrogate_scale=0.7, reset=reset, detach_reset=detach
-    )
+        threshold=0.3, decay=0.25, window=(0.05, 0.55), surrogate_scale=0.7, reset=reset, detach_reset=detach,
+        fires_at=fires_at,
+    )  # fmt: skip
     x, ds = values(rng, 6, 2, 3, 4, 4), values(rng, 6, 2, 3, 4, 4)
+    x[0].flat[:9] = np.float32(0.3)  # at the threshold exactly, where the two rules differ
     spikes, membrane, window = fast_neuron.soma(x, neuron)
-    theirs = ref_neuron.soma(x, 0.3, 0.25, (0.05, 0.55), reset)
+    assert spikes[0].ravel()[:9].tolist() == [fires_at == "greater_equal"] * 9
+    theirs = ref_neuron.soma(x, 0.3, 0.25, (0.05, 0.55), reset, fires_at)
     assert all(np.array_equal(a, b) for a, b in zip((spikes, membrane, window), theirs, strict=True))
     dm = fast_neuron.grad(ds, membrane, spikes, window, neuron)
     expected = ref_neuron.grad(ds, membrane, spikes, window, 0.25, 0.7, reset, detach, 0.3)

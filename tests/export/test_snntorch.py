@@ -59,7 +59,8 @@ def test_a_neuron_of_the_sources_equation_is_checked_in_full(options, tmp_path):
     assert quantities(report)["pool"] == full
     assert made.meta["neuron"]["detach_reset"] == options.get("reset_delay", True)
     assert not report.notes
-    assert any("snnTorch fires at m > threshold" in note for note in made.notes)
+    assert made.meta["neuron"]["fires_at"] == "greater"
+    assert [layer["bias"] for layer in made.meta["layers"] if layer["kind"] != "pool"] == [True] * 3
 
 
 @pytest.mark.parametrize("delay", [True, False])

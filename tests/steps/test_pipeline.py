@@ -187,7 +187,8 @@ def encoded(tmp_path, once: bool, analog_steps: int = 1):
     members["input.analog"] = np.ones((analog_steps, 2, 1, 9, 9), np.float32)
     write_trace(tmp_path / f"{once}{analog_steps}.npz", meta, members)
     trace = load_trace(tmp_path / f"{once}{analog_steps}.npz")
-    forward, _, update = build_jobs(changed("engines.backward.encode_once", once), trace)
+    both = {"engines.backward.encode_once": once, "engines.backward.encode_gradient_once": once}
+    forward, _, update = build_jobs(ARCH.with_(both), trace)
     return forward[0], next(job for job in update if job.layer == "conv1")
 
 

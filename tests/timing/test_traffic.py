@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 import h2sim
 from h2sim.arch import load_arch, parse_arch
 from h2sim.errors import ArchError
+from h2sim.pipeline.backward_jobs import backward_job
 from h2sim.pipeline.step import build_jobs, simulate_step
 from h2sim.shapes import ConvShape, tiles_of
 from h2sim.trace import Sparsity, load_network, synthesise, write_trace
+from h2sim.trace.graph import Graph
 from tests.helpers.traces import changed, tiny_trace
 
 ARCH = load_arch("h2learn")
@@ -96,7 +98,9 @@ def test_the_forward_engine_reads_bits_with_halo_and_each_column_groups_weights_
 
 
 def test_the_backward_engine_reads_dense_gradients_and_writes_dense_gradients(source_layer):
-    t = jobs(ARCH, source_layer)["conv2", "backward"].traffic
+    layer = source_layer.meta.layer("conv2")
+    job = backward_job(ARCH, Graph(source_layer.meta), source_layer.maps, layer)
+    t = job.traffic
     corner = 40 * 16 * 81
     block, state_masks = 16 * 64 * 9 * 2, 2 * 40 * 64 * 64 // 8
     assert t.reads.shape == (4, 49, 16)
@@ -107,6 +111,43 @@ def test_the_backward_engine_reads_dense_gradients_and_writes_dense_gradients(so
     assert np.ptp(state) <= 1
     assert t.results[0, 0, -1] == 40 * 64 * 64 * 2 + 40 * 64 * 64 // 8
     assert t.writes[0, 1, :-1].sum() + t.writes[0, 0, -1] == t.results[0, 0, -1]
+
+
+def test_an_output_layer_s_own_gradient_is_made_once_a_step(source_layer):
+    """A spiking output layer: Grad reads s, ds~, m and the loss's gradient, writes dm and dm~, sums the bias's."""
+    layer = source_layer.meta.layer("conv2")
+    alone = backward_job(ARCH, Graph(source_layer.meta), source_layer.maps, layer)
+    in_step = jobs(ARCH, source_layer)["conv2", "backward"]
+    neurons = 40 * 256 * 56 * 56
+    window = np.bitwise_count(source_layer.mask("conv2", "window")).sum(dtype=np.int64)
+    more = in_step.traffic.reads - alone.traffic.reads
+    assert more.sum() == more[0, 0, 0] == 2 * neurons // 8 + 2 * window + 2 * neurons
+    assert (in_step.traffic.writes - alone.traffic.writes)[0, 0, 0] == 2 * neurons + neurons // 8
+    assert in_step.neuron.grad_element - alone.neuron.grad_element == neurons
+    assert in_step.neuron.fp16_add - alone.neuron.fp16_add == neurons
+    assert in_step.cycles.sum() == alone.cycles.sum()
+    state = {b.buffer: b.read_bytes for b in in_step.traffic.buffers}["state"]
+    assert state == {b.buffer: b.read_bytes for b in alone.traffic.buffers}["state"] + more.sum()
+
+
+def test_a_layer_without_bias_has_no_bias_gradient(source_layer):
+    meta = source_layer.meta
+    bare = meta.model_copy(update={"layers": tuple(x.model_copy(update={"bias": False}) for x in meta.layers)})
+    assert Graph(bare).biases_of("conv1") == 0
+    assert Graph(meta).biases_of("conv1") == 1
+    assert bare.layers[1].parameters == meta.layers[1].parameters - 256
+
+
+def test_the_membranes_of_fc_layers_are_not_compressed(tmp_path):
+    """Section 3.2.1. A hidden FC layer keeps 2 B of m and two bits a neuron, whatever its window."""
+    path = tmp_path / "fc.npz"
+    network = load_network("16FC-10FC", (1, 4, 4))
+    write_trace(path, *synthesise(network, 3, 2, Sparsity(0.5, 0.9, 0.5), seed=0))
+    found = jobs(ARCH, h2sim.load_trace(path))
+    assert found["fc1", "forward"].traffic.writes.sum() == 3 * 2 * 16 * 2 + 2 * (3 * 2 * 16 // 8)
+    state = {b.buffer: b.read_bytes for b in found["fc2", "backward"].traffic.buffers}["state"]
+    of_output = 2 * (3 * 2 * 10 + 4) // 8 + 2 * 2 * 3 * 2 * 10  # fc2's own s and ds~, m and the loss's gradient
+    assert state == 3 * 2 * 16 * 2 + 2 * (3 * 2 * 16 // 8) + of_output
 
 
 def test_the_weight_update_engine_keeps_dw_on_chip_until_the_maps_are_done(source_layer):

@@ -37,12 +37,9 @@ def arch_sha256(arch: Arch) -> str:
     """SHA-256 of the machine as simulated, with defaults and overrides; how its file is written does not matter.
 
     The file's version, `machine` (always h2learn) and the interconnect do not count: nothing that one chip does depends
-    on it, and results of several chips state it. Nor does encode_once where it is off: the machine is then the one that
-    results before that field were made on.
+    on it, and results of several chips state it.
     """
     data = arch.model_dump(mode="json", exclude={"interconnect", "machine", "version"})
-    if not arch.engines.backward.encode_once:
-        del data["engines"]["backward"]["encode_once"]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

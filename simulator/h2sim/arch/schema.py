@@ -157,6 +157,10 @@ class ForwardEngine(_LutArray):
     sub_lut_size: Annotated[int, Field(strict=True, ge=2, le=4096)] = Field(
         description="[G] entries of a sub-LUT, a power of two: all sums of log2(entries) weights"
     )
+    lanes: Literal["batch_time", "samples"] = Field(
+        "batch_time",
+        description="[A] what the lanes take at once: tiles of any samples and timesteps, or samples of one timestep",
+    )
     buffers: ForwardBuffers = Field(description="[A] global buffers")
 
 
@@ -171,6 +175,10 @@ class WeightUpdateEngine(_LutArray):
     )
     sub_lut_size: Annotated[int, Field(strict=True, ge=2, le=4096)] = Field(
         description="[G] entries of a sub-LUT, a power of two: all sums of log2(entries) gradients"
+    )
+    lanes: Literal["offsets", "channels"] = Field(
+        "offsets",
+        description="[A] what the lanes take at once: offsets of any input channels, or channels at one kernel offset",
     )
     buffers: WeightUpdateBuffers = Field(description="[A] global buffers")
 
@@ -192,6 +200,10 @@ class BackwardEngine(_Array):
     encode_once: bool = Field(
         False,
         description="[A] whether an encoding layer whose input stands still is computed once, not at every timestep",
+    )
+    encode_gradient_once: bool = Field(
+        False,
+        description="[A] whether its weight gradient is computed once, from gradients summed over time",
     )
     buffers: BackwardBuffers = Field(description="[A] global buffers")
 

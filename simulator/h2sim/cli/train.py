@@ -55,6 +55,11 @@ def _neuron_options(command: Decorated) -> Decorated:
         click.option("--surrogate-scale", type=float, help="eta, the surrogate's height [default: 1]."),
         click.option("--window", type=PairType(), help="th_l,th_r [default: the network's, or 0.05,0.55]."),
         click.option("--decay", type=float, help="alpha [default: the network's, or 0.25]."),
+        click.option(
+            "--fires-at",
+            type=click.Choice(["greater_equal", "greater"]),
+            help="m >= th_f, or m > th_f [default: the network's, or greater_equal].",
+        ),
         click.option("--threshold", type=float, help="th_f [default: the network's, or 0.3]."),
     ):
         command = option(command)
@@ -182,7 +187,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
     from h2sim.train.objective import Objective
     from h2sim.train.settings import Settings
 
-    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale")}
+    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale", "fires_at")}
     own = {**Neuron().to_meta(), **(network.neuron or {}), **{k: v for k, v in given.items() if v is not None}}
     neuron = Neuron.from_meta({**own, "detach_reset": options["detach_reset"] or own["detach_reset"]})
     objective = Objective(

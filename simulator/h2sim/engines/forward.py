@@ -22,14 +22,15 @@ def sub_kernels(engine: ForwardEngine, kernel: tuple[int, int]) -> int:
 def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
     """A convolution of spikes through LUTs (figure 3.3).
 
-    A PE takes one window per lane and cycle. A grid iteration takes ceil(T*N / P) * positions cycles, and z more for
-    the programming of its weights, with P lanes and z = sub_lut_size (0 without LUTs).
+    A PE takes one window per lane and cycle. A grid iteration takes L * positions cycles, and z more for programming
+    its weights, with z = sub_lut_size (0 without LUTs). The P lanes take L = ceil(T*N / P) turns over batch and time,
+    or T * ceil(N / P) over the samples of one timestep (engine.lanes).
     """
     rows = shape.in_channels * sub_kernels(engine, shape.kernel)
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     positions = np.array([t.positions for t in tiles], np.int64)
     row_groups, column_groups = ceil_div(rows, engine.rows), ceil_div(shape.out_channels, engine.columns)
-    lanes = ceil_div(shape.samples, engine.parallelism)
+    lanes = len(_lane_samples(engine, shape))
     streaming = np.broadcast_to((lanes * positions)[None, :, None], (column_groups, len(positions), row_groups))
     program = engine.sub_lut_size if engine.lut else 0
     hidden = engine.lut and engine.lut_double_buffered
@@ -56,7 +57,10 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
 
 
 def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> Ints:
-    """Samples that the P lanes take at a time, int64 (groups,): P in each group, in the last one what is left."""
+    """Samples that the P lanes take at a time, int64 (turns,): P in each turn, in the last one what is left."""
+    if engine.lanes == "samples":
+        turn = np.array([len(g) for g in groups_of(shape.batch, engine.parallelism)], np.int64)
+        return np.tile(turn, shape.timesteps)
     return np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
 
 
@@ -94,7 +98,7 @@ def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
     """
     per_entry = fc_group_features(engine) // (engine.sub_lut_size if engine.lut else 1)
     groups = groups_of(shape.in_features, fc_group_features(engine))
-    lanes = ceil_div(shape.samples, engine.parallelism)
+    lanes = len(_lane_samples(engine, shape))
     entries = np.array([ceil_div(len(g), per_entry) for g in groups], np.int64)
     column_groups = ceil_div(shape.out_features, engine.columns)
     cycles = np.broadcast_to((entries * (1 + lanes))[None, None, :], (column_groups, 1, len(groups))).copy()

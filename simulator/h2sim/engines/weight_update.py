@@ -19,7 +19,8 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
 
     The n sub-LUTs of a PE hold the sums of a segment of n*v gradients, v each. All kh * kw * C_in offsets of the spikes
     then pass by, P a cycle. A segment takes z cycles of programming and ceil(offsets / P) cycles of work, for
-    z = sub_lut_size (0 without LUTs); if lut_double_buffered, the larger of both.
+    z = sub_lut_size (0 without LUTs); if lut_double_buffered, the larger of both. Where lanes take channels only
+    (engine.lanes), the work is kh * kw * ceil(C_in / P) cycles.
     """
     v, offsets = engine.sub_lut_inputs, shape.in_channels * shape.kernel[0] * shape.kernel[1]
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
@@ -27,7 +28,7 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
     sub_luts_used = sum(t.height * _sub_luts_of_width(engine, t.width) for t in tiles)
     column_groups = ceil_div(shape.out_channels, engine.columns)
     passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
-    work, program = ceil_div(offsets, engine.parallelism), engine.sub_lut_size if engine.lut else 0
+    work, program = _turns(engine, shape), engine.sub_lut_size if engine.lut else 0
     cycles = np.broadcast_to((passes * segments)[None, :, None], (column_groups, len(tiles), 1)).copy()
     if engine.lut and engine.lut_double_buffered:
         cycles *= max(work, program)
@@ -47,6 +48,14 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
         useful_operations=useful,
         peak_operations=_peak(engine, cycles, slots),
     )
+
+
+def _turns(engine: WeightUpdateEngine, shape: ConvShape) -> int:
+    """Cycles in which the P lanes take all offsets of a convolution."""
+    kernel = shape.kernel[0] * shape.kernel[1]
+    if engine.lanes == "channels":
+        return kernel * ceil_div(shape.in_channels, engine.parallelism)
+    return ceil_div(kernel * shape.in_channels, engine.parallelism)
 
 
 def _sub_luts_of_width(engine: WeightUpdateEngine, width: int) -> int:

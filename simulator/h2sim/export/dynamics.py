@@ -46,12 +46,13 @@ def membrane_of(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor, eps: float, 
     """m (T, N, ...) from the recorded currents x and the recorded spikes s.
 
     eps: rounding of the number format in which the model computed. Raises ExportError if any spike is not
-    m >= threshold, but for rounding: then `spec` is not the neuron's equation.
+    m >= threshold (or m > threshold, by spec.fires_at), but for rounding: then `spec` is not the neuron's equation.
     """
     m = spec.membrane(x, s) if spec.membrane else _lif(spec, x, s)
     threshold = threshold_of(spec)
     slack = _slack(spec, x, m, eps)
-    wrong = ((m >= threshold) != (s != 0)) & ((m - threshold).abs() > slack)
+    fired = m > threshold if spec.fires_at == "greater" else m >= threshold
+    wrong = (fired != (s != 0)) & ((m - threshold).abs() > slack)
     if bool(wrong.any()):
         got = f"{int(wrong.sum())} of {wrong.numel()} that differ: this is not the neuron's equation or initial state"
         raise ExportError(at(path, "spikes", f"those of {spec}", got))

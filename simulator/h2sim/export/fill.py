@@ -122,6 +122,10 @@ class _Filler:
         shape = (piece.out_shape[0],) if piece.kind == "fc" else piece.out_shape
         full = (self.step.extent.timesteps, self.step.batch, *shape)
         fold = self._fold(piece)
+        if piece.weights:
+            module: Any = self.step.modules[piece.weights].module
+            shifted = piece.norms or self._pool_norms(piece)  # a batch norm's shift is a bias
+            entry["bias"] = bool(shifted) or getattr(module, "bias", None) is not None
         if piece.neuron:
             entry["neuron"], value, grad = self._spiking(piece, record, full)
         else:
@@ -163,6 +167,8 @@ class _Filler:
             "detach_reset": spec.detach_reset,
             "equation": "lif" if lif else "other",
         }
+        if spec.fires_at != "greater_equal":
+            entry["fires_at"] = spec.fires_at
         return entry, m, dm
 
     def _note_window(self, piece: Piece, spec: NeuronSpec, window: dynamics.Window) -> None:

@@ -12,7 +12,6 @@ import torch
 
 from h2sim.export.protocol import NeuronSpec
 
-_STRICT = "Norse fires at v > v_th, a trace at m >= threshold: they differ where m is the threshold exactly"
 _FAMILY = ("SNNCell", "SNN", "SNNRecurrent", "SNNRecurrentCell")
 
 
@@ -53,7 +52,7 @@ def _box(module: Any) -> NeuronSpec | str:
         reset="subtract" if subtracts else "zero",
         gain=k,
         surrogate=f"{p.method}(alpha={float(p.alpha):g})",
-        notes=(_STRICT,),
+        fires_at="greater",
     )
 
 
@@ -79,5 +78,5 @@ def _lif(module: Any, multi_step: bool) -> NeuronSpec:
         multi_step=multi_step,
         surrogate=f"{p.method}(alpha={float(p.alpha):g})",
         membrane=membrane,
-        notes=(_STRICT,),
+        fires_at="greater",
     )

@@ -42,6 +42,7 @@ class NeuronSpec:
     multi_step: bool = False
     surrogate: str = "unnamed"
     membrane: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    fires_at: Literal["greater_equal", "greater"] = "greater_equal"
     notes: tuple[str, ...] = ()
 
     @property
@@ -59,8 +60,9 @@ class NeuronSpec:
         return self.gain if self.membrane is None else 1.0
 
     def __str__(self) -> str:
+        fires = ">" if self.fires_at == "greater" else ">="
         kept = {"zero": "v[t-1] (1 - s[t-1])", "subtract": f"(v[t-1] - {self.threshold:g} s[t-1])", "none": "v[t-1]"}
         gain = "" if self.gain == 1 else f"{self.gain:g} "
         if self.membrane is not None:
-            return f"s[t] = v[t] >= {self.threshold:g} with the equation of its class"
-        return f"v[t] = {self.decay:g} {kept[self.reset]} + {gain}x[t], s[t] = v[t] >= {self.threshold:g}"
+            return f"s[t] = v[t] {fires} {self.threshold:g} with the equation of its class"
+        return f"v[t] = {self.decay:g} {kept[self.reset]} + {gain}x[t], s[t] = v[t] {fires} {self.threshold:g}"

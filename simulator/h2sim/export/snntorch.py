@@ -16,7 +16,6 @@ from torch import nn
 from h2sim.export.protocol import NeuronSpec
 
 _FAMILY = ("SpikingNeuron", "LIF")
-_STRICT = "snnTorch fires at m > threshold, a trace at m >= threshold: they differ where m is the threshold exactly"
 
 
 def neuron(module: nn.Module, name: str) -> NeuronSpec | str | None:
@@ -72,7 +71,7 @@ def _leaky(module: Any) -> NeuronSpec:
         detach_reset=bool(delayed),
         surrogate=_name(module.spike_grad),
         membrane=subtracting if reset == "subtract" else None,
-        notes=(_STRICT,),
+        fires_at="greater",
     )
 
 
@@ -114,7 +113,7 @@ def _synaptic(module: Any) -> NeuronSpec | str:
         detach_reset=True,
         surrogate=_name(module.spike_grad),
         membrane=membrane,
-        notes=(_STRICT,),
+        fires_at="greater",
     )
 
 

@@ -28,7 +28,7 @@ class _Fire(torch.autograd.Function):
     def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
         ctx.save_for_backward(membrane)
         ctx.neuron = neuron
-        return (membrane >= neuron.threshold).to(membrane.dtype)
+        return neuron.fires(membrane).to(membrane.dtype)
 
     @staticmethod
     @once_differentiable

@@ -13,10 +13,13 @@ from h2sim.kernels.jit import njit
 
 
 @njit()
-def forward(current: Float32s, decay: np.float32, threshold: np.float32, membrane: Float32s, spikes: Float32s) -> None:
+def forward(
+    current: Float32s, decay: np.float32, threshold: np.float32, strict: bool, membrane: Float32s, spikes: Float32s
+) -> None:
     """Fills membrane m and spikes s (0 or 1) from the current x.
 
-    m[t] = decay * m[t-1] * (1 - s[t-1]) + x[t], m[0] = x[0]; s[t] = 1 if m[t] >= threshold, else 0.
+    m[t] = decay * m[t-1] * (1 - s[t-1]) + x[t], m[0] = x[0]; s[t] = 1 if m[t] >= threshold, else 0. strict: only where
+    m[t] > threshold.
     """
     one, zero = np.float32(1), np.float32(0)
     steps, neurons = current.shape
@@ -26,7 +29,7 @@ def forward(current: Float32s, decay: np.float32, threshold: np.float32, membran
             if t > 0:
                 m += decay * membrane[t - 1, k] * (one - spikes[t - 1, k])
             membrane[t, k] = m
-            spikes[t, k] = one if m >= threshold else zero
+            spikes[t, k] = one if m > threshold or (m == threshold and not strict) else zero
 
 
 @njit()

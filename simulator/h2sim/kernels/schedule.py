@@ -34,7 +34,7 @@ STALL_READ, STALL_WRITE, STALL_DEPENDENCY, READY, PENDING = 7, 8, 9, 10, 11
 JOB_COLUMNS = 12
 # use (J, 2, 3), on the job's feature and gradient memory: the cycle of its first start (-1: none), of its last end, and
 # how many cycles it kept the memory busy
-NEVER = np.iinfo(np.int64).max
+NEVER = 2**63 - 1
 
 
 @njit()
@@ -107,11 +107,11 @@ def possible_since(e: int, kind: int, engines: Ints, iterations: Ints, jobs: Int
     if i == engines[e, STOP]:
         return NEVER
     if kind >= WRITE:
-        return iterations[i, COMPUTED] if i < following else NEVER
+        return int(iterations[i, COMPUTED]) if i < following else NEVER
     ready, before = jobs[iterations[i, JOB], READY], iterations[i, READ_AFTER]
     if ready < 0 or before >= following:
         return NEVER
-    return max(ready, iterations[before, COMPUTED]) if before >= 0 else ready
+    return int(max(ready, iterations[before, COMPUTED]) if before >= 0 else ready)
 
 
 @njit()

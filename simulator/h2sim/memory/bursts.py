@@ -36,7 +36,8 @@ def count_rows(job: Job, burst_bytes: int) -> Ints:
     t = job.traffic
     largest = np.maximum.reduce([t.reads, t.gradient_reads, t.writes, t.gradient_writes]).ravel()
     bursts = np.clip(-(-largest // burst_bytes), 1, MOST_BURSTS)
-    return bursts * power_of_two(-(-t.pieces.ravel() // bursts))
+    rows: Ints = bursts * power_of_two(-(-t.pieces.ravel() // bursts))
+    return rows
 
 
 def power_of_two(least: Ints) -> Ints:

@@ -7,7 +7,8 @@ groups innermost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +46,18 @@ class Traffic:
     def result_pieces(self) -> Ints:
         """How often each iteration swaps the halves of the output buffer: once, where results are written later."""
         return np.where(self.results == self.writes + self.gradient_writes, self.pieces, 1)
+
+    def with_first(self, reads: int, writes: int, source: tuple[str, Buffer], output: tuple[str, Buffer]) -> Traffic:
+        """The same traffic, whose first grid iteration also streams `reads` bytes in and `writes` bytes out."""
+        moved = {"reads": self.reads.copy(), "writes": self.writes.copy(), "completed": self.results.copy()}
+        pieces = self.pieces.copy()
+        moved["reads"].flat[0] += reads
+        moved["writes"].flat[0] += writes
+        moved["completed"].flat[0] += writes
+        needed = max(int(halves(source[1], np.array(reads))), int(halves(output[1], np.array(writes))))
+        pieces.flat[0] = max(pieces.flat[0], needed)
+        through = [BufferTraffic(source[0], reads, reads)] * (reads > 0) + [BufferTraffic(output[0], writes, writes)]
+        return replace(self, **moved, pieces=pieces, buffers=_added(self.buffers, through))
 
     def __repr__(self) -> str:
         read = int(self.reads.sum() + self.gradient_reads.sum())
@@ -149,6 +162,15 @@ class OutputStationary:
             buffers=tuple(buffers),
             completed=completed,
         )
+
+
+def _added(buffers: Sequence[BufferTraffic], more: Sequence[BufferTraffic]) -> tuple[BufferTraffic, ...]:
+    """The bytes through each buffer, those of `more` added, in the order in which buffers first appear."""
+    sums: dict[str, BufferTraffic] = {}
+    for b in (*buffers, *more):
+        old = sums.get(b.buffer, BufferTraffic(b.buffer, 0, 0))
+        sums[b.buffer] = BufferTraffic(b.buffer, old.read_bytes + b.read_bytes, old.write_bytes + b.write_bytes)
+    return tuple(sums.values())
 
 
 def _in_parts(totals: Ints, parts: int) -> Ints:

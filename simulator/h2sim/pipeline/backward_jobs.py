@@ -6,9 +6,11 @@ ds~ is the window mask of layer l, dm~ the mask of where dm is not 0.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from h2sim.activity import Actions
+from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.engines import backward
@@ -38,26 +40,50 @@ def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | No
     return None
 
 
+def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> Job:
+    """The job of an output layer in a step: in its first grid iteration dm is made of the loss's gradient [A].
+
+    The job of any other layer comes back as it is. Of a spiking layer Grad reads s, ds~, m and the gradient of its
+    spikes, and writes dm and dm~. Of a layer that does not spike dm is the gradient of its current, which is written as
+    it comes.
+    """
+    if graph.consumers(layer.name):
+        return job
+    if layer.spiking:
+        neurons = NeuronTiles.of_layer(graph.samples, layer, layer.out_chw[0], arch.tile, maps)
+        reads = int((neurons.state() + neurons.values()).sum())
+        grad = Actions(grad_element=int(neurons.neurons.sum()))
+    else:
+        neurons = NeuronTiles.of(graph.samples, layer.out_chw, layer.out_chw[0], arch.tile, None)
+        reads, grad = 0, NO_ACTIONS
+    writes = int((neurons.values() + neurons.mask()).sum())
+    b = arch.engines.backward.buffers
+    traffic = job.traffic.with_first(reads, writes, ("state", b.state), ("output", b.output))
+    return replace(job, traffic=traffic, neuron=job.neuron + grad + _bias_sums(graph, layer.name, neurons))
+
+
+def _bias_sums(graph: Graph, name: str, neurons: NeuronTiles) -> Actions:
+    """Additions by which Grad sums the dm of a layer to the gradient of its bias (eq. 2.8): one a neuron update [A].
+
+    The sums stay on chip until the update; their bytes, 2 a channel, are not counted.
+    """
+    return Actions(fp16_add=graph.biases_of(name) * int(neurons.neurons.sum()))
+
+
 def _target(
     arch: Arch, graph: Graph, maps: Maps, layer: Layer, name: str, columns: int
 ) -> tuple[NeuronTiles, Ints, Ints, Actions]:
     """The neurons of input `name`, the bytes read for them, the bytes written, and Grad's work.
 
     Bytes are int64 (column groups, tiles), without the operands dm and w. The job that completes the gradient of
-    `name` reads s, ds~, the compressed m and the parts that other consumers left, and writes dm and dm~. Any other job
+    `name` reads s, ds~, the kept m and the parts that other consumers left, and writes dm and dm~. Any other job
     reads only ds~, for its finders, and writes its part of ds, 2 B a neuron.
     """
-    neurons = NeuronTiles.of(
-        graph.samples,
-        graph.chw(name),
-        columns,
-        arch.tile,
-        maps.in_tiles(name, "window", arch.tile.size),
-    )
+    neurons = NeuronTiles.of_layer(graph.samples, graph.meta.layer(name), columns, arch.tile, maps)
     if name not in graph.completed_by(layer):
         return neurons, neurons.mask(), neurons.values(), Actions()
     reads = neurons.state() + neurons.values() * graph.other_parts(name, layer)
-    grad = Actions(grad_element=int(neurons.neurons.sum()))
+    grad = Actions(grad_element=int(neurons.neurons.sum())) + _bias_sums(graph, name, neurons)
     return neurons, reads, neurons.values() + neurons.mask(), grad
 
 
@@ -165,6 +191,7 @@ def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer, names: list[s
         else:
             neurons = NeuronTiles.of(graph.samples, graph.chw(name), graph.chw(name)[0], arch.tile, None)
             state, results = np.zeros_like(neurons.mask()), neurons.values() + neurons.mask()
+            grad = grad + _bias_sums(graph, name, neurons)
         reads, writes = reads + state[0], writes + results[0]
     b = arch.engines.backward.buffers
     work = EngineWork(

@@ -19,7 +19,6 @@ from h2sim.arrays import Array
 from h2sim.errors import ArchError, H2SimError, at
 from h2sim.memory.schedule import transfer_cycles
 from h2sim.memory.traffic import VALUE_BYTES
-from h2sim.pipeline.step import parameters
 from h2sim.trace import TraceMeta
 
 MOST_CHIPS = 1024
@@ -74,7 +73,7 @@ def _links(arch: Arch) -> Interconnect:
 
 def gradient_values(meta: TraceMeta) -> int:
     """How many weight gradients the chips add up: one per weight and bias, 0 for a step without weight update."""
-    return sum(parameters(layer) for layer in meta.layers) if "weight_update" in meta.phases else 0
+    return sum(layer.parameters for layer in meta.layers) if "weight_update" in meta.phases else 0
 
 
 def gradient_bytes(meta: TraceMeta) -> int:

@@ -31,12 +31,14 @@ def forward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 def _results(arch: Arch, graph: Graph, maps: Maps, layer: Layer, columns: int) -> tuple[NeuronTiles, Ints]:
     """The layer's neurons, and the bytes that its job writes, int64 (column groups, tiles).
 
-    A spiking layer writes its spikes, in training also the window mask ds~ and the compressed m. A non-spiking layer
-    writes its current, unless only pools read it.
+    A spiking layer writes its spikes, in training also the window mask ds~ and m, compressed but for FC layers. A
+    non-spiking layer writes its current, unless only pools read it.
     """
     training = "backward" in graph.meta.phases
-    window = maps.in_tiles(layer.name, "window", arch.tile.size) if layer.spiking and training else None
-    neurons = NeuronTiles.of(graph.samples, layer.out_chw, columns, arch.tile, window)
+    if layer.spiking and training:
+        neurons = NeuronTiles.of_layer(graph.samples, layer, columns, arch.tile, maps)
+    else:
+        neurons = NeuronTiles.of(graph.samples, layer.out_chw, columns, arch.tile, None)
     if not layer.spiking:
         return neurons, np.zeros_like(neurons.values()) if graph.only_pools_read(layer) else neurons.values()
     return neurons, neurons.state() if training else neurons.mask()

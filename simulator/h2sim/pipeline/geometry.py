@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from h2sim.arch.schema import TileSize
 from h2sim.arrays import Ints
 from h2sim.memory.traffic import VALUE_BYTES, bits_to_bytes
 from h2sim.shapes import ConvShape, Tile, groups_of, tiles_of
+from h2sim.trace import Layer
+from h2sim.trace.maps import Maps
 
 
 def widths(count: int, size: int) -> Ints:
@@ -61,6 +63,17 @@ class NeuronTiles:
         area = positions(tiles_of(chw[1], chw[2], tile.height, tile.width))
         counts = by_group(window, columns) if window is not None else np.zeros((len(groups), len(area)), np.int64)
         return cls(samples, groups, area, counts)
+
+    @classmethod
+    def of_layer(cls, samples: int, layer: Layer, columns: int, tile: TileSize, maps: Maps) -> NeuronTiles:
+        """The neurons of a spiking layer whose state is kept for the backward pass.
+
+        "We do not compress m in FC layers" (3.2.1): all membrane potentials of such a layer are kept.
+        """
+        if layer.kind != "fc":
+            return cls.of(samples, layer.out_chw, columns, tile, maps.in_tiles(layer.name, "window", tile.size))
+        plain = cls.of(samples, layer.out_chw, columns, tile, None)
+        return replace(plain, in_window=plain.neurons)
 
     @property
     def neurons(self) -> Ints:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +14,10 @@ from h2sim.memory.books import Books
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import Schedule, Slot, schedule, transfer_cycles
 from h2sim.memory.traffic import VALUE_BYTES
-from h2sim.pipeline.backward_jobs import backward_job
+from h2sim.pipeline.backward_jobs import backward_job, with_loss
 from h2sim.pipeline.forward_jobs import forward_job
 from h2sim.pipeline.update_jobs import update_job
-from h2sim.trace import Layer, Trace, TraceMeta
+from h2sim.trace import Trace, TraceMeta
 from h2sim.trace.graph import Graph
 
 
@@ -111,12 +110,22 @@ def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tu
     for number, layer in enumerate(meta.layers, start=1):
         forward.append(forward_job(arch, graph, maps, layer))
         if "backward" in meta.phases:
-            backward.append(backward_job(arch, graph, maps, layer))
+            job = backward_job(arch, graph, maps, layer)
+            backward.append(with_loss(arch, graph, maps, layer, job) if job else None)
         if "weight_update" in meta.phases:
             update.append(update_job(arch, graph, maps, layer))
         if progress:
             progress(layer.name, number, len(meta.layers))
     return forward, [j for j in reversed(backward) if j], [j for j in reversed(update) if j]
+
+
+def step_notes(meta: TraceMeta) -> tuple[str, ...]:
+    """What a step takes for granted where the trace says nothing, a sentence each."""
+    unsaid = [layer.name for layer in meta.layers if layer.weight_shape and layer.bias is None]
+    if not unsaid or "backward" not in meta.phases:
+        return ()
+    which = "the trace" if len(unsaid) == sum(1 for x in meta.layers if x.weight_shape) else ", ".join(unsaid)
+    return (f"bias gradients are counted for every layer with weights: {which} does not say which have a bias",)
 
 
 def _activity(job: Job, slot: Slot) -> LayerActivity:
@@ -141,13 +150,7 @@ def _activity(job: Job, slot: Slot) -> LayerActivity:
     )
 
 
-def parameters(layer: Layer) -> int:
-    """The number of weights and biases of a layer."""
-    shape = layer.weight_shape
-    return math.prod(shape) + shape[0] if shape else 0
-
-
 def _weight_update_cycles(arch: Arch, meta: TraceMeta, ideal_memory: bool) -> int:
     """Cycles of the update that ends a batch group [A]: dw is read from Mem 2, w from Mem 0, w written to Mem 0, 1."""
-    n_bytes = VALUE_BYTES * sum(parameters(layer) for layer in meta.layers)
+    n_bytes = VALUE_BYTES * sum(layer.parameters for layer in meta.layers)
     return int(transfer_cycles(arch, np.array([2 * n_bytes]), ideal_memory)[0])

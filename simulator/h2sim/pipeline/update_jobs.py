@@ -96,7 +96,7 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 def _encode(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     engine = arch.engines.backward
-    shape, steps = graph.encoded(layer, arch.engines.backward.encode_once)
+    shape, steps = graph.encoded(layer, arch.engines.backward.encode_gradient_once)
     work = backward.encode_weight_gradient(engine, arch.tile, shape)
     gradients = NeuronTiles.of(graph.samples, layer.out_chw, engine.columns, arch.tile, None)
     inputs = VALUE_BYTES * shape.batch * graph.analog_steps * shape.in_channels * input_regions(arch.tile, shape)

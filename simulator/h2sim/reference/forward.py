@@ -76,7 +76,7 @@ def forward_conv(
 
     def windows(columns: range, at: Tile, rows: list[ArrayRow], complete: bool) -> Iterator[None]:
         """Every cycle a PE takes one window on each lane: lanes are samples, windows pass in raster order."""
-        for lanes in groups_of(s.samples, engine.parallelism):
+        for lanes in lane_turns(engine, s):
             for y in range(at.y0, at.y1):
                 for x in range(at.x0, at.x1):
                     for bt in lanes:
@@ -121,10 +121,21 @@ def forward_fc(
             bench.clock.begin_iteration()
             array = FcArray(engine, words, entries, len(columns), bench)
             array.load(weight[columns.start : columns.stop, features.start : features.stop])
-            for lanes in groups_of(s.samples, engine.parallelism):
+            for lanes in lane_turns(engine, s):
                 array.pass_entries(spikes[:, features.start : features.stop], lanes, columns, psum)
                 soma.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (features.stop == s.in_features))
     return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features), soma)
+
+
+def lane_turns(engine: ForwardEngine, shape: ConvShape | FcShape) -> list[range]:
+    """The samples (t * N + n) that the lanes take in each turn, P at most."""
+    if engine.lanes == "batch_time":
+        return groups_of(shape.samples, engine.parallelism)
+    return [
+        range(t * shape.batch + turn.start, t * shape.batch + turn.stop)
+        for t in range(shape.timesteps)
+        for turn in groups_of(shape.batch, engine.parallelism)
+    ]
 
 
 class FcArray:

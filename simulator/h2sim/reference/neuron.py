@@ -11,6 +11,7 @@ from h2sim.reference.acc import ZERO
 from h2sim.reference.result import checked_bits, checked_values
 
 Reset = Literal["zero", "subtract", "none"]
+FiresAt = Literal["greater_equal", "greater"]
 Size2 = tuple[int, int]  # (vertical, horizontal)
 
 
@@ -18,8 +19,15 @@ class Soma:
     """The LIF neurons of a layer: their membrane potentials and last spikes, updated once per timestep."""
 
     def __init__(
-        self, shape: tuple[int, ...], threshold: float, decay: float, window: tuple[float, float], reset: Reset
+        self,
+        shape: tuple[int, ...],
+        threshold: float,
+        decay: float,
+        window: tuple[float, float],
+        reset: Reset,
+        fires_at: FiresAt = "greater_equal",
     ):
+        self.fires = np.greater if fires_at == "greater" else np.greater_equal
         self.threshold = np.float32(threshold)
         self.decay = np.float32(decay)
         self.window = (np.float32(window[0]), np.float32(window[1]))
@@ -30,7 +38,7 @@ class Soma:
     def step(self, x: Float32s) -> tuple[Bytes, Floats, Bytes]:
         """One timestep: from its current x to its spikes s, membrane potentials m and window mask ds~."""
         self.membrane = self.decay * self._kept() + x
-        self.spikes = (self.membrane >= self.threshold).astype(np.uint8)
+        self.spikes = self.fires(self.membrane, self.threshold).astype(np.uint8)
         low, high = self.window
         inside = (low < self.membrane) & (self.membrane < high)
         return self.spikes, self.membrane, inside.astype(np.uint8)
@@ -45,14 +53,20 @@ class Soma:
 
 
 def soma(
-    x: Float32s, threshold: float, decay: float, window: tuple[float, float], reset: Reset
+    x: Float32s,
+    threshold: float,
+    decay: float,
+    window: tuple[float, float],
+    reset: Reset,
+    fires_at: FiresAt = "greater_equal",
 ) -> tuple[Bytes, Float32s, Bytes]:
     """Spikes s (uint8), membrane potentials m (float32) and window mask ds~ (uint8) of currents x, all (T, N, ...).
 
-    reset after a spike: "zero" forgets m (eq. 2.2), "subtract" takes the threshold off it, "none" keeps it.
+    fires_at: a neuron fires where m >= threshold (eq. 2.3), or with "greater" where m > threshold. reset after a spike:
+    "zero" forgets m (eq. 2.2), "subtract" takes the threshold off it, "none" keeps it.
     """
     x = checked_values("x", x, np.shape(x))
-    unit = Soma(x.shape[1:], threshold, decay, window, _checked_reset(reset))
+    unit = Soma(x.shape[1:], threshold, decay, window, _checked_reset(reset), fires_at)
     steps = [unit.step(x_t) for x_t in x]
     spikes, membrane, inside = (np.stack(maps) for maps in zip(*steps, strict=True))
     return spikes, membrane, inside

@@ -34,6 +34,10 @@ def weight_update_conv(
     (kh, kw), (ph, pw) = s.kernel, s.padding
     padded = np.pad(spikes, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
     pairs = [(ci, ky, kx) for ci in range(s.in_channels) for ky in range(kh) for kx in range(kw)]
+    turns = [pairs[lanes.start : lanes.stop] for lanes in groups_of(len(pairs), engine.parallelism)]
+    if engine.lanes == "channels":
+        channels = groups_of(s.in_channels, engine.parallelism)
+        turns = [[(ci, ky, kx) for ci in lanes] for ky in range(kh) for kx in range(kw) for lanes in channels]
     dw = np.zeros((s.out_channels, s.in_channels, kh, kw), dtype=np.float32)
     bench = Bench()
     array = LutArray(engine, bench)
@@ -47,8 +51,8 @@ def weight_update_conv(
 
     def offsets(columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
         """Every cycle the array takes P pairs of input channel and kernel position."""
-        for lanes in groups_of(len(pairs), engine.parallelism):
-            for pair in (pairs[lane] for lane in lanes):
+        for turn in turns:
+            for pair in turn:
                 spike_addresses = addresses(n, rows, y, subs, pair)
                 for i, c in enumerate(columns):
                     dw[(c, *pair)] = array.accumulate(spike_addresses, i, dw[(c, *pair)])

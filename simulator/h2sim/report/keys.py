@@ -70,7 +70,7 @@ _RIVALS = {
     "fused": "true: the row runs beside others, so that its seconds are no share of the step (rivals)",
     "published": "what is reported of a rival: power_w, area_mm2, energy_j",
     "left_out": "layers that a rival cannot run, with the reason; no figure holds them",
-    "notes": "what is assumed, a line each (rivals)",
+    "notes": "what is assumed or taken for granted, a line each",
 }
 
 _ROWS = {

@@ -35,6 +35,7 @@ def run_document(
     parts += [bounds_table(bounds.parts)] if bounds else []
     parts += [what_if_table(result, changes)] if changes else []
     parts += [_engines(result), _layers(result, layers), _step(result)]
+    parts += [Line(f"note: {note}") for note in result.notes]
     if result.chips:
         from h2sim.report.chips import chips_parts
 

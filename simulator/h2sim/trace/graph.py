@@ -31,7 +31,7 @@ class Graph:
         """The shape that the engine computes of an encoding layer, and how many timesteps share each result.
 
         Normally every timestep is computed: (shape of all T timesteps, 1). With `once`, an input that is the same at
-        every timestep is convolved once, and its gradients are summed over time first: (shape of one timestep, T).
+        every timestep is convolved once, or its gradients are summed over time first: (shape of one timestep, T).
         """
         shape = self.meta.conv_shape(layer)
         if once and self.analog_steps == 1:
@@ -73,6 +73,18 @@ class Graph:
                 continue
             found.append(name)
         return found
+
+    def biases_of(self, name: str) -> int:
+        """How many bias gradients (eq. 2.8) are sums of the gradient dm of layer `name`.
+
+        Its own, and those of the non-spiking layers under an `add`, whose gradient is the add's.
+        """
+        layer = self._layers[name]
+        own = int(layer.has_bias)
+        if layer.kind != "add":
+            return own
+        under = [n for n in layer.inputs if n in self._layers and not self._layers[n].spiking]
+        return own + sum(self.biases_of(n) for n in under)
 
     def other_parts(self, name: str, but: Layer) -> int:
         """How many consumers of `name` other than `but` left their part of its gradient in memory."""

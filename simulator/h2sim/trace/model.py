@@ -50,9 +50,10 @@ _NEEDED_FIELDS: dict[str, tuple[str, ...]] = {
 class Neuron(Frozen):
     """Parameters of a LIF neuron (eq. 2.1-2.6).
 
-    threshold: th_f, the neuron fires where m >= threshold; decay: what is left of m after a timestep; window:
-    (low, high), the surrogate gradient is not 0 where low < m < high; surrogate_scale: eta, its value there, None for
-    a surrogate of another shape; reset: what firing does to m; detach_reset: the gradient does not pass through reset.
+    threshold: th_f; fires_at: the neuron fires where m >= threshold (eq. 2.3), with 'greater' where m > threshold, as
+    some libraries and the authors' code have it; decay: what is left of m after a timestep; window: (low, high), the
+    surrogate gradient is not 0 where low < m < high; surrogate_scale: eta, its value there, None for a surrogate of
+    another shape; reset: what firing does to m; detach_reset: the gradient does not pass through reset.
     equation: 'lif' is eq. 2.1. With 'other' the membrane follows another equation, such as one with a synaptic
     current: the masks still hold, but neither Soma's nor Grad's values can be checked.
     """
@@ -64,6 +65,7 @@ class Neuron(Frozen):
     reset: Literal["zero", "subtract", "none"] = "zero"
     detach_reset: Flag = False
     equation: Literal["lif", "other"] = "lif"
+    fires_at: Literal["greater_equal", "greater"] = "greater_equal"
 
     @model_validator(mode="after")
     def _ordered(self) -> Neuron:
@@ -78,7 +80,8 @@ class Layer(Frozen):
     kind: conv, encode (a convolution of the analog input) and pool have in_shape, out_shape, kernel, stride and
     padding; add has in_shape and out_shape; fc has in_features and out_features. Shapes are (C, H, W); kernel, stride
     and padding are (vertical, horizontal). inputs: names of the layers that it reads, or 'input'. spiking: False for
-    a layer that passes its current on. neuron: the network's parameters, where the layer has none of its own.
+    a layer that passes its current on. bias: whether its weights come with a bias; None: the trace does not say.
+    neuron: the network's parameters, where the layer has none of its own.
     """
 
     name: Name
@@ -92,6 +95,7 @@ class Layer(Frozen):
     in_features: Feature | None = None
     out_features: Feature | None = None
     spiking: Flag = True
+    bias: Flag | None = None
     neuron: Neuron
 
     @property
@@ -117,6 +121,17 @@ class Layer(Frozen):
         if self.kind in ("conv", "encode") and self.kernel:
             return (self.out_chw[0], self.in_chw[0], *self.kernel)
         return None
+
+    @property
+    def parameters(self) -> int:
+        """How many weights and biases it has; a bias of which the trace says nothing counts."""
+        shape = self.weight_shape
+        return math.prod(shape) + shape[0] * self.has_bias if shape else 0
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it has a bias, or may have one: the trace does not say that it has none."""
+        return self.weight_shape is not None and self.bias is not False
 
     def __repr__(self) -> str:
         return f"Layer({self.name!r}: {self.kind} {self.in_chw} -> {self.out_chw})"

@@ -60,6 +60,7 @@ class _NeuronFields(Strict):
     decay: Finite | None = None
     window: tuple[Finite, Finite] | None = None
     surrogate_scale: Finite | None = None
+    fires_at: Literal["greater_equal", "greater"] | None = None
 
 
 class _File(Strict):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,8 @@ class Neuron:
     """Parameters of a LIF layer, named as in a trace's `neuron` entry. Symbols are those of eq. 2.1-2.6.
 
     threshold: th_f. decay: alpha. window: (th_l, th_r). surrogate_scale: eta. detach_reset: leave the term -alpha*m[t]
-    of eq. 2.4 out of the gradient, as some libraries do. Raises NetworkError for numbers that are not finite and for
-    th_l >= th_r.
+    of eq. 2.4 out of the gradient, as some libraries do. fires_at: where m >= th_f, or with 'greater' where m > th_f.
+    Raises NetworkError for numbers that are not finite and for th_l >= th_r.
     """
 
     threshold: float = 0.3
@@ -35,6 +35,7 @@ class Neuron:
     window: tuple[float, float] = (0.05, 0.55)
     surrogate_scale: float = 1.0
     detach_reset: bool = False
+    fires_at: Literal["greater_equal", "greater"] = "greater_equal"
 
     def __post_init__(self) -> None:
         low, high = self.window
@@ -59,11 +60,12 @@ class Neuron:
             (float(low), float(high)),
             float(entry.get("surrogate_scale", 1.0)),
             bool(entry.get("detach_reset", False)),
+            entry.get("fires_at", "greater_equal"),
         )
 
     def to_meta(self) -> dict[str, Any]:
         """This neuron as a trace's `neuron` entry."""
-        return {
+        entry: dict[str, Any] = {
             "threshold": self.threshold,
             "decay": self.decay,
             "window": list(self.window),
@@ -71,6 +73,11 @@ class Neuron:
             "reset": "zero",
             "detach_reset": self.detach_reset,
         }
+        return entry if self.fires_at == "greater_equal" else {**entry, "fires_at": self.fires_at}
+
+    def fires(self, membrane: torch.Tensor) -> torch.Tensor:
+        """Where the neuron fires: m >= th_f (eq. 2.3), or m > th_f where fires_at is 'greater'."""
+        return membrane > self.threshold if self.fires_at == "greater" else membrane >= self.threshold
 
     def in_window(self, membrane: torch.Tensor) -> torch.Tensor:
         """The window mask ds~: th_l < m < th_r, which is where fire'(m) is eta and not 0 (eq. 2.6)."""
@@ -104,7 +111,7 @@ def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torc
         membrane[t] = current[t]
         if t:
             membrane[t] += neuron.decay * membrane[t - 1] * (1 - spikes[t - 1])
-        spikes[t] = membrane[t] >= neuron.threshold
+        spikes[t] = neuron.fires(membrane[t])
     return membrane, spikes
 
 
@@ -134,7 +141,10 @@ def compiled_membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Ten
     """What `membranes` gives, by the compiled kernel in one pass over memory."""
     current = current.contiguous()
     membrane, spikes = torch.empty_like(current), torch.empty_like(current)
-    kernels.forward(_flat(current), _f32(neuron.decay), _f32(neuron.threshold), _flat(membrane), _flat(spikes))
+    kernels.forward(
+        _flat(current), _f32(neuron.decay), _f32(neuron.threshold), neuron.fires_at == "greater", _flat(membrane),
+        _flat(spikes),
+    )  # fmt: skip
     return membrane, spikes
 
 
@@ -170,7 +180,7 @@ class _FusedLif(torch.autograd.Function):
         ctx.save_for_backward(membrane, spikes)
         ctx.neuron, ctx.record, ctx.dtype = neuron, record, dtype
         if record is not None:
-            record.spikes = pack_bits((membrane >= neuron.threshold).cpu().numpy())
+            record.spikes = pack_bits(neuron.fires(membrane).cpu().numpy())
             record.window = pack_bits(neuron.in_window(membrane).cpu().numpy())
             if record.values:
                 record.membrane = membrane.cpu().numpy().astype("float16")

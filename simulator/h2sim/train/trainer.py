@@ -161,6 +161,9 @@ class Trainer:
             batch=len(batch.labels),
             neuron=self.settings.neuron.to_meta(),
             source={**fixed, **self.settings.to_source(), "labels": batch.labels.tolist(), **source},
-            layers=self.network.layers,
+            layers=[
+                layer | ({"bias": True} if layer["name"] in self.network.biases else {})
+                for layer in self.network.layers
+            ],
         )
         write_trace(path, meta, record.members(), level=level)

@@ -24,7 +24,7 @@ def soma(x: Float32s, neuron: Neuron) -> tuple[Bytes, Float32s, Bytes]:
     kept = np.zeros_like(membrane[0])
     for t in range(x.shape[0]):
         membrane[t] = decay * kept + x[t]
-        spikes[t] = membrane[t] >= threshold
+        spikes[t] = membrane[t] > threshold if neuron.fires_at == "greater" else membrane[t] >= threshold
         kept = _after_reset(membrane[t], spikes[t], threshold, neuron.reset)
     return spikes, membrane, ((low < membrane) & (membrane < high)).astype(np.uint8)
 
