@@ -50,10 +50,8 @@ class Tally:
 
 def shares(inputs: int, names: list[str]) -> dict[str, int]:
     """How many inputs of each kind: in proportion to the shares, no fewer than asked for in all."""
-    few = {name: most for name in names if (most := KINDS[name].most) is not None}
-    rest = [name for name in names if name not in few]
-    whole = sum(KINDS[name].share for name in rest)
-    return {name: few[name] if name in few else -int(-inputs * KINDS[name].share // whole) for name in names}
+    whole = sum(KINDS[name].share for name in names)
+    return {name: -int(-inputs * KINDS[name].share // whole) for name in names}
 
 
 def blocks(numbers: dict[str, int]) -> list[Block]:

@@ -22,7 +22,7 @@ class Kind:
 
     change: a mutant of one file's bytes, by its name. read: reads what is in the folder through the product, and checks
     the answer; it raises H2SimError for a refusal and Wrong for a wrong answer. argv: a command line that reads the
-    folder too. share: of a campaign's inputs, at most `most` of them. names_file: whether a refusal must name the folder.
+    folder too. share: of a campaign's inputs. names_file: whether a refusal must name the folder.
     """
 
     name: str
@@ -31,7 +31,6 @@ class Kind:
     read: Callable[[Path], None]
     argv: Callable[[Path], Sequence[str]] | None = None
     share: float = 1.0
-    most: int | None = None
     changed: frozenset[str] = field(default_factory=frozenset)
     names_file: bool = True
 

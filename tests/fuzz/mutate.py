@@ -195,6 +195,11 @@ def to_yaml(tree: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def from_yaml(text: str | bytes) -> Any:
+    """The data of a YAML text that is known to be whole."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def change_json(rng: Rng, data: bytes) -> bytes:
     """A mutant of a JSON file."""
     way = rng.random()
@@ -209,7 +214,7 @@ def change_yaml(rng: Rng, data: bytes) -> bytes:
     """A mutant of a YAML file."""
     way = rng.random()
     if way < 0.6:
-        return to_yaml(change_tree(rng, yaml.safe_load(data)))
+        return to_yaml(change_tree(rng, from_yaml(data)))
     if way < 0.85:
         return change_text(rng, data.decode(), YAML_TOKENS).encode("utf-8", "surrogatepass")
     return change_bytes(rng, data)

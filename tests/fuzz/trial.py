@@ -31,7 +31,7 @@ MOST_BYTES = 4 << 30  # of a worker's address space
 MOST_SECONDS = 20  # of a processor's time, for one input
 COMMAND_EVERY, PROCESS_EVERY = 25, 1000  # inputs of which the command line is tried, within the process and in its own
 MOST_LINES = 101
-_NO_MEMORY = ("MemoryError", "memory", "Unable to allocate")
+_NO_MEMORY = ("MemoryError", "in memory", "out of memory", "llocate", "too large an array")
 
 
 class _TooLong(BaseException):
