@@ -137,6 +137,8 @@ def run(seed: int, numbers: dict[str, int], jobs: int) -> Tally:
 
 
 def _replaced(worker: Worker, seed: int, silent: bool, tally: Tally, waiting: list[Block]) -> Worker:
+    if not silent:
+        worker.process.join(10)
     worker.stop()
     why = "no answer" if silent else f"the process died with status {worker.process.exitcode}"
     tally.add(worker.kind, worker.at, Found("hang" if silent else "traceback", why))

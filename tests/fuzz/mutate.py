@@ -190,8 +190,10 @@ def to_json(tree: Any) -> bytes:
 
 def to_yaml(tree: Any) -> bytes:
     """YAML of any plain data."""
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(tree, Dumper=dumper, sort_keys=False, width=100)
+    try:
+        text: str = yaml.dump(tree, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=100)
+    except UnicodeEncodeError:  # half of a surrogate pair, which libyaml cannot write
+        text = yaml.dump(tree, Dumper=yaml.SafeDumper, sort_keys=False, width=100)
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -175,13 +175,13 @@ def _environment() -> dict[str, str]:
 
 
 def _judge(argv: list[str], status: int, said: str) -> Found:
-    lines = said.splitlines()
+    """A command refuses by status 2 and lines of its own on standard error; else there is no traceback among them."""
     if any(word in said for word in _NO_MEMORY):
         return Found("above 4 GB", said)
-    if status not in (0, 1, 2) or not all(line.startswith(("h2sim: ", "Usage: ", "Try ", "Error: ")) for line in lines if line):
+    lines = [line for line in said.splitlines() if line]
+    clean = all(line.startswith(("h2sim: ", "Usage: ", "Try ", "Error: ")) for line in lines)
+    if status not in (0, 1, 2) or "Traceback" in said or (status == 2 and not (clean and lines)):
         return Found("traceback", f"{' '.join(argv)}: status {status}: {said[-1500:]}")
-    if (status == 2) != any(line.startswith(("h2sim: ", "Error: ")) and "warning:" not in line for line in lines):
-        return Found("traceback", f"{' '.join(argv)}: status {status} with {said[-1500:]}")
     return Found("refused" if status == 2 else "accepted", said)
 
 
