@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2sim.datasets.events import Recording, checked, event_bytes
+from h2sim.datasets.events import Recording, checked
+from h2sim.datasets.files import MOST_EVENT_BYTES, check_data_file, data_bytes
 from h2sim.errors import DatasetError, at
 
 DVS128 = (128, 128)
@@ -25,7 +26,7 @@ def read_aedat(path: str) -> Recording:
     """
     if path.endswith(".aedat4"):
         return read_aedat4(path)
-    data = event_bytes(Path(path))
+    data = data_bytes(Path(path), MOST_EVENT_BYTES)
     version, start = _version_and_start(data)
     if version == "2.0":
         return _version_2(path, data[start:])
@@ -105,7 +106,7 @@ def read_aedat4(path: str) -> Recording:
         import aedat
     except ModuleNotFoundError:
         raise DatasetError(at(path, "reading .aedat4", "the package aedat (pip install aedat)", "none")) from None
-    event_bytes(Path(path))  # an unreadable file is named as such, whatever the decoder says
+    check_data_file(Path(path), MOST_EVENT_BYTES)  # an unreadable file is named as such, whatever the decoder says
     try:
         decoder = aedat.Decoder(path)
         streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
