@@ -48,10 +48,10 @@ class Tally:
             self.faults.append((kind, number, found))
 
 
-def shares(inputs: int, names: list[str]) -> dict[str, int]:
+def shares(inputs: int) -> dict[str, int]:
     """How many inputs of each kind: in proportion to the shares, no fewer than asked for in all."""
-    whole = sum(KINDS[name].share for name in names)
-    return {name: -int(-inputs * KINDS[name].share // whole) for name in names}
+    whole = sum(kind.share for kind in KINDS.values())
+    return {name: -int(-inputs * kind.share // whole) for name, kind in KINDS.items()}
 
 
 def blocks(numbers: dict[str, int]) -> list[Block]:
@@ -159,7 +159,7 @@ def record(tally: Tally, command: str, seed: int) -> str:
         "Mutants of every kind of file that h2sim reads, each through the product's own reader. *accepted*: read, and equal",
         "to the plain reference (traces, machines and networks: the stepped engines, row by row). *refused*: clean lines of",
         "an error that names the file. The other columns are faults of the product. Workers have 4 GB of address space and",
-        f"{MOST_SECONDS} s of a processor for an input; every 25th input goes through the command line too.",
+        f"{MOST_SECONDS} s of a processor for an input; every 100th input of a kind goes through the command line too.",
         "",
         f"| kind of file | {' | '.join(columns)} |",
         f"|---|{'---:|' * len(columns)}",
@@ -203,7 +203,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.campaign", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inputs", type=int, default=1000)
-    parser.add_argument("--kind", choices=list(KINDS), action="append", help="only this kind; repeatable")
+    parser.add_argument("--kind", choices=list(KINDS), action="append", help="only the inputs of this kind; repeatable")
     parser.add_argument("--only", type=int, help="only this input of the one kind")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, help="write the record here")
@@ -213,7 +213,8 @@ def main() -> int:
         found = _one(names[0], given.seed, given.only)
         print(f"{found.outcome}: {found.detail}")
         return int(found.outcome in FAULTS)
-    tally = run(given.seed, shares(given.inputs, names), given.jobs)
+    numbers = {name: number for name, number in shares(given.inputs).items() if name in names}
+    tally = run(given.seed, numbers, given.jobs)
     _told(tally)
     text = record(tally, f"python -m tests.fuzz.campaign {shlex.join(sys.argv[1:])}", given.seed)
     print(text)

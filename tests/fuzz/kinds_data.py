@@ -200,13 +200,13 @@ def _read_recording(folder: Path) -> None:
 
 
 KINDS = (
-    Kind("data: IDX", _idx_files, always(change_bytes), _read("mnist")),
+    Kind("data: IDX", _idx_files, always(change_bytes), _read("mnist"), share=1.5),
     Kind("data: IDX, gzip", _idx_packed, always(gzipped(change_bytes)), _read("mnist"), share=0.5),
     Kind("data: digits", _digits, always(gzipped(_change_digits)), _read_digits, share=0.7),
-    Kind("data: CIFAR pickles", _pickles, always(change_pickle), _read_cifar),
+    Kind("data: CIFAR pickles", _pickles, always(change_pickle), _read_cifar, share=1.5),
     Kind("data: CIFAR binaries", _binaries, always(change_bytes), _read_cifar, share=0.5),
     Kind("data: pictures", _pictures, always(change_bytes), _read_pictures),
     Kind("data: N-MNIST", _atis, always(change_bytes), _read_recording, share=0.5),
-    Kind("data: AEDAT 2 and 3", _aedat, always(change_bytes), _read_recording),
+    Kind("data: AEDAT 2 and 3", _aedat, always(change_bytes), _read_recording, share=1.5),
     Kind("data: AEDAT 4", _aedat_4, always(change_bytes), _read_recording, share=0.3),
 )

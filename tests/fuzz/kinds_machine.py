@@ -262,7 +262,7 @@ KINDS = (
         always(change_npz),
         _read_trace,
         lambda folder: ("run", "h2learn", str(folder / "t.npz"), "--json", "-"),
-        share=3.0,
+        share=2.0,
     ),
     Kind(
         "arch file",
@@ -270,7 +270,7 @@ KINDS = (
         always(change_yaml),
         _read_machine,
         lambda folder: ("arch", "check", str(folder / "a.yaml")),
-        share=2.0,
+        share=1.2,
     ),
     Kind(
         "energy table",
@@ -278,7 +278,7 @@ KINDS = (
         always(change_yaml),
         _read_table,
         lambda folder: ("table", "check", str(folder / "e.yaml")),
-        share=1.5,
+        share=0.8,
     ),
     Kind(
         "network file",
@@ -286,6 +286,6 @@ KINDS = (
         always(change_yaml),
         _read_network,
         lambda folder: ("workload", "show", str(folder / "n.yaml")),
-        share=1.5,
+        share=1.2,
     ),
 )

@@ -43,7 +43,8 @@ def test_what_mutants_are_made_of_is_accepted(kind, tmp_path):
 
 def digests():
     """A hash of some mutants of each kind."""
-    made = {name: [mutant(kind, 0, n)[1:] for n in range(3)] for name, kind in KINDS.items()}
+    quick = [kind for name, kind in KINDS.items() if name != "training run"]  # whose base is trained first
+    made = {kind.name: [mutant(kind, 0, n)[1:] for n in range(3)] for kind in quick}
     return {name: hashlib.sha256(repr(found).encode()).hexdigest() for name, found in made.items()}
 
 
@@ -128,7 +129,7 @@ def test_a_wrong_count_of_the_fast_engine_is_noticed(tmp_path, monkeypatch):
 
 
 def test_a_campaign_tries_as_many_inputs_as_asked_for_and_counts_them():
-    numbers = shares(1000, list(KINDS))
+    numbers = shares(1000)
     assert 1000 <= sum(numbers.values()) < 1000 + len(KINDS)
     given = {}
     for kind, start, end in blocks(numbers):

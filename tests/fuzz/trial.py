@@ -29,7 +29,7 @@ Outcome = Literal["accepted", "refused", "traceback", "wrong answer", "hang", "a
 OUTCOMES: tuple[Outcome, ...] = ("accepted", "refused", "traceback", "wrong answer", "hang", "above 4 GB")
 MOST_BYTES = 4 << 30  # of a worker's address space
 MOST_SECONDS = 20  # of a processor's time, for one input
-COMMAND_EVERY, PROCESS_EVERY = 25, 1000  # inputs of which the command line is tried, within the process and in its own
+COMMAND_EVERY, PROCESS_EVERY = 100, 5000  # inputs of which the command line is tried, within the process and in its own
 MOST_LINES = 101
 _NO_MEMORY = ("MemoryError", "in memory", "out of memory", "llocate", "too large an array")
 
