@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import multiprocessing.connection
+import os
 import platform
 import shlex
 import sys
@@ -31,6 +32,7 @@ BLOCK = 50  # inputs that a worker takes at a time
 SILENT_SECONDS = 15 * MOST_SECONDS  # of a worker, after which it is ended: the limit is of processor time
 FAULTS = OUTCOMES[2:]
 PACKAGES = ("numpy", "numba", "pydantic", "PyYAML", "torch", "h5py", "nir", "pillow", "aedat")
+THREADS = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # of a worker: inputs are tiny
 Block = tuple[str, int, int]  # kind, first number, end
 
 
@@ -46,6 +48,7 @@ class Tally:
         self.counts[kind][found.outcome] += 1
         if found.outcome in FAULTS:
             self.faults.append((kind, number, found))
+            print(f"--- {kind} {number}: {found.outcome}\n{found.detail}", file=sys.stderr, flush=True)
 
 
 def shares(inputs: int) -> dict[str, int]:
@@ -147,7 +150,7 @@ def _replaced(worker: Worker, seed: int, silent: bool, tally: Tally, waiting: li
     return Worker(seed)
 
 
-def record(tally: Tally, command: str, seed: int) -> str:
+def record(tally: Tally, command: str) -> str:
     """The Markdown record: a line a kind, the sums, and the versions. The same command gives the same bytes."""
     columns = ("inputs", *OUTCOMES)
     rows = [(name, [sum(counts.values()), *(counts[o] for o in OUTCOMES)]) for name, counts in tally.counts.items()]
@@ -165,7 +168,7 @@ def record(tally: Tally, command: str, seed: int) -> str:
         f"|---|{'---:|' * len(columns)}",
         *(f"| {name} | {' | '.join(f'{n:,}' for n in numbers)} |" for name, numbers in rows),
         "",
-        f"`{command}` (seed {seed})",
+        f"`{command}`",
         "",
         f"h2sim {__version__}, Python {platform.python_version()}, {', '.join(_versions())}",
     ]
@@ -180,11 +183,6 @@ def _versions() -> list[str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _told(tally: Tally) -> None:
-    for kind, number, found in sorted(tally.faults, key=lambda fault: fault[:2]):
-        print(f"--- {kind} {number}: {found.outcome}\n{found.detail}", file=sys.stderr)
 
 
 def _one(kind: str, seed: int, number: int) -> Found:
@@ -208,6 +206,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, help="write the record here")
     given = parser.parse_args()
+    os.environ.update(THREADS)
     names = given.kind or list(KINDS)
     if given.only is not None:
         found = _one(names[0], given.seed, given.only)
@@ -215,8 +214,9 @@ def main() -> int:
         return int(found.outcome in FAULTS)
     numbers = {name: number for name, number in shares(given.inputs).items() if name in names}
     tally = run(given.seed, numbers, given.jobs)
-    _told(tally)
-    text = record(tally, f"python -m tests.fuzz.campaign {shlex.join(sys.argv[1:])}", given.seed)
+    kinds = shlex.join(word for name in given.kind or () for word in ("--kind", name))
+    command = f"python -m tests.fuzz.campaign --seed {given.seed} --inputs {given.inputs} {kinds}".strip()
+    text = record(tally, command)
     print(text)
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import platform
 import shlex
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from h2sim._version import __version__
+from tests.fuzz.campaign import THREADS
 from tests.fuzz.pairs import draw_pair
 from tests.fuzz.properties import PROPERTIES
 
@@ -70,6 +72,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, help="write the record here")
     given = parser.parse_args()
+    os.environ.update(THREADS)
     jobs = [(given.seed, start, min(given.pairs, start + BLOCK)) for start in range(0, given.pairs, BLOCK)]
     found: list[tuple[int, str]] = []
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:

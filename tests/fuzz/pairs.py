@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class Pair:
     def activity(self, **options: Any) -> Activity:
         """What the step counts; options as for h2sim.facade.count."""
         return count(self.arch, self.trace(), **options).activity
+
+    @cached_property
+    def counted(self) -> Activity:
+        """What the step counts without options, counted once."""
+        return self.activity()
 
     def on(self, **fields: Any) -> Pair:
         """The pair with other fields of the machine, by dotted path with __ for the dots."""

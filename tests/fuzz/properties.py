@@ -75,7 +75,7 @@ def _useful(row: LayerActivity) -> int:
 def the_order_of_samples_does_not_matter(pair: Pair, rng: Rng) -> list[str]:
     """Work of every row, in any order of the batch."""
     other = pair.sampled(rng.permutation(pair.batch)).activity()
-    return _compared("permuted", _each(pair.activity(), _work), _each(other, _work), _same)
+    return _compared("permuted", _each(pair.counted, _work), _each(other, _work), _same)
 
 
 @_property
@@ -86,7 +86,7 @@ def twice_the_samples_are_twice_the_operations(pair: Pair, _: Rng) -> list[str]:
     def sized(row: LayerActivity) -> tuple[int, int, int]:
         return row.useful_operations, row.neuron.soma_element, row.neuron.grad_element
 
-    doubled = {key: tuple(2 * n for n in value) for key, value in _each(pair.activity(), sized).items()}
+    doubled = {key: tuple(2 * n for n in value) for key, value in _each(pair.counted, sized).items()}
     return _compared("twice", doubled, _each(twice, sized), _same)
 
 
@@ -106,7 +106,7 @@ def _skipping(pair: Pair) -> dict[Key, int]:
     """Work that follows set bits: LUT reads of FC layers forward, pairs of convolutions backward."""
     kinds = {layer["name"]: layer["kind"] for layer in pair.meta["layers"]}
     found = {}
-    for (name, phase), row in _rows(pair.activity()).items():
+    for (name, phase), row in _rows(pair.counted).items():
         if kinds[name] == "fc" and phase == "forward":
             found[name, phase] = row.pe_array.lut_read
         elif kinds[name] == "conv" and phase == "backward":
@@ -136,7 +136,7 @@ def fewer_gradients_are_never_slower(pair: Pair, rng: Rng) -> list[str]:
     """Compute cycles, where a position that no gradient feeds costs no more than one that one feeds."""
     fair = pair.on(engines__backward__empty_window_cycles=int(rng.integers(2)))
     fewer = fair.masked("grad", _thinned(rng)).activity()
-    return _compared("thinned", _each(fewer, _cycles), _each(fair.activity(), _cycles), _no_more)
+    return _compared("thinned", _each(fewer, _cycles), _each(fair.counted, _cycles), _no_more)
 
 
 @_property
@@ -146,7 +146,7 @@ def masks_that_an_engine_does_not_read_change_nothing(pair: Pair, rng: Rng) -> l
     def flipped(mask: Any) -> Any:
         return mask & rng.integers(0, 256, mask.shape, np.uint8)
 
-    here = _each(pair.activity(), _work)
+    here = _each(pair.counted, _work)
     faults = []
     for kind, phases in (("grad", ("forward", "weight_update")), ("spikes", ("backward",))):
         there = _each(pair.masked(kind, flipped).activity(), _work)
@@ -181,13 +181,13 @@ def larger_arrays_never_compute_longer(pair: Pair, rng: Rng) -> list[str]:
     name, side = pick(rng, ("forward", "weight_update", "backward")), pick(rng, ("rows", "columns"))
     size = getattr(getattr(pair.arch.engines, name), side)
     larger = pair.on(**{f"engines__{name}__{side}": 2 * size}).activity()
-    return _compared(f"{name} {side}", _each(larger, _cycles), _each(pair.activity(), _cycles), _no_more)
+    return _compared(f"{name} {side}", _each(larger, _cycles), _each(pair.counted, _cycles), _no_more)
 
 
 @_property
 def useful_operations_never_exceed_the_slots(pair: Pair, _: Rng) -> list[str]:
     """What lanes did, and what they could have done in the compute cycles."""
-    activity = pair.activity()
+    activity = pair.counted
     return _compared("slots", _each(activity, _useful), _each(activity, lambda row: row.peak_operations), _no_more)
 
 
@@ -197,7 +197,7 @@ def useful_operations_never_exceed_the_slots(pair: Pair, _: Rng) -> list[str]:
 @_property
 def cycles_add_up(pair: Pair, _: Rng) -> list[str]:
     """Rows, and the batch group."""
-    activity = pair.activity()
+    activity = pair.counted
     held = _each(activity, lambda row: row.compute_cycles + row.fill_cycles + row.stalls.total)
     faults = _compared("row", held, _each(activity, lambda row: row.end_cycle - row.start_cycle), _same)
     whole = activity.first_cycles + (activity.sub_batches - 1) * activity.steady_cycles + activity.update_cycles
@@ -209,7 +209,7 @@ def cycles_add_up(pair: Pair, _: Rng) -> list[str]:
 @_property
 def ideal_memory_is_never_slower(pair: Pair, _: Rng) -> list[str]:
     """The step whose transfers take no time, which no memory can hold up."""
-    ideal, real = pair.activity(ideal_memory=True), pair.activity()
+    ideal, real = pair.activity(ideal_memory=True), pair.counted
     faults = []
     for name in ("first_cycles", "steady_cycles", "batch_cycles", "update_cycles"):
         if getattr(ideal, name) > getattr(real, name):
@@ -222,7 +222,7 @@ def a_clock_and_memories_twice_as_fast_take_the_same_cycles(pair: Pair, _: Rng) 
     """Cycles know no seconds."""
     memory = {"memory__bandwidth_bytes_per_s": 2 * pair.arch.memory.bandwidth_bytes_per_s}
     twice = pair.on(clock_hz=2 * pair.arch.clock_hz, **memory).activity()
-    return [] if twice == pair.activity() else ["another activity at twice the clock and twice the bandwidth"]
+    return [] if twice == pair.counted else ["another activity at twice the clock and twice the bandwidth"]
 
 
 @_property
@@ -230,7 +230,7 @@ def the_forward_pass_is_the_same_without_training(pair: Pair, _: Rng) -> list[st
     """Work of the forward rows of a trace that has no other phases."""
     members = {name: array for name, array in pair.members.items() if not name.endswith(".grad")}
     alone = replace(pair, meta={**pair.meta, "phases": ["forward"]}, members=members)
-    forward = {key: value for key, value in _each(pair.activity(), _work).items() if key[1] == "forward"}
+    forward = {key: value for key, value in _each(pair.counted, _work).items() if key[1] == "forward"}
     return _compared("alone", _each(alone.activity(), _work), forward, _same)
 
 
@@ -248,7 +248,7 @@ def names_change_no_number(pair: Pair, _: Rng) -> list[str]:
         members[f"{new.get(layer, layer)}.{kind}"] = array
     meta = {**pair.meta, "layers": layers, "network": "another", "dataset": "another"}
     other = replace(pair.on(name="another"), meta=meta, members=members).activity()
-    here = pair.activity()
+    here = pair.counted
     renamed = replace(
         here,
         layers=tuple(replace(row, layer=new[row.layer]) for row in here.layers),

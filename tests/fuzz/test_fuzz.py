@@ -139,6 +139,6 @@ def test_a_campaign_tries_as_many_inputs_as_asked_for_and_counts_them():
     for outcome in ("accepted", "refused", "refused", "hang"):
         tally.add("trace", 1, Found(outcome))
     assert [number for _, number, _ in tally.faults] == [1]
-    text = record(tally, "command", 0)
+    text = record(tally, "command")
     assert "| trace | 4 | 1 | 2 | 0 | 0 | 1 | 0 |" in text
     assert "| **all** | 4 | 1 | 2 | 0 | 0 | 1 | 0 |" in text
