@@ -2,6 +2,7 @@
 
     python -m tests.fuzz.campaign --seed 0 --inputs 100000 -o reports/robust/fuzz.md
 
+A campaign that was stopped goes on where it was: what it tried stands in a file beside the record, until it is done.
 A mutant is made from the seed, its kind and its number alone, so that the same command finds the same again:
 
     python -m tests.fuzz.campaign --seed 0 --kind "energy table" --only 1234
@@ -10,6 +11,7 @@ A mutant is made from the seed, its kind and its number alone, so that the same 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -19,17 +21,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from h2sim._version import __version__
 from tests.fuzz.kinds import KINDS
-from tests.fuzz.trial import MOST_SECONDS, OUTCOMES, Bench, Found, attempt, limit_memory, mutant
+from tests.fuzz.trial import COMMAND_EVERY, MOST_SECONDS, OUTCOMES, Bench, Found, attempt, limit_memory, mutant
 
 BLOCK = 50  # inputs that a worker takes at a time
-SILENT_SECONDS = 15 * MOST_SECONDS  # of a worker, after which it is ended: the limit is of processor time
+SILENT_SECONDS = 60 * MOST_SECONDS  # of a worker, after which it is ended: the limit is of processor time
 FAULTS = OUTCOMES[2:]
 PACKAGES = ("numpy", "numba", "pydantic", "PyYAML", "torch", "h5py", "nir", "pillow", "aedat")
 THREADS = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # of a worker: inputs are tiny
@@ -38,17 +42,40 @@ Block = tuple[str, int, int]  # kind, first number, end
 
 @dataclass
 class Tally:
-    """Counts by kind and outcome; faults: (kind, number, what was found)."""
+    """Counts by kind and outcome. faults: (kind, number, what was found); done: what was tried, a line in journal."""
 
+    journal: TextIO | None = None
     counts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in KINDS})
     faults: list[tuple[str, int, Found]] = field(default_factory=list)
+    done: set[tuple[str, int]] = field(default_factory=set)
 
     def add(self, kind: str, number: int, found: Found) -> None:
         """Counts one input."""
         self.counts[kind][found.outcome] += 1
+        self.done.add((kind, number))
         if found.outcome in FAULTS:
             self.faults.append((kind, number, found))
             print(f"--- {kind} {number}: {found.outcome}\n{found.detail}", file=sys.stderr, flush=True)
+        if self.journal:
+            print(json.dumps([kind, number, found.outcome, found.detail]), file=self.journal, flush=True)
+
+
+@contextmanager
+def kept(output: Path | None) -> Iterator[Tally]:
+    """A tally that goes on from the journal of a campaign that was stopped. The journal goes when the block is done."""
+    if output is None:
+        yield Tally()
+        return
+    path = output.with_name(f"{output.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    tally = Tally()
+    for kind, number, outcome, detail in (json.loads(line) for line in lines if line.endswith("\n")):
+        tally.add(kind, number, Found(outcome, detail))
+    with path.open("a", encoding="utf-8") as journal:
+        tally.journal = journal
+        yield tally
+    path.unlink()
 
 
 def shares(inputs: int) -> dict[str, int]:
@@ -57,9 +84,14 @@ def shares(inputs: int) -> dict[str, int]:
     return {name: -int(-inputs * kind.share // whole) for name, kind in KINDS.items()}
 
 
-def blocks(numbers: dict[str, int]) -> list[Block]:
-    """The campaign's work in blocks, the kinds interleaved."""
-    found = [(start / n, kind, start, min(n, start + BLOCK)) for kind, n in numbers.items() for start in range(0, n, BLOCK)]
+def blocks(numbers: dict[str, int], done: Set[tuple[str, int]] = frozenset()) -> list[Block]:
+    """What is left of the campaign's work in blocks, the kinds interleaved."""
+    found = []
+    for kind, n in numbers.items():
+        for start in range(0, n, BLOCK):
+            left = [number for number in range(start, min(n, start + BLOCK)) if (kind, number) not in done]
+            if left:
+                found.append((start / n, kind, left[0], left[-1] + 1))
     return [(kind, start, end) for _, kind, start, end in sorted(found)]
 
 
@@ -109,9 +141,9 @@ class Worker:
         self.pipe.close()
 
 
-def run(seed: int, numbers: dict[str, int], jobs: int) -> Tally:
+def run(tally: Tally, seed: int, numbers: dict[str, int], jobs: int) -> None:
     """Tries so many inputs of each kind. A worker that dies or falls silent is a fault of the input it was at."""
-    tally, waiting, began = Tally(), blocks(numbers)[::-1], time.monotonic()
+    waiting, began = blocks(numbers, tally.done)[::-1], time.monotonic()
     workers, total = [Worker(seed) for _ in range(jobs)], sum(numbers.values())
     shown = 0.0
     while waiting or not all(worker.idle for worker in workers):
@@ -132,11 +164,10 @@ def run(seed: int, numbers: dict[str, int], jobs: int) -> Tally:
                 workers[place] = _replaced(worker, seed, silent, tally, waiting)
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
-            done = sum(sum(counts.values()) for counts in tally.counts.values())
-            print(f"{done:,} of {total:,}, {len(tally.faults)} faults, {shown - began:.0f} s", file=sys.stderr, flush=True)
+            so_far = f"{len(tally.done):,} of {total:,}, {len(tally.faults)} faults"
+            print(f"{so_far}, {shown - began:.0f} s", file=sys.stderr, flush=True)
     for worker in workers:
         worker.stop()
-    return tally
 
 
 def _replaced(worker: Worker, seed: int, silent: bool, tally: Tally, waiting: list[Block]) -> Worker:
@@ -159,10 +190,11 @@ def record(tally: Tally, command: str) -> str:
     lines = [
         "# Record of fuzzing",
         "",
-        "Mutants of every kind of file that h2sim reads, each through the product's own reader. *accepted*: read, and equal",
-        "to the plain reference (traces, machines and networks: the stepped engines, row by row). *refused*: clean lines of",
-        "an error that names the file. The other columns are faults of the product. Workers have 4 GB of address space and",
-        f"{MOST_SECONDS} s of a processor for an input; every 100th input of a kind goes through the command line too.",
+        "Mutants of every kind of file that h2sim reads, each through the product's own reader. *accepted*: read, and",
+        "equal to the plain reference (traces, machines, networks: the stepped engines, row by row). *refused*: clean",
+        "lines of an error that names the file. The other columns are faults of the product. Workers have 4 GB of",
+        f"address space and {MOST_SECONDS} s of a processor for an input; every {COMMAND_EVERY}th input of a kind goes",
+        "through the command line too.",
         "",
         f"| kind of file | {' | '.join(columns)} |",
         f"|---|{'---:|' * len(columns)}",
@@ -213,13 +245,13 @@ def main() -> int:
         print(f"{found.outcome}: {found.detail}")
         return int(found.outcome in FAULTS)
     numbers = {name: number for name, number in shares(given.inputs).items() if name in names}
-    tally = run(given.seed, numbers, given.jobs)
+    with kept(given.output) as tally:
+        run(tally, given.seed, numbers, given.jobs)
     kinds = shlex.join(word for name in given.kind or () for word in ("--kind", name))
     command = f"python -m tests.fuzz.campaign --seed {given.seed} --inputs {given.inputs} {kinds}".strip()
     text = record(tally, command)
     print(text)
     if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
         given.output.write_text(text, encoding="utf-8")
     return int(bool(tally.faults))
 

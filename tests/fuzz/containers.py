@@ -19,8 +19,8 @@ from tests.fuzz.mutate import EDGES, Rng, change_bytes, change_text, change_tree
 
 Members = dict[str, bytes]
 HEADER_TOKENS = (
-    "(3,)", "()", "(-1, 2)", "(1000000000, 9)", "(2, 1, 2),", "'|u1'", "'<f4'", "'>f2'", "'|O'", "'<i8'", "'<U9'", "True,",
-    "[('a', '|u1')],", "None", "{", "}", "'shape':", "10**9", "1L", "nan",
+    "(3,)", "()", "(-1, 2)", "(1000000000, 9)", "(2, 1, 2),", "'|u1'", "'<f4'", "'>f2'", "'|O'", "'<i8'", "'<U9'",
+    "True,", "[('a', '|u1')],", "None", "{", "}", "'shape':", "10**9", "1L", "nan",
 )  # fmt: skip
 BOMB_BYTES, BOMB_MEMBERS = 1 << 26, 72  # 4.5 GiB unpacked
 
@@ -172,8 +172,8 @@ def change_sqlite(rng: Rng, data: bytes) -> bytes:
 
 
 SQL_VALUES: tuple[Any, ...] = (
-    None, 0, -1, 1, 2**31, 2**62, -(2**63), 1.5, 1e300, float("inf"), "", "x", "9" * 30, "conv1", "ProfilerStep#3", b"", b"\xff",
-    b"x" * 2000, "\x1b[31m", "fc1:backward", "h2sim:loss", "x" * 3000,
+    None, 0, -1, 1, 2**31, 2**62, -(2**63), 1.5, 1e300, float("inf"), "", "x", "9" * 30, "conv1", "ProfilerStep#3",
+    b"", b"\xff", b"x" * 2000, "\x1b[31m", "fc1:backward", "h2sim:loss", "x" * 3000,
 )  # fmt: skip
 
 
@@ -219,7 +219,14 @@ def change_hdf5(rng: Rng, data: bytes) -> bytes:
         for _ in range(1 + int(rng.integers(2))):
             try:
                 _change_entry(rng, tree, pick(rng, found), found)
-            except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError):  # a link that leads nowhere
+            except (
+                KeyError,
+                OSError,
+                RuntimeError,
+                ValueError,
+                TypeError,
+                AttributeError,
+            ):  # a link that leads nowhere
                 continue
     return file.getvalue()
 
@@ -292,7 +299,8 @@ def _change_tensor(rng: Rng, state: Any) -> Any:
     holder, key = pick(rng, held)
     tensor = holder[key]
     changes = (
-        tensor.flatten(), tensor[..., :0] if tensor.ndim else tensor[None], tensor.to(torch.float16), tensor.to(torch.int64),
+        tensor.flatten(), tensor[..., :0] if tensor.ndim else tensor[None],
+        tensor.to(torch.float16), tensor.to(torch.int64),
         tensor * float("nan"), torch.zeros(3), tensor.reshape(1, *tensor.shape), tensor.to(torch.bool),
     )  # fmt: skip
     holder[key] = pick(rng, changes)

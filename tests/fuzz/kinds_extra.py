@@ -24,7 +24,23 @@ LIBERTY = """library (small) {
     pin (Q) { direction : output; function : "IQ"; } }
 }
 """
-LIBERTY_TOKENS = ("cell", "(", ")", "{", "}", '"', ";", "area", "-1;", "1e400;", "nan;", "x" * 3000, "\\", "/*", "\u00e9")
+LIBERTY_TOKENS = (
+    "cell",
+    "(",
+    ")",
+    "{",
+    "}",
+    '"',
+    ";",
+    "area",
+    "-1;",
+    "1e400;",
+    "nan;",
+    "x" * 3000,
+    "\\",
+    "/*",
+    "\u00e9",
+)
 
 
 # NIR
@@ -42,13 +58,19 @@ def _graphs() -> list[Files]:
 
     nodes = {
         "input": nir.Input(np.array((1, 4, 4))), "c1": conv(2, 4, 1), "l1": lif(2, 4, 4), "c2": conv(2, 4, 2),
-        "l2": lif(2, 4, 4), "p": nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), "l3": lif(2, 2, 2),
+        "l2": lif(2, 4, 4), "p": nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        "l3": lif(2, 2, 2),
         "f": nir.Flatten(np.array([2, 2, 2]), 0), "fc": nir.Affine(np.ones((3, 8)), np.ones(3)),
         "li": nir.LI(np.ones(3), np.ones(3), np.zeros(3)), "output": nir.Output(np.array([3])),
     }  # fmt: skip
     edges = [("input", "c1"), ("c1", "l1"), ("l1", "c2"), ("c2", "l2"), ("l1", "l2"), ("l2", "p"), ("p", "l3"),
              ("l3", "f"), ("f", "fc"), ("fc", "li"), ("li", "output")]  # fmt: skip
-    flat = {"input": nir.Input(np.array([6])), "a": nir.Linear(np.ones((4, 6))), "b": lif(4), "output": nir.Output(np.array([4]))}
+    flat = {
+        "input": nir.Input(np.array([6])),
+        "a": nir.Linear(np.ones((4, 6))),
+        "b": lif(4),
+        "output": nir.Output(np.array([4])),
+    }
     chain = [("input", "a"), ("a", "b"), ("b", "output")]
     found: list[Files] = []
     with tempfile.TemporaryDirectory() as folder:

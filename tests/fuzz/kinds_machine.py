@@ -14,10 +14,9 @@ import numpy as np
 from h2sim.arch import Arch, load_arch, parse_arch
 from h2sim.compare.stored import stored
 from h2sim.energy import EnergyTable, load_energy_table, parse_energy_table
-from h2sim.energy.load import parts_folder
 from h2sim.errors import BaselineError, EnergyTableError, NetworkError, TraceError
-from h2sim.facade import priced, simulate
 from h2sim.facade import count as count_step
+from h2sim.facade import priced, simulate
 from h2sim.io import library
 from h2sim.report.table import table_yaml
 from h2sim.rivals.registry import load_machine, run_rival
@@ -37,8 +36,10 @@ name: residual
 input: {shape: [1, 4, 4], kind: spikes}
 timesteps: 2
 layers:
-- {name: a, kind: conv, inputs: [input], in_shape: [1, 4, 4], out_shape: [2, 4, 4], kernel: [3, 3], stride: [1, 1], padding: [1, 1]}
-- {name: b, kind: conv, inputs: [a], in_shape: [2, 4, 4], out_shape: [2, 4, 4], kernel: [3, 3], stride: [1, 1], padding: [1, 1], spiking: false}
+- {name: a, kind: conv, inputs: [input], in_shape: [1, 4, 4], out_shape: [2, 4, 4], kernel: [3, 3], stride: [1, 1],
+   padding: [1, 1]}
+- {name: b, kind: conv, inputs: [a], in_shape: [2, 4, 4], out_shape: [2, 4, 4], kernel: [3, 3], stride: [1, 1],
+   padding: [1, 1], spiking: false}
 - {name: c, kind: add, inputs: [b, a], in_shape: [2, 4, 4], out_shape: [2, 4, 4], neuron: {threshold: 0.5}}
 - {name: d, kind: fc, inputs: [c], in_features: 32, out_features: 2, spiking: false}
 """

@@ -23,7 +23,23 @@ from tests.fuzz.kinds_machine import small_arch, tiny_traces
 from tests.fuzz.mutate import Rng, change_bytes, change_json, change_text, change_yaml
 from tests.helpers import gpu_made
 
-CSV_TOKENS = ("nan", "inf", "-1", "1e400", '"', "''", "=1+1", "#", "# step.seconds: 1", ",", "x" * 300, "\x00", "[", "{", "\u202e")
+CSV_TOKENS = (
+    "nan",
+    "inf",
+    "-1",
+    "1e400",
+    '"',
+    "''",
+    "=1+1",
+    "#",
+    "# step.seconds: 1",
+    ",",
+    "x" * 300,
+    "\x00",
+    "[",
+    "{",
+    "\u202e",
+)
 
 
 # results
@@ -122,10 +138,14 @@ def _nsight() -> list[Files]:
 @cache
 def _ruled() -> list[Files]:
     rules = (
-        b"rules:\n- {kernel: 'softmax|nll', layer: loss, phase: other}\n- {kernel: dgrad, layer: conv2, phase: backward}\n"
+        b"rules:\n- {kernel: 'softmax|nll', layer: loss, phase: other}\n"
+        b"- {kernel: dgrad, layer: conv2, phase: backward}\n"
         b"- {op: ConvolutionBackward, layer: conv1, phase: weight_update}\n- {op: '^fc', layer: fc1}\n"
     )
-    return [{"rules.yaml": rules, "p.json": _chrome()[1]["p.json"]}, {"rules.yaml": rules, "p.json": _chrome()[0]["p.json"]}]
+    return [
+        {"rules.yaml": rules, "p.json": _chrome()[1]["p.json"]},
+        {"rules.yaml": rules, "p.json": _chrome()[0]["p.json"]},
+    ]
 
 
 def _read_profile(folder: Path) -> None:
@@ -137,7 +157,10 @@ def _read_profile(folder: Path) -> None:
     steps = trace.step.repeats or 1
     rows = math.fsum(row.seconds for row in trace.rows) * steps
     works = sum(work.ns for work, _ in profile.works) / 1e9
-    expect(math.isclose(rows, works, rel_tol=1e-9, abs_tol=1e-12), f"rows come to {rows} s, the profile's work to {works} s")
+    expect(
+        math.isclose(rows, works, rel_tol=1e-9, abs_tol=1e-12),
+        f"rows come to {rows} s, the profile's work to {works} s",
+    )
 
 
 def _import(folder: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Properties between runs at length: each is tried on random pairs of a machine and a trace.
 
-    python -m tests.fuzz.metamorphic --seed 0 --pairs 2000 -o reports/robust/metamorphic.md
+python -m tests.fuzz.metamorphic --seed 0 --pairs 2000 -o reports/robust/metamorphic.md
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def record(pairs: int, found: list[tuple[int, str]], command: str) -> str:
     lines = [
         "# Record of properties between runs",
         "",
-        "Each property of `tests/fuzz/properties.py` on random pairs of a machine and a trace. *contradicted*: pairs on which",
-        "it does not hold. `tests/fuzz/test_properties.py` shows for each that it notices a planted bug.",
+        "Each property of `tests/fuzz/properties.py` on random pairs of a machine and a trace. *contradicted*: pairs",
+        "on which it does not hold. `tests/fuzz/test_properties.py` shows for each that it notices a planted bug.",
         "",
         "| property | pairs | contradicted |",
         "|---|---:|---:|",
@@ -66,7 +66,9 @@ def record(pairs: int, found: list[tuple[int, str]], command: str) -> str:
 
 def main() -> int:
     """The command; exit status 1 where a property does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.metamorphic", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.metamorphic", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)

@@ -125,7 +125,15 @@ def _residual(rng: Rng, shape: tuple[int, int, int]) -> Network:
 
     def conv(name: str, source: str, in_shape: list[int], **more: Any) -> dict[str, Any]:
         size = {"kernel": [3, 3], "stride": [1, 1], "padding": [1, 1]}
-        return {"name": name, "kind": "conv", "inputs": [source], "in_shape": in_shape, "out_shape": middle, **size, **more}
+        return {
+            "name": name,
+            "kind": "conv",
+            "inputs": [source],
+            "in_shape": in_shape,
+            "out_shape": middle,
+            **size,
+            **more,
+        }
 
     layers = (
         conv("a", "input", list(shape)),

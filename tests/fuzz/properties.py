@@ -166,8 +166,11 @@ def skipping_zeros_is_never_more_work(pair: Pair, rng: Rng) -> list[str]:
     runs = {mode: fair.activity(mode=mode) for mode in ("dense", "input_only", "output_only", "dual")}
     faults = []
     for few, many, alike in (
-        ("dual", "output_only", True), ("input_only", "dense", True), ("dual", "input_only", False), ("output_only", "dense", False),
-    ):  # fmt: skip
+        ("dual", "output_only", True),
+        ("input_only", "dense", True),
+        ("dual", "input_only", False),
+        ("output_only", "dense", False),
+    ):
         what = f"{few} over {many}"
         faults += _compared(f"pairs, {what}", _each(runs[few], _useful), _each(runs[many], _useful), _no_more)
         if alike or lanes == 1:
@@ -297,7 +300,9 @@ def energy_is_the_sum_of_its_parts(pair: Pair, _: Rng) -> list[str]:
         "engines": math.fsum(engines),
         "rows": 1e-12 * (math.fsum(rows) + cost.idle_leakage_pj),
     }
-    return [f"{n}: {s} J of {cost.energy_j}" for n, s in sums.items() if not math.isclose(s, cost.energy_j, rel_tol=1e-9)]
+    return [
+        f"{n}: {s} J of {cost.energy_j}" for n, s in sums.items() if not math.isclose(s, cost.energy_j, rel_tol=1e-9)
+    ]
 
 
 @_property
@@ -313,7 +318,9 @@ def one_chip_is_the_machine_itself(pair: Pair, _: Rng) -> list[str]:
     for curve in (joined.chips.strong, joined.chips.weak):
         point = curve.points[0]
         if (point.cycles, point.link_bytes, point.speedup) != (alone.activity.batch_cycles, 0, 1.0):
-            faults.append(f"one chip: {point.cycles} cycles, {point.link_bytes} bytes on links, speedup {point.speedup}")
+            faults.append(
+                f"one chip: {point.cycles} cycles, {point.link_bytes} bytes on links, speedup {point.speedup}"
+            )
     return faults
 
 

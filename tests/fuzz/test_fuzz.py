@@ -52,7 +52,12 @@ def test_the_same_seed_gives_the_same_mutants_in_any_process():
     code = "from tests.fuzz.test_fuzz import digests; print(digests())"
     environment = {**trial._environment(), "PYTHONHASHSEED": "7"}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=Path(__file__).parents[2],
     )
     assert done.stdout.splitlines()[-1] == str(digests())
 

@@ -160,7 +160,9 @@ def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
         return EnergyTable.model_validate(multiplied(table.model_dump(), factors, note, with_sram=True))
     except ValidationError as error:
         first = describe(error, EnergyTable, "scaled")[0]
-        raise EnergyTableError(at(where, "scale", "factors that leave each price and area in its range", first)) from None
+        raise EnergyTableError(
+            at(where, "scale", "factors that leave each price and area in its range", first)
+        ) from None
 
 
 def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str = "") -> Model:
