@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,24 @@ def _packets(path: str, decoder: Any, streams: Any) -> list[Any]:
     return packets
 
 
+@contextmanager
+def _no_panic_shown() -> Iterator[None]:
+    """A block in which nothing reaches the process's standard error: the compiled decoder writes its panics there."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
 def read_aedat4(path: str) -> Recording:
     """The events of an .aedat4 file, on the sensor size that it states.
 
@@ -166,9 +187,10 @@ def read_aedat4(path: str) -> Recording:
         raise DatasetError(at(path, "reading .aedat4", "the package aedat (pip install aedat)", "none")) from None
     _check_aedat4(path)
     try:
-        decoder = aedat.Decoder(path)
-        streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
-        packets = _packets(path, decoder, streams)
+        with _no_panic_shown():
+            decoder = aedat.Decoder(path)
+            streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
+            packets = _packets(path, decoder, streams)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except DatasetError:
