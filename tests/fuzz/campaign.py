@@ -72,7 +72,8 @@ def kept(output: Path | None) -> Iterator[Tally]:
     tally = Tally()
     for kind, number, outcome, detail in (json.loads(line) for line in lines if line.endswith("\n")):
         tally.add(kind, number, Found(outcome, detail))
-    with path.open("a", encoding="utf-8") as journal:
+    with path.open("w", encoding="utf-8") as journal:
+        journal.writelines(line for line in lines if line.endswith("\n"))
         tally.journal = journal
         yield tally
     path.unlink()

@@ -14,7 +14,7 @@ import pytest
 from h2sim.engines import forward
 from h2sim.errors import H2SimError
 from tests.fuzz import trial
-from tests.fuzz.campaign import Tally, blocks, record, shares
+from tests.fuzz.campaign import Tally, blocks, kept, record, shares
 from tests.fuzz.kind import Kind, Wrong
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.trial import Bench, Found, attempt, mutant
@@ -147,3 +147,25 @@ def test_a_campaign_tries_as_many_inputs_as_asked_for_and_counts_them():
     text = record(tally, "command")
     assert "| trace | 4 | 1 | 2 | 0 | 0 | 1 | 0 |" in text
     assert "| **all** | 4 | 1 | 2 | 0 | 0 | 1 | 0 |" in text
+
+
+def stopped(output):
+    """A campaign that is stopped after three inputs and in the middle of a line."""
+    with kept(output) as tally:
+        for number in range(3):
+            tally.add("trace", number, Found("refused"))
+        raise KeyboardInterrupt
+
+
+def test_a_campaign_that_was_stopped_goes_on_where_it_was(tmp_path):
+    journal = tmp_path / "r" / "x.md.part"
+    with pytest.raises(KeyboardInterrupt):
+        stopped(tmp_path / "r" / "x.md")
+    with journal.open("a") as file:
+        file.write('["trace", 3, "refu')
+    with kept(tmp_path / "r" / "x.md") as tally:
+        assert tally.counts["trace"] == {"refused": 3}
+        assert blocks({"trace": 60}, tally.done) == [("trace", 3, 50), ("trace", 50, 60)]
+        tally.add("trace", 3, Found("accepted"))
+        assert journal.read_text().splitlines()[-1] == '["trace", 3, "accepted", ""]'
+    assert not journal.exists()
