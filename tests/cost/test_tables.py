@@ -314,6 +314,8 @@ def test_a_lut_that_a_variant_names_twice_is_refused(tmp_path, entries):
         ({"kind": "calibrated", "scale": 2}, r"scale: expected a mapping of fields; got 2"),
         ({"kind": "calibrated", "scale": {"energy": -1.0, "area": 1.0, "method": "x", "source": "y"}},
          r"scale\.energy: expected greater than 0; got -1\.0"),
+        ({"kind": "calibrated", "scale": {"energy": 1e12, "area": 1.0, "method": "x", "source": "y"}},
+         r"scale: expected factors that leave each price and area in its range; got scaled: .* less than or equal to"),
         ({"kind": "calibrated", "scale": {"energy": 1.0, "area": 1.0, "source": "y"}},
          r"scale: lacks an entry for 'method'"),
     ],

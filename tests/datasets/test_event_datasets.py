@@ -287,6 +287,15 @@ def test_an_aedat4_file_that_is_missing_or_damaged_is_one_line(tmp_path):
         read_aedat4(str(tmp_path / "r.aedat4"))
 
 
+def test_the_decoder_s_panic_is_not_shown_beside_the_one_line(tmp_path, capfd):
+    pytest.importorskip("aedat")
+    header = b"#!AER-DAT4.0\r\n" + bytes(40) + struct.pack("<IIq", 16, 0, -1) + bytes(64)
+    (tmp_path / "r.aedat4").write_bytes(header)
+    with pytest.raises(DatasetError, match=r"r\.aedat4: "):
+        read_aedat4(str(tmp_path / "r.aedat4"))
+    assert capfd.readouterr().err == ""
+
+
 class Panic(BaseException):
     """What the compiled decoder raises when it meets what it did not expect."""
 

@@ -264,6 +264,8 @@ def test_kernels_names_say_which_gradient_they_compute(kernel, phase):
         ("p.json", b'[{"ph": "X", "cat": "kernel", "ts": "a", "dur": 1}]', "0: ts: expected microseconds; got 'a'"),
         ("p.json", b'[{"ph": "X", "cat": "kernel", "ts": 1, "dur": -1}]', "dur: expected at least 0 microseconds; got"),
         ("p.json", b'[{"ph": "X", "cat": "kernel", "ts": NaN, "dur": 1}]', "ts: expected microseconds; got nan"),
+        ("p.json", b'[{"ph": "X", "cat": "kernel", "ts": "NaN", "dur": 1}]', "ts: expected microseconds; got 'NaN'"),
+        ("p.json", b'[{"ph": "X", "cat": "kernel", "ts": "sNaN", "dur": 1}]', "ts: expected microseconds; got 'sNaN'"),
         ("p.json", b'[3, {"ph": "X", "cat": "kernel", "name": "k", "ts": 1, "dur": 1}]',
          r"kernels: expected at least one that maps to a layer \(ranges named like layers, or --map\); got k 0.001 ms"),
         ("p.json.gz", b"\x1f\x8bjunk", "cannot be read"),

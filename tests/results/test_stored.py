@@ -12,6 +12,7 @@ import h2sim
 from h2sim.cli import main
 from h2sim.compare.stored import parameter_differences
 from h2sim.errors import ArchError, ComparisonError, H2SimError
+from h2sim.rivals.registry import parse_machine
 from tests.helpers.traces import tiny_trace
 
 
@@ -205,6 +206,12 @@ def test_a_machine_of_an_unknown_kind_is_refused(tmp_path):
     (tmp_path / "m.yaml").write_text("machine: eyeriss\nname: e\n")
     with pytest.raises(ArchError, match=r"m.yaml: machine: expected one of h2learn, spinalflow, loihi; got 'eyeriss'$"):
         h2sim.load_machine(tmp_path / "m.yaml")
+
+
+@pytest.mark.parametrize("kind", [[], {"a": 1}, 5, None])
+def test_a_kind_of_machine_that_is_no_name_is_refused(kind):
+    with pytest.raises(ArchError, match=r"^m.yaml: machine: expected one of h2learn, spinalflow, loihi; got "):
+        parse_machine({"machine": kind}, "m.yaml")
 
 
 def test_a_rival_takes_no_mode_in_python_either(trace):

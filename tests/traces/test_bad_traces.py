@@ -101,6 +101,7 @@ def test_any_value_in_any_place_of_the_metadata_is_accepted_or_refused_by_a_trac
         npy("(" * 9000),
         npy("{'descr': '|u1'}"),
         npy("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, -41)}"),
+        npy("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 2, 41)}", bytes(82)),
         npy("{'descr': 'no such', 'fortran_order': False, 'shape': (3, 2, 41)}"),
         npy("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 41)}", bytes(5)),
         npy("{'descr': '|u1', 'fortran_order': False, 'shape': (3, 2, 41)}", bytes(3 * 2 * 41 + 1)),

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from h2sim.datasets.events import Recording, checked, event_bytes
+from h2sim.datasets.events import Recording, checked
+from h2sim.datasets.files import MOST_EVENT_BYTES, check_data_file, data_bytes
 from h2sim.errors import DatasetError, at
+from h2sim.io.reading import GIB
 
 DVS128 = (128, 128)
+AEDAT4_MAGIC = b"#!AER-DAT4.0\r\n"
+MOST_AEDAT4_BYTES, PACKET_START_BYTES = GIB, 8
+MOST_EVENTS = 1 << 25  # of an .aedat4 file, 40 bytes each in memory
 SPECIAL = 1 << 15  # of a DVS128 address: a sync event, not a pixel's
 POLARITY_EVENT, PACKET_HEADER_BYTES = 1, 28
 PACKET_HEADER = np.dtype(
@@ -25,7 +35,7 @@ def read_aedat(path: str) -> Recording:
     """
     if path.endswith(".aedat4"):
         return read_aedat4(path)
-    data = event_bytes(Path(path))
+    data = data_bytes(Path(path), MOST_EVENT_BYTES)
     version, start = _version_and_start(data)
     if version == "2.0":
         return _version_2(path, data[start:])
@@ -96,6 +106,76 @@ def _packet_header(path: str, data: bytes, start: int) -> np.void:
     return header
 
 
+def _check_aedat4(path: str) -> None:
+    """Raises DatasetError for what the decoder would not name: a file that cannot be read, a part longer than it.
+
+    The decoder makes room for the header and for each packet before it reads them. The header is a length and a
+    flatbuffer; a packet is its stream, its length and as many bytes.
+    """
+    check_data_file(Path(path), MOST_AEDAT4_BYTES)
+    size, place = Path(path).stat().st_size, len(AEDAT4_MAGIC)
+    with Path(path).open("rb") as file:
+        if file.read(place) != AEDAT4_MAGIC:
+            return
+        header = file.read(_length(path, "header", file.read(4), size - place - 4))
+        place += 4 + len(header)
+        end = _packets_end(header, size)
+        while place != end and size - place >= PACKET_START_BYTES:
+            file.seek(place)
+            start = file.read(PACKET_START_BYTES)
+            place += PACKET_START_BYTES
+            place += _length(path, "packet", start[4:], size - place)
+
+
+def _length(path: str, what: str, stated: bytes, left: int) -> int:
+    declared = int.from_bytes(stated, "little")
+    if declared > left:
+        raise DatasetError(at(path, what, f"{declared} bytes, as it says", max(left, 0)))
+    return declared
+
+
+def _packets_end(header: bytes, size: int) -> int:
+    """Where the packets end: the second field of the header's flatbuffer, else the end of the file."""
+    try:
+        (root,) = struct.unpack_from("<I", header, 0)
+        (back,) = struct.unpack_from("<i", header, root)
+        extent, _, _, field = struct.unpack_from("<4H", header, root - back)
+        (end,) = struct.unpack_from("<q", header, root + field) if extent >= 8 and field else (size,)
+    except struct.error:
+        return size
+    return int(end) if end > 0 else size
+
+
+def _packets(path: str, decoder: Any, streams: Any) -> list[Any]:
+    """The packets of events; no more of them than memory can be expected to hold, whatever they were packed into."""
+    packets, n_events = [], 0
+    for packet in decoder:
+        if packet["stream_id"] in streams:
+            packets.append(packet["events"])
+            n_events += len(packets[-1])
+            if n_events > MOST_EVENTS:
+                raise DatasetError(at(path, "events", f"at most {MOST_EVENTS}", "more"))
+    return packets
+
+
+@contextmanager
+def _no_panic_shown() -> Iterator[None]:
+    """A block in which nothing reaches the process's standard error: the compiled decoder writes its panics there."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
+
+
 def read_aedat4(path: str) -> Recording:
     """The events of an .aedat4 file, on the sensor size that it states.
 
@@ -105,12 +185,15 @@ def read_aedat4(path: str) -> Recording:
         import aedat
     except ModuleNotFoundError:
         raise DatasetError(at(path, "reading .aedat4", "the package aedat (pip install aedat)", "none")) from None
-    event_bytes(Path(path))  # an unreadable file is named as such, whatever the decoder says
+    _check_aedat4(path)
     try:
-        decoder = aedat.Decoder(path)
-        streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
-        packets = [packet["events"] for packet in decoder if packet["stream_id"] in streams]
-    except (KeyboardInterrupt, MemoryError):
+        with _no_panic_shown():
+            decoder = aedat.Decoder(path)
+            streams = {number: s for number, s in decoder.id_to_stream().items() if s["type"] == "events"}
+            packets = _packets(path, decoder, streams)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except DatasetError:
         raise
     except BaseException as error:  # damage can make the compiled decoder panic, which is no Exception
         reason = " ".join(str(error).split())

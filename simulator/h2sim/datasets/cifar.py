@@ -9,6 +9,7 @@ import numpy as np
 
 from h2sim.arrays import Bytes, Ints
 from h2sim.datasets.base import Dataset, Options, Split, chw
+from h2sim.datasets.files import MOST_ARRAY_BYTES, data_bytes, integer_words
 from h2sim.datasets.resize import Pixels
 from h2sim.datasets.unpickle import read_plain_pickle
 from h2sim.errors import DatasetError, at
@@ -62,13 +63,14 @@ def _batch(folder: Path, file: str, version: Version) -> tuple[Bytes, Ints]:
     """Pixels (n, 3072) uint8 and labels (n,) int64 of one file, checked."""
     path = folder / file
     pixels, labels = _pickled(path, version) if path.is_file() else _binary(path.with_name(f"{file}.bin"), version)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < version.classes:
-        wrong = labels.max() if labels.max() >= version.classes else labels.min()
-        raise DatasetError(at(str(path), "label", f"0..{version.classes - 1}", int(wrong)))
-    return pixels, labels
+    wrong = max(labels) if max(labels) >= version.classes else min(labels)
+    if not 0 <= wrong < version.classes:
+        raise DatasetError(at(str(path), "label", f"0..{version.classes - 1}", integer_words(wrong)))
+    return pixels, np.array(labels, np.int64)
 
 
-def _pickled(path: Path, version: Version) -> tuple[Bytes, Ints]:
+def _pickled(path: Path, version: Version) -> tuple[Bytes, list[int]]:
+    """Pixels, and as many labels of any size, at least one."""
     batch = read_plain_pickle(path)
     if not isinstance(batch, dict):
         raise DatasetError(at(str(path), "content", f"a dict with data and {version.key}", type(batch).__name__))
@@ -85,7 +87,7 @@ def _pickled(path: Path, version: Version) -> tuple[Bytes, Ints]:
         raise DatasetError(
             at(str(path), version.key, f"{len(pixels)}, the rows of data, and at least one", len(labels))
         )
-    return pixels, np.array(labels, np.int64)
+    return pixels, labels
 
 
 def _kind(value: object) -> str:
@@ -94,13 +96,10 @@ def _kind(value: object) -> str:
     return f"{type(value).__name__}"
 
 
-def _binary(path: Path, version: Version) -> tuple[Bytes, Ints]:
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DatasetError(at(str(path), "file", "a readable one", error.strerror)) from None
+def _binary(path: Path, version: Version) -> tuple[Bytes, list[int]]:
+    data = np.frombuffer(data_bytes(path, MOST_ARRAY_BYTES), np.uint8)
     record = version.label_bytes + VALUES
     if not len(data) or len(data) % record:
         raise DatasetError(at(str(path), "length", f"a multiple of {record} bytes, one image each", len(data)))
     records = data.reshape(-1, record)
-    return records[:, version.label_bytes :], records[:, version.label_bytes - 1].astype(np.int64)
+    return records[:, version.label_bytes :], records[:, version.label_bytes - 1].tolist()

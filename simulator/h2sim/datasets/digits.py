@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import io
 from importlib import metadata, util
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from h2sim.arrays import Bytes, Ints
 from h2sim.datasets.base import Dataset, Options, Split, chw
+from h2sim.datasets.files import MOST_TABLE_BYTES, unpacked_bytes
 from h2sim.datasets.resize import Pixels
 from h2sim.errors import DatasetError, at
 
@@ -52,10 +52,13 @@ def read_digits(path: Path) -> tuple[Bytes, Ints]:
 
     Raises DatasetError if the file is damaged.
     """
+    data = unpacked_bytes(path, MOST_TABLE_BYTES)
+    if not data.strip():
+        raise DatasetError(at(str(path), "content", "gzipped lines of numbers with commas between", "none"))
     try:
-        with gzip.open(path, "rt", encoding="ascii") as text:
-            table = np.loadtxt(text, delimiter=",", dtype=np.float32, ndmin=2)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+        text = io.StringIO(data.decode("ascii"))
+        table = np.loadtxt(text, delimiter=",", dtype=np.float32, ndmin=2, comments=None)
+    except ValueError as error:
         reason = str(error).splitlines()[0]
         raise DatasetError(at(str(path), "content", "gzipped lines of numbers with commas between", reason)) from None
     if table.shape[1] != SIDE * SIDE + 1:

@@ -12,6 +12,7 @@ from h2sim.arrays import Bools, Float32s, Ints
 from h2sim.errors import DatasetError, at
 
 OFF, ON = 0, 1
+LAST_US = 1 << 62  # times up to here can be added and subtracted in 64 bits
 SOURCE_BIN_US = 5000  # table 5.6: time bin of N-MNIST and CIFAR10-DVS
 
 
@@ -38,6 +39,9 @@ def checked(path: Path, t_us: Ints, x: Ints, y: Ints, on: Bools, sensor: tuple[i
         if values.max() >= extent or values.min() < 0:
             wrong = values.max() if values.max() >= extent else values.min()
             raise DatasetError(at(str(path), f"{axis} of an event", f"0..{extent - 1}", int(wrong)))
+    if t_us.min() < 0 or t_us.max() >= LAST_US:
+        wrong = t_us.min() if t_us.min() < 0 else t_us.max()
+        raise DatasetError(at(str(path), "time of an event", "0 to 2^62 us", int(wrong)))
     return Recording(t_us.astype(np.int64), x.astype(np.int64), y.astype(np.int64), on.astype(bool), sensor)
 
 
@@ -82,14 +86,6 @@ class Recordings:
             recording = self.read(self.paths[self.file_of[i]])
             out[at_row] = frames(recording, self.size, self.timesteps, self.bin_us, start)
         return out
-
-
-def event_bytes(path: Path) -> bytes:
-    """The bytes of a whole file. Raises DatasetError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(at(str(path), "file", "a readable one", error.strerror)) from None
 
 
 def bins(bin_us: int) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from h2sim.arrays import Bytes
 from h2sim.datasets.base import Dataset, Options, Split, chw
+from h2sim.datasets.files import MOST_ARRAY_BYTES, data_bytes, unpacked_bytes
 from h2sim.datasets.resize import Pixels
 from h2sim.errors import DatasetError, at
 
@@ -75,7 +74,7 @@ def read_idx(path: Path, magic: int) -> Bytes:
     The file is a magic number, whose last byte is the number of dimensions, then their sizes in 32 bits each, then the
     values; all are big-endian. Raises DatasetError on another magic number, and on another length than the sizes say.
     """
-    data = _bytes(path)
+    data = (unpacked_bytes if path.suffix == ".gz" else data_bytes)(path, MOST_ARRAY_BYTES)
     header = 4 + 4 * (magic & 0xFF)
     if len(data) < header:
         raise DatasetError(at(str(path), "length", f"at least {header} bytes, an IDX header", len(data)))
@@ -86,12 +85,3 @@ def read_idx(path: Path, magic: int) -> Bytes:
         wanted = f"{' x '.join(map(str, extents))} bytes after the header"
         raise DatasetError(at(str(path), "length", wanted, len(data) - header))
     return np.frombuffer(data, np.uint8, offset=header).reshape(extents)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DatasetError(at(str(path), "content", "a whole gzip file", error)) from None
-    except OSError as error:
-        raise DatasetError(at(str(path), "file", "a readable one", error.strerror)) from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +14,14 @@ import numpy as np
 
 from h2sim.arrays import Bytes, Float32s, Ints
 from h2sim.datasets.base import Dataset, Options, Part, Split, chw, last_tenth_held_out
+from h2sim.datasets.files import MOST_PICTURE_BYTES, check_data_file
 from h2sim.errors import DatasetError, at
 
 SIZE = (224, 224)  # table 3.4
 BORDER = 256 / 224  # the picture's short side against the crop's: the usual preparation of ImageNet
 ENDINGS = (".jpeg", ".jpg", ".png")
+FORMATS = ("JPEG", "PNG")  # Pillow knows others by their first bytes, and runs programs for some
+MOST_SCALED = 64  # times the pixels asked for, once the picture covers them
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +91,17 @@ def _listed(folder: Path, size: tuple[int, int]) -> tuple[list[str], Split]:
     return classes, Split(labels, np.arange(len(labels)), Pictures(paths, size))
 
 
+@contextmanager
+def _few_pixels() -> Iterator[None]:
+    """Makes Pillow refuse what it would warn of: more pixels than its own limit, 89 million. Other warnings go."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def read_picture(path: str, size: tuple[int, int]) -> Bytes:
     """Pixels, uint8 (H, W, 3): the picture, scaled by Pillow (bilinear) to cover 256/224 of the size, and its centre.
 
@@ -91,11 +109,14 @@ def read_picture(path: str, size: tuple[int, int]) -> Bytes:
     """
     from PIL import Image
 
+    check_data_file(Path(path), MOST_PICTURE_BYTES)
     try:
-        with Image.open(path) as picture:
+        with _few_pixels(), Image.open(path, formats=FORMATS) as picture:
             wide, high = picture.size
             scale = BORDER * max(size[0] / high, size[1] / wide)
             scaled = (max(size[1], round(wide * scale)), max(size[0], round(high * scale)))
+            if math.prod(scaled) > MOST_SCALED * math.prod(size):
+                raise ValueError(f"{wide} x {high} pixels, too long and narrow to cover {size[1]} x {size[0]}")
             pixels = np.asarray(picture.convert("RGB").resize(scaled, Image.Resampling.BILINEAR))
     except MemoryError:
         raise

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+
 from h2sim.datasets import saccade
 from h2sim.datasets.base import Dataset, Description, Options
 from h2sim.datasets.registry import ENTRIES, SACCADE, SACCADE_SOURCES
 from h2sim.datasets.search import missing_files
 from h2sim.errors import DatasetError, at
+from h2sim.io.faults import show
+
+MOST_SIDE, MOST_TIMESTEPS = 4096, 65536
+MOST_BIN_US = 10**12  # eleven days; times and bins of all timesteps then fit into 64 bits
+MOST_SEED = 2**64 - 1
 
 
 def names() -> list[str]:
@@ -73,7 +80,10 @@ def load_dataset(
     found = find(name, folder)
     if found is None:
         raise _missing(name, folder)
-    return ENTRIES[name].load(name, found, options)
+    try:
+        return ENTRIES[name].load(name, found, options)
+    except OSError as error:  # a folder that cannot be listed
+        raise DatasetError(at(str(error.filename or found), "file", "a readable one", error.strerror)) from None
 
 
 def _missing(name: str, folder: Path | None) -> DatasetError:
@@ -86,20 +96,28 @@ def _check_name(name: str) -> None:
         raise DatasetError(at("data set", "name", f"one of {', '.join(names())}", name))
 
 
+def _check_within(name: str, field: str, number: int, least: int, most: int) -> None:
+    if not number >= least:  # nor is nan
+        raise DatasetError(at(name, field, f"at least {least}", show(number)))
+    if not isinstance(number, int | np.integer) or number > most:
+        raise DatasetError(at(name, field, f"an integer of at most {most}", show(number)))
+
+
 def _options(name: str, size: tuple[int, int] | None, timesteps: int, time_bin_ms: float | None, seed: int) -> Options:
     """The options, checked against each other and the data set's kind."""
     kind = describe(name).kind
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise DatasetError(at(name, "size", "two positive integers H,W", ",".join(map(str, size))))
-    if timesteps < 1:
-        raise DatasetError(at(name, "timesteps", "at least 1", timesteps))
-    if seed < 0:
-        raise DatasetError(at(name, "seed", "at least 0", seed))
+    if size is not None and (len(size) != 2 or not min(size) >= 1):
+        raise DatasetError(at(name, "size", "two positive integers H,W", ",".join(map(show, size))))
+    for side in size or ():
+        _check_within(name, "size", side, 1, MOST_SIDE)
+    _check_within(name, "timesteps", timesteps, 1, MOST_TIMESTEPS)
+    _check_within(name, "seed", seed, 0, MOST_SEED)
     if time_bin_ms is None:
         return Options(size, timesteps, None, seed)
     if kind == "images":
         raise DatasetError(at(name, "time bin", "none, as images have no events", f"{time_bin_ms:g} ms"))
     bin_us = round(time_bin_ms * 1000) if math.isfinite(time_bin_ms) else 0
-    if bin_us < 1 or abs(bin_us - time_bin_ms * 1000) > 1e-6:
-        raise DatasetError(at(name, "time bin", "whole microseconds, at least 0.001 ms", f"{time_bin_ms:g} ms"))
+    if not 1 <= bin_us <= MOST_BIN_US or abs(bin_us - time_bin_ms * 1000) > 1e-6:
+        wanted = f"whole microseconds, at least 0.001 ms and at most {MOST_BIN_US // 1000} ms"
+        raise DatasetError(at(name, "time bin", wanted, f"{time_bin_ms:g} ms"))
     return Options(None if size is None else (size[0], size[1]), timesteps, bin_us, seed)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from h2sim.datasets.base import Dataset, Options, Split
-from h2sim.datasets.events import SOURCE_BIN_US, Recording, Recordings, bins, checked, event_bytes
+from h2sim.datasets.events import SOURCE_BIN_US, Recording, Recordings, bins, checked
+from h2sim.datasets.files import MOST_EVENT_BYTES, data_bytes
 from h2sim.errors import DatasetError, at
 
 SENSOR, CLASSES = (34, 34), 10
 EVENT_BYTES = 5
+MOST_DIGITS = 18  # of a file's number, which is kept in 64 bits
 OVERFLOW_Y, OVERFLOW_US = 240, 1 << 13  # what the data set's own reader takes for a clock overflow, and adds for it
 
 
@@ -44,7 +46,7 @@ def _stems(folder: Path) -> list[str]:
     if not stems:
         raise DatasetError(at(str(folder), "files", "at least one .bin", "none"))
     for stem in stems:
-        if not stem.isdecimal():
+        if not stem.isdecimal() or len(stem) > MOST_DIGITS:
             raise DatasetError(at(str(folder / f"{stem}.bin"), "name", "a number and .bin", stem))
     return sorted(stems, key=lambda stem: (int(stem), stem))
 
@@ -56,7 +58,7 @@ def read_atis(path: str) -> Recording:
     Raises DatasetError if the file is damaged.
     """
     file = Path(path)
-    data = event_bytes(file)
+    data = data_bytes(file, MOST_EVENT_BYTES)
     if len(data) % EVENT_BYTES:
         raise DatasetError(at(path, "length", f"a multiple of {EVENT_BYTES} bytes, one event each", len(data)))
     x, y, high, middle, low = np.frombuffer(data, np.uint8).reshape(-1, EVENT_BYTES).T.astype(np.int64)

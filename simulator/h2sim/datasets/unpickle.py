@@ -6,14 +6,32 @@ stand-ins record what the pickle of an array says, and the array is made from th
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from h2sim.arrays import Bytes
+from h2sim.datasets.files import MOST_ARRAY_BYTES, data_bytes
 from h2sim.errors import DatasetError, at
+from h2sim.io.faults import show
+
+MOST_TUPLES = 1000  # arrays need a dozen; Python's hash of tuples in tuples has no limit of its own
+# What arrays, lists, dicts, numbers and strings are made of. Others can allocate a length that they only declare
+# (BYTEARRAY8), look a class up, or make a value that holds itself many times over (DUP).
+_PLAIN_OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"),
+    *("LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+}
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_LEAVE_THE_STACK = (*_PUTS, "PROTO", "FRAME")
 
 
 def read_plain_pickle(path: Path) -> Any:
@@ -23,16 +41,44 @@ def read_plain_pickle(path: Path) -> Any:
     anything but arrays.
     """
     try:
-        with path.open("rb") as file:
-            held = _Plain(file, path).load()
+        data = data_bytes(path, MOST_ARRAY_BYTES)
+        if not data:
+            raise EOFError("no bytes")
+        _check(data)
+        held = _Plain(io.BytesIO(data), path).load()
         return {key: _value(value) for key, value in held.items()} if isinstance(held, dict) else held
     except DatasetError:
         raise
-    except OSError as error:
-        raise DatasetError(at(str(path), "file", "a readable one", error.strerror)) from None
     except Exception as error:  # a damaged pickle can raise any built-in exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DatasetError(at(str(path), "content", "a whole pickle of byte arrays", reason)) from None
+
+
+def _check(data: bytes) -> None:
+    """Raises ValueError unless loading takes memory and time as the file is long. Looks at the opcodes, loads nothing.
+
+    A memo's place is one that a pickler would give, for the unpickler makes room for all places below it. A tuple is
+    not used twice, for hashing tuples in tuples in tuples then takes for ever.
+    """
+    puts, n_tuples, tuples, on_tuple = set[int](), 0, set[int](), False
+    for opcode, argument, _ in pickletools.genops(data):
+        name = opcode.name
+        if name not in _PLAIN_OPCODES:
+            raise ValueError(f"the opcode {name}")
+        if name in _PUTS:
+            place = len(puts) if argument is None else int(argument)
+            if not 0 <= place <= len(puts) + 1:
+                raise ValueError(f"memo place {place} after {len(puts)} others")
+            puts.add(place)
+            (tuples.add if on_tuple else tuples.discard)(place)
+        elif name in ("GET", "BINGET", "LONG_BINGET") and argument in tuples:
+            raise ValueError("a tuple that is used twice")
+        elif name.startswith("TUPLE"):
+            n_tuples += 1
+            if n_tuples > MOST_TUPLES:
+                raise ValueError(f"more than {MOST_TUPLES} tuples")
+        if name not in _LEAVE_THE_STACK:
+            on_tuple = name.startswith("TUPLE")
 
 
 class _Plain(pickle.Unpickler):
@@ -88,7 +134,7 @@ class _MakeDtype:
 
     def __call__(self, spec: Any, *_: Any) -> _Dtype:
         if spec not in ("u1", b"u1", "|u1", b"|u1"):
-            raise ValueError(f"an array of {spec!r}")
+            raise ValueError(f"an array of {show(spec)}")
         return _Dtype()
 
 
@@ -99,7 +145,7 @@ class _Encode:
 
     def __call__(self, text: str, encoding: str) -> bytes:
         if encoding != "latin1":
-            raise ValueError(f"bytes in {encoding}")
+            raise ValueError(f"bytes in {encoding if isinstance(encoding, str) else show(encoding)}")
         return text.encode("latin1")
 
 

@@ -156,7 +156,13 @@ def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
     scale = _validated(Scale, data, where, "scale.")
     factors = Factors(scale.energy, scale.area, scale.energy)
     note = f"calibrated: energy and leakage x {scale.energy:g}, area x {scale.area:g} ({scale.method})"
-    return EnergyTable.model_validate(multiplied(table.model_dump(), factors, note, with_sram=True))
+    try:
+        return EnergyTable.model_validate(multiplied(table.model_dump(), factors, note, with_sram=True))
+    except ValidationError as error:
+        first = describe(error, EnergyTable, "scaled")[0]
+        raise EnergyTableError(
+            at(where, "scale", "factors that leave each price and area in its range", first)
+        ) from None
 
 
 def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str = "") -> Model:

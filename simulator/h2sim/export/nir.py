@@ -10,14 +10,19 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
-from h2sim.errors import ExportError, at
+from h2sim.errors import ExportError, NetworkError, at
+from h2sim.export.nirfile import read_graph
 from h2sim.export.structure import INPUT, Node, assemble
-from h2sim.trace import Network
+from h2sim.io.faults import show
+from h2sim.trace import Network, check_layers
+from h2sim.trace.model import MOST_LAYERS, MOST_NEURONS
 
 _NEURONS = ("LIF", "CubaLIF", "IF")
 _INTEGRATORS = ("LI", "CubaLI", "I")
 _WEIGHTS = {"Conv2d": "conv", "Linear": "linear", "Affine": "linear"}
 _POOLS = ("AvgPool2d", "SumPool2d")
+MOST_EXTENT = 65536
+MOST_NODES = 4 * MOST_LAYERS
 Geometry = dict[str, list[int]]
 Shape = tuple[int, ...]
 
@@ -38,7 +43,12 @@ def load_nir(
     the node that a trace cannot hold and says why.
     """
     where = str(graph) if isinstance(graph, str | Path) else "NIR graph"
+    if input_kind not in ("spikes", "analog"):
+        raise ExportError(at(where, "input_kind", "'spikes' or 'analog'", show(input_kind)))
+    (steps,) = _integers(where, "timesteps", timesteps, (1,), 1, MOST_EXTENT)
     found = _read(graph, where) if isinstance(graph, str | Path) else graph
+    if not isinstance(found, nir.NIRGraph):
+        raise ExportError(at(where, "graph", "a nir.NIRGraph or a file's name", type(found).__name__))
     reader = _Reader(found, where)
     nodes = reader.nodes()
     structure = assemble(nodes, input_kind == "analog")
@@ -48,12 +58,13 @@ def load_nir(
         source += f"; {key} sums: its neuron's threshold and window are to be divided by the window's size"
     default = Path(where).stem if isinstance(graph, str | Path) else "nir"
     layers = tuple(piece.entry() for piece in structure.pieces)
+    _checked(layers, where)
     channels, height, width = reader.input_shape if len(reader.input_shape) == 3 else (*reader.input_shape, 1, 1)
     return Network(
         name=name or default,
         input_shape=(channels, height, width),
         input_kind=input_kind,
-        timesteps=timesteps,
+        timesteps=steps,
         layers=layers,
         source=source,
     )
@@ -61,10 +72,33 @@ def load_nir(
 
 def _read(path: str | Path, where: str) -> nir.NIRGraph:
     try:
-        return nir.read(path)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        return read_graph(path)
+    except Exception as error:  # damage can make h5py and nir raise any
+        text = str(getattr(error, "strerror", None) or error)
+        reason = " ".join(text.split())[:200] or type(error).__name__
         raise ExportError(at(where, "file", "a NIR graph in HDF5", reason)) from None
+
+
+def _checked(layers: tuple[dict[str, Any], ...], where: str) -> None:
+    """Raises ExportError unless a trace can hold these layers: extents, sizes and the number of layers."""
+    try:
+        check_layers(list(layers), where)
+    except NetworkError as error:
+        raise ExportError(*error.args) from None
+
+
+def _integers(where: str, what: str, value: Any, shape: Shape, least: int, most: int) -> tuple[int, ...]:
+    """The whole numbers in a value of this shape. Raises ExportError for any other value."""
+    wanted = f"{'a whole number' if shape == (1,) else f'{shape[0]} whole numbers'} from {least} to {most}"
+    try:
+        found = np.atleast_1d(np.asarray(value)).reshape(shape)
+        whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and bool((found == np.floor(found)).all()))
+        numbers = tuple(int(number) for number in found) if whole else ()
+    except (TypeError, ValueError, OverflowError):
+        numbers = ()
+    if not numbers or not all(least <= number <= most for number in numbers):
+        raise ExportError(at(where, what, wanted, show(value.tolist() if isinstance(value, np.ndarray) else value)))
+    return numbers
 
 
 class _Reader:
@@ -75,21 +109,36 @@ class _Reader:
         inputs = [key for key, node in graph.nodes.items() if type(node).__name__ == "Input"]
         if len(inputs) != 1:
             raise ExportError(at(where, "Input", "one node", len(inputs)))
+        if len(graph.nodes) > MOST_NODES:
+            raise ExportError(at(where, "nodes", f"at most {MOST_NODES}", len(graph.nodes)))
+        if INPUT in graph.nodes:
+            raise ExportError(at(where, INPUT, "another name of a node", "this one, which stands for the input"))
         self.input_shape = self._input_shape(inputs[0])
         self.shapes: dict[str, Shape] = {inputs[0]: self.input_shape}
         self.before: dict[str, list[str]] = {key: [] for key in graph.nodes}
-        for start, end in dict.fromkeys((str(start), str(end)) for start, end in graph.edges):
+        for start, end in self._edges():
             if start not in self.before or end not in self.before:
                 raise ExportError(at(where, "edges", "names of nodes", f"{start} to {end}"))
+            if type(graph.nodes[start]).__name__ == "Output" or end == inputs[0]:
+                raise ExportError(at(where, "edges", "none from an Output or to the Input", f"{start} to {end}"))
             self.before[end].append(start)
         self.passed: dict[str, tuple[str, ...]] = {inputs[0]: (INPUT,)}  # what stands behind a node that only passes on
 
+    def _edges(self) -> Iterable[tuple[str, str]]:
+        try:
+            return dict.fromkeys((str(start), str(end)) for start, end in self.graph.edges)
+        except (TypeError, ValueError):
+            raise ExportError(at(self.where, "edges", "pairs of names", show(self.graph.edges))) from None
+
     def _input_shape(self, key: str) -> Shape:
-        shape = next(iter(self.graph.nodes[key].input_type.values()))
-        sizes = () if shape is None else tuple(int(size) for size in np.atleast_1d(shape))
-        if len(sizes) not in (1, 3) or min(sizes) < 1:
-            raise ExportError(at(self.where, key, "an input of shape (C, H, W) or (F,)", sizes))
-        return sizes
+        stated = self.graph.nodes[key].input_type
+        shape = next(iter(stated.values()), None) if isinstance(stated, dict) else stated
+        sizes = () if shape is None else np.shape(np.atleast_1d(np.asarray(shape, object)))
+        if len(sizes) != 1 or sizes[0] not in (1, 3):
+            got = show(shape.tolist() if isinstance(shape, np.ndarray) else shape)
+            raise ExportError(at(self.where, key, "an input of shape (C, H, W) or (F,)", got))
+        most = MOST_NEURONS if sizes[0] == 1 else MOST_EXTENT
+        return _integers(self.where, f"{key}: input of shape (C, H, W) or (F,)", shape, sizes, 1, most)
 
     def nodes(self) -> dict[str, Node]:
         """The graph's layers as `assemble` wants them."""
@@ -114,14 +163,21 @@ class _Reader:
 
     def _order(self) -> Iterable[str]:
         """The nodes in topological order, else in the file's. Raises ExportError for a cycle: a recurrent network."""
-        left, done = list(self.graph.nodes), set[str]()
-        while left:
-            ready = [key for key in left if all(start in done for start in self.before[key])]
-            if not ready:
-                raise ExportError(at(self.where, ", ".join(left), "edges without a cycle", "recurrent connections"))
+        place = {key: number for number, key in enumerate(self.graph.nodes)}
+        after: dict[str, list[str]] = {key: [] for key in place}
+        missing = {key: len(starts) for key, starts in self.before.items()}
+        for end, starts in self.before.items():
+            for start in starts:
+                after[start].append(end)
+        ready = [key for key, count in missing.items() if not count]
+        while ready:
             yield from ready
-            done.update(ready)
-            left = [key for key in left if key not in done]
+            ended = [end for key in ready for end in after[key]]
+            for end in ended:
+                missing[end] -= 1
+            ready = sorted({end for end in ended if not missing[end]}, key=place.__getitem__)
+        if left := [key for key, count in missing.items() if count]:
+            raise ExportError(at(self.where, ", ".join(left), "edges without a cycle", "recurrent connections"))
 
     def _shape_before(self, key: str) -> Shape:
         shapes = {start: self.shapes[start] for start in self.before[key]}
@@ -142,6 +198,7 @@ class _Reader:
     def _node(self, key: str, kind: str, sources: tuple[str, ...], shape: Shape) -> Node:
         node = self.graph.nodes[key]
         if kind in _NEURONS:
+            self._check_neurons(key, node, shape)
             return Node(name=key, role="neuron", inputs=sources, in_shape=shape, out_shape=shape)
         if kind in _POOLS:
             geometry = self._geometry(key, node.kernel_size, node.stride, node.padding)
@@ -156,22 +213,26 @@ class _Reader:
         if _WEIGHTS.get(kind) == "conv":
             return self._conv(key, node, sources, shape)
         if _WEIGHTS.get(kind) == "linear":
-            weight = np.shape(node.weight)
-            if len(weight) != 2 or weight[1] != math.prod(shape):
+            weight = self._weight_shape(key, node)
+            if len(weight) != 2 or weight[1] != math.prod(shape) or not weight[0]:
                 raise ExportError(at(self.where, key, f"a weight (F, {math.prod(shape)})", weight))
             return Node(name=key, role="linear", inputs=sources, in_shape=(weight[1],), out_shape=(weight[0],))
         known = ", ".join((*_WEIGHTS, *_POOLS, "Flatten", *_NEURONS, *_INTEGRATORS))
         raise ExportError(at(self.where, key, f"one of {known}", kind))
 
     def _conv(self, key: str, node: Any, sources: tuple[str, ...], shape: Shape) -> Node:
-        weight = np.shape(node.weight)
-        if int(node.groups) != 1:
-            raise ExportError(at(self.where, key, "groups 1: the machine reads all channels", int(node.groups)))
-        if self._pair(node.dilation) != [1, 1]:
+        weight = self._weight_shape(key, node)
+        (groups,) = _integers(self.where, f"{key}: groups", node.groups, (1,), 1, MOST_EXTENT)
+        if groups != 1:
+            raise ExportError(at(self.where, key, "groups 1: the machine reads all channels", groups))
+        dilation = self._pair(key, "dilation", node.dilation, 1)
+        if dilation != [1, 1]:
             wanted = "dilation 1: the machine's windows are dense"
-            raise ExportError(at(self.where, key, wanted, self._pair(node.dilation)))
-        if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0]:
+            raise ExportError(at(self.where, key, wanted, dilation))
+        if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] or not weight[0]:
             raise ExportError(at(self.where, key, f"a weight (C, {shape[0]}, kh, kw) of (C, H, W)", weight))
+        if node.input_shape is not None and self._pair(key, "input_shape", node.input_shape, 1) != list(shape[1:]):
+            raise ExportError(at(self.where, key, f"an input_shape of {list(shape[1:])}", show(node.input_shape)))
         geometry = self._geometry(key, weight[2:], node.stride, node.padding)
         return Node(
             name=key,
@@ -182,25 +243,44 @@ class _Reader:
             geometry=geometry,
         )
 
-    def _pair(self, value: Any) -> list[int]:
-        sizes = [int(size) for size in np.atleast_1d(value)]
-        return sizes * 2 if len(sizes) == 1 else sizes
+    def _check_neurons(self, key: str, node: Any, shape: Shape) -> None:
+        """Raises ExportError unless there is a threshold for each neuron, each channel, or for all of them."""
+        found = self._shape(f"{key}: v_threshold", node.v_threshold)
+        own = found[len(found) - len(shape) :] if len(found) > len(shape) else found
+        one_each = all(size in (1, wanted) for size, wanted in zip(own[::-1], shape[::-1], strict=False))
+        if (not one_each and own != shape[:1]) or math.prod(found[: len(found) - len(own)]) != 1:
+            raise ExportError(at(self.where, key, f"neurons of shape {list(shape)}", list(found)))
+
+    def _shape(self, what: str, value: Any) -> Shape:
+        try:
+            return tuple(int(size) for size in np.shape(value))
+        except ValueError:
+            raise ExportError(at(self.where, what, "an array", "lists of several lengths")) from None
+
+    def _weight_shape(self, key: str, node: Any) -> Shape:
+        return self._shape(f"{key}: weight", node.weight)
+
+    def _pair(self, key: str, what: str, value: Any, least: int) -> list[int]:
+        n_values = math.prod(self._shape(f"{key}: {what}", value))
+        both = _integers(self.where, f"{key}: {what}", value, (1,) if n_values == 1 else (2,), least, MOST_EXTENT)
+        return list(both * 2 if len(both) == 1 else both)
 
     def _geometry(self, key: str, kernel: Any, stride: Any, padding: Any) -> Geometry:
-        sizes = self._pair(kernel)
-        text = padding.decode() if isinstance(padding, bytes) else padding
+        sizes = self._pair(key, "kernel", kernel, 1)
+        text = padding.decode("latin1") if isinstance(padding, bytes) else padding
         if isinstance(text, str):
             if text not in ("same", "valid") or (text == "same" and any(size % 2 == 0 for size in sizes)):
                 wanted = "numbers, 'valid', or 'same' with an odd kernel, as padding"
-                raise ExportError(at(self.where, key, wanted, f"{text!r} with kernel {sizes}"))
+                raise ExportError(at(self.where, key, wanted, f"{show(text)} with kernel {sizes}"))
             padding = [size // 2 if text == "same" else 0 for size in sizes]
-        return {"kernel": sizes, "stride": self._pair(stride), "padding": self._pair(padding)}
+        strides, paddings = self._pair(key, "stride", stride, 1), self._pair(key, "padding", padding, 0)
+        return {"kernel": sizes, "stride": strides, "padding": paddings}
 
     def _out(self, key: str, shape: Shape, channels: int, geometry: Geometry) -> Shape:
         if len(shape) != 3:
             raise ExportError(at(self.where, key, "an input of shape (C, H, W)", list(shape)))
         sizes = zip(shape[1:], geometry["kernel"], geometry["stride"], geometry["padding"], strict=True)
         out = [(size + 2 * p - k) // s + 1 for size, k, s, p in sizes]
-        if min(out) < 1:
+        if min(out) < 1 or max(out) > MOST_EXTENT:
             raise ExportError(at(self.where, key, "a window that fits its input", f"{geometry} on {list(shape)}"))
         return (int(channels), *out)

