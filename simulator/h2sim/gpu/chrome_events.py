@@ -18,6 +18,7 @@ MOST_GPUS = 64
 MOST_US = 10**18
 MOST_HALVES = 1_000_000  # events that begin and end apart, which wait for their other half
 MOST_CATEGORIES = 1000
+MOST_NAMED = 5
 WRONG_TIMES = "events of the processor whose times cannot be"
 NEVER_ENDED = "events that begin and never end, or end and never began"
 UNENDED = "the list of events has no end: what may have followed it is missing"
@@ -195,17 +196,22 @@ class Sorter:
 
     def _is_unknown(self, entry: dict[str, Any]) -> None:
         args = entry.get("args")
-        key = (printable(str(entry.get("cat", "none"))[:60], 30), _id(entry, "pid"),
+        key = (printable(str(entry.get("cat") or "none")[:60], 30) or "none", _id(entry, "pid"),
                isinstance(args, dict) and "stream" in args)  # fmt: skip
-        if key in self._unknown or len(self._unknown) < MOST_CATEGORIES:
-            self._unknown[key] += 1
+        full = key not in self._unknown and len(self._unknown) >= MOST_CATEGORIES
+        self._unknown[("others", *key[1:]) if full else key] += 1
 
     def _count_unknown(self) -> None:
         """What stands on a GPU's time line in a category that is not known may be work that is in no row."""
         gpus = {found.pid for found in self._works} - self._host_pids
-        for (category, pid, streamed), count in sorted(self._unknown.items(), key=str):
+        counts: Counter[str] = Counter()
+        for (category, pid, streamed), count in self._unknown.items():
             if streamed or pid in self._gpu_pids or pid in gpus:
-                self._left_out[f"events on a GPU's stream of the category {category}, which is not known"] += count
+                counts[category] += count
+        named = sorted(counts, key=lambda category: (-counts[category], category))
+        for place, category in enumerate(named):
+            which = category if place < MOST_NAMED else "others"
+            self._left_out[f"events on a GPU's stream of the category {which}, which is not known"] += counts[category]
 
 
 def _once(found: Iterable[tuple[Work, _Found]]) -> tuple[list[Work], bool]:

@@ -175,7 +175,7 @@ class _Window:
             self.at = len(self._text) - half
             if self._ended:
                 raise self.fault("Expecting its end")
-            self._more(CHUNK)
+            self._more(CHUNK + half)
 
     def _more(self, least: int) -> None:
         """Drops what was read and adds text until there are `least` characters from here on, or no more."""

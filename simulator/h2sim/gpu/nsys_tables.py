@@ -17,6 +17,7 @@ MOST_FILE_BYTES = 64 << 30
 MOST_VALUE_BYTES = 1 << 24
 STEPS_A_CALL, MOST_STEPS = 1_000_000, 20_000_000_000  # of SQLite's machine; a row of a table takes some tens
 MOST_TABLES = 10_000
+MOST_ROWS = 50_000_000  # of all tables, kept or not
 TEXTS = {"value", "text", "name", "uuid"}
 REQUIRED = {"id", "start", "cudaId"}  # what no row may lack; an end may be missing only in NVTX_EVENTS
 NVTX = "NVTX_EVENTS"
@@ -57,7 +58,7 @@ class Tables:
 
     def __post_init__(self) -> None:
         listed = self.database.execute("SELECT name, type, sql, tbl_name FROM sqlite_master LIMIT ?", (MOST_TABLES,))
-        self._made = {}
+        self._made, self._n_rows = {}, 0
         self._triggered: set[str] = set()
         for name, kind, sql, table in listed:
             if kind == "trigger":
@@ -108,6 +109,9 @@ class Tables:
         there = self._columns(name)
         listed = ", ".join(f'"{column}"' if column in there else "NULL" for column in columns)
         for values in self.database.execute(f'SELECT {listed} FROM "{name}" NOT INDEXED'):
+            self._n_rows += 1
+            if self._n_rows > MOST_ROWS:
+                raise GpuTraceError(at(self.where, name, f"at most {MOST_ROWS:,} rows (profile fewer steps)", "more"))
             row = dict(zip(columns, values, strict=True))
             self._check(row, name, table)
             yield row
