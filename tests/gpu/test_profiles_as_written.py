@@ -66,7 +66,10 @@ def test_events_without_categories_are_sorted_by_shape(tmp_path):
 
 def halves(whole):
     begin = {key: value for key, value in whole.items() if key != "dur"}
-    return [{**begin, "ph": "B"}, {"ph": "E", "pid": whole["pid"], "tid": whole["tid"], "ts": whole["ts"] + whole["dur"]}]
+    return [
+        {**begin, "ph": "B"},
+        {"ph": "E", "pid": whole["pid"], "tid": whole["tid"], "ts": whole["ts"] + whole["dur"]},
+    ]
 
 
 def test_events_that_begin_and_end_apart_are_whole_events(tmp_path):
@@ -135,7 +138,9 @@ def test_the_labels_of_processes_say_which_gpu_they_stand_for(tmp_path):
     label = {"ph": "M", "name": "process_labels", "pid": 9000, "args": {"labels": "GPU 3"}}
     kernel = {**KERNEL, "pid": 9000, "args": {"correlation": 5}}
     devices = [{"id": number, "name": f"GPU type {number}"} for number in range(4)]
-    assert found(chrome(tmp_path, [OP, launch(1, 5), kernel, label], deviceProperties=devices)).device.name == "GPU type 3"
+    assert (
+        found(chrome(tmp_path, [OP, launch(1, 5), kernel, label], deviceProperties=devices)).device.name == "GPU type 3"
+    )
 
 
 def test_kernels_that_do_not_say_their_gpu_are_left_out_where_there_are_two(tmp_path):
@@ -156,7 +161,10 @@ def ranks(same_gpu, same_ids):
 
 def test_two_ranks_in_one_file_are_refused_where_they_cannot_be_told_apart(tmp_path):
     refused(chrome(tmp_path, ranks(True, False)), r"kernels: expected one process that launches .*; got 2 processes$")
-    refused(chrome(tmp_path, ranks(True, True)), r"correlation: expected ids of the calls of one process .*; got id 5 in two$")
+    refused(
+        chrome(tmp_path, ranks(True, True)),
+        r"correlation: expected ids of the calls of one process .*; got id 5 in two$",
+    )
     refused(chrome(tmp_path, ranks(False, True)), "correlation: expected ids", gpu=1)
     homes = [*ONE, {**KERNEL, "pid": "GPU of rank 1"}]
     refused(chrome(tmp_path, homes), r"kernels: expected the kernels of a GPU in one process .*; got 2 processes, each")
@@ -168,7 +176,9 @@ def test_a_kernel_of_more_than_a_day_is_refused(tmp_path):
 
 @pytest.mark.parametrize("ts", ["nan", "sNaN", "inf", "1e999", "1" * 100, "", None, [], True])
 def test_times_that_are_no_numbers_are_refused(ts, tmp_path):
-    refused(chrome(tmp_path, [OP, launch(1, 5), {**KERNEL, "ts": ts}]), r"traceEvents.2: ts: expected microseconds; got")
+    refused(
+        chrome(tmp_path, [OP, launch(1, 5), {**KERNEL, "ts": ts}]), r"traceEvents.2: ts: expected microseconds; got"
+    )
 
 
 def step(number, ts, dur):
@@ -181,7 +191,9 @@ def test_nested_steps_are_refused_and_idle_ones_are_no_steps(tmp_path):
     trace = found(chrome(tmp_path, [*ONE, step(1, 0, 90), step(2, 90, 50)]))
     assert seconds(trace) == {"conv1": 50e-6}
     assert "left out: 1 ProfilerStep# ranges in which nothing was launched" in trace.notes
-    refused(chrome(tmp_path, [*ONE, step(2, 90, 50)]), "step: expected ProfilerStep# ranges in which something was launched")
+    refused(
+        chrome(tmp_path, [*ONE, step(2, 90, 50)]), "step: expected ProfilerStep# ranges in which something was launched"
+    )
 
 
 def text_of(events):
@@ -222,13 +234,18 @@ values = st.recursive(
 def test_elements_come_as_json_reads_them_whatever_pieces_the_file_comes_in(listed, others, first, size):
     whole = {"events": listed, **others} if first else {**others, "events": listed}
     for data, bare in ((whole, False), (listed, True)):
-        text = json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        text = (
+            json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        )
         raw = text.encode()
         read = [value for key, value in read_in_pieces(raw, size) if key == ELEMENT]
         assert read == (json.loads(text) if bare else json.loads(text)["events"])
 
 
-@given(st.lists(st.sampled_from(["\\\\", "\\n", "\\q", "\\c", "a", "\\u0041", "\\uX", "\\U"]), max_size=12), st.integers(1, 5))
+@given(
+    st.lists(st.sampled_from(["\\\\", "\\n", "\\q", "\\c", "a", "\\u0041", "\\uX", "\\U"]), max_size=12),
+    st.integers(1, 5),
+)
 def test_single_backslashes_stand_for_themselves_and_escapes_stay_escapes(parts, size):
     meant = {"\\\\": "\\", "\\n": "\n", "\\u0041": "A"}
     raw = ('["' + "".join(parts) + '", 1').encode()

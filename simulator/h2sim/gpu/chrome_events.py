@@ -98,7 +98,9 @@ class Sorter:
         key: Hashable = _number(entry, "correlation")
         if key is None and self._heads:
             key = self._heads.get((tid, times[0], name))
-        device = next((n for n in (_number(entry, k) for k in ("device", "device id", "deviceId")) if n is not None), None)
+        device = next(
+            (n for n in (_number(entry, k) for k in ("device", "device id", "deviceId")) if n is not None), None
+        )
         self._works.append(_Found(Work(name, *times, key, device), pid, tid))
 
     def _host(self, sort: Sort, entry: dict[str, Any], number: int, times: tuple[int, int] | None) -> None:
@@ -119,7 +121,12 @@ class Sorter:
         name, thread = self._name(entry, ""), (str(_id(entry, "pid")), str(_id(entry, "tid")))
         self._events.append(
             Event(
-                name=name, kind=kind, start_ns=start_ns, end_ns=end_ns, thread=self._kept.same(thread), sequence=sequence
+                name=name,
+                kind=kind,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                thread=self._kept.same(thread),
+                sequence=sequence,
             )
         )
 

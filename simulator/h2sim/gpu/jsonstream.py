@@ -140,7 +140,7 @@ class _Window:
         while True:
             try:
                 found, end = _DECODER.raw_decode(self._text, self.at)
-                if end < len(self._text) or self._ended:  # a number could go on
+                if end + 2 < len(self._text) or self._ended:  # a number could go on: 1, 1e+, 1e+5
                     self.at = end
                     return found
             except json.JSONDecodeError as fault:
