@@ -51,8 +51,8 @@ def test_work_and_launches_are_known_by_every_profilers_categories(kernel, call,
     assert seconds(trace) == {"conv1": 50e-6}
 
 
-@pytest.mark.parametrize(("call", "name"), [("xpu_runtime", "urEnqueueKernelLaunch"), ("privateuse1_runtime", "aclrtLaunchKernel"),
-                                            ("cuda_runtime", "hipExtModuleLaunchKernel"), ("cuda_runtime", "cudaMemcpyAsync")])  # fmt: skip
+@pytest.mark.parametrize(("call", "name"), [("xpu_runtime", "urEnqueueKernelLaunch"), ("privateuse1_runtime", "aclrtLaunchKernel"),  # noqa: E501
+                                            ("cuda_runtime", "hipExtModuleLaunchKernel"), ("cuda_runtime", "cudaMemcpyAsync")])  # fmt: skip  # noqa: E501
 def test_launches_of_any_gpu_without_kernels_are_refused(call, name, tmp_path):
     path = chrome(tmp_path, [OP, {**launch(1, 5), "cat": call, "name": name}])
     refused(path, r"kernels: expected kernels, for the profile shows launches .*; got none$")
@@ -187,7 +187,7 @@ def step(number, ts, dur):
 
 def test_nested_steps_are_refused_and_idle_ones_are_no_steps(tmp_path):
     refused(chrome(tmp_path, [*ONE, step(1, 0, 500), step(2, 100, 50)]),
-            r"step: expected ProfilerStep# ranges one after another; got ProfilerStep#2 before the end of ProfilerStep#1$")  # fmt: skip
+            r"step: expected ProfilerStep# ranges one after another; got ProfilerStep#2 before the end of ProfilerStep#1$")  # fmt: skip  # noqa: E501
     trace = found(chrome(tmp_path, [*ONE, step(1, 0, 90), step(2, 90, 50)]))
     assert seconds(trace) == {"conv1": 50e-6}
     assert "left out: 1 ProfilerStep# ranges in which nothing was launched" in trace.notes
@@ -229,7 +229,7 @@ values = st.recursive(
 )
 
 
-@given(st.lists(values, max_size=6), st.dictionaries(st.text(min_size=1, max_size=3), values, max_size=3), st.booleans(),
+@given(st.lists(values, max_size=6), st.dictionaries(st.text(min_size=1, max_size=3), values, max_size=3), st.booleans(),  # noqa: E501
        st.integers(1, 9))  # fmt: skip
 def test_elements_come_as_json_reads_them_whatever_pieces_the_file_comes_in(listed, others, first, size):
     whole = {"events": listed, **others} if first else {**others, "events": listed}
@@ -354,7 +354,7 @@ def test_ids_that_two_processes_share_are_refused_where_kernels_do_not_say_their
 def test_only_plain_tables_are_read(extra, got, tmp_path):
     try:
         path = nsys(tmp_path, extra)
-    except Exception as fault:  # noqa: BLE001  SQLite may be built without fts5
+    except Exception as fault:  # SQLite may be built without fts5
         pytest.skip(str(fault))
     refused(path, f"tables: expected a table .*; got {got}$")
 

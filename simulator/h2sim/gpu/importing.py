@@ -9,6 +9,7 @@ from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def step_spans(profile: Profile, path: Path) -> list[Event]:
     """The profile's ProfilerStep# ranges, in order of time. Raises GpuTraceError if one begins before another ends."""
     found = [event for event in profile.events if event.kind == "range" and _STEP.fullmatch(event.name)]
     spans = sorted(found, key=lambda event: (event.start_ns, event.end_ns))
-    for first, second in zip(spans, spans[1:], strict=False):
+    for first, second in pairwise(spans):
         if second.start_ns < first.end_ns - CLOCK_NS:
             wanted = "ProfilerStep# ranges one after another"
             got = f"{printable(second.name)} before the end of {printable(first.name)}"
