@@ -189,7 +189,7 @@ class Sorter:
             self._gpu_pids[_id(entry, "pid")] = int(found[1])
 
     def _placed(self, found: _Found) -> Work:
-        """Work that does not say its GPU ran on the one that its process stands for, if it is none of the processor's."""
+        """Work that does not say its GPU ran on the one that its process stands for, if it is no processor's."""
         work, pid, tid = found
         if work.device is not None:
             return work
