@@ -194,7 +194,7 @@ def test_ranges_of_newer_exports_are_read(tmp_path):
          r"NVTX_EVENTS.text: expected text; got b'A'$"),
         ("ALTER TABLE StringIds RENAME TO Other; CREATE VIEW StringIds AS WITH RECURSIVE n(id, value) AS "
          "(SELECT 1, 'a' UNION ALL SELECT id + 1, value FROM n) SELECT id, value FROM n;",
-         r"tables: expected a table StringIds \(nsys export --type sqlite\); got none$"),
+         r"tables: expected a table StringIds \(nsys export --type sqlite\); got a view$"),
     ],
 )  # fmt: skip
 def test_an_nsight_file_that_no_export_wrote_is_refused_in_one_line(extra, message, tmp_path):

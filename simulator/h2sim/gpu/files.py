@@ -16,6 +16,7 @@ from h2sim.io.files import write_text
 from h2sim.io.jsonfile import each_key_once
 from h2sim.io.names import from_csv as from_csv_cell
 from h2sim.io.names import in_csv
+from h2sim.io.reading import check_file, read_text
 
 GROUPS = ("device", "step", "energy", "software", "sources")
 NUMBERS = ("seconds", "lower_quartile_seconds", "upper_quartile_seconds", "kernels", "energy_j")
@@ -33,7 +34,8 @@ def load_gpu_trace(name_or_path: str | Path) -> GpuTrace:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise GpuTraceError(at(str(path), "file", f"at most {MOST_BYTES} bytes", path.stat().st_size))
-        text = path.read_text(encoding="utf-8")
+        check_file(path, MOST_BYTES)  # no device that never ends, and no pipe
+        text = read_text(path, MOST_BYTES)
     except FileNotFoundError:
         known = ", ".join(library.names("GPU trace"))
         raise GpuTraceError(f"{name_or_path}: no such GPU trace file; shipped GPU traces: {known}") from None

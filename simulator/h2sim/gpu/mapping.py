@@ -76,15 +76,39 @@ class Mapper:
         """Maps each (kernel, event that launched it) once."""
         mapped, groups = Mapped(), defaultdict[tuple[str, int], list[tuple[Work, int]]](list)
         for work, index in works:
-            layer, phase = self._label(work, index)
-            node = self._divided(index)
+            layer, phase, node = self._place(work, index)
             if phase is None and node is not None:
                 groups[layer, node].append((work, index))
             else:
-                mapped.add((layer, phase or ("backward" if self._is_backward(index) else "forward")), work)
+                mapped.add((layer, phase or "forward"), work)
         for (layer, node), members in groups.items():
             self._divide(mapped, layer, node, members)
         return mapped
+
+    def _place(self, work: Work, index: int) -> tuple[str, RowPhase | None, int | None]:
+        """(layer, phase, operation that computes both gradients). The phase is None where the operation's kernels have
+        to be looked at together.
+
+        Kernels of one name that were launched by calls of one name in one operation are placed alike.
+        """
+        event = self.profile.events[index] if index >= 0 else None
+        if event is not None and event.kind != "launch":
+            return self._placed(work, index)
+        key = (work.name, event.name if event else "", self.profile.parents[index] if event else -1)
+        if key not in self._places:
+            self._places[key] = self._placed(work, index)
+        return self._places[key]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, int], tuple[str, RowPhase | None, int | None]]:
+        return {}
+
+    def _placed(self, work: Work, index: int) -> tuple[str, RowPhase | None, int | None]:
+        layer, phase = self._label(work, index)
+        node = self._divided(index)
+        if phase is None and node is None:
+            phase = "backward" if self._is_backward(index) else "forward"
+        return layer, phase, node
 
     def _label(self, work: Work, index: int) -> tuple[str, RowPhase | None]:
         """(layer, phase) of a kernel. The phase is None where nothing names it and it has to be derived."""
@@ -143,13 +167,13 @@ class Mapper:
         found = None
         for i in self.profile.chain(index):
             event = self.profile.events[i]
-            both = names.CONV_BACKWARD.search(event.name) or names.FC_BACKWARD.search(event.name)
+            both = names.is_conv_backward(event.name) or names.FC_BACKWARD.search(event.name)
             if event.kind == "op" and both:
                 found = i
         return found
 
     def _divide(self, mapped: Mapped, layer: str, node: int, members: list[tuple[Work, int]]) -> None:
-        conv = names.CONV_BACKWARD.search(self.profile.events[node].name)
+        conv = names.is_conv_backward(self.profile.events[node].name)
         said = self._conv_phases(members) if conv else self._product_phases(members, self._first(layer))
         for (work, _), phase in zip(members, said, strict=True):
             if phase is not None:

@@ -3,155 +3,186 @@
 from __future__ import annotations
 
 import re
-import sqlite3
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Hashable, Iterator
-from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from h2sim.errors import GpuTraceError, at
-from h2sim.gpu.profile import Event, Kind, Profile, Work
+from h2sim.gpu.nsys_tables import Tables, opened_tables
+from h2sim.gpu.profile import MOST_NAME, Event, Kept, Kind, Profile, Work
 
-KERNELS = "CUPTI_ACTIVITY_KIND_KERNEL"
-COPIES = {
-    "CUPTI_ACTIVITY_KIND_MEMCPY": "memcpy",
-    "CUPTI_ACTIVITY_KIND_MEMSET": "memset",
-    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE": "CUDA graph",  # whole graphs, whose kernels are then in no other table
-}
-STEPS_A_CALL, MOST_STEPS = 1_000_000, 20_000_000_000  # of SQLite's machine; a row of a table takes some tens
-NUMBERS = ("id", "start", "end", "correlationId", "globalTid", "globalPid", "deviceId", "nameId", "textId", "eventType",
-           "demangledName", "shortName")  # fmt: skip
-OPTIONAL = ("globalPid", "deviceId", "nameId", "textId", "eventType", "demangledName", "shortName")
-RUNTIME, NVTX, STRINGS, GPUS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds", "TARGET_INFO_GPU"
-RANGE_TYPES = (59, 60)  # push/pop and start/end
-_OP = re.compile(
-    r"(?P<name>.+?), (?:seq = (?P<seq>\d{1,18})\b|op_id = \d+)"
-)  # as torch.autograd.profiler.emit_nvtx names
+KERNELS, GRAPHS = "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
+COPIES = {"CUPTI_ACTIVITY_KIND_MEMCPY": "memcpy", "CUPTI_ACTIVITY_KIND_MEMSET": "memset"}
+RUNTIME, NVTX, STRINGS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds"
+GPUS, MASKED = "TARGET_INFO_GPU", "TARGET_INFO_CUDA_DEVICE"
+RANGE_TYPES = (None, 59, 60, 70, 71)  # push/pop and start/end, of NVTX and of files that stand for it
+COUNTED_TWICE = "CUDA graphs whose kernels are in the profile too"
+REVERSED = "ranges that end before they begin"
+# as torch.autograd.profiler.emit_nvtx names operations
+_OP = re.compile(r"(?P<name>.+?), (?:seq = (?P<seq>\d{1,18})\b|op_id = \d+)")
+_WORK = ("correlationId", "deviceId", "globalPid", "graphNodeId")
 
 
 def read_nsys(path: Path) -> Profile:
     """The profile in an export. Raises GpuTraceError if the file is none, or a table or column is missing."""
-    if not path.is_file():
-        raise GpuTraceError(f"{path}: no such file")
-    try:
-        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(address, uri=True)) as database:
-            database.execute("PRAGMA trusted_schema = OFF")
-            budget = iter(range(MOST_STEPS // STEPS_A_CALL))
-            database.set_progress_handler(lambda: int(next(budget, None) is None), STEPS_A_CALL)
-            return _profile(database, str(path))
-    except sqlite3.OperationalError as fault:
-        why = f"more than {MOST_STEPS:,} steps of work" if "interrupt" in str(fault) else str(fault)
-        raise GpuTraceError(f"{path}: not a readable SQLite file: {why}") from None
-    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as fault:
-        raise GpuTraceError(f"{path}: not a readable SQLite file: {fault}") from None
+    with opened_tables(path) as tables:
+        return _Export(tables, Kept(str(path))).profile()
 
 
-def _profile(database: sqlite3.Connection, where: str) -> Profile:
-    strings = {row["id"]: row["value"] for row in _rows(database, where, STRINGS, ("id", "value"))}
-    kernels = []
-    wanted = ("demangledName", "shortName", "deviceId")
-    for row in _rows(database, where, KERNELS, ("start", "end", "correlationId"), wanted):
-        name = strings.get(row.get("demangledName")) or strings.get(row.get("shortName")) or "kernel"
-        kernels.append(_work(name, row))
-    for table, name in COPIES.items():
-        if _columns(database, table):
-            rows = _rows(database, where, table, ("start", "end", "correlationId"), ("deviceId",))
-            kernels += [_work(name, row) for row in rows]
-    events: list[Event] = []
-    launches: dict[Hashable, int] = {}
-    for row in _rows(database, where, RUNTIME, ("start", "end", "correlationId", "globalTid"), ("nameId",)):
-        launches.setdefault(_key(row, "globalTid"), len(events))
-        launches.setdefault((None, row["correlationId"]), len(events))  # of kernels that do not say their process
-        name = strings.get(row.get("nameId"), "launch")
-        events.append(
-            Event(name=name, kind="launch", start_ns=row["start"], end_ns=row["end"], thread=row["globalTid"])
+@dataclass
+class _Export:
+    """What is read of one file."""
+
+    tables: Tables
+    kept: Kept
+    strings: dict[int, str] = field(default_factory=dict)
+    kernels: list[Work] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    launches: dict[Hashable, int] = field(default_factory=dict)
+    clashing: set[Hashable] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def profile(self) -> Profile:
+        for row in self.tables.rows(STRINGS, ("id", "value")):
+            if row["value"] is not None:
+                self.strings[row["id"]] = self.kept.name(row["value"])
+        gpus = _Gpus(self.tables)
+        in_graphs = self._kernels(gpus)
+        self._graphs(gpus, in_graphs)
+        for table, name in COPIES.items():
+            if self.tables.has(table):
+                self.kernels += [self._work(name, row, gpus) for row in self._timed(table, _WORK)]
+        self._calls()
+        if self.tables.has(NVTX):
+            self._ranges()
+        return Profile(
+            tuple(self.kernels), tuple(self.events), self.launches, gpus.names, self.left_out,
+            clashing=frozenset(self.clashing), told_apart=True,
+        )  # fmt: skip
+
+    def _timed(self, table: str, wanted: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """The rows of a table of times. Raises GpuTraceError where an end lies before its start."""
+        for row in self.tables.rows(table, ("start", "end"), wanted):
+            if row["end"] < row["start"]:
+                where = self.tables.where
+                raise GpuTraceError(at(where, f"{table}.end", f"at least {row['start']}, the start", row["end"]))
+            yield row
+
+    def _kernels(self, gpus: _Gpus) -> dict[int | None, list[int]]:
+        """Reads the kernels. Returns the starts of those that a CUDA graph launched, by GPU."""
+        in_graphs: dict[int | None, list[int]] = {}
+        if not self.tables.has(KERNELS) and self.tables.has(GRAPHS):
+            return in_graphs
+        for row in self._timed(KERNELS, ("demangledName", "shortName", *_WORK)):
+            name = self.strings.get(row["demangledName"]) or self.strings.get(row["shortName"]) or "kernel"
+            work = self._work(name, row, gpus)
+            self.kernels.append(work)
+            if row["graphNodeId"]:
+                in_graphs.setdefault(work.device, []).append(work.start_ns)
+        return in_graphs
+
+    def _graphs(self, gpus: _Gpus, in_graphs: dict[int | None, list[int]]) -> None:
+        """Reads the graphs that were traced whole; one whose kernels were traced too counts by these."""
+        if not self.tables.has(GRAPHS):
+            return
+        launched = {work.launch for work in self.kernels} - {None}
+        for starts in in_graphs.values():
+            starts.sort()
+        for row in self._timed(GRAPHS, _WORK):
+            graph = self._work("CUDA graph", row, gpus)
+            starts = in_graphs.get(graph.device, [])
+            first = bisect_left(starts, graph.start_ns)
+            if graph.launch in launched or (first < len(starts) and starts[first] < graph.end_ns):
+                self.left_out[COUNTED_TWICE] += 1
+            else:
+                self.kernels.append(graph)
+
+    def _work(self, name: str, row: dict[str, Any], gpus: _Gpus) -> Work:
+        process = _process(row["globalPid"])
+        key = None if row["correlationId"] is None else self.kept.same((process, row["correlationId"]))
+        return Work(self.kept.name(name), row["start"], row["end"], key, gpus.of(process, row["deviceId"]))
+
+    def _calls(self) -> None:
+        for row in self._timed_calls():
+            process = _process(row["globalTid"])
+            if row["correlationId"] is not None:
+                self.launches.setdefault((process, row["correlationId"]), len(self.events))
+                silent = (None, row["correlationId"])  # of kernels that do not say their process
+                first = self.launches.setdefault(silent, len(self.events))
+                if first < len(self.events) and self.events[first].thread[0] != process:  # type: ignore[index]
+                    self.clashing.add(silent)
+            name = self.strings.get(row["nameId"], "launch")
+            self._event(name, "launch", row)
+
+    def _timed_calls(self) -> Iterator[dict[str, Any]]:
+        self.tables.need(RUNTIME, "globalTid", "correlationId")
+        return self._timed(RUNTIME, ("correlationId", "globalTid", "nameId"))
+
+    def _event(self, name: str, kind: Kind, row: dict[str, Any], sequence: int | None = None) -> None:
+        thread = self.kept.same((_process(row["globalTid"]), row["globalTid"]))
+        self.events.append(
+            Event(
+                name=self.kept.name(name),
+                kind=kind,
+                start_ns=row["start"],
+                end_ns=row["end"],
+                thread=thread,
+                sequence=sequence,
+            )
         )
-    for table in (NVTX, f"{NVTX}_V2"):
-        if _columns(database, table):
-            events += _ranges(database, where, table, strings)
-    return Profile(tuple(kernels), tuple(events), launches, _devices(database, where))
+
+    def _ranges(self) -> None:
+        self.tables.need(NVTX, "globalTid")
+        for row in self.tables.rows(NVTX, ("start", "end"), ("globalTid", "text", "textId", "eventType")):
+            text = row["text"] or self.strings.get(row["textId"])
+            if not text or row["eventType"] not in RANGE_TYPES or row["end"] is None:
+                continue
+            if row["end"] < row["start"]:
+                self.left_out[REVERSED] += 1
+                continue
+            op = _OP.match(text[:MOST_NAME])
+            kind: Kind = "op" if op or text.startswith(("aten::", "autograd::")) else "range"
+            self._event(op["name"] if op else text, kind, row, int(op["seq"]) if op and op["seq"] else None)
 
 
-def _work(name: str, row: dict[str, Any]) -> Work:
-    return Work(name, row["start"], row["end"], _key(row, "globalPid"), row.get("deviceId"))
+class _Gpus:
+    """The GPUs of the machine. A process may see only some of them, under other numbers (CUDA_VISIBLE_DEVICES)."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.names: dict[int, str] = {}
+        by_uuid: dict[str, int] = {}
+        if tables.has(GPUS) and "name" in tables.columns(GPUS):
+            for place, row in enumerate(tables.rows(GPUS, ("name",), ("id", "uuid"))):
+                number = place if row["id"] is None else row["id"]
+                if row["name"]:
+                    self.names[number] = row["name"]
+                if row["uuid"]:
+                    by_uuid[row["uuid"]] = number
+        self._seen: dict[tuple[int | None, int], int] = {}
+        self._unclear: set[tuple[int | None, int]] = set()
+        if tables.has(MASKED):
+            for row in tables.rows(MASKED, ("cudaId",), ("gpuId", "pid", "uuid")):
+                gpu = by_uuid.get(row["uuid"]) if row["gpuId"] is None else row["gpuId"]
+                if gpu is not None:
+                    self._sees(row["pid"], row["cudaId"], gpu)
+
+    def _sees(self, pid: int | None, number: int, gpu: int) -> None:
+        for key in {(pid, number), (None, number)}:
+            if self._seen.setdefault(key, gpu) != gpu:
+                self._unclear.add(key)
+
+    def of(self, process: int | None, number: int | None) -> int | None:
+        """The machine's number of a GPU that a process calls `number`; None if the file does not say which it is."""
+        if number is None:
+            return None
+        pid = None if process is None else process & 0xFFFFFF  # above it stands the machine's number
+        key = (pid, number) if (pid, number) in self._seen else (None, number)
+        return None if key in self._unclear else self._seen.get(key, number)
 
 
-def _ranges(database: sqlite3.Connection, where: str, table: str, strings: dict[int, str]) -> Iterator[Event]:
-    for row in _rows(database, where, table, ("start", "end", "globalTid"), ("text", "textId", "eventType")):
-        text = row.get("text") or strings.get(row.get("textId", -1))
-        if (
-            not text
-            or row.get("eventType") not in (None, *RANGE_TYPES)
-            or row["end"] is None
-            or row["end"] < row["start"]
-        ):
-            continue
-        op = _OP.match(text)
-        sequence = int(op["seq"]) if op and op["seq"] else None
-        kind: Kind = "op" if op or text.startswith(("aten::", "autograd::")) else "range"
-        yield Event(
-            name=op["name"] if op else text,
-            kind=kind,
-            start_ns=row["start"],
-            end_ns=row["end"],
-            thread=row["globalTid"],
-            sequence=sequence,
-        )
-
-
-def _key(row: dict[str, Any], holder: str) -> Hashable:
-    """(process, correlation id): ids are unique only in a process.
-
-    A global id holds the process above 24 bits of thread.
-    """
-    process = row.get(holder)
-    return (None if process is None else process >> 24, row["correlationId"])
-
-
-def _columns(database: sqlite3.Connection, table: str) -> set[str]:
-    """The columns of a table; none for a view or a virtual table of that name, which could be endless."""
-    made = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
-    found = database.execute(made, (table,)).fetchone()
-    if found is None or not isinstance(found[0], str) or "virtual" in found[0].lower().split("(")[0]:
-        return set()
-    return {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-
-
-def _rows(
-    database: sqlite3.Connection, where: str, table: str, needed: tuple[str, ...], wanted: tuple[str, ...] = ()
-) -> Iterator[dict[str, Any]]:
-    """The rows of a table, each as {column: value}; columns in `wanted`, and globalPid, only if the export has them."""
-    there = _columns(database, table)
-    if not there:
-        raise GpuTraceError(at(where, "tables", f"a table {table} (nsys export --type sqlite)", "none"))
-    missing = [name for name in needed if name not in there]
-    if missing:
-        raise GpuTraceError(at(where, table, f"a column {missing[0]}", ", ".join(sorted(there))[:80]))
-    columns = [*needed, *(name for name in (*wanted, "globalPid") if name in there and name not in needed)]
-    listed = ", ".join(f'"{name}"' for name in columns)
-    for values in database.execute(f"SELECT {listed} FROM {table} ORDER BY rowid"):
-        row = dict(zip(columns, values, strict=True))
-        _check(row, table, where)
-        yield row
-
-
-def _check(row: dict[str, Any], table: str, where: str) -> None:
-    """Raises GpuTraceError if a number is no integer, or an end lies before its start. Only a range may have no end."""
-    ranges = table.startswith(NVTX)
-    for name, value in row.items():
-        missing = value is None and (name in OPTIONAL or (ranges and name in ("end", "text")) or name == "value")
-        wanted = int if name in NUMBERS else str
-        if type(value) is not wanted and not missing:
-            expected = "an integer" if wanted is int else "text"
-            raise GpuTraceError(at(where, f"{table}.{name}", expected, repr(value)[:40]))
-    if not ranges and "end" in row and row["end"] < row["start"]:
-        raise GpuTraceError(at(where, f"{table}.end", f"at least {row['start']}, the start", row["end"]))
-
-
-def _devices(database: sqlite3.Connection, where: str) -> dict[int, str]:
-    """Names of GPUs by their number; of a table without numbers by their place."""
-    if "name" not in _columns(database, GPUS):
-        return {}
-    rows = _rows(database, where, GPUS, ("name",), ("id",))
-    return {row.get("id", place): row["name"] for place, row in enumerate(rows)}
+def _process(global_id: int | None) -> int | None:
+    """The process in a global id, which holds it above 24 bits of thread. Correlation ids are unique only in one."""
+    return None if global_id is None else global_id >> 24

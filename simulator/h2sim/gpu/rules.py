@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,7 +19,7 @@ from h2sim.io.yamlfile import read_file
 # cuDNN's and CUTLASS's names for the kernels of a convolution's two gradients
 _WEIGHT = re.compile(r"wgrad|bwd_?filter|backward_?filter|backward_?weight", re.IGNORECASE)
 _INPUT = re.compile(r"dgrad|bwd_?data|backward_?data|backward_?input", re.IGNORECASE)
-CONV_BACKWARD = re.compile(r"conv\w*_?backward", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
 FC_BACKWARD = re.compile(r"(addmm|mm|bmm|linear|matmul)backward", re.IGNORECASE)
 BACKWARD = re.compile(r"backward|autograd::engine::evaluate_function", re.IGNORECASE)
 PRODUCT = re.compile(r"aten::(mm|bmm|addmm|baddbmm)")
@@ -34,6 +35,15 @@ def _regex(text: str) -> str:
 
 
 Regex = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_regex)]
+
+
+@lru_cache(maxsize=1 << 14)
+def is_conv_backward(name: str) -> bool:
+    """Whether an operation computes a convolution's gradients: a word with `conv` and, behind it, `backward`.
+
+    As a pattern (conv\\w*backward) this would take a time that grows with the square of the name's length.
+    """
+    return any(0 <= word.find("conv") < word.rfind("backward") - 3 for word in _WORD.findall(name.lower()))
 
 
 class Rule(Strict):
@@ -108,6 +118,7 @@ def read_label(name: str, layers: Collection[str]) -> tuple[str, RowPhase | None
     return (said, "other") if found["ours"] and said else None
 
 
+@lru_cache(maxsize=1 << 14)
 def gradient_of(kernel: str) -> Literal["backward", "weight_update"] | None:
     """The gradient that a kernel computes, by its name: the input's (backward) or the weights'.
 
