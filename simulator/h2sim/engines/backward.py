@@ -11,7 +11,7 @@ from h2sim.activity import Actions
 from h2sim.arch.schema import BackwardEngine, Latency, TileSize
 from h2sim.arrays import Array, Bytes, Ints
 from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
-from h2sim.kernels.backward import conv_cycles
+from h2sim.kernels.backward_lanes import conv_cycles
 from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
 
 OPERAND_READ, REGISTER = 1, 1  # cycles of these pipeline stages, as built in RTL (reports/rtl.md)
