@@ -14,3 +14,4 @@ Ints: TypeAlias = npt.NDArray[np.int64]  # counts: cycles, bytes, events
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]  # float16, float32 or float64
 Float32s: TypeAlias = npt.NDArray[np.float32]
 Float64s: TypeAlias = npt.NDArray[np.float64]
+Words: TypeAlias = npt.NDArray[np.uint64]  # 64 bits, or the bytes of 8 channels, at a time

@@ -61,8 +61,8 @@ def test_compiled_code_lies_in_the_users_cache_folder_per_version(user):
 @compiled_only
 def test_every_shipped_kernel_is_kept_there(tmp_path):
     script = """if True:
-        from h2sim.kernels import backward, bits, datapath, lif, schedule
-        for module in (backward, bits, datapath, lif, schedule):
+        from h2sim.kernels import backward, backward_lanes, bits, datapath, lanes, lif, path, schedule
+        for module in (backward, backward_lanes, bits, datapath, lanes, lif, path, schedule):
             kernels = [f for f in vars(module).values() if hasattr(f, "py_func")]
             assert kernels, module
             for f in kernels:

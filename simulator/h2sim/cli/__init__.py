@@ -5,24 +5,29 @@ from __future__ import annotations
 import click
 
 from h2sim._version import __version__
-from h2sim.cli.arch import arch
-from h2sim.cli.baseline import baseline
-from h2sim.cli.compare import compare
-from h2sim.cli.estimate import estimate
-from h2sim.cli.explain import explain
-from h2sim.cli.gpu import gpu
-from h2sim.cli.reproduce import reproduce
-from h2sim.cli.rtl import rtl
-from h2sim.cli.run import run
-from h2sim.cli.support import Commands
-from h2sim.cli.table import table
-from h2sim.cli.trace import trace
-from h2sim.cli.train import train
-from h2sim.cli.verify import verify
-from h2sim.cli.workload import workload
+from h2sim.cli.support import Commands, Modules
+
+COMMANDS = (
+    "run",
+    "verify",
+    "compare",
+    "estimate",
+    "reproduce",
+    "arch",
+    "table",
+    "trace",
+    "workload",
+    "train",
+    "baseline",
+    "gpu",
+    "rtl",
+    "explain",
+)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, commands=Modules("h2sim.cli", COMMANDS), context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="h2sim")
 def main() -> None:
     """Cycle-accurate simulation of H2Learn, an accelerator that trains spiking neural networks.
@@ -40,23 +45,5 @@ def main() -> None:
       h2sim arch show h2learn > mine.yaml
     """
 
-
-for command in (
-    run,
-    verify,
-    compare,
-    estimate,
-    reproduce,
-    arch,
-    table,
-    trace,
-    workload,
-    train,
-    baseline,
-    gpu,
-    rtl,
-    explain,
-):
-    main.add_command(command)
 
 __all__ = ["main"]

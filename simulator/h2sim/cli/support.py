@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -16,12 +17,10 @@ import click
 
 from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
-from h2sim.io.files import check_writable, write_text
-from h2sim.io.names import in_terminal
-from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
     from h2sim.document import Document
+    from h2sim.io.progress import Progress
     from h2sim.trace import Network
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
@@ -30,6 +29,33 @@ WRONG_USE, NO, INTERRUPTED, SIGNALLED = 2, 1, 130, 128
 MOST_NAMED = 6  # of what one warning is about
 UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
+
+
+class Modules(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for: from the module of that name in a package."""
+
+    def __init__(self, package: str, names: Iterable[str]) -> None:
+        self._package = package
+        self._found: dict[str, click.Command | None] = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> click.Command:
+        command = self._found[name]
+        if command is None:
+            command = getattr(import_module(f"{self._package}.{name}"), name)
+            self._found[name] = command
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class Commands(click.Group):
@@ -157,12 +183,16 @@ def warn_of(cautions: Mapping[str, Iterable[str]]) -> None:
 
 def complain(message: str) -> None:
     """One line on standard error, whatever names are in it."""
+    from h2sim.io.names import in_terminal
+
     click.echo(f"h2sim: {in_terminal(message)}", err=True)
 
 
 def check_target(target: str | None) -> None:
     """Raises OutputError now if a file could not be written later; '-' is standard output."""
     if target and target != "-":
+        from h2sim.io.files import check_writable
+
         check_writable(Path(target))
 
 
@@ -171,6 +201,8 @@ def emit(target: str, text: str) -> None:
     if target == "-":
         click.echo(text.encode("utf-8"), nl=False)
     else:
+        from h2sim.io.files import write_text
+
         write_text(Path(target), text)
 
 
@@ -214,6 +246,8 @@ def progress(what: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+
+    from h2sim.io.names import in_terminal
 
     named = TextColumn("{task.description}", style="progress.description", markup=False)
     columns = (named, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

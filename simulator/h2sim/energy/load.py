@@ -8,6 +8,8 @@ and prices are those of the table that results.
 
 from __future__ import annotations
 
+import marshal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ from h2sim.io.yamlfile import read_mapping
 KIND: library.Kind = "energy table"
 Model = TypeVar("Model", bound=BaseModel)
 PROSE = {"method", "source", "entries"}
+MOST_MODELS = 64  # tables and parts that are remembered
 
 
 def load_energy_table(name_or_path: str | Path) -> EnergyTable:
@@ -167,9 +170,24 @@ def _scaled(table: EnergyTable, data: Any, where: str) -> EnergyTable:
 
 def _validated(model: type[Model], data: dict[str, Any], where: str, inside: str = "") -> Model:
     try:
-        return model.model_validate(data)
+        return _validated_once(model, data)
     except ValidationError as error:
         raise EnergyTableError(*_faults(error, model, where, inside)) from None
+
+
+def _validated_once(model: type[Model], data: dict[str, Any]) -> Model:
+    """The model of the data; the same frozen object for data that were seen before."""
+    try:
+        plain = marshal.dumps(data, 2)
+    except ValueError:  # not only plain values: nothing that came from a file
+        return model.model_validate(data)
+    found: Model = _of_bytes(model, plain)
+    return found
+
+
+@lru_cache(maxsize=MOST_MODELS)
+def _of_bytes(model: type[Any], plain: bytes) -> Any:
+    return model.model_validate(marshal.loads(plain))
 
 
 def _faults(error: ValidationError, model: type[BaseModel], where: str, inside: str) -> list[str]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import BackwardEngine, Latency, TileSize
-from h2sim.arrays import Array, Bytes, Ints
+from h2sim.arrays import Bytes, Ints
+from h2sim.engines.pairs import PairCounts, PairsKey, count_pairs
 from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
-from h2sim.kernels.backward import conv_cycles
 from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
 
 OPERAND_READ, REGISTER = 1, 1  # cycles of these pipeline stages, as built in RTL (reports/rtl.md)
@@ -19,41 +19,24 @@ REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write
 
 
 def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: Bytes, window: Bytes) -> EngineWork:
-    """The gradient of a convolution to its input neurons (figure 3.6).
+    """The gradient of a convolution to its input neurons (figure 3.6), counted from its two masks.
 
     grad: packed dm~ of the outputs, uint8 (T*N, ceil(C_out*H_out*W_out / 8)); window: packed ds~ of the inputs,
-    uint8 (T*N, ceil(C_in*H*W / 8)). A mask that engine.mode ignores counts as all ones. All its samples and channels
-    are then alike, so one of them is computed and its cycles and events are multiplied.
+    uint8 (T*N, ceil(C_in*H*W / 8)).
     """
-    uses_grad, uses_window = engine.mode in ("dual", "input_only"), engine.mode in ("dual", "output_only")
-    n_rows = shape.out_channels if uses_grad else 1
-    n_columns = shape.in_channels if uses_window else 1
-    out_positions, in_positions = shape.out_height * shape.out_width, shape.in_height * shape.in_width
-    grad = grad if uses_grad else _all_ones(out_positions, shape.samples if uses_window else 1)
-    window = window if uses_window else _all_ones(in_positions, shape.samples if uses_grad else 1)
-    repeats = shape.samples // grad.shape[0]
-    kind = _counter(engine, tile, shape)
-    geometry = (shape.out_height, shape.out_width, *shape.kernel, *shape.stride, *shape.padding)
-    cycles, events = conv_cycles(
-        np.require(grad, np.uint8, ["C", "W"]),  # one compiled signature, read-only or not
-        np.require(window, np.uint8, ["C", "W"]),
-        (n_rows, n_columns),
-        (shape.in_height, shape.in_width),
-        geometry,
-        (tile.height, tile.width),
-        (engine.rows, engine.columns, engine.parallelism),
-        engine.empty_window_cycles,
-        kind,
-    )
+    return conv_of(engine, tile, shape, count_pairs(PairsKey.of(engine, tile, shape), shape, grad, window))
+
+
+def conv_of(engine: BackwardEngine, tile: TileSize, shape: ConvShape, counts: PairCounts) -> EngineWork:
+    """The same from its counts, those of this engine's rows and columns."""
     row_groups = ceil_div(shape.out_channels, engine.rows)
     column_groups = ceil_div(shape.in_channels, engine.columns)
-    summed = (cycles.sum(axis=0) * repeats) + shape.samples * engine.tile_sync_cycles
+    cycles, repeats = counts.cycles, shape.samples // counts.cycles.shape[0]
+    summed = cycles.sum(axis=0, dtype=np.int64) * repeats + shape.samples * engine.tile_sync_cycles
     per_iteration = np.broadcast_to(summed, (column_groups, summed.shape[1], row_groups)).copy()
-    scale = repeats * (shape.out_channels // n_rows) * (shape.in_channels // n_columns)
-    exposed = _exposed(engine, tile, shape, per_iteration, cycles[:, :, :, -1] + engine.tile_sync_cycles)
-    pairs, empty = int(events[:, 0].sum()) * scale, int(events[:, 1].sum()) * scale
-    dealt = int(events[:, 2].sum()) * repeats * (shape.in_channels // n_columns)
-    return _work(engine, shape, per_iteration, (pairs, empty, dealt), exposed)
+    last_group = cycles[:, :, :, -1].astype(np.int64) + engine.tile_sync_cycles
+    exposed = _exposed(engine, tile, shape, per_iteration, last_group)
+    return _work(engine, shape, per_iteration, (counts.pairs, counts.empty, counts.dealt), exposed)
 
 
 def _exposed(engine: BackwardEngine, tile: TileSize, shape: ConvShape, per_iteration: Ints, last_group: Ints) -> int:
@@ -88,21 +71,6 @@ def _work(
         peak_operations=_peak(engine, cycles),
         neuron_cycles=exposed,
     )
-
-
-def _all_ones(positions: int, samples: int) -> Bytes:
-    return np.broadcast_to(np.packbits(np.ones(positions, np.uint8)), (samples, ceil_div(positions, 8)))
-
-
-def _counter(engine: BackwardEngine, tile: TileSize, shape: ConvShape) -> Array:
-    """An empty array of the narrowest dtype that holds the most cycles one PE can spend on one tile."""
-    (kh, kw), (sh, sw) = shape.kernel, shape.stride
-    feeds = max(engine.empty_window_cycles, ceil_div(kh, sh) * ceil_div(kw, sw))
-    most = feeds * ceil_div(tile.height * tile.width, engine.parallelism)
-    for dtype in (np.uint8, np.uint16):
-        if most <= np.iinfo(dtype).max:
-            return np.empty(0, dtype)
-    return np.empty(0, np.int64)
 
 
 def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:

@@ -6,7 +6,9 @@ when each is written out, because whatever works on the data or shows it meets t
 
 from __future__ import annotations
 
+import marshal
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from h2sim.errors import H2SimError
 from h2sim.io import library
 from h2sim.io.reading import MOST_YAML_BYTES, read_text
 from h2sim.io.yamlnodes import OVERGROWN, BadNode, Composer, OddNumber, Overgrown, check_nodes
+
+MOST_TEXTS, MOST_TEXT = 64, 1 << 18  # that are remembered, and characters of one
 
 
 class _Loader(Composer, yaml.SafeLoader):
@@ -59,7 +63,7 @@ def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2Sim
 def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
     """The fields of the YAML file at `path`. Raises `error` with one line as read_mapping does."""
     try:
-        data = yaml.load(read_text(path, MOST_YAML_BYTES), _Loader)
+        data = _loaded(read_text(path, MOST_YAML_BYTES))
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as fault:
@@ -77,6 +81,25 @@ def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
     return data
+
+
+def _loaded(text: str) -> Any:
+    """What the text says, each time anew. A text that was read before is not parsed again: that takes most of the time.
+
+    Only the text counts, so that an edited file is another one. Raises what YAML and the checks of its nodes raise.
+    """
+    plain = _in_bytes(text) if len(text) <= MOST_TEXT else None
+    return yaml.load(text, _Loader) if plain is None else marshal.loads(plain)
+
+
+@lru_cache(maxsize=MOST_TEXTS)
+def _in_bytes(text: str) -> bytes | None:
+    """What the text says, as bytes; None where it holds what is no plain value (Overgrown)."""
+    data = yaml.load(text, _Loader)
+    try:
+        return marshal.dumps(data, 2)  # version 2 writes aliases out
+    except ValueError:
+        return None
 
 
 def read_value(text: str, where: str, error: type[H2SimError]) -> object:

@@ -10,6 +10,8 @@ Packed masks are numpy.packbits over the flattened (C, H, W) neurons, most signi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from h2sim.arrays import Array, Bytes, Ints
@@ -161,13 +163,29 @@ def conv_cycles(
     Returns cycles, int64 (S, column groups, tiles, row groups), without tile_sync_cycles, and events, int64 (S, 3):
     pairs, empty tags and dealt positions, each summed over the columns.
     """
+    return counted_by(sample_cycles, grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind)
+
+
+def counted_by(
+    count: Callable[..., None],
+    grad: Bytes,
+    window: Bytes,
+    channels: tuple[int, int],
+    in_size: tuple[int, int],
+    geometry: tuple[int, ...],
+    tile_size: tuple[int, int],
+    groups: tuple[int, int, int],
+    empty_cycles: int,
+    kind: Array,
+) -> tuple[Ints, Ints]:
+    """What conv_cycles returns, counted on all cores by a kernel with the arguments of sample_cycles."""
     n_samples, (n_rows, n_columns) = grad.shape[0], channels
     n_tiles = -(-in_size[0] // tile_size[0]) * -(-in_size[1] // tile_size[1])
     n_row_groups, n_column_groups = -(-n_rows // groups[0]), -(-n_columns // groups[1])
     cycles = np.zeros((n_samples, n_column_groups, n_tiles, n_row_groups), np.int64)
     events = np.zeros((n_samples, 3), np.int64)
     in_parts(
-        sample_cycles, n_samples, grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind,
+        count, n_samples, grad, window, channels, in_size, geometry, tile_size, groups, empty_cycles, kind,
         cycles, events,
     )  # fmt: skip
     return cycles, events

@@ -14,6 +14,7 @@ from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.engines import backward
+from h2sim.engines.pairs import PairsKey, pairs_of
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
@@ -114,9 +115,8 @@ def _be_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
 
 def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
-    work = backward.conv(
-        engine, arch.tile, shape, maps.packed(layer.name, "grad"), maps.packed(layer.inputs[0], "window")
-    )
+    counts = pairs_of(maps, PairsKey.of(engine, arch.tile, shape), shape, layer.name, layer.inputs[0])
+    work = backward.conv_of(engine, arch.tile, shape, counts)
     neurons, state, results, grad = _target(arch, graph, maps, layer, layer.inputs[0], engine.columns)
     channels = widths(shape.out_channels, engine.rows)
     block = channels * shape.kernel[0] * shape.kernel[1]

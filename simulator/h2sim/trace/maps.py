@@ -1,55 +1,25 @@
-"""Keeps the masks of an open trace and counts of their bits, so that each is read and counted only once.
+"""Counts of the bits of an open trace's masks, each made only once.
 
-However many machines are simulated on the same trace, they share what is kept here.
+However many machines are simulated on the same trace, they share what is kept here. `Maps.kept` is the store of it:
+engines keep there, by the key of all that it depends on, what they count of the masks themselves.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h2sim.arrays import Array, Bytes, Ints
+from h2sim.arrays import Bytes, Ints
 from h2sim.kernels.bits import tile_popcounts
 from h2sim.trace.bits import popcount
+from h2sim.trace.kept import Kept
 
 if TYPE_CHECKING:
     from h2sim.trace.read import Trace
 
-MOST_KEPT_BYTES = 256 << 20  # of packed masks; their counts are small and all stay
-
-
-class Kept:
-    """Arrays by name. When together they exceed `most_bytes`, those that were not asked for longest are dropped.
-
-    Threads may share one. It has no lock, which a fork could copy while another thread holds it: what another thread
-    drops meanwhile is read again, and two that miss the same array both read it.
-    """
-
-    def __init__(self, most_bytes: int = MOST_KEPT_BYTES) -> None:
-        self._most_bytes = most_bytes
-        self._arrays: OrderedDict[str, Array] = OrderedDict()
-
-    def get(self, name: str, read: Callable[[str], Array]) -> Array:
-        """The array of that name, read-only. Where it is not kept, `read(name)` makes it."""
-        array = self._arrays.get(name)
-        if array is None:
-            array = read(name)
-            array.setflags(write=False)
-            self._arrays[name] = array
-            self._drop()
-        with suppress(KeyError):
-            self._arrays.move_to_end(name)
-        return array
-
-    def _drop(self) -> None:
-        while len(self._arrays) > 1 and sum(a.nbytes for a in list(self._arrays.values())) > self._most_bytes:
-            with suppress(KeyError):
-                self._arrays.popitem(last=False)
+MOST_COUNT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +45,7 @@ class Maps:
         self._trace = trace
         self._set_bits: dict[tuple[str, str], int] = {}
         self._analog: AnalogRange | None = None
-        self._tiles: dict[tuple[str, str, int, int], Ints] = {}
+        self.kept = Kept(MOST_COUNT_BYTES)
 
     def __repr__(self) -> str:
         return f"Maps({self._trace!r})"
@@ -93,8 +63,8 @@ class Maps:
         """Set bits of a mask of a layer (or of the 'input' spikes), over all timesteps, samples and neurons."""
         key = (layer, kind)
         if key not in self._set_bits:
-            in_tiles = next((counts for (*mask, _, _), counts in list(self._tiles.items()) if tuple(mask) == key), None)
-            self._set_bits[key] = self._counted(layer, kind) if in_tiles is None else int(in_tiles.sum())
+            at_positions = self.kept.find(_positions_key(layer, kind))
+            self._set_bits[key] = self._counted(layer, kind) if at_positions is None else int(at_positions.sum())
         return self._set_bits[key]
 
     def _counted(self, layer: str, kind: str) -> int:
@@ -114,11 +84,30 @@ class Maps:
 
         tile: (height, width) of a tile; (1, 1) counts each position. Tiles are in raster order.
         """
-        key = (layer, kind, *tile)
-        if key not in self._tiles:
-            chw = self._trace.meta.layer(layer).out_chw
-            packed = np.require(self.packed(layer, kind), np.uint8, ["C", "W"])  # one compiled signature
-            counts = tile_popcounts(packed, *chw, *tile)
-            counts.setflags(write=False)
-            self._tiles[key] = counts
-        return self._tiles[key]
+        at_positions = self.kept.get(_positions_key(layer, kind), lambda: self._at_positions(layer, kind))
+        if tile == (1, 1):
+            return at_positions
+        return self.kept.get(
+            ("in tiles", layer, kind, *tile),
+            lambda: _sums_in_tiles(at_positions, self._trace.meta.layer(layer).out_chw, tile),
+        )
+
+    def _at_positions(self, layer: str, kind: str) -> Ints:
+        """Set bits of a mask at each position, over all timesteps and samples: int64 (C, positions), read-only."""
+        packed = np.require(self.packed(layer, kind), np.uint8, ["C", "W"])  # one compiled signature
+        counts = tile_popcounts(packed, *self._trace.meta.layer(layer).out_chw, 1, 1)
+        counts.setflags(write=False)
+        return counts
+
+
+def _positions_key(layer: str, kind: str) -> tuple[str, str, str]:
+    return ("at positions", layer, kind)
+
+
+def _sums_in_tiles(at_positions: Ints, chw: tuple[int, int, int], tile: tuple[int, int]) -> Ints:
+    """Sums of counts, int64 (C, positions), over the tiles of a map: int64 (C, tiles), read-only."""
+    channels, height, width = chw
+    rows = np.add.reduceat(at_positions.reshape(chw), np.arange(0, height, tile[0]), axis=1)
+    counts: Ints = np.add.reduceat(rows, np.arange(0, width, tile[1]), axis=2).reshape(channels, -1)
+    counts.setflags(write=False)
+    return counts

@@ -26,13 +26,15 @@ from h2sim.arrays import Array, Bytes
 from h2sim.errors import TraceError
 from h2sim.io import library
 from h2sim.io.jsonfile import parse_json
+from h2sim.trace.kept import Kept
 from h2sim.trace.laws import broken_laws
-from h2sim.trace.maps import Kept, Maps
+from h2sim.trace.maps import Maps
 from h2sim.trace.members import MASKS, VALUES, Expected, known_members, presence_faults
 from h2sim.trace.model import Layer, TraceMeta
 from h2sim.trace.parse import parse_meta, refuse
 
 MOST_META_BYTES = 1 << 24
+MOST_MASK_BYTES = 256 << 20  # of packed masks that an open trace keeps
 _CHUNK_BYTES = 1 << 20
 _MOST_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more bytes than this for each of its own
 _MOST_HEADER_BYTES = 10_000  # numpy's own limit for headers that it evaluates
@@ -82,7 +84,7 @@ class Trace:
         self.meta = meta
         self._members = members
         self._opened: tuple[int, zipfile.ZipFile] | None = None
-        self._kept = Kept()
+        self._kept = Kept(MOST_MASK_BYTES)
         self._sound: set[str] = set()  # members that were read and found whole
 
     def __repr__(self) -> str:
@@ -90,7 +92,7 @@ class Trace:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "maps"}
-        return {**state, "_opened": None, "_kept": Kept()}
+        return {**state, "_opened": None, "_kept": Kept(MOST_MASK_BYTES)}
 
     @cached_property
     def maps(self) -> Maps:
@@ -127,11 +129,19 @@ class Trace:
 
     def mask(self, layer: str, kind: str) -> Bytes:
         """A layer's mask of kind 'spikes', 'window' or 'grad': packed uint8 (T, N, bytes), read-only, padded with 0."""
-        return self._kept.get(self._member_of(layer, kind, MASKS), self._read)
+        return self._mask(self._member_of(layer, kind, MASKS))
 
     def input_spikes(self) -> Bytes:
         """The binary network input: packed uint8 (T, N, bytes), read-only."""
-        return self._kept.get("input.spikes", self._read)
+        return self._mask("input.spikes")
+
+    def _mask(self, member: str) -> Bytes:
+        def read() -> Bytes:
+            mask = self._read(member)
+            mask.setflags(write=False)
+            return mask
+
+        return self._kept.get(member, read)
 
     def input_analog(self) -> Array:
         """The analog network input: float16 or float32 (T or 1, N, C, H, W), finite."""

@@ -1,0 +1,59 @@
+"""A bounded store of what was read from a trace or counted of it, so that machine after machine finds it there."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """An array, or whatever else knows its own size."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Kept:
+    """Things by the key of all that they depend on. When together they exceed `most_bytes`, those go first that were
+    not asked for longest.
+
+    Threads may share one. It has no lock, which a fork could copy while another thread holds it: what another thread
+    drops meanwhile is made again, and two that miss the same thing both make it.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is kept."""
+        return sum(thing.nbytes for thing in list(self._things.values()))
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is kept under a key, which always holds the same type; `make` makes it where nothing is."""
+        found: T | None = self.find(key)
+        return self.keep(key, make()) if found is None else found
+
+    def find(self, key: Hashable) -> Any:
+        """What is kept under a key, or None."""
+        found = self._things.get(key)
+        if found is not None:
+            with suppress(KeyError):
+                self._things.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, thing: T) -> T:
+        """Keeps a thing in place of what was there, drops what has no room, and returns it."""
+        self._things[key] = thing
+        with suppress(KeyError):
+            self._things.move_to_end(key)
+        while len(self._things) > 1 and self.nbytes > self._most_bytes:
+            with suppress(KeyError):
+                self._things.popitem(last=False)
+        return thing
