@@ -37,12 +37,14 @@ def arch_sha256(arch: Arch) -> str:
     """SHA-256 of the machine as simulated, with defaults and overrides; how its file is written does not matter.
 
     The file's version, `machine` (always h2learn) and the interconnect do not count: nothing that one chip does depends
-    on it, and results of several chips state it. Nor does encode_once where it is off: the machine is then the one that
-    results before that field were made on.
+    on it, and results of several chips state it. Nor do encode_once and power_gating where they are off: the machine is
+    then the one that results before those fields were made on.
     """
     data = arch.model_dump(mode="json", exclude={"interconnect", "machine", "version"})
     if not arch.engines.backward.encode_once:
         del data["engines"]["backward"]["encode_once"]
+    if arch.power_gating == "none":
+        del data["power_gating"]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
