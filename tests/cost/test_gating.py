@@ -42,7 +42,7 @@ def row(name, start, end, dependency=0, engine="forward", buffers=()) -> LayerAc
         pe_array=NO_ACTIONS,
         acc=NO_ACTIONS,
         neuron=NO_ACTIONS,
-        buffers=tuple(BufferTraffic(name, 0, 8) for name in buffers),
+        buffers=tuple(BufferTraffic(name, 0, 8 * (name in buffers)) for name in BUFFERS[engine]),
         offchip_read_bytes=0,
         offchip_write_bytes=0,
         useful_operations=1,
@@ -154,7 +154,9 @@ def plain_cycles(activity: Activity, engine: str, buffer: str | None) -> np.ndar
     """Cycle by cycle: whether a job holds the engine (and uses the buffer)."""
     on = np.zeros(activity.steady_cycles, bool)
     for layer in activity.layers:
-        if layer.engine == engine and (buffer is None or buffer in [b.buffer for b in layer.buffers]):
+        if layer.engine == engine and (
+            buffer is None or any(b.buffer == buffer and b.write_bytes for b in layer.buffers)
+        ):
             mine = [s for s in activity.memory if (s.layer, s.phase) == (layer.layer, layer.phase)]
             start, end = layer.start_cycle + layer.stalls.dependency, layer.end_cycle
             on[min([start, *(s.start_cycle for s in mine)]) : max([end, *(s.end_cycle for s in mine)])] = True
