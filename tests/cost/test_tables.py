@@ -216,14 +216,16 @@ def test_no_flavour_is_too_slow_for_the_sources_clock(name):
 
 def test_the_calibrated_table_prices_everything_on_chip_by_its_two_factors(tmp_path):
     machine, fitted = load_arch("h2learn"), load_energy_table("28nm-calibrated")
+    factors = yaml.safe_load(library.find("energy table", "28nm-calibrated").read_text())["scale"]
+    energy, area_factor = factors["energy"], factors["area"]
     step = simulate_step(machine, load_trace(tiny_trace(tmp_path)))
     before, after = price(step, machine, BASE), price(step, machine, fitted)
     assert fitted.kind == "calibrated"
-    assert after.energy_j == pytest.approx(2.79293 * before.energy_j, rel=1e-12)
-    assert after.leakage_w == pytest.approx(2.79293 * before.leakage_w, rel=1e-12)
+    assert after.energy_j == pytest.approx(energy * before.energy_j, rel=1e-12)
+    assert after.leakage_w == pytest.approx(energy * before.leakage_w, rel=1e-12)
     for old, new in zip(before.charges, after.charges, strict=True):
-        assert new.unit_pj == pytest.approx(2.79293 * old.unit_pj, rel=1e-12)
-    assert after.area.total_um2 == pytest.approx(2.98941 * before.area.total_um2, rel=1e-12)
+        assert new.unit_pj == pytest.approx(energy * old.unit_pj, rel=1e-12)
+    assert after.area.total_um2 == pytest.approx(area_factor * before.area.total_um2, rel=1e-12)
     assert after.offchip_pj == before.offchip_pj
     assert [m.cycle_ns for m in fitted.sram.macros] == [m.cycle_ns for m in BASE.sram.macros]
 
