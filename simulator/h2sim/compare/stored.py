@@ -166,7 +166,7 @@ class StoredResult(Frozen):
     @property
     def idle_leaks(self) -> bool:
         """Whether engines without a job leak; always so on a machine that knows no power gating."""
-        return self.arch.parameters.get("power_gating", "none") == "none"
+        return bool(self.arch.parameters.get("power_gating", "none") == "none")
 
     @property
     def total_area_um2(self) -> float:
