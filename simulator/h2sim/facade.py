@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -169,10 +168,10 @@ def _on_chips(result: Result, meta: TraceMeta, most: int, least_efficiency: floa
 
 
 def _point(result: Result, run: GroupRun, alone: GroupRun) -> ChipsPoint:
-    """A run's throughput beside one chip's; energy: sub-batches, leakage of all chips, all-reduce and update."""
+    """A run's throughput beside one chip's; energy: sub-batches, leakage of the time between, all-reduce and update."""
     cost, table, clock = result.cost, result.energy_table, result.arch.clock_hz
-    work_j = 1e-12 * math.fsum(charge.energy_pj for charge in cost.charges if charge.group != "leakage")
-    leakage_j = cost.leakage_w * run.chips * run.cycles / clock
+    waited_cycles = run.chips * run.cycles - run.sub_batches * result.activity.steady_cycles
+    waited_j = cost.waiting_leakage_w * waited_cycles / clock
     adds_j = 1e-12 * run.all_reduce.additions * table.actions.fp16_add.energy_pj
     moved_bits = 8 * (run.all_reduce.memory_bytes + run.update_bytes)
     links = result.arch.interconnect
@@ -190,7 +189,7 @@ def _point(result: Result, run: GroupRun, alone: GroupRun) -> ChipsPoint:
         samples_per_second=samples * clock / run.cycles if run.cycles else 0.0,
         speedup=speedup,
         efficiency=speedup / run.chips,
-        energy_j=run.sub_batches * work_j + leakage_j + adds_j,
+        energy_j=run.sub_batches * cost.energy_j + waited_j + adds_j,
         offchip_energy_j=run.sub_batches * cost.offchip_energy_j + 1e-12 * moved_bits * table.offchip.energy_pj_per_bit,
         link_energy_j=1e-12 * 8 * run.all_reduce.link_bytes * (links.energy_pj_per_bit if links else 0.0),
     )

@@ -25,7 +25,7 @@ from h2sim.errors import EnergyTableError
 from h2sim.report.table import table_yaml
 
 T28, T45 = load_energy_table("28nm"), load_energy_table("45nm")
-HP28 = "sram-28nm-itrs-hp-360k"
+HP28 = "sram-28nm-itrs-hp-300k"
 FUNCTIONS = {"energy": energy_factor, "area": area_factor, "delay": delay_factor, "leakage": leakage_factor}
 
 

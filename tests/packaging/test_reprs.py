@@ -25,7 +25,7 @@ VALUES = {
     "counts": (trace_counts(TRACE)[0], "LayerCounts('conv1': spikes "),
     "network": (load_network("mnist"), "Network('mnist': "),
     "table": (TABLE, "EnergyTable('28nm': first-principles, 28 nm, 0.9 V)"),
-    "macros": (TABLE.sram, "Sram(itrs-hp at 360 K: "),
+    "macros": (TABLE.sram, "Sram(itrs-hp at 300 K: "),
     "prices": (TABLE.actions, "ActionPrices(fp16_add 0.208, "),
     "LUT": (TABLE.luts[0], "LutPrice("),
     "activity": (ACTIVITY, "Activity(20 rows, "),

@@ -19,6 +19,8 @@ from h2sim.io.strict import Strict, Version
 Mode = Literal["dense", "input_only", "output_only", "dual"]
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")
 
+PowerGating = Literal["none", "engine", "buffer"]
+
 Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Side = Annotated[int, Field(strict=True, ge=1, le=256)]
 Lanes = Annotated[int, Field(strict=True, ge=1, le=1024)]
@@ -285,6 +287,11 @@ class Arch(Strict):
     memory: Memory = Field(description="the three external memories")
     latency: Latency = Field(description="[A] depths of pipeline stages in cycles")
     pipeline: Pipeline = Field(description="overlap over sub-batches")
+    power_gating: PowerGating = Field(
+        "none",
+        description="[A] what stops leaking while idle: none; engine: an engine and its buffers between its jobs; "
+        "buffer: besides, each buffer while its engine's job does not use it",
+    )
     interconnect: Interconnect | None = Field(
         None, description="[A] links between chips; needed only where several chips work together"
     )

@@ -20,7 +20,8 @@ def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, stead
     result is the latency of the first sub-batch.
 
     A part's time is how long the layer holds its engine: compute, fill, and waiting for memory, but not waiting for
-    other layers. A part's energy includes the leakage of that time. Raises ComparisonError with one line per fault.
+    other layers. A part's energy includes the leakage of that time. With power gating nothing leaks in the time by
+    which a batch group exceeds its sub-batches' steady states. Raises ComparisonError with one line per fault.
     """
     found = document if isinstance(document, StoredResult) else stored(document, where)
     notes = (*(("SYNTHETIC masks",) if found.workload.source == "synthetic" else ()), *found.notes)
@@ -35,7 +36,7 @@ def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, stead
         area_mm2=found.total_area_um2 / 1e6,
         node_nm=found.energy_table.node_nm,
         phases=found.phases,
-        parts=tuple(_part(row, found.step.clock_hz, sub_batches, f"{where}: {row.layer}") for row in found.layers),
+        parts=tuple(_part(row, found, sub_batches, f"{where}: {row.layer}") for row in found.layers),
         assumptions=notes,
         left_out=tuple(found.left_out),
     )
@@ -55,11 +56,12 @@ def _step(found: StoredResult, where: str, steady: bool) -> tuple[float, int, fl
         sub_batches, cycles = step.batch.sub_batches, step.batch.cycles
     leakage_j = math.fsum(engine.energy_j.get("leakage", 0.0) for engine in found.engines.values())
     waiting = (cycles - sub_batches * step.steady_cycles) / step.steady_cycles if step.steady_cycles else 0.0
-    return cycles / step.clock_hz, sub_batches, sub_batches * step.energy_j + waiting * leakage_j
+    waited_j = waiting * leakage_j if found.idle_leaks else 0.0
+    return cycles / step.clock_hz, sub_batches, sub_batches * step.energy_j + waited_j
 
 
-def _part(row: StoredRow, clock_hz: int | None, sub_batches: int, where: str) -> Part:
-    energy_pj = math.fsum(row.energy_pj.values())
+def _part(row: StoredRow, found: StoredResult, sub_batches: int, where: str) -> Part:
+    energy_pj, clock_hz = math.fsum(row.energy_pj.values()), found.step.clock_hz
     if row.seconds is not None:  # a rival says itself what its engine is held by the row
         return Part(row.layer, row.phase, row.seconds, 1e-12 * energy_pj, row.fused)
     stalls = row.stall_cycles
@@ -68,7 +70,7 @@ def _part(row: StoredRow, clock_hz: int | None, sub_batches: int, where: str) ->
     compute = row.compute_cycles or 0
     cycles = compute + (row.fill_cycles or 0) + stalls.memory_read + stalls.memory_write
     held, leakage_pj = row.end_cycle - row.start_cycle, row.energy_pj.get("leakage", 0.0)
-    waited_pj = leakage_pj * (held - cycles) / held if held > cycles else 0.0
+    waited_pj = leakage_pj * (held - cycles) / held if held > cycles and found.idle_leaks else 0.0
     energy_j = 1e-12 * (energy_pj - waited_pj)
     return Part(row.layer, row.phase, sub_batches * cycles / clock_hz, sub_batches * energy_j, compute == 0)
 

@@ -44,7 +44,7 @@ class PhaseCost:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Energy of one sample by simulation: a row per layer and phase, and the leakage in cycles that no row covers."""
+    """Energy of one sample by simulation: a row per layer and phase, and the leakage outside the cycles of all rows."""
 
     rows: tuple[PhaseCost, ...]
     idle_leakage_pj: float

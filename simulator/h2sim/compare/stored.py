@@ -164,6 +164,11 @@ class StoredResult(Frozen):
         return tuple(dict.fromkeys(row.phase for row in self.layers))
 
     @property
+    def idle_leaks(self) -> bool:
+        """Whether engines without a job leak; always so on a machine that knows no power gating."""
+        return bool(self.arch.parameters.get("power_gating", "none") == "none")
+
+    @property
     def total_area_um2(self) -> float:
         """Area of the machine."""
         return float(self.area_um2["total"])

@@ -42,6 +42,10 @@ class Area:
         """Leakage power of one engine, logic and buffers, in W."""
         return math.fsum(block.leakage_w for block in self.blocks if block.engine == engine)
 
+    def logic_leakage_w(self, engine: Engine) -> float:
+        """Leakage power of one engine's PE array, Acc and neuron unit, in W."""
+        return math.fsum(b.leakage_w for b in self.blocks if b.engine == engine and b.component != "glb")
+
     def glb_leakage_w(self, engine: Engine) -> float:
         """Leakage power of one engine's buffers alone, in W."""
         return math.fsum(b.leakage_w for b in self.blocks if b.engine == engine and b.component == "glb")

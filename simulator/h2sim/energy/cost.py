@@ -9,6 +9,7 @@ from functools import cached_property
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, Engine, LayerActivity
 from h2sim.arch.schema import Arch
 from h2sim.energy.area import Area, area
+from h2sim.energy.gating import Spans, buffer_spans, cycles_within, leaking_spans
 from h2sim.energy.sram import BufferPrice, price_buffers
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import EnergyTableError, at
@@ -20,6 +21,8 @@ GROUP_OF_ACTION = {
 }  # fmt: skip
 
 LEAKAGE_SOURCE = "leakage of all units and macros of the engine, by the table's entries"
+LOGIC_LEAKAGE_SOURCE = "leakage of all units of the engine, by the table's entries"
+BUFFER_LEAKAGE_SOURCE = "leakage of all macros of the buffer, by the table's entries"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class Cost:
     """What one sub-batch costs in the steady state, and the machine's area.
 
     charges: the on-chip bill. offchip_pj: external-memory energy of each row of the Activity. steady_seconds: time from
-    one sub-batch to the next.
+    one sub-batch to the next. idle_leaks: whether engines without a job leak (power_gating none).
     """
 
     charges: tuple[Charge, ...]
@@ -72,6 +75,7 @@ class Cost:
     steady_seconds: float
     area: Area
     offchip_pj_per_byte: float
+    idle_leaks: bool = True
 
     def __repr__(self) -> str:
         power = f"{self.energy_j:.3g} J a sub-batch, {self.average_power_w:.3g} W"
@@ -89,12 +93,26 @@ class Cost:
 
     @property
     def leakage_w(self) -> float:
-        """Leakage power of the machine in W; a part of average_power_w."""
+        """Leakage power of the machine in W while all of it leaks; without power gating a part of average_power_w."""
         return math.fsum(self.area.leakage_w(engine) for engine in ENGINES)
 
     @property
+    def leakage_j(self) -> float:
+        """Leakage of a sub-batch in J; a part of energy_j."""
+        return 1e-12 * math.fsum(c.energy_pj for c in self.charges if c.group == "leakage")
+
+    @property
+    def waiting_leakage_w(self) -> float:
+        """Leakage power in W in time beyond the steady step: in the first sub-batch, the update, on waiting chips.
+
+        With power gating it is 0: no engine has a job then. (The first sub-batch has the jobs of a steady one, and is
+        charged like one.)
+        """
+        return self.leakage_w if self.idle_leaks else 0.0
+
+    @property
     def idle_leakage_pj(self) -> float:
-        """Leakage in pJ in cycles in which an engine has no row. With the energy of all rows it makes energy_j."""
+        """Leakage in pJ outside the cycles of all rows. With the energy of all rows it makes energy_j."""
         return math.fsum(c.energy_pj for c in self._by_row[-1])
 
     @property
@@ -153,10 +171,11 @@ def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
         engine = _engine(layer)
         charges += _row_charges(row, layer, engine, arch, table, buffers[engine])
     for engine in ENGINES:
-        charges += _leakage(activity, engine, machine.leakage_w(engine) * 1e12 / arch.clock_hz)
+        charges += _leakage(activity, arch, engine, machine, buffers[engine])
     per_byte = 8 * table.offchip.energy_pj_per_bit
     offchip = tuple((r.offchip_read_bytes + r.offchip_write_bytes) * per_byte for r in activity.layers)
-    return Cost(tuple(charges), offchip, activity.steady_cycles / arch.clock_hz, machine, per_byte)
+    seconds, idle_leaks = activity.steady_cycles / arch.clock_hz, arch.power_gating == "none"
+    return Cost(tuple(charges), offchip, seconds, machine, per_byte, idle_leaks)
 
 
 def _engine(layer: LayerActivity) -> Engine:
@@ -227,29 +246,50 @@ def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, tu
     return prices
 
 
-def _leakage(activity: Activity, engine: Engine, pj_per_cycle: float) -> list[Charge]:
-    """The leakage of one engine over the whole step of steady_cycles.
+def _leakage(
+    activity: Activity, arch: Arch, engine: Engine, machine: Area, buffers: dict[str, BufferPrice]
+) -> list[Charge]:
+    """The leakage of one engine over the step: whole, or with power_gating 'buffer' its logic and each buffer apart."""
+    gating, pj_per_cycle = arch.power_gating, 1e12 / arch.clock_hz
+    spans = leaking_spans(activity, engine, gating)
+    if gating != "buffer":
+        return _leaked(activity, engine, "cycle", spans, machine.leakage_w(engine) * pj_per_cycle, LEAKAGE_SOURCE)
+    logic_pj = machine.logic_leakage_w(engine) * pj_per_cycle
+    charges = _leaked(activity, engine, "logic cycle", spans, logic_pj, LOGIC_LEAKAGE_SOURCE)
+    for name, cost in buffers.items():
+        spans = buffer_spans(activity, engine, name, gating)
+        action, source = f"{name} cycle", BUFFER_LEAKAGE_SOURCE
+        charges += _leaked(activity, engine, action, spans, cost.leakage_w * pj_per_cycle, source)
+    return charges
 
-    Each row is charged for its own cycles, and row -1 for the cycles of the step that no row covers. Where overlapping
-    rows together cover more than the step, the step's leakage is shared among them in proportion to their cycles.
+
+def _leaked(
+    activity: Activity, engine: Engine, action: str, spans: Spans, pj_per_cycle: float, source: str
+) -> list[Charge]:
+    """The leakage of a part of an engine that leaks in `spans`.
+
+    Each row is charged for the cycles of its own that lie in them, and row -1 for those that no row covers. Where
+    overlapping rows together cover more than there are, the leakage is shared among them in proportion to their cycles.
     """
     cycles = {
-        row: layer.end_cycle - layer.start_cycle for row, layer in enumerate(activity.layers) if layer.engine == engine
+        row: cycles_within(spans, layer.start_cycle, layer.end_cycle)
+        for row, layer in enumerate(activity.layers)
+        if layer.engine == engine
     }
-    covered, step = sum(cycles.values()), activity.steady_cycles
-    if covered > step:
-        pj_per_cycle *= step / covered
-    cycles[-1] = max(0, step - covered)
+    covered, leaking = sum(cycles.values()), sum(end - start for start, end in spans)
+    if covered > leaking:
+        pj_per_cycle *= leaking / covered
+    cycles[-1] = max(0, leaking - covered)
     return [
         Charge(
             row=row,
             engine=engine,
             component="leakage",
-            action="cycle",
+            action=action,
             group="leakage",
             count=count,
             unit_pj=pj_per_cycle,
-            source=LEAKAGE_SOURCE,
+            source=source,
         )
         for row, count in cycles.items()
     ]

@@ -84,8 +84,9 @@ def _base(name: Any, where: str, chain: tuple[Path, ...]) -> EnergyTable:
         raise EnergyTableError(at(where, "extends", "the name or file of an energy table", show(name)))
     path = _beside(chain[-1].parent, name) or library.find(KIND, name)
     if not path.is_file():
-        known = ", ".join(library.names(KIND))
-        raise EnergyTableError(at(where, "extends", f"one of {known}, or a file", show(name)))
+        renamed, known = library.RENAMED[KIND].get(name), ", ".join(library.names(KIND))
+        wanted = f"{renamed}, as that table is called now" if renamed else f"one of {known}, or a file"
+        raise EnergyTableError(at(where, "extends", wanted, show(name)))
     path = path.resolve()
     if path in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(path) :], path))

@@ -10,6 +10,8 @@ from typing import Literal
 
 Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace"]
 
+RENAMED: dict[Kind, dict[str, str]] = {"energy table": {"28nm-hp300": "28nm"}}  # old name -> what it is called now
+
 PACKAGE = Path(__file__).parents[1]
 _FOLDERS: dict[Kind, tuple[str, str]] = {
     "arch": ("archconfigs", ".yaml"),
@@ -36,6 +38,13 @@ def folder(kind: Kind) -> Path:
 def names(kind: Kind) -> list[str]:
     """The names of the shipped files of a kind, sorted."""
     return sorted(p.stem for p in folder(kind).glob(f"*{_FOLDERS[kind][1]}"))
+
+
+def unknown(kind: Kind, name: str) -> str:
+    """What to say of a name that no file has: its new name where it had one, else the shipped names. One line."""
+    if name in RENAMED.get(kind, {}):
+        return f"{name}: this {kind} is called {RENAMED[kind][name]} now"
+    return f"{name}: no such {kind} file; shipped {kind} files: {', '.join(names(kind))}"
 
 
 def find(kind: Kind, name_or_path: str) -> Path:

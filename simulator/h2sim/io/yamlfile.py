@@ -53,8 +53,7 @@ def read_mapping(kind: library.Kind, name_or_path: str | Path, error: type[H2Sim
         path = library.find(kind, str(name_or_path))
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        known = ", ".join(library.names(kind))
-        raise error(f"{name_or_path}: no such {kind} file; shipped {kind} files: {known}") from None
+        raise error(library.unknown(kind, str(name_or_path))) from None
     except OSError as fault:
         raise error(f"{str(name_or_path)[:200]}: cannot be read: {fault.strerror}") from None
     return read_file(path, error), path

@@ -47,7 +47,7 @@ _ORIGIN = {
     "warnings": "where a number would mislead whoever does not know this",
     "bill": "the on-chip energy, line by line: count x unit_pj = energy_pj; all lines add up to step.energy_j",
     "component": "part of an engine: PE array, Acc, Soma or Grad, buffers (glb), leakage",
-    "action": "the event that a line of the bill counts; of leakage: cycles",
+    "action": "the event that a line of the bill counts; of leakage: cycles (with power_gating buffer by what leaks)",
     "count": "how many events, bytes or cycles",
     "unit_pj": "price of one event, byte or cycle, pJ",
     "buffers": "bytes that each global buffer gave and took",

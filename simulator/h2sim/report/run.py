@@ -63,7 +63,8 @@ def verdict(result: Result) -> str:
 
 def _setting(result: Result) -> str:
     mode = f"Backward Engine mode {result.arch.engines.backward.mode}"
-    return f"data set: {result.workload.dataset}; {mode}; energy table: {result.energy_table.name}"
+    gating = f"; power gating: {result.arch.power_gating}" if result.arch.power_gating != "none" else ""
+    return f"data set: {result.workload.dataset}; {mode}; energy table: {result.energy_table.name}{gating}"
 
 
 def _engines(result: Result) -> Table:

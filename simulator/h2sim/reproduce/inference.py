@@ -29,12 +29,8 @@ def latency_s(lab: Lab, setting: Setting, name: str) -> float:
 
 
 def energy_j(lab: Lab, setting: Setting, name: str) -> float:
-    """On-chip energy of one sample, J.
-
-    reading.idle_engines_off leaves out what each engine leaks while it runs no layer.
-    """
-    cost = lab.inference(name, setting).cost
-    return cost.energy_j - (1e-12 * cost.idle_leakage_pj if setting.reading.idle_engines_off else 0.0)
+    """On-chip energy of one sample, J."""
+    return lab.inference(name, setting).cost.energy_j
 
 
 def on_loihi(lab: Lab, setting: Setting) -> Measurement:
@@ -98,7 +94,7 @@ def points(lab: Lab, setting: Setting) -> pd.DataFrame:
                 "network": name, "input": "x".join(map(str, shape)), "cycles": cycles,
                 "latency_s": latency_s(lab, changed, name), "energy_j": energy_j(lab, changed, name),
                 "energy_without_idle_engines_j": energy_j(
-                    lab, changed.changed({"reading": {"idle_engines_off": True}}), name
+                    lab, changed.changed({"arch": {"power_gating": "engine"}}), name
                 ),
                 "loihi_model_latency_s": loihi and loihi.seconds_per_sample,
                 "loihi_model_energy_j": loihi and loihi.energy_j_per_sample,

@@ -13,7 +13,7 @@ from h2sim.reproduce.setting import Reading, Setting
 from h2sim.reproduce.system import highest_power_w, total_area_mm2
 
 BUFFER_SCALES = (1, 2, 4, 6, 8, 9, 10)
-TABLES = ("28nm", "28nm-lop", "28nm-hp300", "28nm-mixed", "28nm-lstp")
+TABLES = ("28nm-hp360", "28nm-lop", "28nm", "28nm-mixed", "28nm-lstp")
 PowerReading = Literal["step", "busiest"]
 READINGS: tuple[PowerReading, ...] = ("step", "busiest")
 

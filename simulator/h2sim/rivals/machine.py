@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -269,5 +270,5 @@ class RivalResult(ABC):
 
 
 def _part(row: Row) -> Part:
-    energy_j = 1e-12 * sum(row.energy_pj.values())
+    energy_j = 1e-12 * math.fsum(row.energy_pj.values())
     return Part(layer=row.layer, phase=row.phase, seconds=row.seconds, energy_j=energy_j, fused=row.fused)
