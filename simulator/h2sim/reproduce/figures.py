@@ -206,7 +206,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
         axis.axhline(1, color=RED, linewidth=1, linestyle="--")
         axis.set_yscale("log")
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axis.set_title(f"{title} over SpinalFlow", loc="left", fontsize=9)
+        axis.set_title(f"{title} over SpinalFlow (secondary figures)", loc="left", fontsize=9)
         _clean(axis)
     axes[2].legend(fontsize=6, frameon=False)
     return figure

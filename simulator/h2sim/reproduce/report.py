@@ -56,7 +56,8 @@ FIGURES = (
              "Throughput of each engine alone on the layer when one dimension is changed. Its buffers grow too [A].",
              design_space.points, figures.design_space),
     figures.FigureOf("figure-3.14a", "Figure 3.14a: against SpinalFlow",
-             "Forward pass of the CIFAR10 network on a sub-batch of 4, layer by layer, without the encoding layer.",
+             "Forward pass of the CIFAR10 network on a sub-batch of 4, layer by layer, without the encoding layer. "
+             "SpinalFlow is modelled from secondary figures: its paper was not at hand.",
              rivals.spinalflow_points, figures.spinalflow),
     figures.FigureOf("figure-3.14b", "Figure 3.14b: layers of the CIFAR10 network",
              "Throughput of each engine on each layer. The source prints no time of a single layer on a V100, so that "
