@@ -1,4 +1,4 @@
-"""`h2sim run` with several traces: each one's row, the mean and the interval, in text, JSON and CSV; what is refused."""
+"""`h2sim run` with several traces: each one's row, mean and interval, in text, JSON and CSV; what is refused."""
 
 from __future__ import annotations
 
@@ -82,11 +82,12 @@ def test_the_text_says_which_interval_of_how_many_traces(traces, machine):
 
 def test_several_traces_are_sub_batches_of_one_network_each_once(traces, tmp_path):
     other = made(tmp_path / "other.npz", "6C3-10FC")
-    assert bad("h2learn", traces[0], other) == f"h2sim: {other}: network: expected 4C3-8C3-10FC, as in {traces[0]}; got 6C3-10FC\n"  # fmt: skip
+    expected = f"network: expected 4C3-8C3-10FC, as in {traces[0]}; got 6C3-10FC"
+    assert bad("h2learn", traces[0], other) == f"h2sim: {other}: {expected}\n"
     larger = made(tmp_path / "larger.npz", batch=3, seed=9)
     assert bad("h2learn", traces[0], larger) == f"h2sim: {larger}: batch: expected 2, as in {traces[0]}; got 3\n"
-    twice = bad("h2learn", *traces, traces[1])
-    assert twice == f"h2sim: {traces[1]}: trace: expected another sub-batch for each name; got that of {traces[1]} again\n"  # fmt: skip
+    expected = f"trace: expected another sub-batch for each name; got that of {traces[1]} again"
+    assert bad("h2learn", *traces, traces[1]) == f"h2sim: {traces[1]}: {expected}\n"
 
 
 @pytest.mark.parametrize(

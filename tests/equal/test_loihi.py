@@ -72,13 +72,18 @@ def counted_by_loops(machine: LoihiMachine, trace: Trace, stages: tuple[Stage, .
     charged: set[tuple[str, int, tuple[int, int, int]]] = set()  # neurons whose potential is not 0, by layer and sample
     for stage, n, step in ((stage, n, step) for stage in stages for n, step in np.ndindex(trace.meta.batch, steps)):
         t, reached = step - stage.depth, set()
-        before, biased = {neuron for layer, m, neuron in charged if (layer, m) == (stage.layer, n)}, biases(trace, stage)
+        before, biased = (
+            {neuron for layer, m, neuron in charged if (layer, m) == (stage.layer, n)},
+            biases(trace, stage),
+        )
         if 0 <= t < trace.meta.timesteps:
             reached = set(home[stage.layer]) if stage.driven else set()
             for connection in stage.connections:
                 leave = t + depth[connection.source]
                 reached |= deliver(events, machine, trace, connection, home, home[stage.layer], (n, t, step, leave))
-            charged |= {(stage.layer, n, neuron) for neuron in home[stage.layer] if neuron in reached or biased[neuron[0]]}
+            charged |= {
+                (stage.layer, n, neuron) for neuron in home[stage.layer] if neuron in reached or biased[neuron[0]]
+            }
             if stage.spiking:
                 for neuron in fired(trace, stage.layer, n, t, stage.shape):
                     events.spike_fired[n, step, home[stage.layer][neuron]] += 1
@@ -139,7 +144,9 @@ RESIDUAL = [
 ]
 
 
-def random_trace(folder: Path, layers, shape, rate: float, seed: int, timesteps: int = 3, batch: int = 2, biased=False) -> Trace:
+def random_trace(
+    folder: Path, layers, shape, rate: float, seed: int, timesteps: int = 3, batch: int = 2, biased=False
+) -> Trace:
     from dataclasses import replace
 
     if isinstance(layers, str):
@@ -157,9 +164,7 @@ def some_biases(layers, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     found = check_layers(json.loads(json.dumps(list(layers))), "test").layers
     shapes = {layer.name: layer.weight_shape for layer in found}
-    return {
-        f"{name}.bias": rng.integers(0, 2, shape[0]).astype(np.float32) for name, shape in shapes.items() if shape
-    }
+    return {f"{name}.bias": rng.integers(0, 2, shape[0]).astype(np.float32) for name, shape in shapes.items() if shape}
 
 
 NETWORKS = [

@@ -31,7 +31,9 @@ def check_alike(traces: Sequence[Trace]) -> None:
             raise TraceError(at(str(trace.path), "layers", f"those of {first.path}", "other layers"))
         twin = next((t for t in traces[:index] if t.sha256 == trace.sha256), None)
         if twin:
-            raise TraceError(at(str(trace.path), "trace", "another sub-batch for each name", f"that of {twin.path} again"))
+            raise TraceError(
+                at(str(trace.path), "trace", "another sub-batch for each name", f"that of {twin.path} again")
+            )
 
 
 def refuse(options: Mapping[str, object]) -> None:

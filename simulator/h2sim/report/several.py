@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,13 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Several:
-    """The results of several traces of one network, in the order of the command; labels: the traces as they were named."""
+    """The results of several traces of one network, in the order of the command; labels: the traces as named there."""
 
     labels: tuple[str, ...]
     results: tuple[Result | RivalResult, ...]
 
     def quantities(self) -> list[dict[str, float]]:
-        """What is counted of each trace: cycles of a steady sub-batch, and time and energy of a sample (`quantities`)."""
+        """Of each trace: cycles of a steady sub-batch, and time and energy of a sample (`quantities`)."""
         return [quantities(result) for result in self.results]
 
     def intervals(self) -> dict[str, Interval]:
@@ -93,7 +92,10 @@ class Several:
                  for title, end in (("mean", "mean"), ("interval, from", "low"), ("interval, to", "high"))]  # fmt: skip
         columns = [Column("trace", prose=True)]
         shown = table("Traces", columns, [SHOWN[name] for name in names], rows, elsewhere="--csv FILE")
-        return Document(verdict, (Line("It says how far sub-batches of one run differ, and nothing of how far other runs would."), shown))
+        return Document(
+            verdict,
+            (Line("It says how far sub-batches of one run differ, and nothing of how far other runs would."), shown),
+        )
 
 
 def quantities(result: Result | RivalResult) -> dict[str, float]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from h2sim.document.pictures import save_png
 from h2sim.reproduce.lab import Lab
-from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.sensitivity import APART, Row
 from h2sim.reproduce.setting import Setting
 
 BLUE, LIGHT, RED, GOLD, GREY, GREEN = "#3b6ea5", "#9ec1e0", "#d1495b", "#edae49", "#b8b8b8", "#66a182"
@@ -270,7 +270,7 @@ def claims(rows: Sequence[Row]) -> Figure:
     axis.axvline(1, color=GREY, linewidth=1)
     axis.axvspan(0.95, 1.05, color=GREEN, alpha=0.15)
     for y, row in enumerate(shown):
-        swept = [span for span in row.spans if span.kind != "bound"]
+        swept = [span for span in row.spans if span.kind not in APART]
         ends = [value / row.claim.theirs for span in swept for value in (span.low, span.high) if value > 0]
         if ends:
             axis.plot([min(ends), max(ends)], [y, y], color=LIGHT, linewidth=4, solid_capstyle="butt")

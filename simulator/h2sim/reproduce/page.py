@@ -8,7 +8,7 @@ from textwrap import wrap
 import pandas as pd
 
 from h2sim.reproduce.claims import Assumption
-from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.sensitivity import DEFAULT, Row
 from h2sim.reproduce.summary import number, ours, sections, summary, tally, theirs
 
 FITTED = ("area", "power", "v100-area")  # the numbers that choose the one setting of joint.py
@@ -65,6 +65,7 @@ def page(
         lines += [_line(r) for r in mine]
         notes = dict.fromkeys(f"* {r.claim.what}: {r.claim.note}." for r in mine if r.claim.note)
         lines += ["", *notes] if notes else []
+    lines += _reading_lines(rows)
     lines += _one_value_lines(rows)
     lines += _scenario_lines(rows, scenario)
     lines += ["", "## Figures", ""]
@@ -107,17 +108,47 @@ def _head(rows: Sequence[Row], command: str) -> list[str]:
         "* *explained by* an assumption: ours agrees somewhere in its range, or at one value of a choice. That is no",
         "  proof that the source chose this value.",
         "* *explained only by* several assumptions together: ours agrees if all of them are changed, and no longer if",
-        "  one is left out.",
+        "  one is left out. All pairs of values are tried, those too that move nothing alone.",
         "* *spanned by* a choice: theirs lies between what two of its values give, and none of them gives it.",
-        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers and",
-        "  so explains nothing.",
+        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers,",
+        "  and so explains nothing. Where other tests then fail, and are further off than before, they contradict it.",
+        "* *undetermined*: the source withholds what decides, so that nothing can be said of ours.",
         "* *not explained*: ours does not agree anywhere. Where an idealised machine (a bound) comes closer, its",
         "  number stands beside, to show where the difference lies.",
+        "",
+        "Beside a number that fits or holds and hangs on independent bits stands what it is with structured masks.",
+        "*read as*: another reading of the source's words, which would hold for all numbers alike. It is shown and not",
+        "judged by.",
         "",
         f"{tally(rows)}.",
         "",
         "![Ours over theirs, with the range of the assumptions](claims.png)",
     ]
+
+
+def _reading_lines(rows: Sequence[Row]) -> list[str]:
+    """Both readings of what an engine is, side by side, for every claim that hangs on it."""
+    found = [(row, span) for row in rows for span in row.spans if span.kind == "reading"]
+    if not found:
+        return []
+    judged, other = (found[0][1].values[i][0].removeprefix(DEFAULT) for i in (0, 1))
+    lines = [
+        "",
+        "## Two readings of an engine",
+        "",
+        "An engine's area and energy can be those of the whole engine, or of its PE array and Acc. One reading has to",
+        "hold for both quantities and all engines. Judged is the whole engine: the source states its savings 'in",
+        "Forward Engine' and 'in Weight Update Engine', and figure 3.11, which shows them, holds the GLB. Which of the",
+        "two fits better is no criterion.",
+        "",
+        f"| what | theirs | {judged} | | {other} | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row, span in found:
+        (_, one), (_, two) = span.values
+        words = ["agrees" if row.claim.met(value) else "does not" for value in (one, two)]
+        lines.append(f"| {row.claim.what} | {theirs(row)} | {number(one)} | {words[0]} | {number(two)} | {words[1]} |")
+    return lines
 
 
 def _one_value_lines(rows: Sequence[Row]) -> list[str]:

@@ -108,9 +108,7 @@ def _updates(
             events.spike_fired[n, window, cores.slice] = _by_core(fired, cores)
 
 
-def active_with_state(
-    came: np.ndarray, fired: np.ndarray, biased: np.ndarray, depth: int, steps: int
-) -> np.ndarray:
+def active_with_state(came: np.ndarray, fired: np.ndarray, biased: np.ndarray, depth: int, steps: int) -> np.ndarray:
     """int64 (steps, C, positions): 1 where a neuron's update is active by the rule 'state' (SANA-FE's).
 
     It is if a current came in, or the potential or the bias is not 0. came: bool (T, C or 1, positions); fired: bool
