@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace"]
+Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace", "sub-batches"]
 
 PACKAGE = Path(__file__).parents[1]
 _FOLDERS: dict[Kind, tuple[str, str]] = {
@@ -18,6 +18,7 @@ _FOLDERS: dict[Kind, tuple[str, str]] = {
     "trace": ("workloads/traces", ".npz"),
     "sparsity": ("workloads", ".yaml"),
     "GPU trace": ("workloads/gpu", ".json"),
+    "sub-batches": ("workloads/sub-batches", ".csv"),
 }
 
 

@@ -64,11 +64,16 @@ class Several:
         import pandas as pd
 
         pairs = zip(self.labels, self.quantities(), self.results, strict=True)
-        rows: list[dict[str, Any]] = [{"trace": label, **row, **result.hashes} for label, row, result in pairs]
+        rows: list[dict[str, Any]] = [
+            {"trace": label, "network": result.workload.network, **row, **result.hashes} for label, row, result in pairs
+        ]
         found = self.intervals()
+        network = self.results[0].workload.network
         shared = {name: value for name, value in self.results[0].hashes.items() if name != "trace_sha256"}
         for end in ("mean", "low", "high"):
-            rows.append({"trace": end, **{name: getattr(i, end) for name, i in found.items()}, **shared})
+            rows.append(
+                {"trace": end, "network": network, **{name: getattr(i, end) for name, i in found.items()}, **shared}
+            )
         return pd.DataFrame(rows)
 
     def to_csv(self) -> str:

@@ -7,8 +7,11 @@ from textwrap import wrap
 
 import pandas as pd
 
+from h2sim.compare.interval import NAME as INTERVAL
+from h2sim.compare.interval import Interval
 from h2sim.reproduce.claims import Assumption
 from h2sim.reproduce.sensitivity import DEFAULT, Row
+from h2sim.reproduce.sub_batches import SubBatches
 from h2sim.reproduce.summary import number, ours, sections, summary, tally, theirs
 
 FITTED = ("area", "power", "v100-area")  # the numbers that choose the one setting of joint.py
@@ -53,11 +56,12 @@ def page(
     figures: Sequence[tuple[str, str, str]],
     scenario: Mapping[str, float],
     command: str,
+    sub_batches: Sequence[SubBatches] = (),
 ) -> str:
     """README.md of the report, in Markdown.
 
     figures: (file stem, title, text) of each. scenario: every claim under the one setting of joint.py, by name.
-    command: what writes the report.
+    command: what writes the report. sub_batches: summaries of several sub-batches of real training.
     """
     lines = _head(rows, command)
     for title, mine in sections(rows).items():
@@ -66,6 +70,7 @@ def page(
         notes = dict.fromkeys(f"* {r.claim.what}: {r.claim.note}." for r in mine if r.claim.note)
         lines += ["", *notes] if notes else []
     lines += _reading_lines(rows)
+    lines += _sub_batch_lines(sub_batches)
     lines += _one_value_lines(rows)
     lines += _scenario_lines(rows, scenario)
     lines += ["", "## Figures", ""]
@@ -149,6 +154,45 @@ def _reading_lines(rows: Sequence[Row]) -> list[str]:
         words = ["agrees" if row.claim.met(value) else "does not" for value in (one, two)]
         lines.append(f"| {row.claim.what} | {theirs(row)} | {number(one)} | {words[0]} | {number(two)} | {words[1]} |")
     return lines
+
+
+def _sub_batch_lines(found: Sequence[SubBatches]) -> list[str]:
+    """What one sub-batch of real training says of others: means and intervals of the committed summaries."""
+    if not found:
+        return []
+    machines = {True: "this page's", False: "another than this page's: make the summary anew"}
+    lines = [
+        "",
+        "## Sub-batches of real training",
+        "",
+        "A row with masks of real training hangs on one sub-batch of 4. These are means over several sub-batches of",
+        f"one run, each with its interval ({INTERVAL}). `reports/sub-batches.sh` trains, traces and runs; its",
+        "summaries stand in `workloads/sub-batches`.",
+        "",
+        "| run | n | Backward Engine, cycles | one differs by | steady cycles | speedup over the V100 | machine |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        backward, steady = one.intervals["backward_compute_cycles"], one.intervals["steady_cycles"]
+        lines.append(
+            f"| {one.name} ({one.network}) | {backward.n} | {_within(backward)} | "
+            f"{backward.deviation / backward.mean:.1%} | {_within(steady)} | {_speedup(one)} | "
+            f"{machines[one.current]} |"
+        )
+    return lines
+
+
+def _within(found: Interval) -> str:
+    return f"{number(found.mean)} ({number(found.low)} to {number(found.high)})"
+
+
+def _speedup(one: SubBatches) -> str:
+    """The V100's time of a sample over ours, from the interval's ends; '-' for a network that it did not run."""
+    if one.v100_seconds is None:
+        return "-"
+    seconds = one.intervals["seconds_per_sample"]
+    ends = [one.v100_seconds / value for value in (seconds.mean, seconds.high, seconds.low)]
+    return f"{number(ends[0])}x ({number(ends[1])} to {number(ends[2])})"
 
 
 def _one_value_lines(rows: Sequence[Row]) -> list[str]:

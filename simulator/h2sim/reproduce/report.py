@@ -21,6 +21,7 @@ from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.page import page, rows_table, spans_table
 from h2sim.reproduce.sensitivity import Row, regenerate
 from h2sim.reproduce.setting import Setting
+from h2sim.reproduce.sub_batches import SubBatches, load_all
 
 MEASURES: dict[str, Measure] = {
     **engines.MEASURES, **design_space.MEASURES, **system.MEASURES, **inference.MEASURES, **rivals.MEASURES,
@@ -78,13 +79,15 @@ class Reproduction:
     """All that the report says.
 
     rows: the claims. tables: the figures' numbers by stem. scenario: every claim under the one setting of joint.py, by
-    name. tables and scenario are empty where only some claims were asked for.
+    name. sub_batches: the committed summaries of real training. tables, scenario and sub_batches are empty where only
+    some claims were asked for.
     """
 
     rows: tuple[Row, ...]
     tables: dict[str, pd.DataFrame]
     assumptions: dict[str, Assumption]
     scenario: dict[str, float]
+    sub_batches: tuple[SubBatches, ...] = ()
 
     @property
     def theirs(self) -> dict[str, float]:
@@ -118,7 +121,8 @@ def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reprodu
             for name in claims:
                 say(f"{name}, one setting for all")
                 scenario[name] = MEASURES[name](lab, setting)
-    return Reproduction(tuple(rows), tables, assumptions, scenario)
+        summaries = () if names else load_all(lab.arch(Setting()))
+    return Reproduction(tuple(rows), tables, assumptions, scenario, summaries)
 
 
 def _chosen(claims: dict[str, Claim], names: Sequence[str]) -> dict[str, Claim]:
@@ -146,5 +150,5 @@ def write(found: Reproduction, folder: Path) -> list[Path]:
     figures.save(figures.claims(found.rows), paths[-1])
     paths.append(folder / "README.md")
     shown = [(f.stem, f.title, f.caption(found.tables[f.stem], found.theirs)) for f in FIGURES]
-    write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND))
+    write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND, found.sub_batches))
     return paths
