@@ -186,23 +186,24 @@ def test_another_reading_stands_beside_and_never_explains():
 def test_what_stands_beside_a_number_that_fits_says_how_many_of_its_values_agree():
     beside = assumption("spikes", beside="other spikes", few={"spikes": 0.5}, many={"spikes": 1.0})
     text = verdict(claim(8, "above", hangs_on=("spikes",)), **beside)
-    assert text == "holds; 5 to 20 over spikes; with other spikes 5 and 20 (1 of 2 agree)"
+    assert text == "holds; 5 to 20 over spikes; with other spikes 5, 20 (1 of 2 agree)"
     assert "other spikes" not in verdict(claim(30, hangs_on=("spikes",)), **beside)
 
 
 def test_a_value_that_agrees_is_contradicted_by_what_fails_there_and_not_by_what_was_as_far_off():
     theirs = assumption(
-        "b", "theirs", against=["broken", "kept", "off"], x2={"buffer_scale": 2}, x4={"buffer_scale": 4}
+        "b", "theirs", against=["broken", "kept", "off", "too"], x2={"buffer_scale": 2}, x4={"buffer_scale": 4}
     )
     fails, keeps, off, scale = (
         partial(lambda of, setting: of(setting.buffer_scale), of)
         for of in (lambda b: 2.0 * b, lambda b: 2.0, lambda b: 6.0 - b / 2, lambda b: 5.0 + 5.0 * b)
     )
     small = Claim(what="w", theirs=3, unit="W", where="section 1, table 9: words", relation="below")
-    others = {"broken": (small, fails), "kept": (small, keeps), "off": (small, off)}
+    others = {"broken": (small, fails), "kept": (small, keeps), "off": (small, off), "too": (small, fails)}
     text = regenerate("c", claim(20, hangs_on=("b",)), theirs, scale, others).verdict
     assert text == (
-        "consistent with b between x2 (15) and x4 (25), but contradicted there by table 9 (broken 4 to 8 W, theirs < 3)"
+        "consistent with b between x2 (15) and x4 (25), but contradicted there by "
+        "table 9 (broken 4 to 8 W, theirs < 3; too 4 to 8 W, theirs < 3)"
     )
     # where the default is one of two neighbours, a value near to it may contradict nothing
     text = regenerate("c", claim(12, hangs_on=("b",)), theirs, scale, others).verdict

@@ -138,7 +138,7 @@ class _Verdict:
     def _beside(self) -> list[str]:
         """Of a number that agrees: what it is at the values of assumptions that stand beside it."""
         return [
-            f"with {name} {' and '.join(f'{value:.4g}' for _, value in s.values[1:])} "
+            f"with {name} {', '.join(f'{value:.4g}' for _, value in s.values[1:])} "
             f"({sum(self.claim.met(value) for _, value in s.values[1:])} of {len(s.values) - 1} agree)"
             for s in self.spans
             if (name := self.assumptions[s.assumption].beside)
@@ -155,11 +155,16 @@ class _Verdict:
 
     def _contradicted(self, alone: _Alone) -> str:
         """The other claims that agree nowhere among the values at which this one does, and are further off there."""
-        against = self.assumptions[alone.span.assumption].against
-        found = [text for name in against if name in self.others and (text := self._against(name, alone))]
-        return f", but contradicted there by {' and '.join(found)}" if found else ""
+        found: dict[str, list[str]] = {}
+        for name in self.assumptions[alone.span.assumption].against:
+            if name in self.others and (text := self._against(name, alone)):
+                place = self.others[name][0].where.split(":")[0].split(", ")[-1]
+                found.setdefault(place, []).append(text)
+        named = " and ".join(f"{place} ({'; '.join(texts)})" for place, texts in found.items())
+        return f", but contradicted there by {named}" if named else ""
 
     def _against(self, name: str, alone: _Alone) -> str:
+        """What another claim is where this one agrees, if it is further from theirs there; else empty."""
         claim, measure = self.others[name]
         values = [measure(self._setting([(alone.span.assumption, label)])) for label in alone.labels]
         default = measure(Setting())
@@ -168,8 +173,7 @@ class _Verdict:
         bound = {"below": "< ", "above": "> ", "about": "about "}.get(claim.relation, "")
         shown = " to ".join(dict.fromkeys(f"{value:.4g}" for value in values))
         unit = "" if claim.unit in ("x", "share") else f" {claim.unit}"
-        place = claim.where.split(":")[0].split(", ")[-1]
-        return f"{place} ({name} {shown}{unit}, theirs {bound}{claim.theirs:g})"
+        return f"{name} {shown}{unit}, theirs {bound}{claim.theirs:g}"
 
     def _not_explained(self, several: Together | None) -> str:
         parts = self._range()
