@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from h2sim._version import __version__
 from h2sim.activity import ENGINES
 from h2sim.compare.interval import NAME, Interval, interval
 from h2sim.compare.ratios import measurement_of
@@ -47,11 +46,12 @@ class Several:
     def to_dict(self, command: str | None = None) -> dict[str, Any]:
         """The h2sim-results document: the intervals, then each trace's quantities and its whole h2sim-result."""
         pairs = zip(self.labels, self.quantities(), self.results, strict=True)
+        made = provenance(command)
         return {
             "schema": SCHEMA,
             "version": SCHEMA_VERSION,
-            "h2sim": __version__,
-            "provenance": provenance(command),
+            "h2sim": made["versions"]["h2sim"],
+            "provenance": made,
             "interval": {"kind": NAME, "n": len(self.results)},
             "quantities": {name: found.to_dict() for name, found in self.intervals().items()},
             "traces": [

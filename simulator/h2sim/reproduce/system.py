@@ -139,16 +139,17 @@ def caption(frame: pd.DataFrame, theirs: Mapping[str, float]) -> str:
     rows = frame.dropna(subset=["speedup"]).set_index("network")
     rates = rows["v100_dense_tflops"]
     peak = published_row("v100").spec("peak").value
-    shown = ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items())
+    shown = ", ".join(f"{name} {float(rates[name]):.1f}" for name in ON_GPU if name in rates)
     best, last = str(rates.idxmax()), str(rates.idxmin())
-    at_best = rows.loc[last, "speedup"] * rates[last] / rates[best]
+    speedup_there = float(rows["speedup"][last])
+    at_best = speedup_there * float(rates[last] / rates[best])
     return (
         "Speedup over the V100's epochs of table 3.1; power of H2Learn (the source prints none of the V100's); area. "
         "The V100's rows are whole epochs with their data loading, in FP32, and ours is the accelerator's time alone, "
         f"in FP16. If no zero is skipped, these epochs are {shown} TFLOPS of the V100's peak of {peak:g}, counted from "
         f"the networks. So the V100 works at {rates[last] / peak:.0%} of its peak on {last}, and at "
         f"{rates[best] / peak:.0%} on {best}. If it did {last} at the rate of {best}, the speedup there would be "
-        f"{at_best:.1f}x instead of {rows.loc[last, 'speedup']:.1f}x: its lead is largely the GPU's inefficiency."
+        f"{at_best:.1f}x instead of {speedup_there:.1f}x: its lead is largely the GPU's inefficiency."
     )
 
 
