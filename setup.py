@@ -6,7 +6,11 @@ from shutil import copyfile, rmtree
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-DATA = {"archconfigs": ["*.yaml"], "energy_tables": ["**/*.yaml"], "workloads": ["**/*.yaml", "**/*.npz", "**/*.json"]}
+DATA = {
+    "archconfigs": ["*.yaml"],
+    "energy_tables": ["**/*.yaml"],
+    "workloads": ["**/*.yaml", "**/*.npz", "**/*.json", "**/*.csv"],
+}
 
 
 class BuildWithData(build_py):

@@ -15,8 +15,10 @@ from h2sim.energy import load_energy_table
 from h2sim.facade import simulate
 from h2sim.io import library
 from h2sim.report.trace_compare import compared
+from h2sim.rivals.loihi.run import run_loihi
+from h2sim.rivals.loihi.schema import load_loihi, parse_loihi
 from h2sim.rivals.registry import run_baseline
-from h2sim.trace import like, load_trace, write_trace
+from h2sim.trace import Sparsity, like, load_network, load_trace, synthesise, write_trace
 from tests.helpers.look import RESIDUAL
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -244,3 +246,17 @@ def test_loihi_and_the_estimate_on_the_digits_are_what_is_reported():
     assert f"{fitted.seconds_per_sample * 1e3:.2f} ms and {fitted.energy_j_per_sample * 1e6:.0f} uJ." in SYSTEMS
     step = simulate(load_arch("h2learn"), trace, table)
     assert f"the training step {step.cost.energy_j / trace.meta.batch * 1e6:.0f} uJ" in SYSTEMS.replace("\n", " ")
+
+
+def test_loihis_time_by_compartments_is_what_is_reported(tmp_path):
+    network = load_network("loihi", (1, 28, 28))
+    masks = synthesise(network, network.timesteps, 1, Sparsity(0.9, 0.0, 0.0), 0, phases=("forward",))
+    write_trace(tmp_path / "l.npz", *masks)
+    trace, machine = load_trace(tmp_path / "l.npz"), load_loihi()
+    wanted, sizes = cells("time, energy")[1:], cells("cores, chips")[1:]
+    for compartments, shown, size in zip(cells("neurons a core")[1:], wanted, sizes, strict=True):
+        data = machine.model_dump(mode="json")
+        data["mapping"]["compartments_per_core"]["value"] = int(compartments)
+        found = run_loihi(parse_loihi(data, "test"), trace)
+        assert shown == f"{found.seconds_per_sample * 1e3:.2f} ms, {found.energy_j_per_sample * 1e6:.0f} uJ"
+        assert size == f"{found.cores}, {found.chips}"

@@ -19,8 +19,9 @@ def claim(theirs: float, relation: str = "equal", **more) -> Claim:
     return Claim(what="w", theirs=theirs, unit="x", where="here", relation=relation, **more)
 
 
-def assumption(name: str, kind: str = "range", **points) -> dict[str, Assumption]:
-    return {name: Assumption(name, "d", "s", kind, tuple(Point(label, change) for label, change in points.items()))}
+def assumption(name: str, kind: str = "range", beside: str = "", against=(), **points) -> dict[str, Assumption]:
+    values = tuple(Point(label, change) for label, change in points.items())
+    return {name: Assumption(name, "d", "s", kind, values, beside, tuple(against))}
 
 
 SPIKES = assumption("spikes", few={"spikes": 0.5}, many={"spikes": 1.0})
@@ -102,7 +103,7 @@ def test_of_several_values_that_agree_the_one_nearest_to_the_default_is_named():
     assert text == "explained by spikes at many (20)"
 
 
-def test_together_leaves_out_what_is_not_needed():
+def test_of_the_pairs_that_agree_the_one_nearest_to_the_default_is_named():
     window = assumption("window", none={"layer_window": 0.0})
     area = assumption("area", more={"area_scale": 2.0})
 
@@ -112,7 +113,101 @@ def test_together_leaves_out_what_is_not_needed():
 
     several = claim(15.6, tolerance=0.001, hangs_on=("spikes", "window", "area"))
     text = verdict(several, sums, **assumption("spikes", many={"spikes": 1.0}), **window, **area)
-    assert text == "explained only by spikes at many, window at none together (15.9)"
+    assert text == "explained only by window at none, area at more together (15.7); or by 2 other pairs"
+
+
+def test_more_than_two_together_leave_out_what_is_not_needed():
+    names = ("spikes", "window", "area", "grown")
+    effects = {"spikes": 3.0, "window": 2.9, "area": 0.1, "grown": 2.8}
+
+    def sums(lab, setting: Setting) -> float:
+        changed = {"spikes": setting.spikes, "window": setting.layer_window, "area": setting.area_scale > 1,
+                   "grown": setting.buffer_scale > 1}  # fmt: skip
+        return 10.0 + sum(effects[name] for name, is_set in changed.items() if is_set)
+
+    changes = {"spikes": {"spikes": 1.0}, "window": {"layer_window": 1.0}, "area": {"area_scale": 2.0},
+               "grown": {"buffer_scale": 2}}  # fmt: skip
+    several = {name: assumption(name, many=change)[name] for name, change in changes.items()}
+    text = verdict(claim(18.6, tolerance=0.001, hangs_on=names), sums, **several)
+    assert text == "explained only by spikes at many, window at many, grown at many together (18.7)"
+
+
+def test_a_pair_is_tried_whose_parts_move_nothing_alone():
+    def needs_both(lab, setting: Setting) -> float:
+        return 8.0 if setting.spikes == 1.0 and setting.buffer_scale == 2 else 10.0
+
+    text = verdict(claim(9, "below", hangs_on=("spikes", "buffers")), needs_both, **SPIKES, **BUFFERS)
+    assert text == "explained only by spikes at many, buffers at twice together (8)"
+    bound = assumption("buffers", "bound", twice={"buffer_scale": 2})
+    text = verdict(claim(9, "below", hangs_on=("spikes", "buffers")), needs_both, **SPIKES, **bound)
+    assert text == "not explained: it hangs on no assumption that is swept"
+
+
+def test_two_values_of_one_field_are_no_pair():
+    one, other = assumption("one", high={"table": "28nm-lop"}), assumption("other", high={"table": "28nm-lstp"})
+
+    def by_table(lab, setting: Setting) -> float:
+        return {"28nm": 10.0, "28nm-lop": 11.0, "28nm-lstp": 12.0}[setting.table]
+
+    tried = []
+
+    def counted(lab, setting: Setting) -> float:
+        tried.append(setting)
+        return by_table(lab, setting)
+
+    assert (
+        verdict(claim(20, hangs_on=("one", "other")), counted, **one, **other)
+        == "not explained: 10 to 12 over one, other"
+    )
+    assert len(tried) == 3  # the default and each value alone
+    arch = {name: assumption(name, high={"arch": {f"tile.{name}": 7}})[name] for name in ("height", "width")}
+
+    def by_tile(lab, setting: Setting) -> float:
+        return 10.0 + len(setting.arch)
+
+    text = verdict(claim(12, tolerance=0, hangs_on=("height", "width")), by_tile, **arch)
+    assert text == "explained only by height at high, width at high together (12)"
+
+
+def test_what_the_source_withholds_leaves_a_number_undetermined_even_where_it_fits():
+    text = verdict(claim(10, hangs_on=("spikes",), withheld="its power"), **SPIKES)
+    assert text == "undetermined: the source withholds its power; ours 5 to 20 over spikes"
+    assert verdict(claim(30, withheld="its power")) == "undetermined: the source withholds its power"
+
+
+def test_another_reading_stands_beside_and_never_explains():
+    reading = assumption("spikes", "reading", few={"spikes": 0.5}, many={"spikes": 1.0})
+    text = verdict(claim(20, hangs_on=("spikes", "buffers")), **reading, **BUFFERS)
+    assert text == "not explained: 10 to 11 over buffers; read as few: 5, does not agree; read as many: 20, agrees"
+    text = verdict(claim(10, hangs_on=("spikes",)), **reading)
+    assert text == "fits; read as few: 5, does not agree; read as many: 20, does not agree"
+
+
+def test_what_stands_beside_a_number_that_fits_says_how_many_of_its_values_agree():
+    beside = assumption("spikes", beside="other spikes", few={"spikes": 0.5}, many={"spikes": 1.0})
+    text = verdict(claim(8, "above", hangs_on=("spikes",)), **beside)
+    assert text == "holds; 5 to 20 over spikes; with other spikes 5, 20 (1 of 2 agree)"
+    assert "other spikes" not in verdict(claim(30, hangs_on=("spikes",)), **beside)
+
+
+def test_a_value_that_agrees_is_contradicted_by_what_fails_there_and_not_by_what_was_as_far_off():
+    theirs = assumption(
+        "b", "theirs", against=["broken", "kept", "off", "too"], x2={"buffer_scale": 2}, x4={"buffer_scale": 4}
+    )
+    fails, keeps, off, scale = (
+        partial(lambda of, setting: of(setting.buffer_scale), of)
+        for of in (lambda b: 2.0 * b, lambda b: 2.0, lambda b: 6.0 - b / 2, lambda b: 5.0 + 5.0 * b)
+    )
+    small = Claim(what="w", theirs=3, unit="W", where="section 1, table 9: words", relation="below")
+    others = {"broken": (small, fails), "kept": (small, keeps), "off": (small, off), "too": (small, fails)}
+    text = regenerate("c", claim(20, hangs_on=("b",)), theirs, scale, others).verdict
+    assert text == (
+        "consistent with b between x2 (15) and x4 (25), but contradicted there by "
+        "table 9 (broken 4 to 8 W, theirs < 3; too 4 to 8 W, theirs < 3)"
+    )
+    # where the default is one of two neighbours, a value near to it may contradict nothing
+    text = regenerate("c", claim(12, hangs_on=("b",)), theirs, scale, others).verdict
+    assert text == "consistent with b between the default (10) and x2 (15)"
 
 
 def test_a_claim_from_above_is_pushed_up_and_one_from_below_down():
@@ -152,9 +247,9 @@ def test_the_span_holds_every_value_that_was_tried():
 
 def test_a_setting_merges_changes_one_level_deep():
     base = Setting(arch={"tile.height": 7}, reading={"power": "busiest"})
-    changed = base.changed({"arch": {"tile.width": 7}, "reading": {"area": "engine"}, "spikes": 0.5})
+    changed = base.changed({"arch": {"tile.width": 7}, "reading": {"engine": "array"}, "spikes": 0.5})
     assert changed.arch == {"tile.height": 7, "tile.width": 7}
-    assert (changed.reading.power, changed.reading.area, changed.spikes) == ("busiest", "engine", 0.5)
+    assert (changed.reading.power, changed.reading.engine, changed.spikes) == ("busiest", "array", 0.5)
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         base.changed({"nothing": 1})
 
@@ -185,6 +280,19 @@ def test_every_shipped_claim_hangs_on_shipped_assumptions_and_each_is_used():
             {},
             {"a": {"what": "w", "default": "d", "source": "s", "points": [{"spikes": 0.5}]}},
             r"assumptions\.a\.points\.0: expected a label and a change; got \['spikes'\]",
+        ),
+        (
+            {},
+            {
+                "a": {
+                    "what": "w",
+                    "default": "d",
+                    "source": "s",
+                    "against": ["c"],
+                    "points": [{"label": "l", "spikes": 1}],
+                }
+            },
+            r"assumptions\.yaml: assumptions\.a\.against: expected names of claims\.yaml; got 'c'",
         ),
     ],
 )

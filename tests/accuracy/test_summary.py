@@ -48,6 +48,15 @@ def test_the_sentences_follow_the_verdicts_where_there_are_none_of_a_kind():
     )
 
 
+def test_a_fourth_sentence_names_what_the_source_withholds():
+    power = row("v100-power", 10.0, "undetermined: the source withholds the power; ours 9 to 11", withheld="the power")
+    twice = row("v100-other", 30.0, "undetermined: the source withholds the power", withheld="the power")
+    found = summary([FITS, power, twice])
+    assert found[0].startswith("Of 3 tests, 1 reproduces (1 number")
+    assert found[0].endswith("LUT engines 1 of 1, V100 0 of 2.")
+    assert found[3] == "2 are undetermined, for the source withholds what decides: the power."
+
+
 def test_only_the_three_furthest_are_named():
     many = [row(f"v100-{n}", 10.0 * n, "not explained") for n in range(2, 7)]
     named = summary(many)[2]

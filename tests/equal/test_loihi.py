@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2sim.errors import BaselineError
-from h2sim.rivals.loihi.events import EVENTS, Events, count_events
+from h2sim.rivals.loihi.events import EVENTS, Events, active_with_state, count_events
 from h2sim.rivals.loihi.placement import Placement, place
 from h2sim.rivals.loihi.run import busy_time_ns, load_loihi, run_loihi
 from h2sim.rivals.loihi.schema import LoihiMachine, parse_loihi
@@ -19,9 +19,10 @@ from h2sim.rivals.loihi.wiring import Connection, Stage, wire
 from h2sim.trace import Sparsity, Trace, check_layers, load_network, load_trace, synthesise, write_trace
 
 
-def small_machine(compartments: int = 1024, **flags: bool) -> LoihiMachine:
+def small_machine(compartments: int = 1024, rule: str = "input", **flags: bool) -> LoihiMachine:
     """Loihi with small cores and two of them a tile, so that tiny networks spread over many tiles."""
     data = load_loihi().model_dump()
+    data["update_rule"]["value"] = rule
     data["limits"]["compartments"]["value"] = compartments
     for name, value in {"cores_per_tile": 2, "cores_per_chip": 64, "mesh_rows": 4, "mesh_columns": 8}.items():
         data["limits"][name]["value"] = value
@@ -68,19 +69,36 @@ def counted_by_loops(machine: LoihiMachine, trace: Trace, stages: tuple[Stage, .
     home = {stage.layer: core_of(placement, stage) for stage in stages}
     steps = trace.meta.timesteps + max(depth.values())
     events = Events.none(trace.meta.batch, steps, placement.cores)
+    charged: set[tuple[str, int, tuple[int, int, int]]] = set()  # neurons whose potential is not 0, by layer and sample
     for stage, n, step in ((stage, n, step) for stage in stages for n, step in np.ndindex(trace.meta.batch, steps)):
         t, reached = step - stage.depth, set()
+        before, biased = (
+            {neuron for layer, m, neuron in charged if (layer, m) == (stage.layer, n)},
+            biases(trace, stage),
+        )
         if 0 <= t < trace.meta.timesteps:
             reached = set(home[stage.layer]) if stage.driven else set()
             for connection in stage.connections:
                 leave = t + depth[connection.source]
                 reached |= deliver(events, machine, trace, connection, home, home[stage.layer], (n, t, step, leave))
+            charged |= {
+                (stage.layer, n, neuron) for neuron in home[stage.layer] if neuron in reached or biased[neuron[0]]
+            }
             if stage.spiking:
                 for neuron in fired(trace, stage.layer, n, t, stage.shape):
                     events.spike_fired[n, step, home[stage.layer][neuron]] += 1
+                    charged.discard((stage.layer, n, neuron))
         for neuron, core in home[stage.layer].items():
-            (events.neuron_active if neuron in reached else events.neuron_inactive)[n, step, core] += 1
+            state = machine.keeps_state and (neuron in before or biased[neuron[0]])
+            (events.neuron_active if neuron in reached or state else events.neuron_inactive)[n, step, core] += 1
     return events
+
+
+def biases(trace: Trace, stage: Stage) -> list[bool]:
+    """Whether each channel of a stage has a bias; the layers of RESIDUAL that `join` sums up have theirs together."""
+    layers = {"join": ["main", "short"]}.get(stage.layer, [stage.layer])
+    known = [trace.values(layer, "bias") for layer in layers if trace.has(f"{layer}.bias")]
+    return [any(values[c] != 0 for values in known) for c in range(stage.shape[0])]
 
 
 def deliver(events, machine, trace, connection, home, here, when) -> set[tuple[int, int, int]]:
@@ -126,7 +144,9 @@ RESIDUAL = [
 ]
 
 
-def random_trace(folder: Path, layers, shape, rate: float, seed: int, timesteps: int = 3, batch: int = 2) -> Trace:
+def random_trace(
+    folder: Path, layers, shape, rate: float, seed: int, timesteps: int = 3, batch: int = 2, biased=False
+) -> Trace:
     from dataclasses import replace
 
     if isinstance(layers, str):
@@ -135,8 +155,16 @@ def random_trace(folder: Path, layers, shape, rate: float, seed: int, timesteps:
         check_layers(json.loads(json.dumps(layers)), "test")
         network = replace(load_network("2C3", shape), layers=tuple(layers))
     meta, members = synthesise(network, timesteps, batch, Sparsity(1 - rate, 0.5, 0.5), seed, phases=("forward",))
-    write_trace(folder / "t.npz", meta, dict(members))
+    write_trace(folder / "t.npz", meta, {**dict(members), **(some_biases(network.layers, seed) if biased else {})})
     return load_trace(folder / "t.npz")
+
+
+def some_biases(layers, seed: int) -> dict[str, np.ndarray]:
+    """A bias of 0 for about half of the channels of every layer with weights."""
+    rng = np.random.default_rng(seed)
+    found = check_layers(json.loads(json.dumps(list(layers))), "test").layers
+    shapes = {layer.name: layer.weight_shape for layer in found}
+    return {f"{name}.bias": rng.integers(0, 2, shape[0]).astype(np.float32) for name, shape in shapes.items() if shape}
 
 
 NETWORKS = [
@@ -155,12 +183,14 @@ NETWORKS = [
     compartments=st.integers(1, 40),
     share=st.booleans(),
     population=st.booleans(),
+    rule=st.sampled_from(["input", "state"]),
+    biased=st.booleans(),
 )
 def test_fast_counts_equal_a_loop_over_spikes_and_synapses(
-    tmp_path_factory, network, rate, seed, compartments, share, population
+    tmp_path_factory, network, rate, seed, compartments, share, population, rule, biased
 ):
-    machine = small_machine(compartments, share_convolution_weights=share, population_axons=population)
-    trace = random_trace(tmp_path_factory.mktemp("t"), *network, rate, seed)
+    machine = small_machine(compartments, rule, share_convolution_weights=share, population_axons=population)
+    trace = random_trace(tmp_path_factory.mktemp("t"), *network, rate, seed, biased=biased)
     stages = wire(trace.meta, "t")
     placement = place(stages, machine, "t")
     fast = count_events(machine, trace, stages, placement)
@@ -308,3 +338,14 @@ def test_only_an_encode_layer_takes_the_analog_input(tmp_path):
     message = r"^t: layer down: expected spikes as its input; got the analog network input$"
     with pytest.raises(BaselineError, match=message):
         wire(meta, "t")
+
+
+def test_a_potential_that_is_not_0_keeps_a_neuron_active_until_it_fires():
+    """One neuron: a current at timestep 1 of 4, a spike at 2; then nothing. Two steps more before and after."""
+    came, fired = np.zeros((4, 1, 1), bool), np.zeros((4, 1, 1), bool)
+    came[1], fired[2] = True, True
+    silent = np.zeros((1, 1), bool)
+    assert active_with_state(came, fired, silent, 2, 8)[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    never = np.zeros((1, 1, 1), bool)  # a read-out keeps its potential
+    assert active_with_state(came, never, silent, 2, 8)[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert active_with_state(came, fired, ~silent, 2, 8).all()

@@ -12,6 +12,7 @@ import click
 from h2sim.cli.machines import find_changed, find_machine, setting_option
 from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs, command_line
+from h2sim.cli.several import refuse, run_several
 from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
 
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")  # the schema's, which would load pydantic
 
 UNITS = ("ns", "cycles")  # of the timeline
+ONE_TRACE = ("--chips", "--plots", "--what-if")  # options that several traces have no use for
 
 
 @click.command()
 @click.argument("arch", type=ARCH)
-@click.argument("trace", type=TRACE)
+@click.argument("traces", type=TRACE, metavar="TRACE...", nargs=-1, required=True)
 @setting_option
 @click.option(
     "--energy-table", type=TABLE, metavar="NAME|FILE", default="28nm", show_default=True, help="Prices of events."
@@ -52,7 +54,7 @@ UNITS = ("ns", "cycles")  # of the timeline
 def run(
     ctx: click.Context,
     arch: str,
-    trace: str,
+    traces: tuple[str, ...],
     settings: tuple[str, ...],
     energy_table: str,
     mode: str | None,
@@ -68,6 +70,9 @@ def run(
     least_efficiency: float | None,
 ) -> None:
     """Run one step of TRACE on ARCH and print cycles, stalls, energy and area.
+
+    Several TRACEs are sub-batches of one network: each is run, and a table gives every one's cycles, time and energy,
+    their means, and the interval of each mean (Student t, 95 %, both sides).
 
     ARCH and TRACE are names of shipped files (see `h2sim arch list`, `h2sim trace list`) or paths. ARCH may be a rival
     machine (spinalflow, loihi); it takes neither --mode nor --chips, --plots and --timeline. --layer narrows the
@@ -87,6 +92,7 @@ def run(
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
       h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
       h2sim run h2learn mnist-digits --chips 16 --plots plots
+      h2sim run h2learn run/traces/epoch-002/*.npz --csv sub-batches.csv
       h2sim run spinalflow mnist-digits --set coding=every_spike
       h2sim run h2learn mnist-digits --json - | python -m json.tool | less
     """
@@ -97,12 +103,23 @@ def run(
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
-    check_outputs(json_file, csv_file, timeline, folder=plots, reads=(arch, trace, energy_table))
-    machine, workload = find_machine(arch, settings), h2sim.load_trace(trace)
+    check_outputs(json_file, csv_file, timeline, folder=plots, reads=(arch, *traces, energy_table))
+    machine, workloads = find_machine(arch, settings), [h2sim.load_trace(trace) for trace in traces]
+    workload = workloads[0]
     table = h2sim.load_energy_table(energy_table)
     _check_layers(workload, layers)
     wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline, "--what-if": changes or None}
     result: Result | RivalResult
+    if len(workloads) > 1:
+        refuse({"--layer": layers, "--timeline": timeline, **{name: wanted[name] for name in ONE_TRACE}})
+
+        def each(one: Trace) -> Result | RivalResult:
+            if isinstance(machine, Arch):
+                return _simulate(machine, one, table, mode, ideal_memory, None, None)
+            return _simulate_rival(machine, one, table, ideal_memory, wanted)
+
+        run_several(traces, workloads, each, (json_file, csv_file), command_line(ctx))
+        return
     if isinstance(machine, Arch):
         what_if = [(change, find_changed(machine, change)) for change in changes]  # refused before the work begins
         result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace"]
+Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace", "sub-batches"]
 
 RENAMED: dict[Kind, dict[str, str]] = {"energy table": {"28nm-hp300": "28nm"}}  # old name -> what it is called now
 
@@ -20,6 +20,7 @@ _FOLDERS: dict[Kind, tuple[str, str]] = {
     "trace": ("workloads/traces", ".npz"),
     "sparsity": ("workloads", ".yaml"),
     "GPU trace": ("workloads/gpu", ".json"),
+    "sub-batches": ("workloads/sub-batches", ".csv"),
 }
 
 

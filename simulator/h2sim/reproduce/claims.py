@@ -15,7 +15,7 @@ from h2sim.io.yamlfile import read_file
 from h2sim.reproduce.setting import Setting
 
 TOLERANCE = 0.05
-Kind = Literal["range", "choice", "theirs", "theirs-choice", "bound"]
+Kind = Literal["range", "choice", "theirs", "theirs-choice", "bound", "reading"]
 
 
 class Claim(Strict):
@@ -23,7 +23,8 @@ class Claim(Strict):
 
     theirs: the printed number in `unit`, or the bound that a sentence names. relation: how ours is held against theirs
     (see `met`). kind: test; given, for a number that ours was built from; restated, for one that follows from other
-    claims. hangs_on: names of assumptions. where: section, table or figure.
+    claims. hangs_on: names of assumptions. where: section, table or figure. withheld: what decides the number and the
+    source does not give, so that nothing can be said of ours.
     """
 
     what: str
@@ -35,6 +36,7 @@ class Claim(Strict):
     tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     hangs_on: tuple[str, ...] = ()
     note: str = ""
+    withheld: str = ""
 
     def error(self, ours: float) -> float:
         """Relative difference, (ours - theirs) / theirs."""
@@ -72,7 +74,10 @@ class Assumption:
 
     kind: range, any value between two points is possible; choice, nothing lies between the values; theirs, a range
     taken from the source's own numbers, which can agree with them but explains nothing; theirs-choice, the same with
-    nothing between its values; bound, which idealises the machine or changes what the source gives.
+    nothing between its values; bound, which idealises the machine or changes what the source gives; reading, another
+    reading of the source's words, which holds for all claims alike and so explains none alone. beside: what its values
+    are called where they stand beside a number that fits; empty where they do not. against: claims that may contradict
+    values which agree with theirs.
     """
 
     what: str
@@ -80,10 +85,31 @@ class Assumption:
     source: str
     kind: Kind
     points: tuple[Point, ...]
+    beside: str = ""
+    against: tuple[str, ...] = ()
 
     def point(self, label: str) -> Point:
         """The point with this label. Raises StopIteration if there is none."""
         return next(point for point in self.points if point.label == label)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A claim under every value of one assumption: (label, measured) of the default, then of each point in order."""
+
+    assumption: str
+    kind: Kind
+    values: tuple[tuple[str, float], ...]
+
+    @property
+    def low(self) -> float:
+        """The lowest measured value."""
+        return min(value for _, value in self.values)
+
+    @property
+    def high(self) -> float:
+        """The highest measured value."""
+        return max(value for _, value in self.values)
 
 
 class _Assumption(Strict):
@@ -91,6 +117,8 @@ class _Assumption(Strict):
     default: str
     source: str
     kind: Kind = "range"
+    beside: str = ""
+    against: tuple[str, ...] = ()
     points: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
@@ -119,7 +147,7 @@ def load_assumptions() -> dict[str, Assumption]:
 def load_claims(assumptions: dict[str, Assumption]) -> dict[str, Claim]:
     """All claims of claims.yaml by name.
 
-    Raises ReproductionError with one line per fault, and where hangs_on names no assumption.
+    Raises ReproductionError with one line per fault, and where hangs_on names no assumption, or against no claim.
     """
     data, path = _read("claims")
     claims = _checked(_Claims, data, str(path)).claims
@@ -128,6 +156,11 @@ def load_claims(assumptions: dict[str, Assumption]) -> dict[str, Claim]:
             if needed not in assumptions:
                 field = f"claims.{name}.hangs_on"
                 raise ReproductionError(at(str(path), field, "names of assumptions.yaml", repr(needed)))
+    for name, assumption in assumptions.items():
+        for other in assumption.against:
+            if other not in claims:
+                field = f"assumptions.{name}.against"
+                raise ReproductionError(at("assumptions.yaml", field, "names of claims.yaml", repr(other)))
     return claims
 
 
@@ -155,4 +188,4 @@ def _assumption(name: str, entry: _Assumption, where: str) -> Assumption:
         except ValidationError as error:
             raise ReproductionError(*describe(error, Setting, f"{where}: {field}")) from None
         points.append(Point(str(given["label"]), change))
-    return Assumption(entry.what, entry.default, entry.source, entry.kind, tuple(points))
+    return Assumption(entry.what, entry.default, entry.source, entry.kind, tuple(points), entry.beside, entry.against)

@@ -26,15 +26,19 @@ ARRAY = ("pe_array", "acc")
 
 
 def engine_area_um2(lab: Lab, setting: Setting, engine: Engine, fields: Mapping[str, Any] | None = None) -> float:
-    """Area of an engine's PE array and Acc, um2; where reading.area is 'engine', its buffers and neuron units are
-    added."""
+    """Area of an engine, um2; where reading.engine is 'array', of its PE array and Acc alone."""
     blocks = [b for b in area(lab.arch(setting, fields), lab.table(setting)).blocks if b.engine == engine]
-    return math.fsum(b.area_um2 for b in blocks if setting.reading.area == "engine" or b.component in ARRAY)
+    return math.fsum(b.area_um2 for b in blocks if setting.reading.engine == "engine" or b.component in ARRAY)
 
 
 def row_energy_j(cost: Cost) -> float:
     """On-chip energy of a simulation's only row, J: its events, and what its engine leaks in the row's time."""
     return 1e-12 * math.fsum(cost.layer_energy_pj(0).values())
+
+
+def energy_j(cost: Cost, setting: Setting, engine: Engine) -> float:
+    """Energy of a simulation's only row, J; where reading.engine is 'array', of PE array and Acc without leakage."""
+    return array_energy_j(cost, engine) if setting.reading.engine == "array" else row_energy_j(cost)
 
 
 def lut_area_saving(engine: Engine) -> Measure:
@@ -54,7 +58,8 @@ def lut_energy_saving(engine: Engine) -> Measure:
         with_luts = lab.arch(setting)
         without = lab.arch(setting, {f"engines.{engine}.lut": False})
         phase = LUT_ENGINES[engine]
-        adders, luts = (row_energy_j(lab.layer_cost(arch, setting, phase)[1]) for arch in (without, with_luts))
+        costs = [lab.layer_cost(arch, setting, phase)[1] for arch in (without, with_luts)]
+        adders, luts = (energy_j(cost, setting, engine) for cost in costs)
         return adders / luts
 
     return measure
@@ -88,7 +93,8 @@ def backward_speedup(mode: Mode, over: Mode = "dense") -> Measure:
 
 def backward_energy_saving(lab: Lab, setting: Setting) -> float:
     """Energy of the layer in the dense design over its energy in the dual design."""
-    return row_energy_j(backward(lab, setting, "dense")[1]) / row_energy_j(backward(lab, setting, "dual")[1])
+    dense, dual = (energy_j(backward(lab, setting, mode)[1], setting, "backward") for mode in ("dense", "dual"))
+    return dense / dual
 
 
 def array_energy_j(cost: Cost, engine: Engine = "backward") -> float:
@@ -108,7 +114,8 @@ def energy_spread(engine: Engine) -> Measure:
 
     def measure(lab: Lab, setting: Setting) -> float:
         machines = [lab.arch(setting, {f"engines.{engine}.parallelism": p}) for p in PARALLELISM]
-        energies = [row_energy_j(lab.layer_cost(arch, setting, LUT_ENGINES[engine])[1]) for arch in machines]
+        costs = [lab.layer_cost(arch, setting, LUT_ENGINES[engine])[1] for arch in machines]
+        energies = [energy_j(cost, setting, engine) for cost in costs]
         return max(energies) / min(energies)
 
     return measure

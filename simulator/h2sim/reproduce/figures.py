@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from h2sim.document.pictures import save_png
 from h2sim.reproduce.lab import Lab
-from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.sensitivity import APART, Row
 from h2sim.reproduce.setting import Setting
 
 BLUE, LIGHT, RED, GOLD, GREY, GREEN = "#3b6ea5", "#9ec1e0", "#d1495b", "#edae49", "#b8b8b8", "#66a182"
@@ -206,7 +206,7 @@ def spinalflow(frame: pd.DataFrame, theirs: Theirs) -> Figure:
         axis.axhline(1, color=RED, linewidth=1, linestyle="--")
         axis.set_yscale("log")
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axis.set_title(f"{title} over SpinalFlow", loc="left", fontsize=9)
+        axis.set_title(f"{title} over SpinalFlow (secondary figures)", loc="left", fontsize=9)
         _clean(axis)
     axes[2].legend(fontsize=6, frameon=False)
     return figure
@@ -270,7 +270,7 @@ def claims(rows: Sequence[Row]) -> Figure:
     axis.axvline(1, color=GREY, linewidth=1)
     axis.axvspan(0.95, 1.05, color=GREEN, alpha=0.15)
     for y, row in enumerate(shown):
-        swept = [span for span in row.spans if span.kind != "bound"]
+        swept = [span for span in row.spans if span.kind not in APART]
         ends = [value / row.claim.theirs for span in swept for value in (span.low, span.high) if value > 0]
         if ends:
             axis.plot([min(ends), max(ends)], [y, y], color=LIGHT, linewidth=4, solid_capstyle="butt")

@@ -6,6 +6,8 @@ import pandas as pd
 
 from h2sim.compare.measurement import Measurement
 from h2sim.compare.published import published_row
+from h2sim.errors import ReproductionError
+from h2sim.io.fields import with_fields
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
@@ -36,8 +38,12 @@ def energy_j(lab: Lab, setting: Setting, name: str) -> float:
 def on_loihi(lab: Lab, setting: Setting) -> Measurement:
     """The network that is compared with Loihi, run on our model of Loihi with the same synthetic spikes."""
     trace = lab.trace("loihi", setting, 1, ("forward",))
-    machine = setting.reading.loihi
-    return lab.once(("loihi", trace.sha256, machine), lambda: run_loihi(load_loihi(machine), trace).measurement())
+    name, compartments = setting.reading.loihi, setting.reading.loihi_compartments
+    machine = load_loihi(name)
+    if compartments is not None:
+        fields = {"mapping.compartments_per_core.value": compartments}
+        machine = with_fields(machine, fields, f"setting: arch of {name}", ReproductionError)
+    return lab.once(("loihi", trace.sha256, name, compartments), lambda: run_loihi(machine, trace).measurement())
 
 
 def _latency(name: str) -> Measure:

@@ -7,8 +7,11 @@ from textwrap import wrap
 
 import pandas as pd
 
+from h2sim.compare.interval import NAME as INTERVAL
+from h2sim.compare.interval import Interval
 from h2sim.reproduce.claims import Assumption
-from h2sim.reproduce.sensitivity import Row
+from h2sim.reproduce.sensitivity import DEFAULT, Row
+from h2sim.reproduce.sub_batches import SubBatches
 from h2sim.reproduce.summary import number, ours, sections, summary, tally, theirs
 
 FITTED = ("area", "power", "v100-area")  # the numbers that choose the one setting of joint.py
@@ -53,11 +56,12 @@ def page(
     figures: Sequence[tuple[str, str, str]],
     scenario: Mapping[str, float],
     command: str,
+    sub_batches: Sequence[SubBatches] = (),
 ) -> str:
     """README.md of the report, in Markdown.
 
     figures: (file stem, title, text) of each. scenario: every claim under the one setting of joint.py, by name.
-    command: what writes the report.
+    command: what writes the report. sub_batches: summaries of several sub-batches of real training.
     """
     lines = _head(rows, command)
     for title, mine in sections(rows).items():
@@ -65,6 +69,8 @@ def page(
         lines += [_line(r) for r in mine]
         notes = dict.fromkeys(f"* {r.claim.what}: {r.claim.note}." for r in mine if r.claim.note)
         lines += ["", *notes] if notes else []
+    lines += _reading_lines(rows)
+    lines += _sub_batch_lines(sub_batches)
     lines += _one_value_lines(rows)
     lines += _scenario_lines(rows, scenario)
     lines += ["", "## Figures", ""]
@@ -107,17 +113,86 @@ def _head(rows: Sequence[Row], command: str) -> list[str]:
         "* *explained by* an assumption: ours agrees somewhere in its range, or at one value of a choice. That is no",
         "  proof that the source chose this value.",
         "* *explained only by* several assumptions together: ours agrees if all of them are changed, and no longer if",
-        "  one is left out.",
+        "  one is left out. All pairs of values are tried, those too that move nothing alone.",
         "* *spanned by* a choice: theirs lies between what two of its values give, and none of them gives it.",
-        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers and",
-        "  so explains nothing.",
+        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers,",
+        "  and so explains nothing. Where other tests then fail, and are further off than before, they contradict it.",
+        "* *undetermined*: the source withholds what decides, so that nothing can be said of ours.",
         "* *not explained*: ours does not agree anywhere. Where an idealised machine (a bound) comes closer, its",
         "  number stands beside, to show where the difference lies.",
+        "",
+        "Beside a number that fits or holds and hangs on independent bits stands what it is with structured masks.",
+        "*read as*: another reading of the source's words, which would hold for all numbers alike. It is shown and not",
+        "judged by.",
         "",
         f"{tally(rows)}.",
         "",
         "![Ours over theirs, with the range of the assumptions](claims.png)",
     ]
+
+
+def _reading_lines(rows: Sequence[Row]) -> list[str]:
+    """Both readings of what an engine is, side by side, for every claim that hangs on it."""
+    found = [(row, span) for row in rows for span in row.spans if span.kind == "reading"]
+    if not found:
+        return []
+    judged, other = (found[0][1].values[i][0].removeprefix(DEFAULT) for i in (0, 1))
+    lines = [
+        "",
+        "## Two readings of an engine",
+        "",
+        "An engine's area and energy can be those of the whole engine, or of its PE array and Acc. One reading has to",
+        "hold for both quantities and all engines. Judged is the whole engine: the source states its savings 'in",
+        "Forward Engine' and 'in Weight Update Engine', and figure 3.11, which shows them, holds the GLB. Which of the",
+        "two fits better is no criterion.",
+        "",
+        f"| what | theirs | {judged} | | {other} | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row, span in found:
+        (_, one), (_, two) = span.values
+        words = ["agrees" if row.claim.met(value) else "does not" for value in (one, two)]
+        lines.append(f"| {row.claim.what} | {theirs(row)} | {number(one)} | {words[0]} | {number(two)} | {words[1]} |")
+    return lines
+
+
+def _sub_batch_lines(found: Sequence[SubBatches]) -> list[str]:
+    """What one sub-batch of real training says of others: means and intervals of the committed summaries."""
+    if not found:
+        return []
+    machines = {True: "this page's", False: "another than this page's: make the summary anew"}
+    lines = [
+        "",
+        "## Sub-batches of real training",
+        "",
+        "A row with masks of real training hangs on one sub-batch of 4. These are means over several sub-batches of",
+        f"one run, each with its interval ({INTERVAL}). `reports/sub-batches.sh` trains, traces and runs; its",
+        "summaries stand in `workloads/sub-batches`.",
+        "",
+        "| run | n | Backward Engine, cycles | one differs by | steady cycles | speedup over the V100 | machine |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        backward, steady = one.intervals["backward_compute_cycles"], one.intervals["steady_cycles"]
+        lines.append(
+            f"| {one.name} ({one.network}) | {backward.n} | {_within(backward)} | "
+            f"{backward.deviation / backward.mean:.1%} | {_within(steady)} | {_speedup(one)} | "
+            f"{machines[one.current]} |"
+        )
+    return lines
+
+
+def _within(found: Interval) -> str:
+    return f"{number(found.mean)} ({number(found.low)} to {number(found.high)})"
+
+
+def _speedup(one: SubBatches) -> str:
+    """The V100's time of a sample over ours, from the interval's ends; '-' for a network that it did not run."""
+    if one.v100_seconds is None:
+        return "-"
+    seconds = one.intervals["seconds_per_sample"]
+    ends = [one.v100_seconds / value for value in (seconds.mean, seconds.high, seconds.low)]
+    return f"{number(ends[0])}x ({number(ends[1])} to {number(ends[2])})"
 
 
 def _one_value_lines(rows: Sequence[Row]) -> list[str]:

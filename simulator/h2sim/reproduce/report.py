@@ -21,6 +21,7 @@ from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.page import page, rows_table, spans_table
 from h2sim.reproduce.sensitivity import Row, regenerate
 from h2sim.reproduce.setting import Setting
+from h2sim.reproduce.sub_batches import SubBatches, load_all
 
 MEASURES: dict[str, Measure] = {
     **engines.MEASURES, **design_space.MEASURES, **system.MEASURES, **inference.MEASURES, **rivals.MEASURES,
@@ -56,16 +57,15 @@ FIGURES = (
              "Throughput of each engine alone on the layer when one dimension is changed. Its buffers grow too [A].",
              design_space.points, figures.design_space),
     figures.FigureOf("figure-3.14a", "Figure 3.14a: against SpinalFlow",
-             "Forward pass of the CIFAR10 network on a sub-batch of 4, layer by layer, without the encoding layer.",
+             "Forward pass of the CIFAR10 network on a sub-batch of 4, layer by layer, without the encoding layer. "
+             "SpinalFlow is modelled from secondary figures: its paper was not at hand.",
              rivals.spinalflow_points, figures.spinalflow),
     figures.FigureOf("figure-3.14b", "Figure 3.14b: layers of the CIFAR10 network",
              "Throughput of each engine on each layer. The source prints no time of a single layer on a V100, so that "
              "its sentence on early layers cannot be tested. A V100 at its peak stands beside.",
              rivals.layer_points, figures.layers),
     figures.FigureOf("figure-3.15", "Figure 3.15: against the V100",
-             "Speedup over the V100's epochs of table 3.1; power of H2Learn (the source prints none of the V100's); "
-             "area.",
-             system.points, figures.machine),
+             system.caption, system.points, figures.machine),
     figures.FigureOf(JOINT, "Table 3.6's area and power together",
              joint.caption, joint.points, figures.joint),
     figures.FigureOf("table-3.7", "Table 3.7: inference, by the size of the input",
@@ -79,13 +79,15 @@ class Reproduction:
     """All that the report says.
 
     rows: the claims. tables: the figures' numbers by stem. scenario: every claim under the one setting of joint.py, by
-    name. tables and scenario are empty where only some claims were asked for.
+    name. sub_batches: the committed summaries of real training. tables, scenario and sub_batches are empty where only
+    some claims were asked for.
     """
 
     rows: tuple[Row, ...]
     tables: dict[str, pd.DataFrame]
     assumptions: dict[str, Assumption]
     scenario: dict[str, float]
+    sub_batches: tuple[SubBatches, ...] = ()
 
     @property
     def theirs(self) -> dict[str, float]:
@@ -99,13 +101,15 @@ def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reprodu
     Raises ReproductionError for an unknown name, and where claims.yaml and MEASURES do not name the same claims.
     """
     assumptions = load_assumptions()
-    claims = _chosen(load_claims(assumptions), names)
+    every = load_claims(assumptions)
+    claims = _chosen(every, names)
     say = progress or (lambda what: None)
     with Lab() as lab:
         rows = []
+        others = {name: (claim, partial(MEASURES[name], lab)) for name, claim in every.items()}
         for name, claim in claims.items():
             say(name)
-            rows.append(regenerate(name, claim, assumptions, partial(MEASURES[name], lab)))
+            rows.append(regenerate(name, claim, assumptions, others[name][1], others))
         tables: dict[str, pd.DataFrame] = {}
         for figure in FIGURES if not names else ():
             say(figure.stem)
@@ -117,7 +121,8 @@ def reproduce(names: Sequence[str] = (), progress: Say | None = None) -> Reprodu
             for name in claims:
                 say(f"{name}, one setting for all")
                 scenario[name] = MEASURES[name](lab, setting)
-    return Reproduction(tuple(rows), tables, assumptions, scenario)
+        summaries = () if names else load_all(lab.arch(Setting()))
+    return Reproduction(tuple(rows), tables, assumptions, scenario, summaries)
 
 
 def _chosen(claims: dict[str, Claim], names: Sequence[str]) -> dict[str, Claim]:
@@ -145,5 +150,5 @@ def write(found: Reproduction, folder: Path) -> list[Path]:
     figures.save(figures.claims(found.rows), paths[-1])
     paths.append(folder / "README.md")
     shown = [(f.stem, f.title, f.caption(found.tables[f.stem], found.theirs)) for f in FIGURES]
-    write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND))
+    write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND, found.sub_batches))
     return paths

@@ -7,11 +7,11 @@ from itertools import product
 
 import pandas as pd
 
-from h2sim.activity import Phase
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.compare.published import published_row
 from h2sim.compare.ratios import Comparison, Ratio, compare
 from h2sim.energy import area, load_energy_table, price
+from h2sim.reproduce.dense import layer_operations, layer_phases
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
@@ -116,15 +116,8 @@ def layer_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     peak_flops = 1e12 * published_row("v100").spec("peak").value
     rows = []
     for layer in trace.meta.layers:
-        shape = layer.weight_shape
-        if shape is None:
-            continue
-        positions = math.prod(layer.out_chw) // shape[0]
-        operations = 2 * math.prod(shape) * positions * trace.meta.timesteps
-        phases: tuple[Phase, ...] = ("forward", "backward", "weight_update")
-        for phase in phases:
-            if phase == "backward" and "input" in layer.inputs:
-                continue
+        operations = layer_operations(layer, trace.meta.timesteps)
+        for phase in layer_phases(layer) if operations else ():
             cycles = lab.layer(arch, setting, phase, NETWORK, layer.name).steady_cycles
             seconds = cycles / arch.clock_hz / trace.meta.batch
             rows.append({

@@ -26,22 +26,24 @@ class Masks(Strict):
 class Reading(Strict):
     """How sentences of the source are read that can be read in several ways.
 
-    area: what the area saving of an engine counts: PE array and Acc (array), or the whole engine. power: the mean of a
+    engine: what area and energy of an engine count: the whole engine, or PE array and Acc (array). power: the mean of a
     step, or all engines at their busiest layer at once (busiest). epoch: batches with their update, or the steady state
     of sub-batches. grown_buffers: whether an engine's buffers grow with its array. equal_throughput: whether
     SpinalFlow's area is that of as many as are equally fast. spinalflow_figures: its published power and area, or those
-    built up by simulation. loihi: which arch file of Loihi. spinalflow_coding: which spikes SpinalFlow is given (None:
-    as its arch file says). saving: whether the source's 'saving' over the V100 is of energy or of power. gpu_power_w:
-    power of the V100 without its memory, W (None: from its GPU trace).
+    built up by simulation. loihi: which arch file of Loihi. loihi_compartments: neurons that are put on one of its
+    cores (None: as its arch file says). spinalflow_coding: which spikes SpinalFlow is given (None: as its arch file
+    says). saving: whether the source's 'saving' over the V100 is of energy or of power. gpu_power_w: power of the V100
+    without its memory, W (None: from its GPU trace).
     """
 
-    area: Literal["array", "engine"] = "array"
+    engine: Literal["engine", "array"] = "engine"
     power: Literal["step", "busiest"] = "step"
     epoch: Literal["batches", "steady"] = "batches"
     grown_buffers: bool = True
     equal_throughput: bool = False
     spinalflow_figures: Literal["simulated", "published"] = "published"
     loihi: Literal["loihi", "loihi-sanafe"] = "loihi"
+    loihi_compartments: Annotated[int, Field(ge=1)] | None = None
     spinalflow_coding: Literal["first_spike", "every_spike"] | None = None
     saving: Literal["energy", "power"] = "energy"
     gpu_power_w: Annotated[float, Field(gt=0)] | None = None

@@ -23,6 +23,7 @@ ACCOUNTED = {
     "spanned by": "for {n} theirs only lies between what two values give",
     "consistent with": "for {n} the range itself was taken from the source's numbers, so that it explains nothing",
 }
+AGREE = ("fits", "holds")
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
@@ -48,15 +49,16 @@ def tally(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Three sentences from the verdicts: what reproduces, what only other assumptions explain, what nothing explains.
+    """Sentences from the verdicts: what reproduces, what only other assumptions explain, what nothing explains.
 
-    One sentence if no claim is a test.
+    A fourth names what is undetermined, if anything is. One sentence if no claim is a test.
     """
     tests, found = _tests(rows), counts(rows)
     if not tests:
         return ("No test is among these claims: ours was built from their numbers, or they restate other claims.",)
     explained = {verdict: n for verdict, n in found.items() if n and verdict in ACCOUNTED}
-    return _reproduced(rows, found), _accounted(explained), _unexplained(tests, found["not explained"])
+    three = _reproduced(rows, found), _accounted(explained), _unexplained(tests, found["not explained"])
+    return (*three, *_undetermined(tests))
 
 
 def _reproduced(rows: Sequence[Row], found: Mapping[str, int]) -> str:
@@ -64,7 +66,7 @@ def _reproduced(rows: Sequence[Row], found: Mapping[str, int]) -> str:
     for title, mine in sections(rows).items():
         tests = _tests(mine)
         if tests:
-            parts.append(f"{title.split(' (')[0]} {sum(row.fits for row in tests)} of {len(tests)}")
+            parts.append(f"{title.split(' (')[0]} {sum(_verdict(row) in AGREE for row in tests)} of {len(tests)}")
     fit, hold, total = found["fits"], found["holds"], sum(found.values())
     verb = f"{fit + hold or 'none'} reproduce{'s' if fit + hold == 1 else ''}"
     what = f"{_many(fit, 'number')} within tolerance, {_many(hold, 'statement')} true"
@@ -86,6 +88,15 @@ def _unexplained(tests: Sequence[Row], n: int) -> str:
     named = "; ".join(f"{row.claim.what} (ours {ours(row)}, theirs {theirs(row)})" for row in left[:FURTHEST])
     verb, which = ("do not", "furthest off") if n > 1 else ("does not", "namely")
     return f"{n} {verb} reproduce under any value that was swept, {which}: {named}."
+
+
+def _undetermined(tests: Sequence[Row]) -> tuple[str, ...]:
+    left = [row for row in tests if _verdict(row) == "undetermined"]
+    if not left:
+        return ()
+    decides = " and ".join(dict.fromkeys(row.claim.withheld for row in left))
+    verb = "is" if len(left) == 1 else "are"
+    return (f"{len(left)} {verb} undetermined, for the source withholds what decides: {decides}.",)
 
 
 def _distance(row: Row) -> float:

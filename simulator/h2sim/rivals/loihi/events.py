@@ -56,10 +56,10 @@ class Events:
 def count_events(machine: LoihiMachine, trace: Trace, stages: tuple[Stage, ...], placement: Placement) -> Events:
     """The events of every sample of a trace. A layer does its timestep k - depth in step k (one-step delay) [A].
 
-    A core's step: the messages and synaptic operations of its layer's timestep, the update of each of its neurons
-    (active if a spike came in or the host drives it, else inactive, also before and after its layer's timesteps [A]),
-    then a message to each core where a fired neuron has synapses. The host's input spikes reach their cores as
-    messages without hops [A].
+    A core's step: the messages and synaptic operations of its layer's timestep, the update of each of its neurons,
+    then a message to each core where a fired neuron has synapses. All neurons update in every step, also before and
+    after their layer's timesteps [A]; which updates are active is the machine's rule, `active_updates`. The host's
+    input spikes reach their cores as messages without hops [A].
     """
     meta = trace.meta
     depths = {INPUT: 0, **{stage.layer: stage.depth for stage in stages}}
@@ -81,21 +81,61 @@ def count_events(machine: LoihiMachine, trace: Trace, stages: tuple[Stage, ...],
                 kind[(*here, cores.slice)] += _by_core(arrivals, cores)
                 first = depths[connection.source]
                 link.count(events, spikes, here, (n, slice(first, first + meta.timesteps)))
-        _updates(events, trace, stage, cores, came)
+        _updates(events, machine, trace, stage, cores, came)
     return events
 
 
-def _updates(events: Events, trace: Trace, stage: Stage, cores: LayerCores, came: list[np.ndarray]) -> None:
+def _updates(
+    events: Events, machine: LoihiMachine, trace: Trace, stage: Stage, cores: LayerCores, came: list[np.ndarray]
+) -> None:
     """Neuron updates and fired spikes of a layer; came: per sample (T, C or 1, positions), what reached each neuron."""
     window = slice(stage.depth, stage.depth + trace.meta.timesteps)
     packed = trace.mask(stage.layer, "spikes") if stage.spiking else None
+    biased = _biased(trace, stage)
     events.neuron_inactive[:, :, cores.slice] = [use.compartments for use in cores.uses]
     for n, reached in enumerate(came):
-        active = _by_core((reached > 0).astype(np.int64), cores)
-        events.neuron_active[n, window, cores.slice] = active
-        events.neuron_inactive[n, window, cores.slice] -= active
+        fired = np.zeros((1, 1, 1), np.uint8) if packed is None else _maps(packed[:, n], stage.shape)
+        if machine.keeps_state:
+            steps = events.neuron_active.shape[1]
+            active = _by_core(active_with_state(reached > 0, fired > 0, biased, stage.depth, steps), cores)
+            events.neuron_active[n, :, cores.slice] = active
+            events.neuron_inactive[n, :, cores.slice] -= active
+        else:
+            active = _by_core((reached > 0).astype(np.int64), cores)
+            events.neuron_active[n, window, cores.slice] = active
+            events.neuron_inactive[n, window, cores.slice] -= active
         if packed is not None:
-            events.spike_fired[n, window, cores.slice] = _by_core(_maps(packed[:, n], stage.shape), cores)
+            events.spike_fired[n, window, cores.slice] = _by_core(fired, cores)
+
+
+def active_with_state(came: np.ndarray, fired: np.ndarray, biased: np.ndarray, depth: int, steps: int) -> np.ndarray:
+    """int64 (steps, C, positions): 1 where a neuron's update is active by the rule 'state' (SANA-FE's).
+
+    It is if a current came in, or the potential or the bias is not 0. came: bool (T, C or 1, positions); fired: bool
+    (T, C, positions), or of one element where the layer never fires; biased: bool (C, 1). The potential is not 0 from
+    the first current after a reset until the neuron fires: a leak alone does not bring it to 0, and currents do not
+    cancel exactly [A]. depth: the step of the layer's timestep 0; the bias and the potential are there in all steps.
+    """
+    timesteps, _, positions = came.shape
+    active = np.empty((steps, len(biased), positions), np.int64)
+    charged = np.zeros((len(biased), positions), bool)
+    for step in range(steps):
+        t = step - depth
+        inside = 0 <= t < timesteps
+        driven = biased | (came[t] if inside else False)
+        active[step] = driven | charged
+        if inside:
+            charged = (charged | driven) & ~fired[min(t, len(fired) - 1)]
+    return active
+
+
+def _biased(trace: Trace, stage: Stage) -> np.ndarray:
+    """bool (C, 1): the channels whose bias is not 0; none where the trace holds no biases."""
+    biased = np.zeros((stage.shape[0], 1), bool)
+    for layer in stage.biased_by:
+        if trace.has(f"{layer}.bias"):
+            biased |= trace.values(layer, "bias").reshape(-1, 1) != 0
+    return biased
 
 
 def _maps(packed: np.ndarray, chw: Chw) -> np.ndarray:

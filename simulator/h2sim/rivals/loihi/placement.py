@@ -4,6 +4,9 @@ A core's limits are Davies 2018's four (p. 89): compartments, synapse memory, ou
 into equal channel groups and each group into contiguous runs of positions (raster order), every run as long as the
 limits let it; of all numbers of groups the one with the fewest cores is taken, fewest groups first. So a looser limit
 never needs more cores. Cores are numbered in execution order; no core holds two layers [A].
+
+The fewest cores are not the fastest: a core works through its neurons one after the other. So how many compartments
+are filled is a choice of its own, `mapping.compartments_per_core` [A].
 """
 
 from __future__ import annotations
@@ -37,7 +40,11 @@ class CoreUse:
 
     def broken(self, machine: LoihiMachine) -> str | None:
         """The first limit that this exceeds; None if it fits."""
-        return next((n for n in LIMITS if getattr(self, n) > getattr(machine.limits, n).value), None)
+        return next((n for n in LIMITS if getattr(self, n) > _most(machine, n)), None)
+
+
+def _most(machine: LoihiMachine, limit: str) -> int:
+    return machine.compartments if limit == "compartments" else int(getattr(machine.limits, limit).value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +169,7 @@ class _Room:
 
     def cut(self, where: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[CoreUse, ...]]:
         """Channel edges, position edges and uses with the fewest cores."""
-        channels, most = self.stage.shape[0], self.machine.limits.compartments.value
+        channels, most = self.stage.shape[0], self.machine.compartments
         best: tuple[int, int, tuple[int, ...]] | None = None
         for groups in _group_counts(channels, most):
             width = ceil_div(channels, groups)
@@ -185,7 +192,7 @@ class _Room:
     def _runs(self, channels: int) -> tuple[int, ...] | None:
         """Edges of the longest runs of positions, one after the other; None where one position does not fit."""
         edges, positions = [0], self.stage.positions
-        most = self.machine.limits.compartments.value // channels
+        most = self.machine.compartments // channels
         while edges[-1] < positions:
             start = edges[-1]
             good, bad = start, min(positions, start + most) + 1
@@ -205,7 +212,7 @@ class _Room:
             use = self.use(position, position + 1, 1)
             limit = use.broken(self.machine)
             if limit:
-                most = getattr(self.machine.limits, limit).value
+                most = _most(self.machine, limit)
                 expected = f"at most {most} {LIMITS[limit]} for one neuron, as a core of {self.machine.name} has"
                 return at(where, f"layer {self.stage.layer}", expected, getattr(use, limit))
         raise AssertionError("every neuron fits alone")

@@ -210,6 +210,15 @@ def _row(machine: LoihiMachine, stage: Stage, cores: LayerCores, events: Events,
     )
 
 
+def _active(machine: LoihiMachine, trace: Trace, stages: tuple[Stage, ...]) -> str:
+    """Which updates are active, in words."""
+    if not machine.keeps_state:
+        return "a spike came in, else inactive"
+    known = any(trace.has(f"{layer}.bias") for stage in stages for layer in stage.biased_by)
+    unknown = "" if known else " (the trace holds no biases: taken as 0)"
+    return f"a spike came in, or the potential or the bias is not 0{unknown}, else inactive"
+
+
 def _assumptions(
     machine: LoihiMachine, trace: Trace, stages: tuple[Stage, ...], placement: Placement
 ) -> tuple[str, ...]:
@@ -217,12 +226,13 @@ def _assumptions(
     lines = [
         f"prices: {machine.description or machine.name}",
         "one step between a layer and the next; samples one after the other; state reset between them not modelled",
-        "a neuron's update is active where a spike came in, else inactive; all neurons update in every step",
+        f"a neuron's update is active where {_active(machine, trace, stages)}; all neurons update in every step",
         "events of a core one after the other; no contention on the mesh; barrier energy unpublished, taken as 0",
         "average pooling as a spiking layer with synapses; host input spikes as messages without hops; output unsent",
         f"weights of {mapping.weight_bits.value} bits, "
         f"{'shared kernels' if mapping.share_convolution_weights.value else 'every synapse stored'}, "
         f"{'population' if mapping.population_axons.value else 'one-neuron'} axons",
+        f"at most {machine.compartments} neurons on a core, and else as few cores as its limits let it",
         "static power is apart, not in the energy",
     ]
     if any(stage.driven for stage in stages):

@@ -77,6 +77,17 @@ class Mapping(Strict):
         description="whether a core stores each weight of a kernel once for all its positions"
     )
     population_axons: Flag = Field(description="whether all channels at a position share an axon")
+    compartments_per_core: Limit | None = Field(
+        None, description="neurons that are put on one core, within its limits; none: as many as the limits let it"
+    )
+
+
+class UpdateRule(_Sourced):
+    """Which updates of a neuron are active, and so cost neuron_active."""
+
+    value: Literal["input", "state"] = Field(
+        description="input: where a current came in the step; state: also where the potential or the bias is not 0"
+    )
 
 
 class EventPrice(_Sourced):
@@ -101,8 +112,8 @@ class Prices(Strict):
 
     synaptic_operation_sparse: EventPrice = Field(description="a synapse of a sparse connection adds its weight")
     synaptic_operation_dense: EventPrice = Field(description="a synapse of a dense connection adds its weight")
-    neuron_inactive: EventPrice = Field(description="update of a neuron that took no input in the step")
-    neuron_active: EventPrice = Field(description="update of a neuron that took input in the step")
+    neuron_inactive: EventPrice = Field(description="update of a neuron that is not active by the update rule")
+    neuron_active: EventPrice = Field(description="update of a neuron that is active by the update rule")
     spike_fired: EventPrice = Field(description="a neuron fires")
     message_sent: EventPrice = Field(description="a core sends a spike message")
     message_received: EventPrice = Field(description="a core takes a spike message")
@@ -153,9 +164,21 @@ class LoihiMachine(RivalMachine):
     area_mm2: Area = Field(description="area of one die, mm2")
     limits: Limits = Field(description="what a chip and a core hold")
     mapping: Mapping = Field(description="[A] how a network is stored on cores")
+    update_rule: UpdateRule | None = Field(None, description="which updates of a neuron are active; none: input")
     prices: Prices = Field(description="energy and time of each event")
     barrier: Barrier = Field(description="synchronisation of all tiles at the end of a step")
     static: StaticPower | None = Field(None, description="static power, reported apart and never added to the events")
+
+    @property
+    def compartments(self) -> int:
+        """Neurons that one core is filled with: what is put on it, and no more than it holds."""
+        limit, asked = self.limits.compartments.value, self.mapping.compartments_per_core
+        return limit if asked is None else min(limit, asked.value)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether an update is active also where the potential or the bias is not 0."""
+        return self.update_rule is not None and self.update_rule.value == "state"
 
     def tile_of(self, core: int) -> tuple[int, int]:
         """(column, row) of the tile that holds a core, chips side by side from west to east [A]."""

@@ -87,7 +87,7 @@ class Stage:
     """One layer of neurons on cores. depth: steps after the network input in which it does timestep 0 (one-step delay).
 
     driven: the host injects its current, so that every neuron is active in each of its timesteps; spiking: false for a
-    read-out, which fires nothing.
+    read-out, which fires nothing; biased_by: the layers whose biases its neurons have.
     """
 
     layer: str
@@ -97,6 +97,7 @@ class Stage:
     driven: bool
     spiking: bool
     connections: tuple[Connection, ...]
+    biased_by: tuple[str, ...] = ()
 
     @property
     def positions(self) -> int:
@@ -134,6 +135,7 @@ def wire(meta: TraceMeta, where: str) -> tuple[Stage, ...]:
             driven=driven,
             spiking=layer.spiking,
             connections=connections,
+            biased_by=tuple(by.name for by in dict.fromkeys(sources) if by.weight_shape is not None),
         )
     return tuple(stages.values())
 

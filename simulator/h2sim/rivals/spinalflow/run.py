@@ -16,7 +16,7 @@ from h2sim.rivals.machine import Cycles, PriceSource, RivalResult, Row, Totals
 from h2sim.rivals.spinalflow.cost import Area, Energy, Prices
 from h2sim.rivals.spinalflow.engine import SpineEvents
 from h2sim.rivals.spinalflow.jobs import LayerWork, layer_work, unsupported
-from h2sim.rivals.spinalflow.schema import ARRAY, Coding, SpinalFlow, load_spinalflow, parse_spinalflow
+from h2sim.rivals.spinalflow.schema import ARRAY, SECONDARY, Coding, SpinalFlow, load_spinalflow, parse_spinalflow
 from h2sim.trace import Trace, TraceMeta
 from h2sim.trace.graph import Graph
 
@@ -178,6 +178,7 @@ class SpinalFlowResult(RivalResult):
         """What a reader must know to judge the figures, a line each."""
         m = self.machine
         lines = [
+            f"{SECONDARY}: the paper was not at hand, those who quote it were",
             CODING_NOTES[m.coding],
             f"samples one after another; weights of {m.array.pes} output channels stay for all positions and samples",
             f"memory of {m.memory.bandwidth_bytes_per_s / 1e9:g} GB/s, spines of {m.spike_bytes} bytes a spike",

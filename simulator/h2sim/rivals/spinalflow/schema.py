@@ -16,6 +16,7 @@ from h2sim.io.yamlfile import read_mapping
 from h2sim.rivals.machine import RivalMachine
 from h2sim.rivals.spinalflow.engine import Drain, SpineArray
 
+SECONDARY = "modelled from secondary figures"
 ARRAY = "array"  # the name of its only engine
 Coding = Literal["first_spike", "every_spike"]
 CODINGS: tuple[Coding, ...] = ("first_spike", "every_spike")

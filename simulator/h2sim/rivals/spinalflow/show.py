@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from h2sim.document import Document, Note, Table, amount, table
+from h2sim.rivals.spinalflow.schema import SECONDARY
 
 if TYPE_CHECKING:
     from h2sim.rivals.spinalflow.run import SpinalFlowResult
@@ -15,7 +16,7 @@ def spinalflow_document(result: SpinalFlowResult) -> Document:
     meta = result.meta
     left_out = f"; {len(result.left_out)} of {len(meta.layers)} layers left out" if result.left_out else ""
     verdict = (
-        f"{meta.network} on {result.system}: the forward pass of {meta.batch} samples takes "
+        f"{meta.network} on {result.system} ({SECONDARY}): the forward pass of {meta.batch} samples takes "
         f"{amount(result.seconds, 's')} and {amount(result.energy_j, 'J')} on chip, on {result.area_mm2:.3f} mm2"
         f"{left_out}."
     )
