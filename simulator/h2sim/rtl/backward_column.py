@@ -26,7 +26,7 @@ class BackwardColumn(Unit):
             "take": Out(p.parallelism),
             "next_tile": In(1),
             "base": In(p.address_bits),
-            "initial": In(1),
+            "begins": In(1),  # the first row group: sums begin at 0
             "item": In(1),
             "item_valid": In(p.parallelism),
             "sample_last": In(1),
@@ -74,7 +74,7 @@ class BackwardColumn(Unit):
             read.addr.eq(address),
             write.addr.eq(delay(m, address, 1)),
             write.en.eq(delay(m, taken, later + 1)),
-            write.data.eq(Mux(delay(m, self.initial, later + 1), 0, read.data) + total_of_rows),
+            write.data.eq(Mux(delay(m, self.begins, later + 1), 0, read.data) + total_of_rows),
             sweep.addr.eq(sweep_address),
         ]
         return sweep.data

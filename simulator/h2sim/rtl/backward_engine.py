@@ -241,7 +241,7 @@ class BackwardEngine(Unit):
             m.d.sync += base.eq(Mux(nest.last["sample"], 0, base + p.buffer_ids))
         with m.If(next_tile & nest.last["row_group"]):
             m.d.sync += ring.eq(Mux(ring == p.widths.psum_blocks - 1, 0, ring + 1))
-        return {"next_tile": next_tile, "base": Cat(base, ring), "initial": nest.index["row_group"] == 0}
+        return {"next_tile": next_tile, "base": Cat(base, ring), "begins": nest.index["row_group"] == 0}
 
     def _sweep(self, m: Module) -> dict[str, Value]:
         """The sweep of Grad, or for encoding layers of Soma, over the samples whose sums are complete."""

@@ -49,7 +49,7 @@ def backward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Gener
     (arch, engine, built), tile = machines(hardware), hardware.arch.tile
     mode = MODES[int(rng.integers(len(MODES)))]
     engine, built = (each.model_copy(update={"mode": mode}) for each in (engine, built))
-    shape, neuron = conv_shape(rng, hardware.kernel, 1000), fixed_neuron(rng)
+    shape, neuron = conv_shape(rng, hardware.kernel, 1000, built), fixed_neuron(rng)
     in_map, out_map = maps(shape)
     neurons, mask = _neurons(rng, in_map), bits(rng, out_map)
     grad: Array = values(rng, *out_map) * mask
@@ -72,6 +72,7 @@ def backward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Gener
         kind=kind,
         seed=seed,
         about=about,
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
@@ -83,7 +84,7 @@ def backward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Gener
 
 def backward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
-    shape, neuron = fc_shape(rng, 12), fixed_neuron(rng)
+    shape, neuron = fc_shape(rng, 12, built), fixed_neuron(rng)
     neurons = _neurons(rng, (shape.timesteps, shape.batch, shape.in_features))
     grad = values(rng, shape.timesteps, shape.batch, shape.out_features)
     weight = values(rng, shape.out_features, shape.in_features)
@@ -101,6 +102,7 @@ def backward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generat
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
@@ -112,7 +114,7 @@ def backward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generat
 
 def encode_forward(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     (arch, engine, built), tile = machines(hardware), hardware.arch.tile
-    shape, neuron = conv_shape(rng, hardware.kernel, 1000), fixed_neuron(rng)
+    shape, neuron = conv_shape(rng, hardware.kernel, 1000, built), fixed_neuron(rng)
     in_map, out_map = maps(shape)
     analog = values(rng, *in_map)
     weight = values(rng, shape.out_channels, shape.in_channels, *shape.kernel)
@@ -126,6 +128,7 @@ def encode_forward(hardware: Hardware, kind: str, seed: int, rng: np.random.Gene
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,

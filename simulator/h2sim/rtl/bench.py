@@ -19,7 +19,7 @@ from amaranth.sim import Simulator
 
 from h2sim.arrays import Array
 from h2sim.errors import ToolError
-from h2sim.rtl.design import Engine, new_engine, verilog_modules
+from h2sim.rtl.design import Engine, is_wide, new_engine, served_modules, verilog_modules
 from h2sim.rtl.parameters import BackwardParameters, LutParameters
 from h2sim.rtl.primitives import COUNT_BITS, ReadPort, WritePort
 
@@ -231,9 +231,10 @@ class VerilatorBench:
         engine._MustUse__silence = True
         self.engine, self.folder = engine, folder
         folder.mkdir(parents=True, exist_ok=True)
-        text = "\n".join(verilog_modules(parameters).values())
+        wide = is_wide(engine)
+        text = served_modules(parameters) if wide else "\n".join(verilog_modules(parameters).values())
         (folder / "engine.v").write_text(text)
-        (folder / "ports.h").write_text(_header(engine))
+        (folder / "ports.h").write_text(_header(engine, wide))
         command = [
             "verilator",
             "--cc",
@@ -245,6 +246,7 @@ class VerilatorBench:
             "--top-module",
             engine.module,
         ]
+        command += ["--hierarchical"] if wide else []
         command += ["-Mdir", str(folder / "build"), "-CFLAGS", f"-O1 -I{folder}", "--prefix", "Engine", "-o", "engine"]
         done = subprocess.run([*command, str(folder / "engine.v"), str(HARNESS)], capture_output=True, text=True)
         if done.returncode:
@@ -289,9 +291,14 @@ def has_verilator() -> bool:
     return all(shutil.which(tool) for tool in ("verilator", "g++", "make"))
 
 
-def _header(engine: Engine) -> str:
-    """The C++ macros that tell harness.cpp what ports an engine has."""
-    lines = ["#pragma once"]
+def _header(engine: Engine, wide: bool) -> str:
+    """The C++ macros that tell harness.cpp what ports an engine has; those of a wide one lie in boxes."""
+    lines = ["#pragma once", f"#define BOXED {int(wide)}"]
+    for port in read_ports(engine):
+        box = f"top->rootp->{engine.module}__DOT__{port.name}_0__DOT__"
+        for part in ("shared", "own", "data"):
+            where = f"{box}{'served' if part == 'data' else part}" if wide else f"top->{port.name}_{part}"
+            lines.append(f"#define AT_{port.name}_{part} {where}")
     config = " ".join(f"X({name}, {len(getattr(engine, name))})" for name in engine.config)
     lines.append(f"#define CONFIG(X) {config}")
     shared = [p for p in read_ports(engine) if not p.own]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from amaranth import ClockSignal, Elaboratable, Fragment, Instance, Module, Signal
 from amaranth.back import verilog
 from amaranth.lib.wiring import In
@@ -26,11 +28,13 @@ def new_engine(parameters: LutParameters | BackwardParameters, placement: Placem
 class Buffered(Elaboratable):
     """An engine with its operand buffers as black boxes behind the read ports, for arrays that are too wide for ports.
 
-    A box holds the banks of some neighbouring lanes. Its input is the port's address, its output the port's data.
+    A box holds the banks of some neighbouring lanes, of at most box_bits. Its input is the port's address, its output
+    the port's data.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, box_bits: int = 4096) -> None:
         self.engine = engine
+        self.box_bits = box_bits
         self.boxes: dict[str, tuple[int, int, int]] = {}  # module: bits of shared address, own addresses, data
         kept = {f"{port.name}_data" for port in engine.ports if isinstance(port, ReadPort)}
         self.ports: list[Signal] = []
@@ -54,7 +58,7 @@ class Buffered(Elaboratable):
     def _boxes(self, m: Module, port: ReadPort) -> None:
         shared, data = getattr(self.engine, f"{port.name}_shared"), getattr(self.engine, f"{port.name}_data")
         own = getattr(self.engine, f"{port.name}_own") if port.own else None
-        lanes = min(port.lanes, max(1, 4096 // port.width))
+        lanes = min(port.lanes, max(1, self.box_bits // port.width))
         for low in range(0, port.lanes, lanes):
             n = min(lanes, port.lanes - low)
             module = f"{self.engine.module}_{port.name}_buffer_{n}"
@@ -73,6 +77,16 @@ class Buffered(Elaboratable):
             ports += f", input [{own - 1}:0] own" if own else ""
             found.append(f"(* blackbox *)\nmodule {module}({ports});\nendmodule\n")
         return "\n".join(found)
+
+    def served(self) -> str:
+        """The Verilog of the boxes as a test bench serves them: it reads the address and writes the next data word."""
+        return "\n".join(
+            f"module {module}(input clk, input [{shared - 1}:0] shared /*verilator public_flat_rd*/, "
+            + (f"input [{own - 1}:0] own /*verilator public_flat_rd*/, " if own else "")
+            + f"output reg [{data - 1}:0] data);\n  reg [{data - 1}:0] served /*verilator public_flat_rw*/;\n"
+            "  always @(posedge clk) data <= served;\nendmodule\n"
+            for module, (shared, own, data) in sorted(self.boxes.items())
+        )
 
 
 def verilog_modules(
@@ -104,9 +118,27 @@ def _units(placement: Placement, progress: Say) -> dict[str, tuple[int, str]]:
     return found
 
 
+def is_wide(engine: Engine) -> bool:
+    """Whether an engine has more port bits than a top module can have."""
+    ports = [name for name, member in engine.signature.members.items() if member.flow == In]
+    return sum(len(getattr(engine, name)) for name in ports) > MOST_PORT_BITS
+
+
+def served_modules(parameters: LutParameters | BackwardParameters) -> str:
+    """The Verilog of a wide engine for a test bench (Buffered.served). Verilator compiles each unit only once."""
+    placement = Placement(as_instances=True)
+    buffered = Buffered(new_engine(parameters, placement), MOST_PORT_BITS)
+    name = buffered.engine.module
+    text = verilog.convert(buffered, name=name, ports=buffered.ports, emit_src=False)
+    units = [
+        re.sub(rf"^(module {unit}\b[^;]*;)", r"\1 /*verilator hier_block*/", text, count=1, flags=re.MULTILINE)
+        for unit, (_, text) in _units(placement, lambda module: None).items()
+    ]
+    return "\n".join([text, buffered.served(), *units])
+
+
 def _top(engine: Engine) -> dict[str, str]:
-    width = sum(len(getattr(engine, name)) for name, member in engine.signature.members.items() if member.flow == In)
-    if width <= MOST_PORT_BITS:
+    if not is_wide(engine):
         return {engine.module: verilog.convert(engine, name=engine.module, emit_src=False)}
     buffered = Buffered(engine)
     text = verilog.convert(buffered, name=engine.module, ports=buffered.ports, emit_src=False)

@@ -14,6 +14,7 @@ from h2sim.engines.work import EngineWork
 from h2sim.reference.result import EngineRun
 from h2sim.rtl import fixed, images
 from h2sim.rtl.bench import Case
+from h2sim.rtl.corners import below, odd_to, often
 from h2sim.rtl.fixed import FixedNeuron
 from h2sim.rtl.parameters import (
     BackwardParameters,
@@ -27,6 +28,7 @@ from h2sim.shapes import ConvShape, FcShape
 Results = Callable[[Array], dict[str, Array]]
 WIDTHS = Widths(operand_bits=8, sum_bits=20, fraction_bits=8, psum_blocks=64, most_samples=12)
 MOST_OFFSETS = 64  # (channel, kernel offset) pairs of a case
+WIDE = 20  # PEs (Backward Engine: groups) above which an array counts as wide
 KINDS = {
     "forward": ("forward_conv", "forward_fc"),
     "weight_update": ("weight_update_conv", "weight_update_fc"),
@@ -74,6 +76,7 @@ class Layer:
     kind: str
     seed: int
     about: str
+    shape: ConvShape | FcShape
     case: Case
     reference: EngineRun
     fast: EngineWork
@@ -120,18 +123,29 @@ def machines(hardware: Hardware) -> tuple[Arch, Any, Any]:
 
 
 def conv_shape(
-    rng: np.random.Generator, kernel_most: tuple[int, int], most_offsets: int, stride_most: int = 3
+    rng: np.random.Generator, kernel_most: tuple[int, int], most_offsets: int, engine: Any, stride_most: int = 3
 ) -> ConvShape:
-    """A random small convolution: a kernel up to kernel_most, any stride and padding, and at most 12 samples."""
+    """A random small convolution: a kernel up to kernel_most, any stride and padding, and at most 12 samples.
+
+    engine: that on which it runs; its corners (corners.py) are drawn often, and wide arrays get as many channels.
+    """
     kernel = _pair(lambda axis: int(rng.integers(1, kernel_most[axis] + 1)))
-    stride = _pair(lambda axis: int(rng.integers(1, stride_most + 1)))
+    by_two = often(rng)
+    stride = _pair(lambda axis: 2 if by_two else int(rng.integers(1, stride_most + 1)))
     padding = _pair(lambda axis: int(rng.integers(0, kernel[axis])))
     size = _pair(lambda axis: int(rng.integers(max(1, kernel[axis] - 2 * padding[axis]), 10)))
     out = _pair(lambda axis: (size[axis] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1)
-    most_in = max(1, min(5, most_offsets // (kernel[0] * kernel[1])))
-    channels = int(rng.integers(1, most_in + 1)), int(rng.integers(1, 6))
-    steps, batch = int(rng.integers(1, 5)), int(rng.integers(1, 4))
-    return ConvShape.of((steps, batch), (channels[0], *size), (channels[1], *out), kernel, stride, padding)
+    wide = _wide(engine)
+    most_in = max(1, min(3 * engine.columns // 2 if wide else 5, most_offsets // (kernel[0] * kernel[1])))
+    in_channels = odd_to(rng, most_in, engine.parallelism)
+    out_channels = int(rng.integers(1, (3 * engine.rows // 2 if wide else 5) + 1))
+    steps, batch = int(rng.integers(1, 3 if wide else 5)), below(rng, 2 if wide else 3, engine.parallelism)
+    return ConvShape.of((steps, batch), (in_channels, *size), (out_channels, *out), kernel, stride, padding)
+
+
+def _wide(engine: Any) -> bool:
+    """Whether an array is so wide that a layer needs many channels to fill it, and few samples to end in time."""
+    return bool(engine.rows * engine.columns > WIDE)
 
 
 def _pair(each: Callable[[int], int]) -> tuple[int, int]:
@@ -191,9 +205,12 @@ def maps(shape: ConvShape) -> tuple[tuple[int, ...], tuple[int, ...]]:
     )
 
 
-def fc_shape(rng: np.random.Generator, most_in: int) -> FcShape:
-    steps, batch = int(rng.integers(1, 5)), int(rng.integers(1, 4))
-    return FcShape(steps, batch, int(rng.integers(1, most_in + 1)), int(rng.integers(1, 9)))
+def fc_shape(rng: np.random.Generator, most_in: int, engine: Any) -> FcShape:
+    """A random small fully connected layer for an engine, as conv_shape draws convolutions."""
+    steps, batch = int(rng.integers(1, 5)), below(rng, 3, engine.parallelism)
+    wide = _wide(engine)
+    features = odd_to(rng, 3 * engine.columns // 2 if wide else most_in, engine.parallelism)
+    return FcShape(steps, batch, features, int(rng.integers(1, (3 * engine.rows // 2 if wide else 8) + 1)))
 
 
 def stalling(case: Case, stall_seed: int, engine: object) -> Case:

@@ -11,6 +11,9 @@
 #include "Engine.h"
 #include "ports.h"
 #include "verilated.h"
+#if BOXED
+#include "Engine___024root.h"
+#endif
 
 namespace {
 
@@ -43,6 +46,10 @@ template <std::size_t N> void put(VlWide<N>& port, int low, int bits, uint64_t v
         done += take;
     }
 }
+
+// The type that Verilator gives a signal of so many bits.
+template <int bits> using Bits = std::conditional_t<(bits > 64), VlWide<(bits + 31) / 32>,
+    std::conditional_t<(bits > 32), QData, std::conditional_t<(bits > 16), IData, std::conditional_t<(bits > 8), SData, CData>>>>;
 
 struct Words {
     std::vector<int64_t> all;
@@ -88,7 +95,7 @@ struct Half {
 struct Bench {
     std::unique_ptr<Engine> top{new Engine};
     Words in;
-#define X(name, ...) Image name##_image; std::remove_reference_t<decltype(Engine::name##_data)> name##_next{};
+#define X(name, lanes, width, ...) Image name##_image; Bits<(lanes) * (width)> name##_next{};
     SHARED_PORTS(X) OWN_PORTS(X)
 #undef X
 #define X(name) Half name##_half;
@@ -103,7 +110,7 @@ struct Bench {
     void serve() {
 #define X(name, lanes, width, shared, sharers)                                                              \
     {                                                                                                       \
-        const int64_t base = shared_address(name##_image, top->name##_shared, shared);                      \
+        const int64_t base = shared_address(name##_image, AT_##name##_shared, shared);                      \
         for (int lane = 0; lane < lanes; lane++)                                                            \
             put(name##_next, lane * width, width, name##_image.at(name##_image.step(base, shared, lane / sharers))); \
     }
@@ -111,12 +118,12 @@ struct Bench {
 #undef X
 #define X(name, lanes, width, shared, sharers, first, second)                                               \
     {                                                                                                       \
-        const int64_t base = shared_address(name##_image, top->name##_shared, shared);                      \
+        const int64_t base = shared_address(name##_image, AT_##name##_shared, shared);                      \
         for (int lane = 0; lane < lanes; lane++) {                                                          \
             const int low = lane * (first + second);                                                        \
             int64_t address = name##_image.step(base, shared, lane / sharers);                              \
-            address = name##_image.step(address, shared + 1, int64_t(get(top->name##_own, low, first)));    \
-            if (second) address = name##_image.step(address, shared + 2, int64_t(get(top->name##_own, low + first, second))); \
+            address = name##_image.step(address, shared + 1, int64_t(get(AT_##name##_own, low, first)));    \
+            if (second) address = name##_image.step(address, shared + 2, int64_t(get(AT_##name##_own, low + first, second))); \
             put(name##_next, lane * width, width, name##_image.at(address));                                \
         }                                                                                                   \
     }
@@ -177,9 +184,14 @@ void Bench::run(std::FILE* out) {
     }
         HALVES(X)
 #undef X
-        edge();
-#define X(name, ...) top->name##_data = name##_next;
+#define X(name, ...) AT_##name##_data = name##_next;
+#if BOXED  // a box has the register of its port
         SHARED_PORTS(X) OWN_PORTS(X)
+#endif
+        edge();
+#if !BOXED
+        SHARED_PORTS(X) OWN_PORTS(X)
+#endif
 #undef X
 #define X(name) top->name##_filled = name##_half.take(cycle + 1) || cycle + 1 == -2;
         HALVES(X)

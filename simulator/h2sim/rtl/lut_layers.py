@@ -32,7 +32,7 @@ from h2sim.rtl.draw import (
 
 def forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
-    shape, neuron = conv_shape(rng, (5, 5), 100), fixed_neuron(rng)
+    shape, neuron = conv_shape(rng, (5, 5), 100, built), fixed_neuron(rng)
     in_map, out_map = maps(shape)
     spikes = bits(rng, in_map)
     weight, bias = values(rng, shape.out_channels, shape.in_channels, *shape.kernel), values(rng, shape.out_channels)
@@ -46,6 +46,7 @@ def forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Genera
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
@@ -57,7 +58,7 @@ def forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Genera
 
 def forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
-    shape, neuron = fc_shape(rng, 200), fixed_neuron(rng)
+    shape, neuron = fc_shape(rng, 200, built), fixed_neuron(rng)
     spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
     weight, bias = values(rng, shape.out_features, shape.in_features), values(rng, shape.out_features)
     case = lut_cases.forward_fc(built, shape, spikes, weight, bias, neuron)
@@ -71,6 +72,7 @@ def forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generato
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
@@ -94,7 +96,7 @@ def _gradient_reader(shape: tuple[int, ...], columns: int) -> Results:
 
 def weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
-    shape = conv_shape(rng, (4, 4), MOST_OFFSETS)
+    shape = conv_shape(rng, (4, 4), MOST_OFFSETS, built)
     in_map, out_map = maps(shape)
     spikes, grad = bits(rng, in_map), values(rng, *out_map)
     case = lut_cases.weight_update_conv(built, arch.tile, shape, spikes, grad)
@@ -107,6 +109,7 @@ def weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
@@ -118,7 +121,7 @@ def weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.
 
 def weight_update_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
-    shape = fc_shape(rng, MOST_OFFSETS)
+    shape = fc_shape(rng, MOST_OFFSETS, built)
     spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
     grad = values(rng, shape.timesteps, shape.batch, shape.out_features)
     case = lut_cases.weight_update_fc(built, shape, spikes, grad)
@@ -131,6 +134,7 @@ def weight_update_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Ge
         kind=kind,
         seed=seed,
         about=str(shape),
+        shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
         fast=work,
