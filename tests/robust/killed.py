@@ -29,6 +29,7 @@ class Row:
     again: Callable[[], None] | None = None
     growing: tuple[str, ...] = ()
     keeps_old: bool = True
+    cold: bool = False
 
 
 def h2sim(line: str) -> Callable[[], None]:
@@ -94,6 +95,23 @@ def reproduce_a_part() -> None:
     h2sim("reproduce -o report")()
 
 
+def call_kernels() -> None:
+    """Compiles or loads some kernels, calls each with two kinds of arguments, and writes what they return."""
+    from h2sim.io.files import write_text
+    from h2sim.kernels import backward, bits, datapath
+
+    rng = np.random.default_rng(0)
+    packed = rng.integers(0, 256, (3, 20), dtype=np.uint8)
+    said = [bits.tile_popcounts(packed, 2, 8, 10, 3, 4).tolist()]
+    for kind in (np.uint8, np.int64):
+        total, largest = (rng.integers(0, 100, 7).astype(kind) for _ in range(2))
+        backward.take_larger(total, largest)
+        backward.add_rows(rng.integers(0, 9, (5, 7)).astype(kind), np.arange(5), 0, 5, 1, total)
+        said += [largest.tolist(), total.tolist()]
+    said.append(float(datapath.tree_sum(rng.random(9).astype(np.float32), 9)))
+    write_text(Path("kernels.json"), f"{said}\n")
+
+
 TRAIN = (
     f"train {NOTATION} mnist --data data --epochs 2 --batch 8 --timesteps 3 --trace-epochs 0,1,last "
     "--trace-values --trace-samples 2 -o run"
@@ -109,4 +127,5 @@ ROWS = {
         h2sim(f"gpu import profile.json --network {NOTATION} --input-shape 2,9,9 --batch 4 -o gpu.json"), with_profile
     ),
     "reproduce": Row(reproduce_a_part),
+    "kernels": Row(call_kernels, cold=True),
 }  # fmt: skip

@@ -3,7 +3,8 @@
 After each kill an output is absent, the old one, or byte for byte that of a run that was left alone. SIGTERM leaves no
 temporary file; what SIGKILL leaves is gone after the next run, whose outputs are whole. Half of the kills wait until
 the command has begun to write. Most children are forks of a process that has imported what it needs; one in five is
-a fresh one, with its start-up. The moments depend on the seed, what they meet depends on the machine.
+a fresh one, with its start-up. Those of the row `kernels` share a folder of compiled code, whose files are damaged
+before each. The moments depend on the seed, what they meet depends on the machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 SIGNALS = ("SIGKILL", "SIGTERM")
 FRESH_EVERY = 5  # kills
 OLD = b"what an earlier run wrote\n"
+AT_ONCE = 10  # kills between two lines of progress
 PATIENCE_S = 300.0  # a child that is neither done nor dead by then hangs
 
 
@@ -65,14 +68,36 @@ def parts(folder: Path) -> list[str]:
 def fresh(name: str, again: bool, folder: Path) -> int:
     """Starts a row's command in a new interpreter; returns its process number."""
     code = f"from tests.robust.kills import call; call({name!r}, {again})"
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "simulator")])
+    changes = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "simulator")])}
+    if ROWS[name].cold:
+        changes["NUMBA_CACHE_DIR"] = str(folder.parent / "cache")
     with (folder.parent / f"{folder.name}.err").open("w") as err:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code], cwd=folder, stdout=err, stderr=err, stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, **changes},
         )  # fmt: skip
     process.returncode = 0  # waited for here, not by its destructor
     return process.pid
+
+
+def damage(cache: Path, rng: random.Random) -> None:
+    """Cuts, empties, flips a bit of, swaps or deletes some files of compiled kernels."""
+    files = sorted(path for path in cache.rglob("*") if path.is_file())
+    for path in files:
+        with suppress(OSError):  # the run beside this one may have replaced it
+            blob = bytearray(path.read_bytes())
+            match rng.randrange(12):
+                case 0:
+                    path.write_bytes(blob[: rng.randrange(len(blob) + 1)])
+                case 1:
+                    path.write_bytes(b"")
+                case 2 if blob:
+                    blob[rng.randrange(len(blob))] ^= 1 << rng.randrange(8)
+                    path.write_bytes(blob)
+                case 3:
+                    path.write_bytes(rng.choice(files).read_bytes())
+                case 4:
+                    path.unlink()
 
 
 def forked(name: str, again: bool, folder: Path) -> int:
@@ -200,7 +225,7 @@ def prepared(row: Row, folder: Path) -> set[str]:
 def left_alone(name: str, place: Path) -> Reference:
     """Runs a row to its end, forked and fresh, twice each. Raises ValueError where two runs do not end alike."""
     row, seconds, first, found = ROWS[name], {}, {}, []
-    for number, is_fresh in enumerate((False, True, False)):
+    for number, is_fresh in enumerate((True, True) if row.cold else (False, True, False)):
         folder = place / f"alone-{number}"
         inputs = prepared(row, folder)
         began = time.monotonic()
@@ -218,7 +243,8 @@ def left_alone(name: str, place: Path) -> Reference:
 
 
 def _errors(folder: Path) -> str:
-    return (folder.parent / f"{folder.name}.err").read_text(errors="replace")
+    said = folder.parent / f"{folder.name}.err"
+    return said.read_text(errors="replace") if said.exists() else ""  # killed before it could make one
 
 
 def kill_once(name: str, by: str, number: int, seed: int, reference: Reference, place: Path) -> Outcome:
@@ -233,17 +259,19 @@ def kill_once(name: str, by: str, number: int, seed: int, reference: Reference, 
     status = _killed(name, by, number, folder, rng, reference)
     outcome = Outcome(name, by, number, status not in (0, None))
     _look(outcome, row, folder, inputs, reference, status)
-    if outcome.leftovers or row.again or number % FRESH_EVERY == 1:
+    if outcome.leftovers or row.again or row.cold or number % FRESH_EVERY == 1:
         _go_on(outcome, row, folder, inputs, reference)
     if not outcome.faults:
         shutil.rmtree(folder)
-        Path(f"{folder}.err").unlink()
+        Path(f"{folder}.err").unlink(missing_ok=True)
     return outcome
 
 
 def _killed(name: str, by: str, number: int, folder: Path, rng: random.Random, reference: Reference) -> int | None:
     """Starts the command and kills it at a random moment; its status."""
-    is_fresh = number % FRESH_EVERY == 0
+    is_fresh = number % FRESH_EVERY == 0 or ROWS[name].cold
+    if ROWS[name].cold:
+        damage(folder.parent / "cache", rng)
     began = time.monotonic()
     pid = (fresh if is_fresh else forked)(name, False, folder)
     writing = reference.seconds[is_fresh] - reference.first_write[is_fresh]
@@ -301,7 +329,7 @@ def _states(outcome: Outcome, row: Row, folder: Path, inputs: set[str], referenc
 def _go_on(outcome: Outcome, row: Row, folder: Path, inputs: set[str], reference: Reference) -> None:
     """The next run: it ends as one that was left alone, and sweeps up."""
     begun = (folder / "run" / "run.json").exists()
-    status = wait(forked(outcome.row, begun, folder), time.monotonic() + PATIENCE_S)
+    status = wait((fresh if row.cold else forked)(outcome.row, begun, folder), time.monotonic() + PATIENCE_S)
     if status != 0:
         outcome.faults.append(f"the next run: status {status}: {_errors(folder)[-500:]}")
     elif (found := digests(folder, inputs)) != reference.files:
@@ -311,7 +339,7 @@ def _go_on(outcome: Outcome, row: Row, folder: Path, inputs: set[str], reference
         outcome.faults.append(f"the next run left {left}")
 
 
-def slice_of(name: str, by: str, numbers: range, seed: int, reference: Reference, place: str) -> list[Outcome]:
+def slice_of(name: str, by: str, numbers: list[int], seed: int, reference: Reference, place: str) -> list[Outcome]:
     """Several kills in one worker process."""
     warm_up()
     return [kill_once(name, by, number, seed, reference, Path(place)) for number in numbers]
@@ -323,21 +351,37 @@ def reference_of(name: str, place: str) -> Reference:
     return left_alone(name, Path(place))
 
 
-def campaign(rows: list[str], kills: int, seed: int, place: Path, jobs: int = 2) -> list[Outcome]:
-    """`kills` kills of each row with each signal, `jobs` side by side; progress goes to standard error."""
-    outcomes: list[Outcome] = []
+def campaign(
+    rows: list[str],
+    kills: int,
+    seed: int,
+    place: Path,
+    jobs: int = 2,
+    before: list[Outcome] | None = None,
+    keep: Callable[[list[Outcome]], None] = lambda outcomes: None,
+) -> list[Outcome]:
+    """`kills` kills of each row with each signal, `jobs` side by side; progress goes to standard error.
+
+    before: outcomes of a campaign that was broken off, which are not made again. keep: is given all that there are
+    after every few kills.
+    """
+    outcomes = list(before or [])
+    done = {(outcome.row, outcome.signal, outcome.number) for outcome in outcomes}
     with ProcessPoolExecutor(jobs) as pool:
         for name in rows:
+            todo = {by: [n for n in range(kills) if (name, by, n) not in done] for by in SIGNALS}
+            if not any(todo.values()):
+                continue
             folder = place / name.replace(" ", "-")
             folder.mkdir()
             reference = pool.submit(reference_of, name, str(folder)).result()
-            step = max(1, kills // 5)
             tasks = [
-                pool.submit(slice_of, name, by, range(n, min(n + step, kills)), seed, reference, str(folder))
-                for n in range(0, kills, step) for by in SIGNALS
+                pool.submit(slice_of, name, by, todo[by][n : n + AT_ONCE], seed, reference, str(folder))
+                for n in range(0, kills, AT_ONCE) for by in SIGNALS
             ]  # fmt: skip
             for task in tasks:
                 outcomes += task.result()
+                keep(outcomes)
                 bad = sum(bool(outcome.faults) for outcome in outcomes)
                 print(f"{name}: {len(outcomes)} kills so far, {bad} with faults", file=sys.stderr, flush=True)
     return outcomes
@@ -379,16 +423,29 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of each command with each signal")
     parser.add_argument("--rows", default=",".join(ROWS), help="commands, with commas between")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("-o", "--output", type=Path, help="a .md file; a .json file of every kill goes beside it")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="a .md file; every kill goes into a .json file beside it, from which a campaign that was broken off goes on",
+    )
     arguments = parser.parse_args()
+    output: Path | None = arguments.output
+    before = []
+    if output and output.with_suffix(".json").exists():
+        before = [Outcome(**fields) for fields in json.loads(output.with_suffix(".json").read_text())]
+
+    def keep(outcomes: list[Outcome]) -> None:
+        if output:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(record(outcomes, arguments.kills, arguments.seed))
+            lines = ",\n".join(json.dumps(asdict(outcome)) for outcome in outcomes)
+            output.with_suffix(".json").write_text(f"[\n{lines}\n]\n")
+
     with tempfile.TemporaryDirectory() as place:
-        found = campaign(arguments.rows.split(","), arguments.kills, arguments.seed, Path(place), arguments.jobs)
-    text = record(found, arguments.kills, arguments.seed)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
-        arguments.output.with_suffix(".json").write_text(json.dumps([asdict(o) for o in found]) + "\n")
+        rows = arguments.rows.split(",")
+        found = campaign(rows, arguments.kills, arguments.seed, Path(place), arguments.jobs, before, keep)
+    print(record(found, arguments.kills, arguments.seed))
     sys.exit(any(outcome.faults for outcome in found))
 
 
