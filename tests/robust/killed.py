@@ -116,8 +116,9 @@ TRAIN = (
     f"train {NOTATION} mnist --data data --epochs 2 --batch 8 --timesteps 3 --trace-epochs 0,1,last "
     "--trace-values --trace-samples 2 -o run"
 )
+RUN = "run h2learn tiny.npz --json out.json --csv out.csv --timeline time.json --plots plots"
 ROWS = {
-    "run": Row(h2sim("run h2learn tiny.npz --json out.json --csv out.csv --timeline time.json --plots plots"), with_trace),
+    "run": Row(h2sim(RUN), with_trace),
     "train": Row(
         h2sim(TRAIN), with_digits, h2sim(f"{TRAIN} --resume"), ("run/checkpoint.pt", "run/log.csv"), keeps_old=False
     ),

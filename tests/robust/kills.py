@@ -149,7 +149,7 @@ def warm_up() -> None:
 
     try:
         import h2sim.export.capture
-        import h2sim.train.trainer
+        import h2sim.train.trainer  # noqa: F401
         import tests.helpers.models  # noqa: F401
     except ImportError:
         pass
@@ -387,22 +387,25 @@ def campaign(
     return outcomes
 
 
+HEAD = """# Commands killed at random moments
+
+`{command}`: {kills} kills, {bad} with a fault.
+
+After each kill every output is absent, the one of before, or byte for byte that of a run that was left alone. SIGTERM
+leaves no temporary file. What SIGKILL leaves is gone after the next run, whose outputs are those of a run that was left
+alone; a training run goes on with `--resume`. Half of the kills wait until the command has begun to write. *Growing*:
+checkpoint and log of a training run between two epochs. *Left*: kills that left a temporary file.
+
+| command | signal | kills | ended before | absent | old | complete | growing | left | faults |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+
 def record(outcomes: list[Outcome], kills: int, seed: int) -> str:
     """The campaign as Markdown."""
-    lines = [
-        "# Commands killed at random moments",
-        "",
-        f"`python -m tests.robust.kills --seed {seed} --kills {kills} -o reports/robust/kills.md`: {len(outcomes)} kills, "
-        f"{sum(bool(o.faults) for o in outcomes)} with a fault.",
-        "",
-        "After each kill every output is absent, the one of before, or byte for byte that of a run that was left alone. "
-        "SIGTERM leaves no temporary file. What SIGKILL leaves is gone after the next run, whose outputs are those of a "
-        "run that was left alone; a training run goes on with `--resume`. Half of the kills wait until the command has "
-        "begun to write. *Growing*: checkpoint and log of a training run between two epochs.",
-        "",
-        "| command | signal | kills | ended before | absent | old | complete | growing | kills that left a temporary file | faults |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    command = f"python -m tests.robust.kills --seed {seed} --kills {kills} -o reports/robust/kills.md"
+    bad = sum(bool(outcome.faults) for outcome in outcomes)
+    lines = HEAD.format(command=command, kills=len(outcomes), bad=bad).splitlines()
     for name in dict.fromkeys(outcome.row for outcome in outcomes):
         for by in SIGNALS:
             mine = [o for o in outcomes if (o.row, o.signal) == (name, by)]
@@ -427,7 +430,7 @@ def main() -> None:
         "-o",
         "--output",
         type=Path,
-        help="a .md file; every kill goes into a .json file beside it, from which a campaign that was broken off goes on",
+        help="a .md file; beside it a .json file of every kill, from which a broken-off campaign goes on",
     )
     arguments = parser.parse_args()
     output: Path | None = arguments.output
