@@ -147,7 +147,7 @@ def wrong(answer, lines=1):
     if error or status != 2:
         return f"status {status} {error[:200]}"
     said = text.splitlines()
-    if len(said) > lines or not text.isascii() and any(not c.isprintable() for c in text.replace("\n", "")):
+    if len(said) > lines or (not text.isascii() and any(not c.isprintable() for c in text.replace("\n", ""))):
         return f"{len(said)} lines: {text[:300]!r}"
     if any(len(line) > 2100 or not line.isprintable() or not line.startswith("h2sim: ") for line in said):
         return f"an odd line: {text[:300]!r}"
