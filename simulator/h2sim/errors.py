@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MOST_IN_LINE = 2000  # characters of a line; a file may hold thousands of names
+MOST_LINES = 100  # of one error; a file may hold as many faults as fields
 
 
 class H2SimError(Exception):
@@ -13,8 +14,10 @@ class H2SimError(Exception):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The faults, a line each, as they are printed."""
-        return tuple(_cut(printable(str(line))) for line in self.args)
+        """The faults, a line each, as they are printed; of very many the first, and how many more there are."""
+        shown = tuple(_cut(printable(str(line))) for line in self.args[:MOST_LINES])
+        more = len(self.args) - MOST_LINES
+        return shown if more <= 0 else (*shown, f"and {more:,} more faults")
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -95,18 +95,25 @@ class Commands(click.Group):
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """A block in which SIGTERM and SIGHUP end the process as an exception would: temporary files go, status 128 + n."""
+    """A block in which SIGTERM and SIGHUP end the process as an exception would: temporary files go, status 128 + n.
+
+    Only the first of them counts: one sent to a process and to its group comes twice, and may not stop the tidying.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, _: object) -> NoReturn:
-        click.echo(f"h2sim: ended by {signal.Signals(number).name}; nothing was half-written", err=True)
+        for each in mine:
+            signal.signal(each, signal.SIG_IGN)
+        with suppress(RuntimeError, OSError):  # amid another line to the same stream, or nobody reads it
+            click.echo(f"h2sim: ended by {signal.Signals(number).name}; nothing was half-written", err=True)
         sys.exit(SIGNALLED + number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # what the caller of the process chose to ignore (nohup) stays ignored
-    mine = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) != signal.SIG_IGN]
+    from h2sim.io.files import ending_signals
+
+    mine = [n for n in ending_signals() if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in mine}
     try:
         yield

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import stat
-import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -29,21 +31,50 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     check_writable(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".h2sim-{_place()}-{os.getpid()}-", suffix=".part", dir=target.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        _as_before(target, aside)
-        os.replace(aside, target)
+    aside = target.parent / f".h2sim-{_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
+    try:  # from before it is made: a signal may come at any time
+        with _gone_on_signals(aside):
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            yield aside
+            _as_before(target, aside)
+            os.replace(aside, target)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
     sweep(target.parent)
+
+
+@contextmanager
+def _gone_on_signals(aside: Path) -> Iterator[None]:
+    """A block in which a signal that ends the process at once deletes the file first.
+
+    Handlers that the program has set stay: those of the h2sim command raise an exception. Only a program's main thread
+    can set any.
+    """
+    mine = []
+    if threading.current_thread() is threading.main_thread():
+        mine = [n for n in ending_signals() if signal.getsignal(n) == signal.SIG_DFL]
+
+    def end(number: int, _: object) -> None:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    try:
+        for number in mine:
+            signal.signal(number, end)
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals with which schedulers and closed terminals end a program, as far as the system has them."""
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def sweep(folder: Path) -> None:

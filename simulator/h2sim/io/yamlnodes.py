@@ -185,6 +185,8 @@ def _check_scalar(node: yaml.Node, path: tuple[str, ...]) -> None:
         raise BadNode(node, path, "text in Unicode", _shown(text))
     if node.tag == f"{_TAG}bool" and text.lower() not in yaml.SafeLoader.bool_values:
         raise BadNode(node, path, "true or false", _shown(text))
+    if node.tag in _DECIMAL and not text.strip("+-_ "):  # YAML's own reading of it fails
+        raise BadNode(node, path, "a number", _shown(text))
     if node.tag not in _DECIMAL or (not _NUMBER.match(text) and not text.lstrip("+-").startswith(".")):
         return  # `!!int x` is YAML's own error
     if not _DECIMAL[node.tag].fullmatch(text):
