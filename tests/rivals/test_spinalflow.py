@@ -181,8 +181,9 @@ def test_weights_wait_until_the_array_has_done_with_those_before_them(tmp_path):
         memory={"bandwidth_bytes_per_s": 8 * 200_000_000, "first_access_cycles": 0}, array__output_drain="exposed"
     )  # 8 bytes a cycle
     row = run_spinalflow(slow, trace, TABLE, coding="every_spike").rows[0]
-    # 256 B of weights and 16 B of the first row's spines; then 144 B of the second pass, whose spines follow unseen
-    assert row.stalls.memory_read == 256 / 8 + 16 / 8 + 144 / 8
+    # 256 B of weights and half of the first row's 16 B of spines; then 144 B of the second pass, whose first spines
+    # wait their turn behind 512 B of results
+    assert row.stalls.memory_read == 256 / 8 + 8 / 8 + 144 / 8 + 512 / 8 + 8 / 8
 
 
 def job_of(machine, trace, name):

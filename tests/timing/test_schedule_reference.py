@@ -11,8 +11,8 @@ from h2sim.arch import load_arch
 from h2sim.memory import bursts
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import schedule
+from h2sim.memory.stepped import run
 from h2sim.memory.traffic import Traffic
-from h2sim.reference.schedule import run
 
 ARCH = load_arch("h2learn")
 LANES = {"forward": "forward", "backward": "backward", "weight_update": "backward"}

@@ -29,7 +29,8 @@ def sort_of(entry: dict[str, Any]) -> Sort:
     tokens = [token for token in tokens if token]
     if not tokens:
         return _by_shape(entry)
-    return next((sort for sort in map(_of_category, tokens) if sort != "unknown"), "unknown")
+    known: list[Sort] = [sort for sort in map(_of_category, tokens) if sort != "unknown"]
+    return known[0] if known else "unknown"
 
 
 def _of_category(token: str) -> Sort:

@@ -311,8 +311,8 @@ def _header(engine: Engine, wide: bool) -> str:
         first, second = widths[0], widths[1] if len(widths) > 1 else 0
         rows.append(f"X({p.name}, {p.lanes}, {p.width}, {len(p.shared)}, {p.sharers}, {first}, {second})")
     lines.append(f"#define OWN_PORTS(X) {' '.join(rows)}")
-    port = write_port(engine)
-    lines.append(f"#define RESULTS {port.lanes}, {port.width}, {len(port.shared)}")
+    results = write_port(engine)
+    lines.append(f"#define RESULTS {results.lanes}, {results.width}, {len(results.shared)}")
     lines.append(f"#define HALVES(X) {' '.join(f'X({half})' for half in engine.halves)}")
     return "\n".join(lines) + "\n"
 

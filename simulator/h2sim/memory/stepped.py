@@ -70,8 +70,8 @@ class _Run:
             rows = [row for job in jobs if job.engine == name for row in _rows(machine, job, ideal_memory)]
             _link(rows)
             self.engines.append(_Engine(name, rows))
-        self.free = dict.fromkeys(MEMORIES, 0)
-        self.turn = dict.fromkeys(MEMORIES, -1)
+        self.free: dict[str, int] = dict.fromkeys(MEMORIES, 0)
+        self.turn: dict[str, int] = dict.fromkeys(MEMORIES, -1)
         self.start: dict[JobKey, int] = {}
         self.end: dict[JobKey, int] = {}
         self.done: dict[JobKey, int] = {}
