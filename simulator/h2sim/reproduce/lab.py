@@ -78,7 +78,8 @@ class Lab:
             return self.once(("real", setting.traces[name]), lambda: load_trace(setting.traces[name]))
         shape = setting.input_shapes.get(name)
         masks = tuple(setting.masks) if setting.masks else None  # (field, value) pairs: what can be a key
-        key = ("trace", name, batch, phases, shape, setting.spikes, masks, setting.layer_window)
+        own = (setting.spikes, masks, setting.layer_window, setting.pool_before_fire)
+        key = ("trace", name, batch, phases, shape, *own)
         return self.once(key, lambda: self._written(name, shape, setting, batch, phases))
 
     def run(self, name: str, setting: Setting) -> Result:
@@ -120,6 +121,8 @@ class Lab:
         self, name: str, shape: Chw | None, setting: Setting, batch: int, phases: tuple[str, ...] | None
     ) -> Trace:
         network = load_network(name, shape)
+        if setting.pool_before_fire:
+            network = replace(network, layers=_pooled_first(network.layers))
         own: dict[str, Sparsity] = {}
         if name == "conv256":
             window = LAYER_SPARSITY if setting.layer_window is None else setting.layer_window
@@ -171,3 +174,16 @@ def _priced(setting: Setting) -> EnergyTable:
             if field in entry:
                 entry[field] *= setting.area_scale
     return parse_energy_table(data, f"{setting.table}, changed")
+
+
+def _pooled_first(layers: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """The layers of a network whose convolutions do not fire where pools alone read them."""
+    readers: dict[str, list[str]] = {}
+    for layer in layers:
+        for name in layer["inputs"]:
+            readers.setdefault(name, []).append(layer["kind"])
+    silent = {name for name, kinds in readers.items() if set(kinds) == {"pool"}}
+    return tuple(
+        {**layer, "spiking": False} if layer["name"] in silent and layer["kind"] in ("conv", "encode") else layer
+        for layer in layers
+    )
