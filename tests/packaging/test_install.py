@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(SETUPTOOLS < (77, 0), reason="a wheel needs setuptools 77 (a licence as PEP 639 writes it)"),
 ]
 DATA = {"archconfigs", "energy_tables", "workloads"}
-READ_BY_CODE = {".yaml", ".npz", ".json"}
+READ_BY_CODE = {".yaml", ".npz", ".json", ".csv"}
 IN_THE_PACKAGE = {".py", ".yaml", ".cpp", ".typed"}
 
 

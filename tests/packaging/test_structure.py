@@ -51,7 +51,7 @@ ALLOWED = {
         "memory", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify",
     },
     "rtl": {"rtl", "io", "_version", "arch", "engines", "errors", "reference", "shapes"},
-    "datasets": {"datasets", "errors"},
+    "datasets": {"datasets", "errors", "io"},
     "export": {"export", "io", "activity", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {

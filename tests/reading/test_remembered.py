@@ -48,8 +48,8 @@ def test_what_is_read_is_the_readers_own(tmp_path):
 
 @pytest.mark.parametrize("edited", ["table", "base", "part"])
 def test_an_edited_file_is_read_anew_even_with_its_old_size_and_time(tmp_path, edited):
-    part = (tables.parts_folder() / "sram-28nm-itrs-hp-360k.yaml").read_text()
-    base = library.find("energy table", "28nm").read_text().replace("part: sram-28nm-itrs-hp-360k", "part: part.yaml")
+    part = (tables.parts_folder() / "sram-28nm-itrs-hp-300k.yaml").read_text()
+    base = library.find("energy table", "28nm").read_text().replace("part: sram-28nm-itrs-hp-300k", "part: part.yaml")
     texts = {
         "part": part,
         "base": base,

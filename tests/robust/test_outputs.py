@@ -103,7 +103,8 @@ def killed_while_writing(folder, number):
         "from h2sim.io.files import replacing\n"
         f"signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"  # nohup's children inherit that it is ignored
         "with ending_on_signals(), replacing(Path('out.json')) as aside:\n"
-        "    aside.write_text('half')\n    print('writing', flush=True)\n    time.sleep(60)\n"
+        "    aside.write_text('half')\n    print('writing', flush=True)\n"
+        "    for _ in range(600):\n        time.sleep(0.1)\n"  # a signal just before a sleep waits for its end
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "writing\n"

@@ -17,6 +17,7 @@ import click
 
 from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
+from h2sim.io.signals import ending_signals
 
 if TYPE_CHECKING:
     from h2sim.document import Document
@@ -111,8 +112,6 @@ def ending_on_signals() -> Iterator[None]:
         sys.exit(SIGNALLED + number)
 
     # what the caller of the process chose to ignore (nohup) stays ignored
-    from h2sim.io.files import ending_signals
-
     mine = [n for n in ending_signals() if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, end) for number in mine}
     try:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from h2sim.errors import OutputError
+from h2sim.io.signals import ending_signals
 
 _PART = re.compile(r"\.h2sim-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]+)-.*\.part")
 
@@ -70,11 +71,6 @@ def _gone_on_signals(aside: Path) -> Iterator[None]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
-
-
-def ending_signals() -> list[signal.Signals]:
-    """The signals with which schedulers and closed terminals end a program, as far as the system has them."""
-    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def sweep(folder: Path) -> None:

@@ -12,14 +12,12 @@ from h2sim.errors import TraceError, at
 from h2sim.io.faults import describe
 from h2sim.trace.model import FORMAT, MOST_BITS, VERSION, Layer, Neuron, TraceMeta
 
-MOST_LINES = 100
 _ANY_NEURON = {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]}
 
 
 def refuse(faults: list[str]) -> NoReturn:
-    """Raises a TraceError with one line per fault. Beyond MOST_LINES faults, the last line says how many are left."""
-    rest = len(faults) - MOST_LINES
-    raise TraceError(*faults[:MOST_LINES], *([f"... and {rest} faults more"] if rest > 0 else []))
+    """Raises a TraceError with one line per fault."""
+    raise TraceError(*faults)
 
 
 def parse_meta(data: object, where: str) -> TraceMeta:
