@@ -1,4 +1,4 @@
-"""The corners of the random layers: sizes that a machine does not divide, and strides. They are drawn often and counted.
+"""Corners of the random layers: sizes that a machine does not divide, and stride 2. They are drawn often and counted.
 
 Lanes are samples, pairs of channel and kernel offset, input features, or positions, as the engine has them. A corner is
 named after the layer's own numbers, whatever the lanes of the engine are.
