@@ -16,6 +16,7 @@ from h2sim.arch.schema import Arch
 from h2sim.io.progress import Progress
 from h2sim.rtl.bench import VerilatorBench
 from h2sim.rtl.check import ENGINES, Report, check, machines
+from h2sim.rtl.corners import CORNERS
 from h2sim.rtl.layers import Hardware
 from h2sim.rtl.mutations import check_mutations, mutation_machine
 
@@ -124,6 +125,8 @@ def markdown(found: Found, arch: Arch) -> str:
         "|---|---|---|---|",
         *(f"| {engine} | {kind} | {cases:,} | {wrong} |" for engine, kind, cases, wrong in by_kind(found)),
     ]
+    lines += ["", "| corner (a case may lie in several) | cases |", "|---|---|"]
+    lines += [f"| {corner} | {total.corners.get(corner, 0):,} |" for corner in CORNERS]
     if found.mutations:
         lines += ["", f"## Mutations: the simulator changed, the RTL not ({MUTATION_CASES:,} cases each)", ""]
         lines += ["| engine | machine | mutation | cases that notice |", "|---|---|---|---|"]

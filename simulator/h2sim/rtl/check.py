@@ -15,6 +15,7 @@ import numpy as np
 
 from h2sim.arch.schema import Arch
 from h2sim.rtl.bench import AmaranthBench, RtlRun, VerilatorBench
+from h2sim.rtl.corners import corners_of
 from h2sim.rtl.layers import KINDS, Hardware, Layer, hardware_of, layers, smaller
 
 ENGINES = tuple(KINDS)
@@ -22,9 +23,10 @@ ENGINES = tuple(KINDS)
 
 @dataclass
 class Report:
-    """What a check found. cases: how many, by kind of layer; disagreements: one line each."""
+    """What a check found: how many cases, by kind of layer and by corner; disagreements, one line each."""
 
     cases: dict[str, int] = field(default_factory=dict)
+    corners: dict[str, int] = field(default_factory=dict)
     cycles: int = 0
     stalled_cases: int = 0
     adder_conflicts: int = 0
@@ -33,6 +35,8 @@ class Report:
     def add(self, layer: Layer, run: RtlRun, hardware: Hardware) -> None:
         """Counts one layer, and compares what the RTL did with what the simulator says."""
         self.cases[layer.kind] = self.cases.get(layer.kind, 0) + 1
+        for corner in corners_of(layer.kind, layer.shape, getattr(hardware.arch.engines, hardware.engine)):
+            self.corners[corner] = self.corners.get(corner, 0) + 1
         self.cycles += run.total_cycles
         self.stalled_cases += run.stall_cycles > 0
         self.adder_conflicts += run.adder_conflicts
@@ -42,6 +46,8 @@ class Report:
         """Adds what another check found."""
         for kind, count in other.cases.items():
             self.cases[kind] = self.cases.get(kind, 0) + count
+        for corner, count in other.corners.items():
+            self.corners[corner] = self.corners.get(corner, 0) + count
         self.cycles += other.cycles
         self.stalled_cases += other.stalled_cases
         self.adder_conflicts += other.adder_conflicts
