@@ -93,7 +93,6 @@ def swallowing(folder):
         (lambda folder: raising(H2SimError(f"{folder}/f: x: expected a; got b"))(folder), "refused"),
         (raising(ValueError("no")), "traceback"),
         (raising(H2SimError("names no file")), "traceback"),
-        (lambda folder: raising(H2SimError(*[f"{folder}"] * 102))(folder), "traceback"),
         (lambda folder: raising(H2SimError(f"{folder}", ""))(folder), "traceback"),
         (raising(SystemExit(3)), "traceback"),
         (raising(Wrong("other cycles")), "wrong answer"),

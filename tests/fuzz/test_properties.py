@@ -14,7 +14,7 @@ from h2sim.activity import Actions
 from h2sim.energy.cost import Cost
 from h2sim.engines import backward, forward, weight_update
 from h2sim.memory import schedule
-from h2sim.pipeline import step
+from h2sim.pipeline import backward_jobs, step
 from tests.fuzz import properties
 from tests.fuzz.metamorphic import contradictions, record
 from tests.fuzz.properties import PROPERTIES
@@ -51,14 +51,15 @@ def reads(work: Any, by: int) -> Any:
     return replace(work, pe_array=work.pe_array + Actions(lut_read=by))
 
 
-def first_sample_counts_twice(work: Any, *args: Any) -> Any:
+def first_sample_counts_twice(job: Any, _arch: Any, _graph: Any, maps: Any, layer: Any) -> Any:
     """The first sample's gradients, whichever sample is the first."""
-    return slower(work, int(args[3][0].astype(np.int64).sum() % 7))
+    mask = maps.packed(layer.name, "grad")
+    return replace(job, cycles=job.cycles + int(mask[0].astype(np.int64).sum() % 7))
 
 
-def empty_costs(work: Any, *args: Any) -> Any:
+def empty_costs(job: Any, _arch: Any, _graph: Any, maps: Any, layer: Any) -> Any:
     """A mask of gradients costs what its zeros do."""
-    return slower(work, int(np.count_nonzero(args[3] == 0)))
+    return replace(job, cycles=job.cycles + int(np.count_nonzero(maps.packed(layer.name, "grad") == 0)))
 
 
 def later_with_ideal_memory(found: Any, arch: Any, jobs: Any, ideal_memory: bool, **_: Any) -> Any:
@@ -95,16 +96,16 @@ def training_counts(job: Any, arch: Any, graph: Any, *_: Any) -> Any:
 
 
 PLANTS: dict[str, Plant] = {
-    "the_order_of_samples_does_not_matter": after(backward, "conv", first_sample_counts_twice),
+    "the_order_of_samples_does_not_matter": after(backward_jobs, "_conv", first_sample_counts_twice),
     "twice_the_samples_are_twice_the_operations": after(forward, "conv", lambda work, *_: busier(work, 1)),
     "a_silent_sample_adds_no_work_to_what_skips_zeros": after(forward, "fc", first_bit),
     "fewer_bits_are_never_more_work": after(forward, "fc", lambda work, _, __, spikes: reads(work, -2 * spikes * 99)),
-    "fewer_gradients_are_never_slower": after(backward, "conv", empty_costs),
+    "fewer_gradients_are_never_slower": after(backward_jobs, "_conv", empty_costs),
     "masks_that_an_engine_does_not_read_change_nothing": after(
         weight_update, "conv", lambda work, *_: slower(work, next(_counter))
     ),
     "skipping_zeros_is_never_more_work": after(
-        backward, "conv", lambda work, engine, *_: busier(work, 10_000 * (engine.mode == "dual"))
+        backward, "conv_of", lambda work, engine, *_: busier(work, 10_000 * (engine.mode == "dual"))
     ),
     "larger_arrays_never_compute_longer": after(
         backward, "fc", lambda work, engine, *_: slower(work, 100 * engine.rows * engine.columns)
