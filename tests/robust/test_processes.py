@@ -59,6 +59,33 @@ assert found == [[ours] * 2]
 print("ok")
 """
 
+FORK_AMID_A_KEPT_VALUE = """
+import os, signal
+from h2sim.io.kept import cached_property
+inside, go = threading.Event(), threading.Event()
+class Slow:
+    def __init__(self, waits):
+        self.waits = waits
+    @cached_property
+    def value(self):
+        if self.waits:
+            inside.set()
+            go.wait()
+        return 7
+busy = threading.Thread(target=lambda: Slow(True).value)
+busy.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # functools' own property of Python 3.11 would wait for ever
+    os._exit(0 if Slow(False).value == 7 else 1)
+status = os.waitpid(child, 0)[1]
+go.set()
+busy.join()
+assert status == 0, status
+print("ok")
+"""
+
 TORCH_THEN_FORK = "import torch\n(torch.ones(300, 300) @ torch.ones(300, 300)).sum()\n" + FORK
 
 
@@ -73,7 +100,9 @@ def run(program, trace):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
-    "program", [FORK, THREADS_IN_A_FORK, FORK_IN_A_THREAD], ids=["fork", "threads in it", "thread"]
+    "program",
+    [FORK, THREADS_IN_A_FORK, FORK_IN_A_THREAD, FORK_AMID_A_KEPT_VALUE],
+    ids=["fork", "threads in it", "thread", "kept value"],
 )
 def test_a_forked_process_simulates_as_its_parent_did(program, tmp_path):
     run(program, tiny_trace(tmp_path))

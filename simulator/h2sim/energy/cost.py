@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, Engine, LayerActivity
 from h2sim.arch.schema import Arch
@@ -13,6 +12,7 @@ from h2sim.energy.gating import Spans, buffer_spans, cycles_within, leaking_span
 from h2sim.energy.sram import BufferPrice, price_buffers
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import EnergyTableError, at
+from h2sim.io.kept import cached_property
 
 GROUPS = ("lut", "fp16_add", "fp16_multiply", "register", "priority_encode", "soma", "grad", "glb", "leakage")
 GROUP_OF_ACTION = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from h2sim.io.kept import cached_property
 from h2sim.io.strict import Name, Strict, Text
 from h2sim.io.units import read_number
 

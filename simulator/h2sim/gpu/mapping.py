@@ -24,13 +24,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from h2sim.gpu import rules as names
 from h2sim.gpu.clock import Label
 from h2sim.gpu.profile import Profile, Work
 from h2sim.gpu.rules import Rule
 from h2sim.gpu.trace import RowPhase
+from h2sim.io.kept import cached_property
 
 UNMAPPED: Label = ("unmapped", "other")
 

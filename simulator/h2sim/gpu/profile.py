@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Literal, TypeVar
 
 from h2sim.errors import GpuTraceError, at
+from h2sim.io.kept import cached_property
 
 Kind = Literal["range", "op", "launch"]
 MOST_EVENTS = 5_000_000  # works and events that are kept; each takes some hundred bytes

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -26,6 +25,7 @@ from h2sim.arrays import Array, Bytes
 from h2sim.errors import TraceError
 from h2sim.io import library
 from h2sim.io.jsonfile import parse_json
+from h2sim.io.kept import cached_property
 from h2sim.trace.kept import Kept
 from h2sim.trace.laws import broken_laws
 from h2sim.trace.maps import Maps

@@ -8,11 +8,11 @@ spiking layer with its own synapses; an encode layer's current is injected by th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from h2sim.errors import BaselineError, at
+from h2sim.io.kept import cached_property
 from h2sim.trace import Layer, TraceMeta
 
 Chw = tuple[int, int, int]
