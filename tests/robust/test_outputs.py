@@ -99,9 +99,10 @@ def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_and_of_others_a
 def killed_while_writing(folder, number):
     """A process that is ended by a signal in the middle of an output; returns its status."""
     code = (
-        "import signal, sys, time\nfrom pathlib import Path\nfrom h2sim.cli.support import ending_on_signals\n"
+        "import signal, sys, time\nfrom pathlib import Path\nfrom h2sim.cli.ending import ending_on_signals\n"
         "from h2sim.io.files import replacing\n"
-        f"signal.signal({int(signal.SIGHUP)}, signal.SIG_DFL)\n"  # nohup's children inherit that it is ignored
+        # what nohup, or a shell that starts a command in the background, ignores
+        f"for n in ({int(signal.SIGHUP)}, {int(signal.SIGINT)}):\n    signal.signal(n, signal.SIG_DFL)\n"
         "with ending_on_signals(), replacing(Path('out.json')) as aside:\n"
         "    aside.write_text('half')\n    print('writing', flush=True)\n"
         "    for _ in range(600):\n        time.sleep(0.1)\n"  # a signal just before a sleep waits for its end
@@ -113,7 +114,7 @@ def killed_while_writing(folder, number):
 
 
 @posix
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_scheduler_s_signal_ends_a_command_as_an_error_does(name, tmp_path):
     (tmp_path / "out.json").write_text("old")
     number = getattr(signal, name)
@@ -153,3 +154,37 @@ def test_a_command_that_is_told_to_end_says_so_with_status_143(tmp_path):
     assert done.returncode == 143
     assert done.stderr == "h2sim: ended by SIGTERM; nothing was half-written\n"
     assert parts(tmp_path) == []
+
+
+# what becomes of the exception on its way through code that is not ours
+DROPPED = (
+    "class Dropped:\n    def __del__(self):\n"
+    "        os.kill(os.getpid(), signal.SIGTERM)\n        for _ in range(9): pass\n"
+)
+MADE_ANOTHER = (
+    "class Made(Exception): pass\n"
+    "def another():\n"
+    "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        for _ in range(9): pass\n"
+    "    except BaseException:\n        raise Made('Error building a validator') from None\n"
+)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("given", "does"),
+    [
+        (MADE_ANOTHER, "another()"),
+        (DROPPED, "Dropped()"),
+        (DROPPED, "Dropped()\n    while True:\n        pass"),
+    ],
+    ids=["another made of it", "dropped, and done", "dropped, and on"],
+)
+def test_the_status_is_the_signal_s_whatever_becomes_of_the_exception(given, does):
+    code = (
+        f"import os, signal\nfrom h2sim.cli import ending\nending.PATIENCE = 0.2\n{given}"
+        f"with ending.ending_on_signals():\n    {does}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 143
+    assert done.stderr.startswith("h2sim: ended by SIGTERM; nothing was half-written\n")
+    assert "Made" not in done.stderr

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
+from h2sim.cli.ending import ending_on_signals
 from h2sim.cli.types import ParamType
 from h2sim.errors import H2SimError, NetworkError
-from h2sim.io.signals import ending_signals
 
 if TYPE_CHECKING:
     from h2sim.document import Document
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # a command that options are added to
 
-WRONG_USE, NO, INTERRUPTED, SIGNALLED = 2, 1, 130, 128
+WRONG_USE, NO = 2, 1
 MOST_NAMED = 6  # of what one warning is about
 UNCUT = 10_000  # characters, more than any sentence has
 DEFAULT_COLUMNS = 80  # of a terminal that does not say
@@ -89,36 +87,6 @@ class Commands(click.Group):
             fail(f"{error.filename or 'system'}: {error.strerror or error}")
         except MemoryError:
             fail("out of memory: expected the largest layer to fit; got less memory than it needs")
-        except KeyboardInterrupt:
-            click.echo("h2sim: interrupted; nothing was half-written", err=True)
-            sys.exit(INTERRUPTED)
-
-
-@contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """A block in which SIGTERM and SIGHUP end the process as an exception would: temporary files go, status 128 + n.
-
-    Only the first of them counts: one sent to a process and to its group comes twice, and may not stop the tidying.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> NoReturn:
-        for each in mine:
-            signal.signal(each, signal.SIG_IGN)
-        with suppress(RuntimeError, OSError):  # amid another line to the same stream, or nobody reads it
-            click.echo(f"h2sim: ended by {signal.Signals(number).name}; nothing was half-written", err=True)
-        sys.exit(SIGNALLED + number)
-
-    # what the caller of the process chose to ignore (nohup) stays ignored
-    mine = [n for n in ending_signals() if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in mine}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
