@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from h2sim.datasets.resize import resized, triangle_weights
 from h2sim.datasets.unpickle import read_plain_pickle
 from h2sim.errors import DatasetError
 from h2sim.trace import load_trace
+from tests.robust.limits import limited
 
 RNG = np.random.default_rng(0)
 
@@ -328,6 +330,22 @@ def test_a_plain_folder_of_class_folders_holds_out_the_last_tenth_of_each(tmp_pa
     assert everything(data.test).shape == (2, 3, 8, 12)
     with pytest.raises(DatasetError, match="pictures: expected at least 2 in a class, one to hold out; got 1 in each"):
         load_dataset("imagenet", folder=write_pictures(tmp_path / "few", count=1))
+
+
+def test_a_part_of_a_picture_that_says_it_has_gigabytes_takes_none(tmp_path):
+    write_pictures(tmp_path / "train")
+    path = tmp_path / "train" / "cat" / "n0.PNG"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"IDAT") - 4
+    content[place : place + 4] = (0xFFFFFFFF).to_bytes(4, "big")
+    path.write_bytes(content)
+    code = (
+        "from h2sim.datasets.imagenet import read_picture\n"
+        "from h2sim.errors import DatasetError\n"
+        f"try:\n    read_picture({str(path)!r}, (8, 8))\nexcept DatasetError:\n    pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=limited, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pictures_that_are_missing_or_damaged_are_one_line(tmp_path, monkeypatch):

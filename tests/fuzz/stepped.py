@@ -114,9 +114,10 @@ def _update(arch: Arch, trace: Trace, layer: Layer) -> Counts:
 
 
 def _encoding(arch: Arch, trace: Trace, layer: Layer, phase: Phase) -> Counts:
-    """The encoding layer on the Backward Engine; with encode_once the weight update first sums dm over time."""
+    """The encoding layer on the Backward Engine; encoded once, the weight update first sums dm over time."""
     engine = arch.engines.backward
-    shape, steps = Graph(trace.meta, trace.analog_steps).encoded(layer, engine.encode_once)
+    once = engine.encode_once if phase == "forward" else engine.encode_gradient_once
+    shape, steps = Graph(trace.meta, trace.analog_steps).encoded(layer, once)
     if phase == "forward":
         run = _encode_run(engine, arch.tile, shape, False)
         neuron = arch.latency.soma

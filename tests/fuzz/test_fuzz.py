@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from h2sim.arch import load_arch
 from h2sim.engines import forward
 from h2sim.errors import H2SimError
+from h2sim.trace import load_trace
 from tests.fuzz import trial
 from tests.fuzz.campaign import Tally, blocks, kept, record, shares
 from tests.fuzz.kind import Kind, Wrong
 from tests.fuzz.kinds import KINDS
+from tests.fuzz.kinds_machine import _network, trace_bytes
+from tests.fuzz.stepped import check_counts
 from tests.fuzz.trial import Bench, Found, attempt, mutant
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
@@ -39,6 +43,15 @@ def test_what_mutants_are_made_of_is_accepted(kind, tmp_path):
         bench, name = Bench(tmp_path / str(place)), next(iter(files))
         bench.lay(files, name, files[name])
         kind.read(bench.folder)
+
+
+@pytest.mark.parametrize("forward_once", [False, True])
+@pytest.mark.parametrize("gradient_once", [False, True])
+def test_the_stepped_step_is_the_fast_one_however_the_input_is_encoded(forward_once, gradient_once, tmp_path):
+    (tmp_path / "t.npz").write_bytes(trace_bytes(_network("encode"), timesteps=3))
+    backward = {"rows": 2, "columns": 2, "encode_once": forward_once, "encode_gradient_once": gradient_once}
+    arch = load_arch("h2learn").with_({f"engines.backward.{name}": value for name, value in backward.items()})
+    assert check_counts(arch, load_trace(tmp_path / "t.npz")) == []
 
 
 def digests():

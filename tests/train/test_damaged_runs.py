@@ -165,6 +165,11 @@ def other_decay(state):
     state["trainer"]["optimizer"]["param_groups"][0]["betas"] = (0.5, 0.5)
 
 
+def a_tensor_inside_an_option(state):
+    group = state["trainer"]["optimizer"]["param_groups"][0]
+    group["betas"] = (torch.ones(2), 0.999)
+
+
 def later_step(state):
     state["trainer"]["optimizer"]["state"][0]["step"] += 1
 
@@ -195,6 +200,7 @@ def one_row_less(state):
         (order_twice, "trainer.stream.order: expected each of 0 to 39 once; got others$"),
         (lambda s: s["trainer"]["stream"].update(start=8), "trainer.stream.start: expected 16; got 8$"),
         (other_decay, r"param_groups.betas: expected \(0.9, 0.999\); got \(0.5, 0.5\)$"),
+        (a_tensor_inside_an_option, r"param_groups.betas: expected \(0.9, 0.999\); got \(tensor"),
         (later_step, "step: expected 7, the iteration; got 8.0$"),
         (negative_squares, "exp_avg_sq: expected squares; got numbers below 0$"),
         (broken_generator, "trainer.stream.generator: expected a generator's state; got "),

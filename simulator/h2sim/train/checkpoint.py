@@ -91,6 +91,15 @@ def _is_whole(value: torch.Tensor) -> bool:
     return value.layout == torch.strided and value.device.type == "cpu" and value.is_contiguous()
 
 
+def _same(value: object, wanted: object) -> bool:
+    """Whether two options of an optimizer are equal, of the same types all through: tensors compare to tensors."""
+    if type(value) is not type(wanted):
+        return False
+    if isinstance(value, list | tuple) and isinstance(wanted, list | tuple):
+        return len(value) == len(wanted) and all(map(_same, value, wanted))
+    return bool(value == wanted)
+
+
 class _Check:
     """The checks of one checkpoint against its trainer. Every method raises TrainingError, which names the field."""
 
@@ -153,7 +162,7 @@ class _Check:
                 raise self._wrong(field, "the fields of Adam", f"a difference: {show(odd)}")
             self._number(f"{field}.lr", group["lr"], 0.0)
             for name in wanted:
-                if name != "lr" and (type(group[name]), group[name]) != (type(wanted[name]), wanted[name]):
+                if name != "lr" and not _same(group[name], wanted[name]):
                     raise self._wrong(f"{field}.{name}", show(wanted[name]), show(group[name]))
 
     def _moments(self, field: str, moments: Any, shape: tuple[int, ...]) -> None:
