@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2sim.arch import load_arch
+from h2sim.kernels.rows import parts_of
+from h2sim.kernels.schedule import READ_AFTER
 from h2sim.memory import bursts
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import schedule
@@ -75,7 +77,13 @@ def test_a_wrong_rule_is_noticed(monkeypatch):
     grid = np.array([10, 10, 10], np.int64).reshape(1, -1, 1)
     jobs = [reading(grid, grid * CYCLE, np.ones_like(grid))]
     assert schedule(machine(99), jobs).slots == run(machine(99), jobs)
-    monkeypatch.setattr(bursts, "_two_before", lambda new, first: np.arange(len(new)) - 1)
+    cut_rows = bursts.kernel.cut_rows
+
+    def at_once(grid, cycles, engine_of, rows, transfers):
+        cut_rows(grid, cycles, engine_of, rows, transfers)
+        rows[:, READ_AFTER] = np.arange(len(rows)) - 1
+
+    monkeypatch.setattr(bursts.kernel, "cut_rows", at_once)
     assert schedule(machine(99), jobs).slots != run(machine(99), jobs)
 
 
@@ -126,16 +134,16 @@ def test_rows_add_up_to_their_iterations_and_no_half_holds_more_than_it_can(cut)
     job = reading(cycles, n_bytes, pieces)
     rows = bursts.count_rows(job, ARCH.memory.burst_bytes)
     assert np.all(rows >= pieces.ravel())
-    found = bursts.cut([job], np.zeros(1, np.int64), [np.stack([n_bytes.ravel() // CYCLE] * 4)], 4096)
+    spent = [np.stack([n_bytes.ravel() // CYCLE] * 4)]
+    found = bursts.cut([job], np.zeros(1, np.int64), spent, 4096)
     owner = np.repeat(np.arange(len(rows)), rows)
     assert np.bincount(owner, found.iterations[:, 2]).astype(int).tolist() == cycles.ravel().tolist()
-    moved = np.bincount(owner, found.moved[:, 0]).astype(int)
+    moved = np.bincount(owner, bursts.bytes_moved([job], spent, 4096)[:, 0]).astype(int)
     assert moved.tolist() == np.where(n_bytes.ravel() >= CYCLE, n_bytes.ravel(), 0).tolist()
-    owner_of, part = bursts._parts(rows, pieces.ravel())
-    for number in range(len(rows)):
-        held = np.bincount(part[owner_of == number])
+    for n, halves in zip(rows.tolist(), pieces.ravel().tolist(), strict=True):
+        held = np.bincount((np.arange(1, n + 1) * parts_of(n, halves) - 1) // n)
         # so many rows of equal size, of which at least `pieces` halves hold the iteration
-        assert held.max() * pieces.ravel()[number] <= rows[number]
+        assert held.max() * halves <= n
 
 
 SHARES = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60 * CYCLE)), min_size=1, max_size=8)

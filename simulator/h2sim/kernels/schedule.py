@@ -1,6 +1,6 @@
 """Event-driven schedule of engines that share memories, compiled.
 
-An engine runs its rows in order (memory/bursts.py cuts grid iterations into rows). A memory serves one burst at a time
+An engine runs its rows in order (kernels/rows.py cuts grid iterations into rows). A memory serves one burst at a time
 and never waits while it has one to serve. Streams, the four kinds of transfer of every engine, take turns: after a
 burst the memory goes on with the next stream, in the order of engines and kinds, that has one. All times are integer
 cycles.
@@ -51,7 +51,7 @@ def find_ready(jobs: Ints, after_start: Ints, after: Ints) -> None:
         jobs[job, READY] = ready
 
 
-@njit()
+@njit(inline="always")
 def find_done(job: int, jobs: Ints) -> bool:
     """Fills DONE of a job that has been computed, if its last result is in memory; returns whether it is."""
     if jobs[job, END] < 0 or jobs[job, PENDING] > 0:
@@ -60,7 +60,7 @@ def find_done(job: int, jobs: Ints) -> bool:
     return True
 
 
-@njit()
+@njit(inline="always")
 def compute_next(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints) -> bool:
     """Computes the next row of engine e, if its operands' arrival and its room for results are known.
 
@@ -97,7 +97,7 @@ def compute_next(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: In
     return True
 
 
-@njit()
+@njit(inline="always")
 def possible_since(e: int, kind: int, engines: Ints, iterations: Ints, jobs: Ints) -> int:
     """The cycle from which engine e's next burst of a kind may be served, or NEVER if that is not known yet.
 
@@ -114,47 +114,54 @@ def possible_since(e: int, kind: int, engines: Ints, iterations: Ints, jobs: Int
     return int(max(ready, iterations[before, COMPUTED]) if before >= 0 else ready)
 
 
-@njit()
-def advance(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints, since: Ints) -> bool:
-    """Computes all rows of engine e that can be; fills since[e], (4,). Returns whether a job is now done."""
+@njit(inline="always")
+def advance(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints, since: Ints, memory_of: Ints) -> bool:
+    """Computes all rows of engine e that can be; returns whether a job is now done.
+
+    Fills what next_burst asks of the streams of engine e.
+    """
     done = False
     while compute_next(e, engines, iterations, finish, jobs):
         i = engines[e, NEXT] - 1
         if iterations[i, LAST]:
             done |= find_done(iterations[i, JOB], jobs)
     for kind in range(KINDS):
-        since[e, kind] = possible_since(e, kind, engines, iterations, jobs)
+        stream = e * KINDS + kind
+        since[stream] = possible_since(e, kind, engines, iterations, jobs)
+        if since[stream] != NEVER:
+            memory_of[stream] = jobs[iterations[engines[e, ISSUED + kind], JOB], MEMORY + (kind & 1)]
     return done
 
 
-@njit()
+@njit(inline="always")
 def pass_over_nothing(e: int, kind: int, engines: Ints, transfers: Ints) -> None:
     """Moves engine e on to its next burst of a kind that takes any time: what moves nothing waits for nothing."""
     while engines[e, ISSUED + kind] < engines[e, STOP] and transfers[engines[e, ISSUED + kind], kind] == 0:
         engines[e, ISSUED + kind] += 1
 
 
-@njit()
-def next_burst(
-    engines: Ints, iterations: Ints, jobs: Ints, since: Ints, free: Ints, turn: Ints
-) -> tuple[int, int, int]:
-    """The next burst that any memory serves, as (engine, kind, start cycle); engine is -1 if there is none.
+@njit(inline="always")
+def next_burst(since: Ints, memory_of: Ints, free: Ints, turn: Ints) -> tuple[int, int]:
+    """The next burst that any memory serves, as (stream, start cycle); stream is -1 if there is none.
 
-    It is the one that can start first: when it may and its memory is `free`, (memories,). Of several on one memory,
-    the stream whose turn comes first after turn[memory], the last one served, as engine * KINDS + kind.
+    A stream is engine * KINDS + kind: since[stream] is when its next burst may start, memory_of[stream] on what. The
+    burst is the one that can start first: when it may and its memory is `free`, (memories,). Of several on one memory,
+    the stream whose turn comes first after turn[memory], the last one served.
     """
-    chosen, begin, nearest = -1, NEVER, 0
-    n_streams = since.shape[0] * KINDS
+    chosen, begin, nearest, n_streams = -1, NEVER, 0, since.shape[0]
     for stream in range(n_streams):
-        e, kind = stream // KINDS, stream % KINDS
-        if since[e, kind] == NEVER:
+        if since[stream] == NEVER:
             continue
-        memory = jobs[iterations[engines[e, ISSUED + kind], JOB], MEMORY + (kind & 1)]
-        start = max(since[e, kind], free[memory])
-        distance = (stream - turn[memory] - 1) % n_streams
-        if start < begin or (start == begin and distance < nearest):
+        memory = memory_of[stream]
+        start = max(since[stream], free[memory])
+        if start > begin:
+            continue
+        distance = stream - turn[memory] - 1
+        if distance < 0:
+            distance += n_streams
+        if start < begin or distance < nearest:
             chosen, begin, nearest = stream, start, distance
-    return chosen // KINDS, chosen % KINDS, begin
+    return chosen, begin
 
 
 @njit()
@@ -170,7 +177,8 @@ def run_schedule(
     use[:, :, 0] = -1
     n_memories = jobs[:, MEMORY : MEMORY + 2].max() + 1
     free, turn = np.zeros(n_memories, np.int64), np.full(n_memories, -1, np.int64)
-    since = np.full((engines.shape[0], KINDS), NEVER, np.int64)
+    since = np.full(engines.shape[0] * KINDS, NEVER, np.int64)
+    memory_of = np.zeros_like(since)
     for e in range(engines.shape[0]):
         for kind in range(KINDS):
             pass_over_nothing(e, kind, engines, transfers)
@@ -179,19 +187,19 @@ def run_schedule(
     done, e = True, -1
     while True:
         if e >= 0:
-            done |= advance(e, engines, iterations, finish, jobs, since)
+            done |= advance(e, engines, iterations, finish, jobs, since, memory_of)
         while done:
             find_ready(jobs, after_start, after)
             done = False
             for other in range(engines.shape[0]):
-                done |= advance(other, engines, iterations, finish, jobs, since)
-        e, kind, start = next_burst(engines, iterations, jobs, since, free, turn)
-        if e < 0:
+                done |= advance(other, engines, iterations, finish, jobs, since, memory_of)
+        stream, start = next_burst(since, memory_of, free, turn)
+        if stream < 0:
             return use
+        e, kind, memory = stream // KINDS, stream % KINDS, memory_of[stream]
         i = engines[e, ISSUED + kind]
         job, end = iterations[i, JOB], start + transfers[i, kind]
-        memory = jobs[job, MEMORY + (kind & 1)]
-        free[memory], turn[memory], finish[i, kind] = end, e * KINDS + kind, end
+        free[memory], turn[memory], finish[i, kind] = end, stream, end
         engines[e, ISSUED + kind] += 1
         pass_over_nothing(e, kind, engines, transfers)
         if use[job, kind & 1, 0] < 0:

@@ -17,7 +17,7 @@ from h2sim.arrays import Ints
 from h2sim.errors import ArchError, at
 from h2sim.kernels import schedule as kernel
 from h2sim.memory.books import Books
-from h2sim.memory.bursts import cut
+from h2sim.memory.bursts import bytes_moved, cut
 from h2sim.memory.job import Job
 
 MEMORIES = ("Mem 0", "Mem 1", "Mem 2")
@@ -116,7 +116,7 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, k
             memories=MEMORIES,
             jobs=tuple(ordered),
             iterations=iterations,
-            moved=bursts.moved,
+            moved=bytes_moved(ordered, cycles, machine.memory.burst_bytes),
             transfers=transfers,
             engine_rows=rows,
             job_rows=table,

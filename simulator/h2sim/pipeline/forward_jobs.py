@@ -77,7 +77,8 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     channels = np.array([g[-1] // per_channel - g[0] // per_channel + 1 for g in rows], np.int64)
     regions = input_regions(arch.tile, shape)
     operands = bits_to_bytes(shape.samples * regions[:, None] * channels[None, :])
-    block = np.array([sum(_weights_of_row(engine, shape, r % per_channel) for r in g) for g in rows], np.int64)
+    of_row = np.tile([_weights_of_row(engine, shape, piece) for piece in range(per_channel)], shape.in_channels)
+    block = np.add.reduceat(of_row, [g[0] for g in rows])
     stationary = OutputStationary(
         operands=operands,
         weights=VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
