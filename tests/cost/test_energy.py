@@ -249,6 +249,33 @@ def test_larger_luts_and_more_ports_never_cost_less():
         assert T28.lut_area_um2(smaller, 4) < T28.lut_area_um2(smaller, 5)
 
 
+def with_luts(*columns):
+    """The 28 nm table with LUTs of these (entries, area with 1 port, area with 4), all else equal."""
+    data = T28.model_dump()
+    luts = [
+        {**data["luts"][0], "entries": entries, "area_1_port_um2": one, "area_4_ports_um2": four}
+        for entries, one, four in columns
+    ]
+    return parse_energy_table({**data, "luts": luts}, "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("columns", "entries", "got"),
+    [
+        ([(8, 1e-12, 1.0), (9, 1e12, 1e12)], 512, "inf"),  # overflows
+        ([(8, 1e12, 1e12), (9, 1e-12, 1e-12)], 512, "0"),  # underflows
+        ([(8, 1.0, 1.0), (16, 1e3, 1e3)], 1 << 20, "1e\\+51"),
+        ([(8, 1e12, 1e12)], 16, "2e\\+12"),
+        ([(8, 100.0, 10.0)], 8, "-110"),  # with 8 ports
+    ],
+)
+def test_prices_that_cannot_be_drawn_out_to_a_size_are_one_line(columns, entries, got):
+    with pytest.raises(
+        EnergyTableError, match=rf"^energy table 28nm: luts: expected .* {entries} entries .*; got {got}$"
+    ):
+        with_luts(*columns).lut_area_um2(entries, 8)
+
+
 # --- buffers ---------------------------------------------------------------------------------------------------------
 
 

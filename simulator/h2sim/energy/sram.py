@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from h2sim.activity import ENGINES, Engine
 from h2sim.arch.schema import Arch, Buffer
 from h2sim.energy.table import EnergyTable
-from h2sim.errors import EnergyTableError
+from h2sim.errors import EnergyTableError, at
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,8 @@ def price_buffer(name: str, buffer: Buffer, table: EnergyTable) -> BufferPrice:
     if not fitting:
         sizes = sorted(m.bytes for m in of_width)
         has = f"{sizes[0]} to {sizes[-1]} bytes" if sizes else "none"
-        raise EnergyTableError(
-            f"energy table {table.name}: sram.macros: expected one of {buffer.word_bits}-bit words and at least "
-            f"{bank_bytes} bytes for a bank of buffer {name}; got {has}"
-        )
+        wanted = f"one of {buffer.word_bits}-bit words and at least {bank_bytes} bytes for a bank of buffer {name}"
+        raise EnergyTableError(at(f"energy table {table.name}", "sram.macros", wanted, has))
     macro = min(fitting, key=lambda m: m.bytes)
     word_bytes = macro.word_bits / 8
     return BufferPrice(

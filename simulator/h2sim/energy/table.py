@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from h2sim.errors import EnergyTableError, at
 from h2sim.io.kept import cached_property
 from h2sim.io.strict import Name, Strict, Text
 from h2sim.io.units import read_number
@@ -18,8 +19,9 @@ def _whole(value: Any) -> Any:
     return read_number(value, "", int)
 
 
-Amount = Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]
-Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+LEAST, MOST = 1e-12, 1e12  # of any number in a table, in its unit
+Amount = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, ge=LEAST, le=MOST, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=1, le=1 << 40)]
 
 
@@ -247,21 +249,33 @@ class EnergyTable(Strict):
     def lut_area_um2(self, entries: int, read_ports: int) -> float:
         """Area in um2 of a LUT of `entries` words: a straight line through its areas with 1 and 4 read ports [A]."""
         one, four = self._between(entries, "area_1_port_um2"), self._between(entries, "area_4_ports_um2")
-        return one + (four - one) * (read_ports - 1) / 3
+        return self._reached(entries, f"area with {read_ports} ports", one + (four - one) * (read_ports - 1) / 3)
 
     def _between(self, entries: int, field: str) -> float:
         """A field's value for a LUT of `entries` words: that of a measured LUT, or interpolated [A].
 
         Between measured sizes, and beyond them, log(value) is a straight line in log(entries) through the two nearest.
-        With one measured size the value is proportional to `entries`.
+        With one measured size the value is proportional to `entries`. Raises EnergyTableError where that line leaves
+        the range of prices.
         """
         points = sorted((lut.entries, float(getattr(lut, field))) for lut in self.luts)
         for size, value in points:
             if size == entries:
                 return value
         if len(points) == 1:
-            return points[0][1] * entries / points[0][0]
+            return self._reached(entries, field, points[0][1] * entries / points[0][0])
         above = next((i for i, (size, _) in enumerate(points) if size > entries), len(points) - 1)
         (x0, y0), (x1, y1) = points[max(above, 1) - 1], points[max(above, 1)]
         slope = math.log(y1 / y0) / math.log(x1 / x0)
-        return y0 * math.pow(entries / x0, slope)
+        try:
+            value = y0 * math.pow(entries / x0, slope)
+        except OverflowError:
+            value = math.inf
+        return self._reached(entries, field, value)
+
+    def _reached(self, entries: int, field: str, value: float) -> float:
+        """A value that was interpolated, if a table might state it."""
+        if LEAST <= value <= MOST:
+            return value
+        wanted = f"measured sizes from which a LUT of {entries} entries has {field} from {LEAST:g} to {MOST:g}"
+        raise EnergyTableError(at(f"energy table {self.name}", "luts", wanted, f"{value:g}"))
