@@ -102,6 +102,17 @@ def test_the_lab_makes_each_simulation_once_and_prices_it_anew():
     assert dearer[1].energy_j > first[1].energy_j
 
 
+def test_leakage_and_area_of_logic_are_scaled_each_alone():
+    with Lab() as lab:
+        plain, leaky, wide = (lab.table(s) for s in (Setting(), Setting(leakage_scale=0.5), Setting(area_scale=2.0)))
+    for before, less, larger in zip(plain.luts, leaky.luts, wide.luts, strict=True):
+        assert less == before.model_copy(update={"leakage_uw": 0.5 * before.leakage_uw})
+        areas = {"area_1_port_um2": 2 * before.area_1_port_um2, "area_4_ports_um2": 2 * before.area_4_ports_um2}
+        assert larger == before.model_copy(update=areas)
+    assert leaky.actions.fp16_add.leakage_uw == 0.5 * plain.actions.fp16_add.leakage_uw
+    assert (leaky.sram, wide.sram) == (plain.sram, plain.sram)
+
+
 def test_buffers_that_grow_cost_area_and_leakage_and_no_cycles_more():
     with Lab() as lab:
         plain, grown = Setting(), Setting(buffer_scale=2)

@@ -100,7 +100,7 @@ def test_one_more_simulation_over_the_first_of_a_trace(compare, tmp_path):
 
 
 def test_loading_a_table_over_parsing_its_files(compare):
-    files = library.find("energy table", "28nm"), parts_folder() / "sram-28nm-itrs-hp-360k.yaml"
+    files = library.find("energy table", "28nm"), parts_folder() / "sram-28nm-itrs-hp-300k.yaml"
     texts = [file.read_text() for file in files]
     compare(
         "load_energy_table / yaml.safe_load of its files",

@@ -65,7 +65,14 @@ class Lab:
     def table(self, setting: Setting) -> EnergyTable:
         """The setting's energy table, with each price that setting.prices names at the low or high end of its range."""
         return self.once(
-            ("table", setting.table, _key(setting.prices), setting.area_scale, setting.adder_area_um2),
+            (
+                "table",
+                setting.table,
+                _key(setting.prices),
+                setting.area_scale,
+                setting.leakage_scale,
+                setting.adder_area_um2,
+            ),
             lambda: _priced(setting),
         )
 
@@ -170,10 +177,16 @@ def _priced(setting: Setting) -> EnergyTable:
     if setting.adder_area_um2:
         data["actions"]["fp16_add"]["area_um2"] = setting.adder_area_um2
     for entry in [*data["actions"].values(), *data["luts"]]:
-        for field in ("area_um2", "area_1_port_um2", "area_4_ports_um2"):
+        for field, factor in _factors(setting).items():
             if field in entry:
-                entry[field] *= setting.area_scale
+                entry[field] *= factor
     return parse_energy_table(data, f"{setting.table}, changed")
+
+
+def _factors(setting: Setting) -> dict[str, float]:
+    """What the fields of a table's logic are multiplied by."""
+    areas = dict.fromkeys(("area_um2", "area_1_port_um2", "area_4_ports_um2"), setting.area_scale)
+    return {**areas, "leakage_uw": setting.leakage_scale}
 
 
 def _pooled_first(layers: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:

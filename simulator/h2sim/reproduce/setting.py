@@ -57,7 +57,8 @@ class Setting(Strict):
     neurons and timesteps without a spike. masks: structure of synthetic masks. input_shapes: (C, H, W) by network, for
     networks whose input the source does not give. layer_window: output sparsity of the layer of figures 3.11 to 3.13.
     adder_area_um2: area of an FP16 adder. traces: by network, shipped traces of real training that replace synthetic
-    masks. area_scale: factor on the areas of logic. ideal_memory: whether transfers take no time.
+    masks. area_scale and leakage_scale: factors on area and leakage of logic. ideal_memory: whether transfers take no
+    time.
     pool_before_fire: whether a convolution that only a pool reads sends its current there and does not fire itself.
     """
 
@@ -72,6 +73,7 @@ class Setting(Strict):
     adder_area_um2: Annotated[float, Field(gt=0)] | None = None
     traces: dict[str, str] = Field(default={})
     area_scale: Annotated[float, Field(gt=0)] = 1.0
+    leakage_scale: Annotated[float, Field(gt=0)] = 1.0
     ideal_memory: bool = False
     pool_before_fire: bool = False
     reading: Reading = Reading()
