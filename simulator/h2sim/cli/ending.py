@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -31,7 +31,7 @@ class _Told:
     def first(self, number: int, _: FrameType | None) -> NoReturn:
         for each in (*ending_signals(), signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        self.status = SIGNALLED + number
+        self.status, sys.unraisablehook = SIGNALLED + number, _without_exits(sys.unraisablehook)
         line = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
         with suppress(RuntimeError, OSError):  # amid another line to the same stream, or nobody reads it
             click.echo(f"h2sim: {line}; nothing was half-written", err=True)
@@ -42,6 +42,16 @@ class _Told:
 
     def again(self, *_: object) -> NoReturn:
         sys.exit(self.status)
+
+
+def _without_exits(hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Python's report of an exception that goes nowhere, but not of a SystemExit: the block that it is to end tells."""
+
+    def told(unraisable: Any) -> None:
+        if unraisable.exc_type is not SystemExit:
+            hook(unraisable)
+
+    return told
 
 
 @contextmanager
