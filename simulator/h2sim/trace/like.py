@@ -11,7 +11,7 @@ import numpy as np
 from h2sim.arrays import Array, Bools
 from h2sim.trace.bits import popcount
 from h2sim.trace.members import MASKS
-from h2sim.trace.model import FORMAT, VERSION
+from h2sim.trace.model import FORMAT
 from h2sim.trace.read import Trace
 from h2sim.trace.structure import Structure, measured
 from h2sim.trace.synth import MaskPlan, random_members
@@ -42,7 +42,7 @@ def like(
         source["structure"] = {name: plan.structure.to_dict() for name, plan in found.items() if plan.structure}
     data = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": meta.version,
         "network": meta.network,
         "dataset": "none",
         "timesteps": meta.timesteps,
@@ -50,7 +50,7 @@ def like(
         "phases": list(meta.phases),
         "neuron": meta.neuron.model_dump(mode="json"),
         "source": source,
-        "layers": [layer.model_dump(mode="json", exclude_none=True) for layer in meta.layers],
+        "layers": [layer.entry() for layer in meta.layers],
     }
     members = random_members(meta, lambda layer, kind: found[f"{layer}.{kind}"], seed, share, trace.analog_steps)
     return data, members

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from h2sim.activity import Phase
 from h2sim.errors import TraceError
+from h2sim.io.faults import show
 from h2sim.io.strict import Frozen, Line
 from h2sim.shapes import ConvShape, FcShape
 
-FORMAT, VERSION = "h2sim-trace", 1
+FORMAT, VERSION, NEWEST = "h2sim-trace", 1, 2  # VERSION: of a file that uses nothing of NEWEST
 MOST_LAYERS = 4096
 MOST_NEURONS = 1 << 28  # of one layer or of the network input
 MOST_BITS = 1 << 36  # of one mask over all timesteps and samples
@@ -35,16 +37,39 @@ Padding = Annotated[int, Field(strict=True, ge=0, le=65536)]
 Feature = Annotated[int, Field(strict=True, ge=1, le=MOST_NEURONS)]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
-Kind = Literal["encode", "conv", "fc", "pool", "add"]
+Kind = Literal["encode", "conv", "fc", "pool", "add", "gate", "concat", "upsample", "relu", "norm"]
+KINDS_OF_2 = ("gate", "concat", "upsample", "relu", "norm")  # that only version 2 knows; none has a neuron
 
-_WINDOW_FIELDS = ("in_shape", "out_shape", "kernel", "stride", "padding")
+_SHAPES = ("in_shape", "out_shape")
+_WINDOW_FIELDS = (*_SHAPES, "kernel", "stride", "padding")
 _NEEDED_FIELDS: dict[str, tuple[str, ...]] = {
     "encode": _WINDOW_FIELDS,
     "conv": _WINDOW_FIELDS,
     "pool": _WINDOW_FIELDS,
     "fc": ("in_features", "out_features"),
-    "add": ("in_shape", "out_shape"),
+    "add": _SHAPES,
+    "gate": _SHAPES,
+    "concat": _SHAPES,
+    "upsample": (*_SHAPES, "factor"),
+    "relu": _SHAPES,
+    "norm": (*_SHAPES, "norm"),
 }
+# Keys of a layer that only version 2 knows, and the kinds that they are for
+KEYS_OF_2: dict[str, tuple[str, ...]] = {
+    "mode": ("pool",),
+    "ceil_mode": ("pool",),
+    "count_include_pad": ("pool",),
+    "divisor": ("pool",),
+    "dilation": ("pool",),
+    "adaptive": ("pool",),
+    "scale": ("gate",),
+    "op": ("add",),
+    "factor": ("upsample",),
+    "groups": ("conv", "encode"),
+    "norm": ("conv", "encode", "fc", "pool", "add", "norm"),
+    "mean_over_time": ("fc",),
+}
+MOST_SCALE_BITS = 64  # of numerator and denominator of a gate's scale
 
 
 class Neuron(Frozen):
@@ -74,14 +99,64 @@ class Neuron(Frozen):
         return self
 
 
+def _fraction(value: Any) -> Any:
+    """A number, or [numerator, denominator], as the exact fraction."""
+    if isinstance(value, list | tuple):
+        if len(value) != 2 or not all(type(n) is int for n in value) or value[1] == 0:
+            raise ValueError(f"expected a number, or integers [numerator, denominator]; got {show(list(value))}")
+        value = Fraction(*value)
+    elif type(value) in (int, float) and math.isfinite(value):
+        value = Fraction(value)
+    if not isinstance(value, Fraction) or value <= 0:
+        raise ValueError(f"expected a number above 0, or two integers whose quotient is; got {show(value)}")
+    if max(value.numerator, value.denominator).bit_length() > MOST_SCALE_BITS:
+        raise ValueError(f"expected a quotient of integers of at most {MOST_SCALE_BITS} bits; got {show(str(value))}")
+    return value
+
+
+def _two_integers(value: Fraction) -> list[int]:
+    return [value.numerator, value.denominator]
+
+
+class Norm(Frozen):
+    """A normalisation between a layer's own output x, or a map, and what reads it.
+
+    training: whether its statistics are those of this step; else it is a fixed scale and offset, which is folded into
+    the weights. over: the axes of (T, N, C, H, W) that one statistic is taken over: batch norm's are T, N, H and W.
+    """
+
+    kind: Literal["batch", "layer"] = "batch"
+    training: Flag = True
+    over: tuple[Literal["T", "N", "C", "H", "W"], ...] = ("T", "N", "H", "W")
+    eps: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 1e-5
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Norm:
+        if not self.over or len(set(self.over)) < len(self.over):
+            raise ValueError(f"over: expected each axis once, and at least one; got {list(self.over)}")
+        return self
+
+
+def _several(value: Any) -> Any:
+    """One normalisation stands for a list of one."""
+    return (value,) if isinstance(value, dict | Norm) else value
+
+
 class Layer(Frozen):
     """One layer of a network.
 
     kind: conv, encode (a convolution of the analog input) and pool have in_shape, out_shape, kernel, stride and
     padding; add has in_shape and out_shape; fc has in_features and out_features. Shapes are (C, H, W); kernel, stride
     and padding are (vertical, horizontal). inputs: names of the layers that it reads, or 'input'. spiking: False for
-    a layer that passes its current on. bias: whether its weights come with a bias; None: the trace does not say.
-    neuron: the network's parameters, where the layer has none of its own.
+    a layer that passes its current on, or that makes one map out of others. bias: whether its weights come with a
+    bias; None: the trace does not say. neuron: the network's parameters, where the layer has none of its own.
+
+    Version 2 (KEYS_OF_2). Pool: mode; ceil_mode, count_include_pad, divisor and dilation as in PyTorch; adaptive:
+    window i of O over H reads i H / O, rounded down, to (i + 1) H / O, rounded up. Gate (dropout in training): scale
+    of what its member `kept` lets through. Add: op, the sum of its inputs, or of two binary ones a and b: a b, or
+    a (1 - b). Upsample: factor, (vertical, horizontal), to the nearest. groups: of a convolution's channels. norm:
+    what normalises the layer's output before its neuron; of kind norm, the map that it reads. mean_over_time: the
+    last fc reads the mean over all timesteps.
     """
 
     name: Name
@@ -97,6 +172,38 @@ class Layer(Frozen):
     spiking: Flag = True
     bias: Flag | None = None
     neuron: Neuron
+    mode: Literal["average", "sum", "max"] = "average"
+    ceil_mode: Flag = False
+    count_include_pad: Flag = True
+    divisor: Dim | None = None
+    dilation: Pair | None = None
+    adaptive: Flag = False
+    scale: Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(_two_integers)] = Fraction(1)
+    op: Literal["sum", "and", "and_not"] = "sum"
+    factor: Pair | None = None
+    groups: Dim = 1
+    norm: Annotated[tuple[Norm, ...], BeforeValidator(_several)] = ()
+    mean_over_time: Flag = False
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a convolution or fully connected."""
+        return self.kind in ("conv", "encode", "fc")
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it only makes one map out of others: no weights and no neuron."""
+        return not self.spiking and not self.has_weights
+
+    @property
+    def trained_norms(self) -> tuple[Norm, ...]:
+        """The normalisations whose statistics are those of the step; the others are folded into the weights."""
+        return tuple(norm for norm in self.norm if norm.training)
+
+    def entry(self) -> dict[str, Any]:
+        """The layer as plain data, as metadata have it: of what only version 2 knows no more than was given."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        return {key: value for key, value in data.items() if key not in KEYS_OF_2 or key in self.model_fields_set}
 
     @property
     def out_chw(self) -> tuple[int, int, int]:
@@ -119,7 +226,7 @@ class Layer(Frozen):
         if self.kind == "fc":
             return (self.out_chw[0], self.in_chw[0])
         if self.kind in ("conv", "encode") and self.kernel:
-            return (self.out_chw[0], self.in_chw[0], *self.kernel)
+            return (self.out_chw[0], self.in_chw[0] // self.groups, *self.kernel)
         return None
 
     @property
@@ -138,11 +245,25 @@ class Layer(Frozen):
 
     __str__ = __repr__
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neuron(cls, data: Any) -> Any:
+        """What only makes one map out of others has no neuron, whether or not the file says so."""
+        if isinstance(data, dict) and data.get("kind") in KINDS_OF_2:
+            return {"spiking": False, **data}
+        return data
+
     @model_validator(mode="after")
     def _complete(self) -> Layer:
-        missing = [name for name in _NEEDED_FIELDS[self.kind] if getattr(self, name) is None]
+        if self.kind in KINDS_OF_2 and self.spiking:
+            raise ValueError(f"spiking: expected false for kind {self.kind!r}, which has no neuron; got true")
+        needed = _SHAPES if self.adaptive else _NEEDED_FIELDS[self.kind]
+        missing = [name for name in needed if getattr(self, name) in (None, ())]
         if missing:
             raise ValueError(f"{', '.join(missing)}: expected for kind {self.kind!r}; got nothing")
+        if self.kind in ("conv", "encode") and (self.in_chw[0] % self.groups or self.out_chw[0] % self.groups):
+            channels = f"{self.in_chw[0]} and {self.out_chw[0]} channels"
+            raise ValueError(f"groups: expected a divisor of {channels}; got {self.groups}")
         for what, shape in (("output", self.out_chw), ("input", self.in_chw)):
             if math.prod(shape) > MOST_NEURONS:
                 raise ValueError(f"{what} neurons: expected at most {MOST_NEURONS}; got {math.prod(shape)}")
@@ -166,11 +287,26 @@ def _some_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return layers
 
 
+class Input(Frozen):
+    """What the network reads: spikes, analog values, or counts, which are integers from 0 to `most`."""
+
+    kind: Literal["spikes", "analog", "counts"]
+    most: Annotated[int, Field(strict=True, ge=2, le=65535)] | None = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Input:
+        if (self.kind == "counts") != (self.most is not None):
+            wanted = "the largest count" if self.kind == "counts" else f"nothing for {self.kind}"
+            raise ValueError(f"most: expected {wanted}; got {'nothing' if self.most is None else self.most}")
+        return self
+
+
 class TraceMeta(Frozen):
     """The `meta` member of a trace: what was run, over how many timesteps and samples, and where it came from.
 
     timesteps: T; batch: N, samples of the sub-batch; phases: ('forward',), with 'backward', or all three of a training
     step; source: how the trace was made ('kind': training, inference or synthetic, and what that kind says of itself).
+    input: what kind of network input there is (version 2); None: analog if an encode layer reads it, else spikes.
     """
 
     format: Literal["h2sim-trace"]
@@ -182,6 +318,7 @@ class TraceMeta(Frozen):
     phases: tuple[Phase, ...]
     neuron: Neuron
     source: dict[str, Any]
+    input: Input | None = None
     layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
 
     def layer(self, name: str) -> Layer:
@@ -205,8 +342,15 @@ class TraceMeta(Frozen):
 
     @property
     def analog(self) -> bool:
-        """Whether the network input is analog (an encode layer reads it)."""
-        return any(layer.kind == "encode" for layer in self.layers)
+        """Whether the network input is analog."""
+        return self.input_kind == "analog"
+
+    @property
+    def input_kind(self) -> Literal["spikes", "analog", "counts"]:
+        """The kind of the network input; where nothing is said, it is analog if an encode layer reads it."""
+        if self.input:
+            return self.input.kind
+        return "analog" if any(layer.kind == "encode" for layer in self.layers) else "spikes"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

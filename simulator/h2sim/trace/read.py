@@ -29,7 +29,7 @@ from h2sim.io.kept import cached_property
 from h2sim.trace.kept import Kept
 from h2sim.trace.laws import broken_laws
 from h2sim.trace.maps import Maps
-from h2sim.trace.members import MASKS, VALUES, Expected, known_members, presence_faults
+from h2sim.trace.members import BITS, VALUES, Expected, known_members, presence_faults
 from h2sim.trace.model import Layer, TraceMeta
 from h2sim.trace.parse import parse_meta, refuse
 
@@ -128,8 +128,11 @@ class Trace:
         return self._members["input.analog"].shape[0] if self.has("input.analog") else 1
 
     def mask(self, layer: str, kind: str) -> Bytes:
-        """A layer's mask of kind 'spikes', 'window' or 'grad': packed uint8 (T, N, bytes), read-only, padded with 0."""
-        return self._mask(self._member_of(layer, kind, MASKS))
+        """A layer's mask, one of BITS: packed uint8 (T, N, bytes), read-only, padded with 0.
+
+        Of 'kept' and of the gradient of a mean over time T may be 1.
+        """
+        return self._mask(self._member_of(layer, kind, BITS))
 
     def input_spikes(self) -> Bytes:
         """The binary network input: packed uint8 (T, N, bytes), read-only."""
@@ -143,6 +146,10 @@ class Trace:
 
         return self._kept.get(member, read)
 
+    def input_counts(self) -> Array:
+        """The network input of integers: uint8 or uint16 (T, N, C, H, W)."""
+        return self._read("input.counts")
+
     def input_analog(self) -> Array:
         """The analog network input: float16 or float32 (T or 1, N, C, H, W), finite."""
         return self._read("input.analog")
@@ -151,7 +158,7 @@ class Trace:
         """A layer's recorded values, as stored and finite; kind is one of VALUES ('membrane', 'weight_grad', ...)."""
         return self._read(self._member_of(layer, kind, VALUES))
 
-    def check(self, kinds: tuple[str, ...] = (*MASKS, *VALUES, "analog")) -> None:
+    def check(self, kinds: tuple[str, ...] = (*BITS, *VALUES, "counts", "analog")) -> None:
         """Reads every known member of these kinds that was not read yet.
 
         Raises TraceError with all faults, one line each.

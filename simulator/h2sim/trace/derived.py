@@ -1,0 +1,185 @@
+"""Maps that a trace does not hold: counts k of pools, gates and sums, and which positions need a gradient.
+
+Plain forms over whole arrays, for the engines' references and for what they prepare once a trace. Arrays are
+(T, N, C, H, W), of fc layers (T, N, F, 1, 1).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from h2sim.arrays import Array, Bools, Ints
+from h2sim.errors import TraceError, at
+from h2sim.trace.bits import unpack
+from h2sim.trace.model import Layer
+from h2sim.trace.operands import Operand, operands_of
+from h2sim.trace.read import Trace
+from h2sim.trace.windows import axis_of, sums_of
+
+AXES = "TNCHW"
+
+
+class Derived:
+    """The derived maps of an open trace. Raises TraceError for what its members do not tell."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace, self.meta = trace, trace.meta
+        self.operands = operands_of(trace.meta)
+        self._layers = {layer.name: layer for layer in trace.meta.layers}
+
+    def counts(self, name: str) -> Ints:
+        """k of a map of spikes or counts, int64: its values are operands[name].scales * k."""
+        if self.operands[name].kind == "analog":
+            raise TraceError(at(str(self.trace.path), name, "a map of spikes or counts", "analog values"))
+        if name == "input":
+            return self._input()
+        layer = self._layers[name]
+        if layer.spiking:
+            return self._bits(layer, "spikes").astype(np.int64)
+        if layer.op != "sum":
+            return self._product(layer)
+        if layer.kind == "concat":
+            return np.concatenate([self.counts(each) for each in layer.inputs], axis=2)
+        if layer.kind == "add":
+            return self._sum(layer)
+        return self._of_map(layer, self.counts(layer.inputs[0]))
+
+    def _of_map(self, layer: Layer, k: Ints) -> Ints:
+        """What a gate, an upsampling or a pool makes of k."""
+        made: Ints
+        if layer.kind == "gate":
+            made = k * self._bits(layer, "kept")
+        elif layer.kind == "upsample":
+            made = _upsampled(k, layer)
+        elif layer.mode == "max":
+            made = _windows(k, layer, -1).max(axis=(5, 6))
+        else:
+            made = _windows(k, layer, 0).sum(axis=(5, 6)) * sums_of(layer).times
+        return made
+
+    def needed(self, name: str) -> Bools:
+        """Where the gradient of a map goes on to something trained: what output_only and dual do not skip.
+
+        By structure, whatever the kind. It hangs on what lies below the map alone, so that all its readers share it.
+        """
+        shape = (self.meta.timesteps, self.meta.batch, *self._chw(name))
+        if not self.trained(name):
+            return np.zeros(shape, bool)
+        layer = self._layers[name]
+        if layer.spiking:
+            return self._bits(layer, "window").astype(bool)
+        if layer.has_weights:
+            return np.ones(shape, bool)
+        below = [self.needed(each) for each in layer.inputs]
+        if layer.op != "sum":
+            return self._of_product(layer, *below)
+        if layer.kind == "concat":
+            return np.concatenate(below, axis=2)
+        if layer.kind == "add":
+            some: Bools = np.logical_or.reduce(below)
+            return some
+        return self._of_one(layer, below[0])
+
+    def trained(self, name: str) -> bool:
+        """Whether anything below a map has weights, so that its gradient is asked for at all."""
+        if name == "input":
+            return False
+        layer = self._layers[name]
+        return layer.has_weights or any(map(self.trained, layer.inputs))
+
+    def route(self, layer: Layer) -> Ints:
+        """Which element of its window a maximum gives on: int64, the first of the largest in raster order.
+
+        The offset counts all of the window, what lies outside the map too.
+        """
+        if self.operands[layer.inputs[0]].kind != "analog":
+            windows = _windows(self.counts(layer.inputs[0]), layer, -1)
+        elif self.trace.has(f"{layer.name}.route"):
+            return self.trace.values(layer.name, "route").astype(np.int64)
+        else:
+            wanted = "the member, since the largest of analog values does not follow from masks"
+            raise TraceError(at(str(self.trace.path), f"{layer.name}.route", wanted, "none"))
+        flat = windows.reshape(*windows.shape[:5], -1)
+        found: Ints = flat.argmax(axis=-1)
+        return found
+
+    def _of_one(self, layer: Layer, below: Bools) -> Bools:
+        """needed of a gate, relu, upsampled map, pool or norm."""
+        found: Bools
+        if layer.kind in ("gate", "relu"):
+            found = below & self._bits(layer, "kept" if layer.kind == "gate" else "window").astype(bool)
+        elif layer.kind == "upsample":
+            found = _upsampled(below, layer)
+        elif layer.kind == "norm":
+            found = _in_groups(below, layer)
+        elif layer.mode != "max":
+            found = _windows(below, layer, 0).any(axis=(5, 6))
+        elif below.all():  # wherever it routes
+            found = np.ones((*below.shape[:2], *layer.out_chw), bool)
+        else:
+            windows = _windows(below, layer, 0)
+            flat = windows.reshape(*windows.shape[:5], -1)
+            found = np.take_along_axis(flat, self.route(layer)[..., None], axis=-1)[..., 0]
+        return found
+
+    def _of_product(self, layer: Layer, needed_a: Bools, needed_b: Bools) -> Bools:
+        a, b = (self.counts(each).astype(bool) for each in layer.inputs)
+        return (needed_a & (b if layer.op == "and" else ~b)) | (needed_b & a)
+
+    def _product(self, layer: Layer) -> Ints:
+        a, b = (self.counts(each) for each in layer.inputs)
+        return a * b if layer.op == "and" else a * (1 - b)
+
+    def _sum(self, layer: Layer) -> Ints:
+        """The sum of k_i * s_i / s."""
+        made = self.operands[layer.name]
+        total = np.zeros((self.meta.timesteps, self.meta.batch, *layer.out_chw), np.int64)
+        for name in layer.inputs:
+            total += self.counts(name) * times(self.operands[name], made).reshape(-1, 1, 1)
+        return total
+
+    def _input(self) -> Ints:
+        if self.meta.input_kind == "counts":
+            return self.trace.input_counts().astype(np.int64)
+        chw = self.meta.input_shape
+        bits = unpack(self.trace.input_spikes(), chw[0] * chw[1] * chw[2])
+        return bits.reshape(*bits.shape[:2], *chw).astype(np.int64)
+
+    def _bits(self, layer: Layer, kind: str) -> Array:
+        """A mask as uint8 (T, N, C, H, W); of what is kept once a sample, the same at every timestep."""
+        bits = unpack(self.trace.mask(layer.name, kind), layer.neurons)
+        whole = np.broadcast_to(bits, (self.meta.timesteps, *bits.shape[1:]))
+        return whole.reshape(*whole.shape[:2], *layer.out_chw)
+
+    def _chw(self, name: str) -> tuple[int, int, int]:
+        return self.meta.input_shape if name == "input" else self._layers[name].out_chw
+
+
+def times(of: Operand, into: Operand) -> Ints:
+    """s_i / s by channel, whole numbers: by what k_i is multiplied in a sum, and dL/dk on its way down."""
+    ratios = [Fraction(a / b) for a, b in zip(of.scales, into.scales, strict=True)]
+    return np.array([ratio.numerator for ratio in ratios], np.int64)
+
+
+def _upsampled(values: Array, layer: Layer) -> Array:
+    assert layer.factor is not None
+    return values.repeat(layer.factor[0], axis=3).repeat(layer.factor[1], axis=4)
+
+
+def _in_groups(needed: Bools, layer: Layer) -> Bools:
+    """True in every group that shares a statistic of the step and has any needed element."""
+    for norm in layer.trained_norms:
+        some = np.any(needed, axis=tuple(AXES.index(axis) for axis in norm.over), keepdims=True)
+        needed = np.broadcast_to(some, needed.shape)
+    return needed
+
+
+def _windows(values: Array, layer: Layer, outside: int) -> Array:
+    """The elements that each output of a pool reads: (T, N, C, H_out, W_out, kernel height, width), raster order."""
+    rows, columns = axis_of(layer, 0).reads, axis_of(layer, 1).reads
+    taken = values[:, :, :, rows[:, None, :, None], columns[None, :, None, :]]
+    there = (rows >= 0)[:, None, :, None] & (columns >= 0)[None, :, None, :]
+    found: Array = np.where(there, taken, np.array(outside, values.dtype))
+    return found
