@@ -19,28 +19,32 @@ def sub_kernels(engine: ForwardEngine, kernel: tuple[int, int]) -> int:
     return ceil_div(kernel[0], engine.sub_luts) * ceil_div(kernel[1], engine.sub_lut_inputs)
 
 
-def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
+def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape, planes: int = 1) -> EngineWork:
     """A convolution of spikes through LUTs (figure 3.3).
 
-    A PE takes one window per lane and cycle. A grid iteration takes L * positions cycles, and z more for programming
-    its weights, with z = sub_lut_size (0 without LUTs). The P lanes take L = ceil(T*N / P) turns over batch and time,
-    or T * ceil(N / P) over the samples of one timestep (engine.lanes).
+    A PE takes one window per lane and cycle. A grid iteration takes B * L * positions cycles, and z more for
+    programming its weights, with z = sub_lut_size (0 without LUTs). The P lanes take L = ceil(T*N / P) turns over batch
+    and time, or T * ceil(N / P) over the samples of one timestep (engine.lanes).
+
+    planes: B, the bits of counts [A]. In each turn they pass plane after plane, lowest first, each as binary windows;
+    what a column sums is shifted by the number of its plane. LUTs are programmed once for all planes.
     """
     rows = shape.in_channels * sub_kernels(engine, shape.kernel)
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     positions = np.array([t.positions for t in tiles], np.int64)
     row_groups, column_groups = ceil_div(rows, engine.rows), ceil_div(shape.out_channels, engine.columns)
     lanes = len(_lane_samples(engine, shape))
-    streaming = np.broadcast_to((lanes * positions)[None, :, None], (column_groups, len(positions), row_groups))
+    turn = planes * positions
+    streaming = np.broadcast_to((lanes * turn)[None, :, None], (column_groups, len(positions), row_groups))
     program = engine.sub_lut_size if engine.lut else 0
     hidden = engine.lut and engine.lut_double_buffered
     cycles = with_programming(streaming, program, hidden)
     windows = shape.samples * shape.out_height * shape.out_width * shape.out_channels
-    pe_array, acc = _conv_actions(engine, shape, windows, rows, len(positions))
+    pe_array, acc = _conv_actions(engine, shape, planes * windows, rows, len(positions))
     slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     used = shape.kernel[0] * (ceil_div(shape.kernel[1], engine.sub_lut_inputs) if engine.lut else shape.kernel[1])
     peak = _peak(engine, cycles, slots)
-    group = np.tile(positions, column_groups)[:, None]
+    group = np.tile(turn, column_groups)[:, None]
     completed = group * np.arange(1, lanes + 1) + (0 if hidden else program)
     if hidden and row_groups == 1:  # the first iteration begins with the only programming that shows
         completed[0] += program
@@ -50,7 +54,7 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
         iteration_cycles=cycles,
         pe_array=pe_array,
         acc=acc,
-        useful_operations=windows * shape.in_channels * used,
+        useful_operations=planes * windows * shape.in_channels * used,
         peak_operations=peak,
         neuron_cycles=exposed,
     )
@@ -67,7 +71,7 @@ def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> Ints:
 def _conv_actions(
     engine: ForwardEngine, shape: ConvShape, windows: int, rows: int, n_tiles: int
 ) -> tuple[Actions, Actions]:
-    """Events of a convolution, of the PE array and of Acc.
+    """Events of a convolution, of the PE array and of Acc. windows: of all planes.
 
     Every value that a sub-LUT gives is added once: in the PE to those of its other sub-LUTs, the PE's sum in Acc.
     Programming a sub-LUT of z entries and v weights takes z writes and z - 1 - v additions, which Acc makes.
@@ -91,24 +95,25 @@ def fc_group_features(engine: ForwardEngine) -> int:
     return engine.rows * per_entry * entries
 
 
-def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int) -> EngineWork:
+def fc(engine: ForwardEngine, shape: FcShape, input_spikes: int, planes: int = 1) -> EngineWork:
     """A fully connected layer. Its sub-LUTs are plain weight buffers: each gives one weight, or 0, per lane and cycle.
 
-    input_spikes: set bits of the input (T, N, in); each makes a weight of every output be read.
+    input_spikes: set bits of the input (T, N, in), of all planes; each makes a weight of every output be read.
+    planes: of counts, as in `conv`. A group of features takes entries * (1 + B * L) cycles.
     """
     per_entry = fc_group_features(engine) // (engine.sub_lut_size if engine.lut else 1)
     groups = groups_of(shape.in_features, fc_group_features(engine))
     lanes = len(_lane_samples(engine, shape))
     entries = np.array([ceil_div(len(g), per_entry) for g in groups], np.int64)
     column_groups = ceil_div(shape.out_features, engine.columns)
-    cycles = np.broadcast_to((entries * (1 + lanes))[None, None, :], (column_groups, 1, len(groups))).copy()
-    acc_adds = shape.samples * shape.out_features * sum(_present_rows(engine, len(g)) for g in groups)
-    all_adds = shape.samples * shape.out_features * shape.in_features
+    cycles = np.broadcast_to((entries * (1 + planes * lanes))[None, None, :], (column_groups, 1, len(groups))).copy()
+    passed = planes * shape.samples * shape.out_features
+    acc_adds, all_adds = passed * sum(_present_rows(engine, len(g)) for g in groups), passed * shape.in_features
     reads, loads = input_spikes * shape.out_features, shape.in_features * shape.out_features
     events = dict(lut_read=reads, lut_write=loads) if engine.lut else dict(register_access=reads + loads)
     pe_array = Actions(fp16_add=all_adds - acc_adds, **events)
     slots = per_entry // engine.rows
-    completed = entries[-1] * np.arange(2, lanes + 2)
+    completed = entries[-1] * (1 + planes * np.arange(1, lanes + 1))
     exposed = exposed_sweep(cycles, np.tile(completed, (column_groups, 1)), _lane_samples(engine, shape))
     return EngineWork(
         iteration_cycles=cycles,

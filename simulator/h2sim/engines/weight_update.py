@@ -14,13 +14,14 @@ from h2sim.engines.work import EngineWork, programmed_late
 from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
 
 
-def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> EngineWork:
+def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, planes: int = 1) -> EngineWork:
     """The weight gradient of a convolution (figure 3.4).
 
     The n sub-LUTs of a PE hold the sums of a segment of n*v gradients, v each. All kh * kw * C_in offsets of the spikes
     then pass by, P a cycle. A segment takes z cycles of programming and ceil(offsets / P) cycles of work, for
     z = sub_lut_size (0 without LUTs); if lut_double_buffered, the larger of both. Where lanes take channels only
-    (engine.lanes), the work is kh * kw * ceil(C_in / P) cycles.
+    (engine.lanes), the work is kh * kw * ceil(C_in / P) cycles. planes: B, the bits of counts [A]: all offsets pass
+    once a plane.
     """
     v, offsets = engine.sub_lut_inputs, shape.in_channels * shape.kernel[0] * shape.kernel[1]
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
@@ -28,7 +29,7 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
     sub_luts_used = sum(t.height * _sub_luts_of_width(engine, t.width) for t in tiles)
     column_groups = ceil_div(shape.out_channels, engine.columns)
     passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
-    work, program = _turns(engine, shape), engine.sub_lut_size if engine.lut else 0
+    work, program = planes * _turns(engine, shape), engine.sub_lut_size if engine.lut else 0
     cycles = np.broadcast_to((passes * segments)[None, :, None], (column_groups, len(tiles), 1)).copy()
     if engine.lut and engine.lut_double_buffered:
         cycles *= max(work, program)
@@ -38,9 +39,10 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape) -> Engine
         cycles *= program + work
     segment_sets = shape.samples * shape.out_channels
     used = segment_sets * sub_luts_used
-    pe_array, acc = _conv_actions(engine, shape, offsets, used, segment_sets * int(segments.sum()))
+    passed = planes * offsets
+    pe_array, acc = _conv_actions(engine, shape, passed, used, segment_sets * int(segments.sum()))
     slots = engine.sub_luts if engine.lut else engine.sub_luts * v
-    useful = used * offsets if engine.lut else segment_sets * shape.out_height * shape.out_width * offsets
+    useful = used * passed if engine.lut else segment_sets * shape.out_height * shape.out_width * passed
     return EngineWork(
         iteration_cycles=cycles,
         pe_array=pe_array,
@@ -69,8 +71,8 @@ def _conv_actions(
 ) -> tuple[Actions, Actions]:
     """Events of a convolution, of the PE array and of Acc.
 
-    used: sub-LUTs that are filled, and segments: segments that are loaded, over all samples, channels and tiles. Each
-    is read once per offset.
+    offsets: of all planes. used: sub-LUTs that are filled, and segments: segments that are loaded, over all samples,
+    channels and tiles. Each is read once per offset.
     """
     acc_adds = segments * offsets
     if not engine.lut:
@@ -81,17 +83,19 @@ def _conv_actions(
     return pe_array, Actions(fp16_add=acc_adds + used * (z - 1 - v))
 
 
-def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int) -> EngineWork:
+def fc(engine: WeightUpdateEngine, shape: FcShape, input_spikes: int, planes: int = 1) -> EngineWork:
     """The weight gradient of a fully connected layer: a PE holds one gradient and gives it, or 0, to each input.
 
-    input_spikes: set bits of the input (T, N, in); each makes a gradient of every output be read.
+    input_spikes: set bits of the input (T, N, in), of all planes; each makes a gradient of every output be read.
+    planes: of counts, as in `conv`.
     """
     column_groups = ceil_div(shape.out_features, engine.columns)
     passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
-    cycles = np.full((column_groups, 1, 1), passes * (1 + ceil_div(shape.in_features, engine.parallelism)), np.int64)
+    turns = planes * ceil_div(shape.in_features, engine.parallelism)
+    cycles = np.full((column_groups, 1, 1), passes * (1 + turns), np.int64)
     reads, loads = input_spikes * shape.out_features, shape.samples * shape.out_features
     events = dict(lut_read=reads, lut_write=loads) if engine.lut else dict(register_access=reads + loads)
-    adds = shape.samples * shape.in_features * shape.out_features
+    adds = planes * shape.samples * shape.in_features * shape.out_features
     slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     return EngineWork(
         iteration_cycles=cycles,

@@ -30,8 +30,8 @@ class AccTree:
             level = [level[i] + level[i + 1] for i in range(0, len(level) - 1, 2)] + unpaired
         return level[0]
 
-    def accumulate(self, psum: np.float32, outputs: Sequence[np.float32]) -> np.float32:
-        """The partial sum after the column's sum was added to it."""
-        total = psum + self.reduce(outputs)
+    def accumulate(self, psum: np.float32, outputs: Sequence[np.float32], plane: int = 0) -> np.float32:
+        """The partial sum after the column's sum, times 2^plane, was added to it: a shift, of which none is counted."""
+        total = psum + np.ldexp(self.reduce(outputs), plane)
         self.tally.fp16_add += 1
         return total

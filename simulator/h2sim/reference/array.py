@@ -65,10 +65,12 @@ class LutArray:
             for pe in row:
                 pe.swap()
 
-    def accumulate(self, addresses: Sequence[Sequence[int]], column: int, psum: np.float32) -> np.float32:
-        """One window on one lane: the PEs of a column read addresses[row], and Acc adds their sum to psum."""
+    def accumulate(
+        self, addresses: Sequence[Sequence[int]], column: int, psum: np.float32, plane: int = 0
+    ) -> np.float32:
+        """One window on one lane: the PEs of a column read addresses[row]; Acc adds their sum, shifted, to psum."""
         outputs = [pes[column].read(row) for pes, row in zip(self.present, addresses, strict=True)]
-        return self.acc.accumulate(psum, outputs)
+        return self.acc.accumulate(psum, outputs, plane)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Does the jobs in order; a job begins when the LUTs hold its operands.

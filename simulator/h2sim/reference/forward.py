@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 
 from h2sim.arch.schema import ForwardEngine, TileSize
-from h2sim.arrays import Bytes, Float32s
+from h2sim.arrays import Array, Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
-from h2sim.reference.result import Bench, EngineRun, Sweep, checked_bits, checked_values
+from h2sim.reference.result import Bench, EngineRun, Sweep, checked_counts, checked_values, plane
 from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 
@@ -56,20 +57,22 @@ def forward_conv(
     engine: ForwardEngine,
     tile: TileSize,
     shape: ConvShape,
-    spikes: Bytes,
+    spikes: Array,
     weight: Float32s,
     bias: Float32s | None,
+    planes: int = 1,
 ) -> EngineRun:
-    """Computes the current x (T, N, Cout, Ho, Wo) of a convolution of spikes (T, N, Cin, H, W).
+    """Computes the current x (T, N, Cout, Ho, Wo) of a convolution of spikes or counts k (T, N, Cin, H, W).
 
     weight: (Cout, Cin, kh, kw); bias: (Cout,) or None. The loops are column groups, output tiles and row groups, which
-    make a grid iteration, and in it batch x timestep, P samples at a time.
+    make a grid iteration, and in it batch x timestep, P samples at a time; these pass plane after plane of k.
     """
     s = shape
-    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
+    counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width), planes)
     weight = checked_values("weight", weight, (s.out_channels, s.in_channels, *s.kernel))
-    (ph, pw), flat = s.padding, spikes.reshape(s.samples, s.in_channels, s.in_height, s.in_width)
-    padded = np.pad(flat, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    (ph, pw), flat = s.padding, counts.reshape(s.samples, s.in_channels, s.in_height, s.in_width)
+    whole = np.pad(flat, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    by_plane = [plane(whole, b) for b in range(planes)]
     psum = _psum_buffer((s.samples, s.out_channels, s.out_height, s.out_width), bias)
     bench = Bench()
     array, soma = LutArray(engine, bench), Sweep(engine.parallelism)
@@ -77,13 +80,13 @@ def forward_conv(
     def windows(columns: range, at: Tile, rows: list[ArrayRow], complete: bool) -> Iterator[None]:
         """Every cycle a PE takes one window on each lane: lanes are samples, windows pass in raster order."""
         for lanes in lane_turns(engine, s):
-            for y in range(at.y0, at.y1):
-                for x in range(at.x0, at.x1):
-                    for bt in lanes:
-                        addresses = [row.addresses(padded[bt], y * s.stride[0], x * s.stride[1]) for row in rows]
-                        for i, c in enumerate(columns):
-                            psum[bt, c, y, x] = array.accumulate(addresses, i, psum[bt, c, y, x])
-                    yield
+            for b, (y, x) in product(range(planes), _positions(at)):
+                for bt in lanes:
+                    corner = y * s.stride[0], x * s.stride[1]
+                    addresses = [row.addresses(by_plane[b][bt], *corner) for row in rows]
+                    for i, c in enumerate(columns):
+                        psum[bt, c, y, x] = array.accumulate(addresses, i, psum[bt, c, y, x], b)
+                yield
             soma.take(bench.clock.now, at, len(lanes) * complete)
 
     jobs: list[Job] = []
@@ -99,18 +102,24 @@ def forward_conv(
     return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width), soma)
 
 
+def _positions(at: Tile) -> list[tuple[int, int]]:
+    """The positions of a tile in raster order."""
+    return [(y, x) for y in range(at.y0, at.y1) for x in range(at.x0, at.x1)]
+
+
 def forward_fc(
-    engine: ForwardEngine, shape: FcShape, spikes: Bytes, weight: Float32s, bias: Float32s | None
+    engine: ForwardEngine, shape: FcShape, spikes: Array, weight: Float32s, bias: Float32s | None, planes: int = 1
 ) -> EngineRun:
-    """Computes the current x (T, N, out) of a fully connected layer of spikes (T, N, in).
+    """Computes the current x (T, N, out) of a fully connected layer of spikes or counts k (T, N, in).
 
     weight: (out, in); bias: (out,) or None. Sub-LUTs serve as plain weight buffers. A grid iteration is one column
     group with one group of R*n*z features. First its weights are loaded, one entry of every sub-LUT a cycle; then
-    samples, P at a time, pass all entries. With `lut: false` a PE has n*v weight registers instead of n sub-LUTs of z
-    entries. `lut_double_buffered` changes nothing here.
+    samples, P at a time, pass all entries, plane after plane of k. With `lut: false` a PE has n*v weight registers
+    instead of n sub-LUTs of z entries. `lut_double_buffered` changes nothing here.
     """
     s = shape
-    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
+    counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_features), planes)
+    by_plane = [plane(counts, b).reshape(s.samples, s.in_features) for b in range(planes)]
     weight = checked_values("weight", weight, (s.out_features, s.in_features))
     psum = _psum_buffer((s.samples, s.out_features), bias)
     bench, soma = Bench(), Sweep(engine.parallelism)
@@ -122,7 +131,8 @@ def forward_fc(
             array = FcArray(engine, words, entries, len(columns), bench)
             array.load(weight[columns.start : columns.stop, features.start : features.stop])
             for lanes in lane_turns(engine, s):
-                array.pass_entries(spikes[:, features.start : features.stop], lanes, columns, psum)
+                for b in range(planes):
+                    array.pass_entries(by_plane[b][:, features.start : features.stop], lanes, columns, psum, b)
                 soma.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (features.stop == s.in_features))
     return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features), soma)
 
@@ -165,8 +175,8 @@ class FcArray:
                     pe.store(self.entries_used, weight[column, feature])
             self.entries_used += 1
 
-    def pass_entries(self, spikes: Bytes, lanes: range, columns: range, psum: Float32s) -> None:
-        """The samples `lanes` of spikes (samples, features) pass all entries, one a cycle; psum: (samples, out)."""
+    def pass_entries(self, spikes: Bytes, lanes: range, columns: range, psum: Float32s, plane: int) -> None:
+        """The samples `lanes` of a plane (samples, features) pass all entries, one a cycle; psum: (samples, out)."""
         for entry in range(self.entries_used):
             self.clock.tick()
             at_entry = spikes[:, entry * self.row_words : (entry + 1) * self.row_words]
@@ -174,7 +184,7 @@ class FcArray:
                 by_row = [at_entry[bt, r.start : r.stop] for r in groups_of(at_entry.shape[1], self.words)]
                 for i, c in enumerate(columns):
                     outputs = self._column_outputs(i, entry, by_row)
-                    psum[bt, c] = self.acc.accumulate(psum[bt, c], outputs)
+                    psum[bt, c] = self.acc.accumulate(psum[bt, c], outputs, plane)
 
     def _column_outputs(self, column: int, entry: int, by_row: Sequence[Bytes]) -> list[np.float32]:
         present = [row[column] for row in self.pes if row[column].holds(entry)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from h2sim.activity import Actions
-from h2sim.arrays import Array, Bytes, Float32s
+from h2sim.arrays import Array, Bytes, Float32s, Ints
 from h2sim.shapes import Tile, groups_of
 
 
@@ -118,6 +118,20 @@ def checked_bits(name: str, array: Array, shape: tuple[int, ...]) -> Bytes:
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"{name}: expected only 0 and 1; got values from {np.min(array)} to {np.max(array)}")
     return np.asarray(array, dtype=np.uint8)
+
+
+def checked_counts(name: str, array: Array, shape: tuple[int, ...], planes: int) -> Ints:
+    """`array` as int64. Raises ValueError if its shape is not `shape` or it holds more than 0 to 2^planes - 1."""
+    _check_shape(name, array, shape)
+    most = (1 << planes) - 1
+    if not np.isin(array, np.arange(most + 1)).all():
+        raise ValueError(f"{name}: expected integers from 0 to {most}; got values to {np.max(array)}")
+    return np.asarray(array, dtype=np.int64)
+
+
+def plane(counts: Ints, number: int) -> Bytes:
+    """Bit `number` of every count, uint8 of 0 and 1."""
+    return (counts >> number & 1).astype(np.uint8)
 
 
 def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:

@@ -7,32 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 
 import numpy as np
 
 from h2sim.arch.schema import TileSize, WeightUpdateEngine
-from h2sim.arrays import Bytes, Float32s
+from h2sim.arrays import Array, Bytes, Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
-from h2sim.reference.result import Bench, EngineRun, checked_bits, checked_values
+from h2sim.reference.result import Bench, EngineRun, checked_counts, checked_values, plane
 from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
 
 
 def weight_update_conv(
-    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Bytes, grad: Float32s
+    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Array, grad: Float32s, planes: int = 1
 ) -> EngineRun:
-    """Computes dw (Cout, Cin, kh, kw) of spikes (T, N, Cin, H, W) and grad (dm, (T, N, Cout, Ho, Wo)).
+    """Computes dw (Cout, Cin, kh, kw) of spikes or counts k (T, N, Cin, H, W) and grad (dm, (T, N, Cout, Ho, Wo)).
 
     A grid iteration is one column group with one output tile. In it, for every sample, R timesteps, row of the tile and
     segment of n*v gradients, the LUTs are programmed and then addressed with the spikes of every pair of input channel
-    and kernel position, P pairs a cycle.
+    and kernel position, P pairs a cycle, plane after plane of k.
     """
     s = shape
-    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width))
+    counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width), planes)
     grad = checked_values("grad", grad, (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width))
     (kh, kw), (ph, pw) = s.kernel, s.padding
-    padded = np.pad(spikes, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    whole = np.pad(counts, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
+    by_plane = [plane(whole, b) for b in range(planes)]
     pairs = [(ci, ky, kx) for ci in range(s.in_channels) for ky in range(kh) for kx in range(kw)]
     turns = [pairs[lanes.start : lanes.stop] for lanes in groups_of(len(pairs), engine.parallelism)]
     if engine.lanes == "channels":
@@ -42,7 +44,9 @@ def weight_update_conv(
     bench = Bench()
     array = LutArray(engine, bench)
 
-    def addresses(n: int, rows: range, y: int, subs: list[range], pair: tuple[int, int, int]) -> list[list[int]]:
+    def addresses(
+        padded: Bytes, n: int, rows: range, y: int, subs: list[range], pair: tuple[int, int, int]
+    ) -> list[list[int]]:
         """For every timestep the addresses of its sub-LUTs: the spikes that belong to the segment's gradients."""
         ci, ky, kx = pair
         y_in = y * s.stride[0] + ky
@@ -51,11 +55,11 @@ def weight_update_conv(
 
     def offsets(columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
         """Every cycle the array takes P pairs of input channel and kernel position."""
-        for turn in turns:
+        for b, turn in product(range(planes), turns):
             for pair in turn:
-                spike_addresses = addresses(n, rows, y, subs, pair)
+                spike_addresses = addresses(by_plane[b], n, rows, y, subs, pair)
                 for i, c in enumerate(columns):
-                    dw[(c, *pair)] = array.accumulate(spike_addresses, i, dw[(c, *pair)])
+                    dw[(c, *pair)] = array.accumulate(spike_addresses, i, dw[(c, *pair)], b)
             yield
 
     jobs: list[Job] = []
@@ -89,15 +93,18 @@ def _split(grad_row: Float32s, sub_segments: list[range]) -> Segments:
     return [grad_row[sub.start : sub.stop] for sub in sub_segments]
 
 
-def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Bytes, grad: Float32s) -> EngineRun:
-    """Computes dw (out, in) of spikes (T, N, in) and grad (dm, (T, N, out)).
+def weight_update_fc(
+    engine: WeightUpdateEngine, shape: FcShape, spikes: Array, grad: Float32s, planes: int = 1
+) -> EngineRun:
+    """Computes dw (out, in) of spikes or counts k (T, N, in) and grad (dm, (T, N, out)).
 
     A grid iteration is one column group. In it, for every sample and R timesteps, one cycle loads a gradient into every
-    PE. Then P input features a cycle make the PEs send it, or 0 where there is no spike. With `lut: false` the gradient
-    lies in a register.
+    PE. Then P input features a cycle make the PEs send it, or 0 where there is no spike, plane after plane of k. With
+    `lut: false` the gradient lies in a register.
     """
     s = shape
-    spikes = checked_bits("spikes", spikes, (s.timesteps, s.batch, s.in_features))
+    counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_features), planes)
+    by_plane = [plane(counts, b) for b in range(planes)]
     grad = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features))
     dw = np.zeros((s.out_features, s.in_features), dtype=np.float32)
     bench = Bench()
@@ -111,10 +118,10 @@ def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Bytes, 
                 for pe_row, t in zip(pes, rows, strict=True):
                     for pe, c in zip(pe_row, columns, strict=True):
                         pe.store(0, grad[t, n, c])
-                for lanes in groups_of(s.in_features, engine.parallelism):
+                for b, lanes in product(range(planes), groups_of(s.in_features, engine.parallelism)):
                     bench.clock.tick()
-                    for i in lanes:
-                        for j, c in enumerate(columns):
-                            sent = [row[j].send(0, spikes[t, n, i : i + 1]) for row, t in zip(pes, rows, strict=True)]
-                            dw[c, i] = acc.accumulate(dw[c, i], sent)
+                    for i, (j, c) in product(lanes, list(enumerate(columns))):
+                        bits = by_plane[b][:, n, i : i + 1]
+                        sent = [row[j].send(0, bits[t]) for row, t in zip(pes, rows, strict=True)]
+                        dw[c, i] = acc.accumulate(dw[c, i], sent, b)
     return bench.finish(dw)
