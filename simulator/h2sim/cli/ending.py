@@ -15,7 +15,7 @@ import click
 from h2sim.io.signals import ending_signals
 
 SIGNALLED = 128  # and the signal's number: the exit status
-PATIENCE = 5.0  # seconds until a command that goes on all the same is told again
+PATIENCE = 20.0  # seconds until a command that goes on all the same is told again: tidying a large file takes some
 
 
 class _Told:

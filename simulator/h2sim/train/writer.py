@@ -30,6 +30,8 @@ class TraceWriter:
             self.written(path)
 
     def __enter__(self) -> TraceWriter:
+        # a signal amid the start of the pool's thread leaves one that its shutdown does not wait for: let none write
+        self.pool.submit(int).result()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
