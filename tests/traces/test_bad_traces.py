@@ -240,8 +240,8 @@ def test_a_hundred_lines_are_enough():
 
 def test_another_version_is_reported_alone():
     meta, _ = parts()
-    refused({**meta, "version": 3, "layers": 3}, "version: expected 1 or 2, the ones that this h2sim reads; got 3")
-    refused({**meta, "version": True}, "version: expected 1 or 2, the ones that this h2sim reads; got True")
+    refused({**meta, "version": 2, "layers": 3}, "version: expected 1, the only one this h2sim reads; got 2")
+    refused({**meta, "version": True}, "version: expected 1, the only one this h2sim reads; got True")
     refused({**meta, "format": None}, "format: expected 'h2sim-trace'; got None")
 
 
@@ -397,7 +397,7 @@ def test_asking_for_what_is_not_there_is_one_line(tmp_path):
     trace = load_trace(tiny_trace(tmp_path))
     with pytest.raises(TraceError, match=r"layer 'conv7': no such layer; layers: conv1, pool1, conv2, fc1$"):
         trace.mask("conv7", "spikes")
-    with pytest.raises(TraceError, match=r"conv1\.weight: expected one of spikes, window, grad, kept; got 'weight'$"):
+    with pytest.raises(TraceError, match=r"conv1\.weight: expected one of spikes, window, grad; got 'weight'$"):
         trace.mask("conv1", "weight")
     with pytest.raises(TraceError, match=r"conv1\.weight: expected in this trace; got no such member$"):
         trace.values("conv1", "weight")

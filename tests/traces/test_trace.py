@@ -222,7 +222,7 @@ def drop(path):
 
 BAD_META = [
     (swap("format", "other"), r"meta: format: expected 'h2sim-trace'; got 'other'"),
-    (swap("version", 3), r"meta: version: expected 1 or 2, the ones that this h2sim reads; got 3"),
+    (swap("version", 2), r"meta: version: expected 1, the only one this h2sim reads; got 2"),
     (swap("timesteps", 0), r"meta: timesteps: expected greater than or equal to 1; got 0"),
     (swap("batch", -4), r"meta: batch: expected greater than or equal to 1; got -4"),
     (swap("batch", True), r"meta: batch: expected a valid integer; got True"),
@@ -235,6 +235,9 @@ BAD_META = [
     (swap("phases", ["backward"]), r"phases: expected 'forward', then 'backward' if wanted, .*; got \['backward'\]"),
     (swap("layers", []), r"meta: layers: "),
     (swap("conv1.kind", "depthwise"), r"0\.kind: expected 'encode', 'conv', .* 'relu' or 'norm'; got 'depthwise'"),
+    (swap("conv1.kind", "gate"), r"0\.kind: expected 'encode', 'conv', 'fc', 'pool' or 'add'; got 'gate'"),
+    (swap("conv1.groups", 1), r"layers\.conv1\.groups: expected version 2, which has it; got 1"),
+    (swap("input", {"kind": "counts", "most": 7}), r"meta: input: expected version 2, which has it; got 1"),
     (swap("conv1.kernel", [3, 0]), r"layers\.0\.kernel\.1: expected greater than or equal to 1; got 0"),
     (swap("conv1.out_shape", [4, 8, 9]), r"conv1: out_shape: expected \[4, 9, 9\] by in_shape, .*; got \[4, 8, 9\]"),
     (swap("conv2.in_shape", [5, 4, 4]), r"in_shape: expected \[4, 4, 4\], the output of 'pool1'; got \[5, 4, 4\]"),

@@ -32,6 +32,6 @@ class AccTree:
 
     def accumulate(self, psum: np.float32, outputs: Sequence[np.float32], plane: int = 0) -> np.float32:
         """The partial sum after the column's sum, times 2^plane, was added to it: a shift, of which none is counted."""
-        total = psum + np.ldexp(self.reduce(outputs), plane)
+        total: np.float32 = psum + self.reduce(outputs) * np.float32(1 << plane)
         self.tally.fp16_add += 1
         return total

@@ -115,7 +115,7 @@ class Derived:
         elif layer.kind == "norm":
             found = _in_groups(below, layer)
         elif layer.mode != "max":
-            found = _windows(below, layer, 0).any(axis=(5, 6))
+            found = np.logical_or.reduce(_windows(below, layer, 0), axis=(5, 6))
         elif below.all():  # wherever it routes
             found = np.ones((*below.shape[:2], *layer.out_chw), bool)
         else:
@@ -171,7 +171,8 @@ def _upsampled(values: Array, layer: Layer) -> Array:
 def _in_groups(needed: Bools, layer: Layer) -> Bools:
     """True in every group that shares a statistic of the step and has any needed element."""
     for norm in layer.trained_norms:
-        some = np.any(needed, axis=tuple(AXES.index(axis) for axis in norm.over), keepdims=True)
+        axes = tuple(AXES.index(axis) for axis in norm.over)
+        some: Bools = np.logical_or.reduce(needed, axis=axes, keepdims=True)
         needed = np.broadcast_to(some, needed.shape)
     return needed
 

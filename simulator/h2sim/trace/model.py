@@ -15,6 +15,7 @@ from h2sim.io.strict import Frozen, Line
 from h2sim.shapes import ConvShape, FcShape
 
 FORMAT, VERSION, NEWEST = "h2sim-trace", 1, 2  # VERSION: of a file that uses nothing of NEWEST
+READS = (VERSION,)  # NEWEST joins them when the engines run what it has
 MOST_LAYERS = 4096
 MOST_NEURONS = 1 << 28  # of one layer or of the network input
 MOST_BITS = 1 << 36  # of one mask over all timesteps and samples

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from h2sim.activity import PHASES
 from h2sim.errors import TraceError, at, printable
 from h2sim.io.faults import describe
+from h2sim.trace import model
 from h2sim.trace.chains import graph_faults
 from h2sim.trace.model import FORMAT, KEYS_OF_2, KINDS_OF_2, MOST_BITS, NEWEST, VERSION, Layer, Neuron, TraceMeta
 from h2sim.trace.operands import operand_faults
 
+KINDS = "'encode', 'conv', 'fc', 'pool' or 'add'"  # of the first version
 _ANY_NEURON = {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]}
 
 
@@ -50,13 +52,19 @@ def _version_faults(data: dict[str, Any], where: str) -> list[str]:
     if data.get("format") != FORMAT:
         return [at(where, "format", repr(FORMAT), _brief(data.get("format")))]
     version = data.get("version")
-    if type(version) is not int or version not in (VERSION, NEWEST):
-        return [at(where, "version", f"{VERSION} or {NEWEST}, the ones that this h2sim reads", _brief(version))]
-    if version == VERSION:
-        silent = "spiking false"  # of a pool, which version 1 knows and refuses with its reason
-        found = [field for field in _of_newest(data) if not field.endswith(silent)]
-        return [at(where, field, f"version {NEWEST}, which has it", VERSION) for field in found]
-    return _unknown_keys(data, where)
+    if type(version) is not int or version not in model.READS:
+        known = f"{VERSION}, the only one" if len(model.READS) == 1 else f"{VERSION} or {NEWEST}, the ones"
+        return [at(where, "version", f"{known} this h2sim reads", _brief(version))]
+    return _newer(data, where) if version == VERSION else _unknown_keys(data, where)
+
+
+def _newer(data: Mapping[str, Any], where: str) -> list[str]:
+    """What a file of the first version says that only the newest has."""
+    kinds = [(number, layer.get("kind")) for number, (_, layer) in enumerate(_layers(data))]
+    faults = [at(where, f"layers.{number}.kind", KINDS, repr(kind)) for number, kind in kinds if kind in KINDS_OF_2]
+    silent = "spiking false"  # of a pool, which version 1 knows and refuses with its reason
+    found = [field for field in _of_newest(data) if not field.endswith((silent, "kind"))]
+    return faults + [at(where, field, f"version {NEWEST}, which has it", VERSION) for field in found]
 
 
 def version_of(data: Mapping[str, Any]) -> int:
@@ -70,7 +78,7 @@ def _of_newest(data: Mapping[str, Any]) -> Iterator[str]:
         yield "input"
     for name, layer in _layers(data):
         if layer.get("kind") in KINDS_OF_2:
-            yield f"layers.{name}.kind {layer['kind']!r}"
+            yield f"layers.{name}.kind"
         yield from (f"layers.{name}.{key}" for key in KEYS_OF_2 if key in layer)
         if layer.get("kind") == "pool" and layer.get("spiking") is False:
             yield f"layers.{name}.spiking false"

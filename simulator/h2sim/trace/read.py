@@ -29,8 +29,8 @@ from h2sim.io.kept import cached_property
 from h2sim.trace.kept import Kept
 from h2sim.trace.laws import broken_laws
 from h2sim.trace.maps import Maps
-from h2sim.trace.members import BITS, VALUES, Expected, known_members, presence_faults
-from h2sim.trace.model import Layer, TraceMeta
+from h2sim.trace.members import BITS, MASKS, VALUES, Expected, known_members, presence_faults
+from h2sim.trace.model import VERSION, Layer, TraceMeta
 from h2sim.trace.parse import parse_meta, refuse
 
 MOST_META_BYTES = 1 << 24
@@ -132,7 +132,7 @@ class Trace:
 
         Of 'kept' and of the gradient of a mean over time T may be 1.
         """
-        return self._mask(self._member_of(layer, kind, BITS))
+        return self._mask(self._member_of(layer, kind, MASKS if self.meta.version == VERSION else BITS))
 
     def input_spikes(self) -> Bytes:
         """The binary network input: packed uint8 (T, N, bytes), read-only."""
