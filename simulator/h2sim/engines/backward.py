@@ -114,10 +114,15 @@ def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
     """The gradient of a fully connected layer to its inputs. It is dense: the finders are off."""
     groups = ceil_div(shape.in_features, engine.columns), ceil_div(shape.out_features, engine.rows)
     cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
+    return _dense_fc(engine, shape, cycles)
+
+
+def _dense_fc(engine: BackwardEngine, shape: FcShape, cycles: Ints) -> EngineWork:
+    """Every product is made once, and Acc alone adds; the neuron unit takes the samples of each turn of the lanes."""
     macs = shape.samples * shape.in_features * shape.out_features
     pe_array = Actions(fp16_multiply=macs, register_access=2 * macs)
     lanes = np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
-    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (groups[0], 1)), lanes)
+    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (cycles.shape[0], 1)), lanes)
     return EngineWork(
         iteration_cycles=cycles,
         pe_array=pe_array,
@@ -159,6 +164,30 @@ def encode_weight_gradient(engine: BackwardEngine, tile: TileSize, shape: ConvSh
         iteration_cycles=cycles,
         pe_array=_mac_actions(macs),
         acc=acc,
+        useful_operations=macs,
+        peak_operations=_peak(engine, cycles),
+    )
+
+
+def analog_fc_forward(engine: BackwardEngine, shape: FcShape) -> EngineWork:
+    """A fully connected layer of analog inputs, forward [A]: dense; rows are inputs, columns outputs."""
+    groups = ceil_div(shape.out_features, engine.columns), ceil_div(shape.in_features, engine.rows)
+    cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
+    return _dense_fc(engine, shape, cycles)
+
+
+def analog_fc_weight_gradient(engine: BackwardEngine, shape: FcShape) -> EngineWork:
+    """The weight gradient of a fully connected layer of analog inputs [A]: the loop of `analog_fc_forward`.
+
+    The P products of a group are added one after the other to one partial sum, which Acc adds to dw at the end.
+    """
+    groups = ceil_div(shape.out_features, engine.columns), ceil_div(shape.in_features, engine.rows)
+    cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
+    macs = shape.samples * shape.in_features * shape.out_features
+    return EngineWork(
+        iteration_cycles=cycles,
+        pe_array=_mac_actions(macs),
+        acc=Actions(fp16_add=shape.in_features * shape.out_features),
         useful_operations=macs,
         peak_operations=_peak(engine, cycles),
     )

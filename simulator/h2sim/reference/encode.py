@@ -15,7 +15,7 @@ from h2sim.arrays import Float32s
 from h2sim.reference.acc import AccTree
 from h2sim.reference.mac import MacPe
 from h2sim.reference.result import Bench, EngineRun, Sweep, checked_values
-from h2sim.shapes import ConvShape, Tile, cut, groups_of, tiles_of
+from h2sim.shapes import ConvShape, FcShape, Tile, cut, groups_of, tiles_of
 
 Block = tuple[range, Tile, range, bool]  # column group, output tile, row group, whether it is the last of its block
 
@@ -98,6 +98,57 @@ def encode_weight_gradient(
                 for tap in np.ndindex(*s.kernel):
                     at_dw = (c, s.tap_channel(r), *tap)
                     dw[at_dw] = acc.accumulate(dw[at_dw], [group.output(tap)])
+    return bench.finish(dw)
+
+
+def analog_fc_forward(
+    engine: BackwardEngine, shape: FcShape, analog: Float32s, weight: Float32s, bias: Float32s | None
+) -> EngineRun:
+    """Computes the current x (T, N, out) of analog inputs (T, N, in); weight: (out, in), bias: (out,) or None.
+
+    The loops are column groups and row groups, which make a grid iteration, and in it samples, P a cycle.
+    """
+    s = shape
+    values = checked_values("analog", analog, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
+    weight = checked_values("weight", weight, (s.out_features, s.in_features))
+    psum = np.zeros((s.samples, s.out_features), dtype=np.float32)
+    if bias is not None:
+        psum += checked_values("bias", bias, (s.out_features,))
+    bench, soma = Bench(), Sweep(engine.parallelism)
+    acc, pe = AccTree(engine.rows, bench.acc), MacPe(bench.pe_array)  # its multiplier keeps no state
+    for columns in groups_of(s.out_features, engine.columns):
+        for rows in groups_of(s.in_features, engine.rows):
+            bench.clock.begin_iteration()
+            for lanes in groups_of(s.samples, engine.parallelism):
+                bench.clock.tick()
+                for bt, c in product(lanes, columns):
+                    products = [pe.multiply(values[bt, r], weight[c, r]) for r in rows]
+                    psum[bt, c] = acc.accumulate(psum[bt, c], products)
+                soma.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (rows.stop == s.in_features))
+    return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_features), soma)
+
+
+def analog_fc_weight_gradient(engine: BackwardEngine, shape: FcShape, analog: Float32s, grad: Float32s) -> EngineRun:
+    """Computes dw (out, in) of analog inputs (T, N, in) and grad (dm, (T, N, out)), with the same loops.
+
+    The P products of a group are added one after the other to one partial sum, which Acc adds to dw.
+    """
+    s = shape
+    values = checked_values("analog", analog, (s.timesteps, s.batch, s.in_features)).reshape(s.samples, s.in_features)
+    gradient = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features)).reshape(s.samples, s.out_features)
+    dw = np.zeros((s.out_features, s.in_features), dtype=np.float32)
+    bench = Bench()
+    acc = AccTree(1, bench.acc)  # every row has its own weights: nothing is summed over rows
+    for columns in groups_of(s.out_features, engine.columns):
+        for rows in groups_of(s.in_features, engine.rows):
+            bench.clock.begin_iteration()
+            pes = {(r, c): MacPe(bench.pe_array) for r in rows for c in columns}
+            for lanes in groups_of(s.samples, engine.parallelism):
+                bench.clock.tick()
+                for bt, ((r, c), pe) in product(lanes, pes.items()):
+                    pe.mac((), gradient[bt, c], values[bt, r])
+            for (r, c), pe in pes.items():
+                dw[c, r] = acc.accumulate(dw[c, r], [pe.output(())])
     return bench.finish(dw)
 
 
