@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -49,11 +49,17 @@ def groups_of(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+def cut(span: range, size: int) -> list[range]:
+    """Cuts a range of step 1 into consecutive ranges of `size`; the last one holds what is left."""
+    return [span[start : start + size] for start in range(0, len(span), size)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvShape:
     """One convolution over a sub-batch of T timesteps and N samples (`batch`), from (C, H, W) to (C, H, W).
 
-    kernel, stride and padding are (vertical, horizontal).
+    kernel, stride and padding are (vertical, horizontal). groups: channels fall into so many groups of neighbours, and
+    an output reads the inputs of its own group alone.
     out_height = (in_height + 2 * padding[0] - kernel[0]) // stride[0] + 1; out_width alike.
     """
 
@@ -68,6 +74,36 @@ class ConvShape:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+    groups: int = 1
+
+    @property
+    def group(self) -> ConvShape:
+        """One of its groups, as a convolution."""
+        channels = self.in_channels // self.groups, self.out_channels // self.groups
+        return replace(self, in_channels=channels[0], out_channels=channels[1], groups=1)
+
+    def passes(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[tuple[range, range]]:
+        """The groups that an array works on at once, each pass as (input channels, output channels) [A].
+
+        Groups lie side by side on the array's diagonal, as many as fit, at least one: floor(g / u) passes of u groups
+        and one of what is left. rows and columns: (what one group takes, how many there are); of rows that groups
+        share, as those of timesteps, one takes 0.
+        """
+        fit = [there // each for each, there in (rows, columns) if each]
+        most = max(1, min(self.groups, *fit))
+        ins, outs = self.in_channels // self.groups, self.out_channels // self.groups
+        return [
+            (range(g.start * ins, g.stop * ins), range(g.start * outs, g.stop * outs))
+            for g in groups_of(self.groups, most)
+        ]
+
+    def alike(self, in_channel: int, out_channel: int) -> bool:
+        """Whether an input and an output channel belong to one group."""
+        return in_channel * self.groups // self.in_channels == out_channel * self.groups // self.out_channels
+
+    def tap_channel(self, in_channel: int) -> int:
+        """The channel of the weights (C_out, C_in / groups, kh, kw) that an input channel meets."""
+        return in_channel % (self.in_channels // self.groups)
 
     @classmethod
     def of(
@@ -78,6 +114,7 @@ class ConvShape:
         kernel: tuple[int, int],
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int] = (0, 0),
+        groups: int = 1,
     ) -> ConvShape:
         """Makes one from tuples: samples is (timesteps, batch), in_chw and out_chw are (channels, height, width)."""
         return cls(
@@ -92,6 +129,7 @@ class ConvShape:
             kernel=kernel,
             stride=stride,
             padding=padding,
+            groups=groups,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Counts on the LUT engines: the fast forms equal the stepped ones plane by plane, and both the sum of w * k."""
+"""Counts and analog operands: the fast forms equal the stepped ones, and both the sum of w * k."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h2sim.engines import forward, weight_update
+from h2sim.engines import backward, forward, weight_update
+from h2sim.reference import encode as ref_encode
 from h2sim.reference import forward as ref_forward
 from h2sim.reference import weight_update as ref_update
 from h2sim.shapes import FcShape
@@ -80,3 +81,16 @@ def test_weight_update_fc(engine, n_in, n_out, samples, planes, seed):
     reference = ref_update.weight_update_fc(engine, shape, k, grad, planes)
     assert_same_work(weight_update.fc(engine, shape, set_bits(k), planes), reference)
     np.testing.assert_array_equal(reference.values, np.einsum("tni,tno->oi", k, grad))
+
+
+@PROPERTY
+@given(engines("backward"), st.integers(1, 20), st.integers(1, 7), st.integers(1, 9), SEEDS)
+def test_analog_fc(engine, n_in, n_out, samples, seed):
+    rng, shape = np.random.default_rng(seed), FcShape(samples, 2, n_in, n_out)
+    analog, weight, grad = wholes(rng, samples, 2, n_in), wholes(rng, n_out, n_in), wholes(rng, samples, 2, n_out)
+    reference = ref_encode.analog_fc_forward(engine, shape, analog, weight, None)
+    assert_same_work(backward.analog_fc_forward(engine, shape), reference)
+    np.testing.assert_array_equal(reference.values, analog @ weight.T)
+    reference = ref_encode.analog_fc_weight_gradient(engine, shape, analog, grad)
+    assert_same_work(backward.analog_fc_weight_gradient(engine, shape), reference)
+    np.testing.assert_array_equal(reference.values, np.einsum("tni,tno->oi", analog, grad))

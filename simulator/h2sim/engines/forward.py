@@ -27,12 +27,17 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape, planes: int = 
     and time, or T * ceil(N / P) over the samples of one timestep (engine.lanes).
 
     planes: B, the bits of counts [A]. In each turn they pass plane after plane, lowest first, each as binary windows;
-    what a column sums is shifted by the number of its plane. LUTs are programmed once for all planes.
+    what a column sums is shifted by the number of its plane. LUTs are programmed once for all planes. Groups of
+    channels lie side by side on the array's diagonal (ConvShape.passes) [A].
     """
-    rows = shape.in_channels * sub_kernels(engine, shape.kernel)
+    one = shape.group
+    rows = one.in_channels * sub_kernels(engine, shape.kernel)
+    packed = shape.passes((rows, engine.rows), (one.out_channels, engine.columns))
+    together = len(packed[0][0]) // one.in_channels
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     positions = np.array([t.positions for t in tiles], np.int64)
-    row_groups, column_groups = ceil_div(rows, engine.rows), ceil_div(shape.out_channels, engine.columns)
+    row_groups = ceil_div(together * rows, engine.rows)
+    column_groups = len(packed) * ceil_div(together * one.out_channels, engine.columns)
     lanes = len(_lane_samples(engine, shape))
     turn = planes * positions
     streaming = np.broadcast_to((lanes * turn)[None, :, None], (column_groups, len(positions), row_groups))
@@ -40,7 +45,7 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape, planes: int = 
     hidden = engine.lut and engine.lut_double_buffered
     cycles = with_programming(streaming, program, hidden)
     windows = shape.samples * shape.out_height * shape.out_width * shape.out_channels
-    pe_array, acc = _conv_actions(engine, shape, planes * windows, rows, len(positions))
+    pe_array, acc = _conv_actions(engine, one, planes * windows, rows, len(positions) * shape.out_channels)
     slots = engine.sub_luts if engine.lut else engine.sub_luts * engine.sub_lut_inputs
     used = shape.kernel[0] * (ceil_div(shape.kernel[1], engine.sub_lut_inputs) if engine.lut else shape.kernel[1])
     peak = _peak(engine, cycles, slots)
@@ -54,7 +59,7 @@ def conv(engine: ForwardEngine, tile: TileSize, shape: ConvShape, planes: int = 
         iteration_cycles=cycles,
         pe_array=pe_array,
         acc=acc,
-        useful_operations=planes * windows * shape.in_channels * used,
+        useful_operations=planes * windows * one.in_channels * used,
         peak_operations=peak,
         neuron_cycles=exposed,
     )
@@ -69,9 +74,11 @@ def _lane_samples(engine: ForwardEngine, shape: ConvShape | FcShape) -> Ints:
 
 
 def _conv_actions(
-    engine: ForwardEngine, shape: ConvShape, windows: int, rows: int, n_tiles: int
+    engine: ForwardEngine, shape: ConvShape, windows: int, rows: int, kernels: int
 ) -> tuple[Actions, Actions]:
-    """Events of a convolution, of the PE array and of Acc. windows: of all planes.
+    """Events of a convolution, of the PE array and of Acc.
+
+    shape: of one group. windows: of all planes and output channels; kernels: that are programmed, tile by tile.
 
     Every value that a sub-LUT gives is added once: in the PE to those of its other sub-LUTs, the PE's sum in Acc.
     Programming a sub-LUT of z entries and v weights takes z writes and z - 1 - v additions, which Acc makes.
@@ -82,7 +89,7 @@ def _conv_actions(
         weights = windows * shape.in_channels * kh * kw
         return Actions(register_access=weights, fp16_add=weights - acc_adds), Actions(fp16_add=acc_adds)
     sub_luts = shape.in_channels * kh * ceil_div(kw, engine.sub_lut_inputs)
-    reads, programmed = windows * sub_luts, n_tiles * shape.out_channels * sub_luts
+    reads, programmed = windows * sub_luts, kernels * sub_luts
     z, v = engine.sub_lut_size, engine.sub_lut_inputs
     pe_array = Actions(lut_read=reads, lut_write=programmed * z, fp16_add=reads - acc_adds)
     return pe_array, Actions(fp16_add=acc_adds + programmed * (z - 1 - v))

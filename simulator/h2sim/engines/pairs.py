@@ -8,6 +8,7 @@ serves many machines.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
@@ -81,6 +82,23 @@ class PairCounts:
             return self
         by_column = _slowest(self.cycles, 1, ceil_div(columns, self.columns))
         return replace(self, rows=rows, columns=columns, cycles=_slowest(by_column, 3, ceil_div(rows, self.rows)))
+
+
+def slowest_of(together: Sequence[PairCounts]) -> PairCounts:
+    """The counts of groups that share a pass: each tile takes as long as in the slowest, the events add up."""
+    first, *_ = together
+    slowest: Array = np.maximum.reduce([c.cycles for c in together])
+    return replace(first, cycles=slowest, **_events(together))
+
+
+def side_by_side(passes: Sequence[PairCounts]) -> PairCounts:
+    """The counts of passes one after the other, as column groups."""
+    first, *_ = passes
+    return replace(first, cycles=np.concatenate([c.cycles for c in passes], axis=1), **_events(passes))
+
+
+def _events(parts: Sequence[PairCounts]) -> dict[str, int]:
+    return {name: sum(getattr(c, name) for c in parts) for name in ("pairs", "empty", "dealt")}
 
 
 def pairs_of(maps: Maps, key: PairsKey, shape: ConvShape, layer: str, source: str) -> PairCounts:

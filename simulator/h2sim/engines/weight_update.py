@@ -21,22 +21,27 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, planes: i
     then pass by, P a cycle. A segment takes z cycles of programming and ceil(offsets / P) cycles of work, for
     z = sub_lut_size (0 without LUTs); if lut_double_buffered, the larger of both. Where lanes take channels only
     (engine.lanes), the work is kh * kw * ceil(C_in / P) cycles. planes: B, the bits of counts [A]: all offsets pass
-    once a plane.
+    once a plane. Groups of channels share a pass (ConvShape.passes) [A]: all their offsets pass by, and a column reads
+    those of its own.
     """
-    v, offsets = engine.sub_lut_inputs, shape.in_channels * shape.kernel[0] * shape.kernel[1]
+    one, v = shape.group, engine.sub_lut_inputs
+    offsets = one.in_channels * shape.kernel[0] * shape.kernel[1]
+    packed = shape.passes((0, 0), (one.out_channels, engine.columns))
     tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
     segments = np.array([t.height * ceil_div(t.width, engine.sub_luts * v) for t in tiles], np.int64)
     sub_luts_used = sum(t.height * _sub_luts_of_width(engine, t.width) for t in tiles)
-    column_groups = ceil_div(shape.out_channels, engine.columns)
     passes = shape.batch * ceil_div(shape.timesteps, engine.rows)
-    work, program = planes * _turns(engine, shape), engine.sub_lut_size if engine.lut else 0
-    cycles = np.broadcast_to((passes * segments)[None, :, None], (column_groups, len(tiles), 1)).copy()
-    if engine.lut and engine.lut_double_buffered:
-        cycles *= max(work, program)
+    program = engine.sub_lut_size if engine.lut else 0
+    work = np.repeat(
+        [planes * _turns(engine, shape.kernel, len(ins)) for ins, _ in packed],
+        [ceil_div(len(outs), engine.columns) for _, outs in packed],
+    )  # of a segment, by column group
+    hidden = engine.lut and engine.lut_double_buffered
+    each = np.maximum(work, program) if hidden else work + program
+    cycles: Ints = passes * segments[None, :, None] * each[:, None, None]
+    if hidden:
         cycles.flat[0] += program
-        cycles.flat[-1] -= max(work, program) - work
-    else:
-        cycles *= program + work
+        cycles.flat[-1] -= each[-1] - work[-1]
     segment_sets = shape.samples * shape.out_channels
     used = segment_sets * sub_luts_used
     passed = planes * offsets
@@ -52,12 +57,12 @@ def conv(engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, planes: i
     )
 
 
-def _turns(engine: WeightUpdateEngine, shape: ConvShape) -> int:
-    """Cycles in which the P lanes take all offsets of a convolution."""
-    kernel = shape.kernel[0] * shape.kernel[1]
+def _turns(engine: WeightUpdateEngine, kernel: tuple[int, int], channels: int) -> int:
+    """Cycles in which the P lanes take all offsets of so many input channels."""
+    taps = kernel[0] * kernel[1]
     if engine.lanes == "channels":
-        return kernel * ceil_div(shape.in_channels, engine.parallelism)
-    return ceil_div(kernel * shape.in_channels, engine.parallelism)
+        return taps * ceil_div(channels, engine.parallelism)
+    return ceil_div(taps * channels, engine.parallelism)
 
 
 def _sub_luts_of_width(engine: WeightUpdateEngine, width: int) -> int:

@@ -21,17 +21,17 @@ class AccTree:
         self.rows = rows
         self.tally = tally
 
-    def reduce(self, outputs: Sequence[np.float32]) -> np.float32:
-        """The sum of the outputs of the rows that hold work, row 0 first; each level adds (0, 1), (2, 3), ..."""
+    def reduce(self, outputs: Sequence[np.float32], first: int = 0) -> np.float32:
+        """The sum of the outputs of the rows that hold work, from row `first` on; levels add (0, 1), (2, 3), ..."""
         self.tally.fp16_add += len(outputs) - 1
-        level = [*outputs, *[ZERO] * (self.rows - len(outputs))]
+        level = [*[ZERO] * first, *outputs, *[ZERO] * (self.rows - first - len(outputs))]
         while len(level) > 1:
             unpaired = level[len(level) // 2 * 2 :]  # an odd one passes through
             level = [level[i] + level[i + 1] for i in range(0, len(level) - 1, 2)] + unpaired
         return level[0]
 
-    def accumulate(self, psum: np.float32, outputs: Sequence[np.float32], plane: int = 0) -> np.float32:
+    def accumulate(self, psum: np.float32, outputs: Sequence[np.float32], plane: int = 0, first: int = 0) -> np.float32:
         """The partial sum after the column's sum, times 2^plane, was added to it: a shift, of which none is counted."""
-        total: np.float32 = psum + self.reduce(outputs) * np.float32(1 << plane)
+        total: np.float32 = psum + self.reduce(outputs, first) * np.float32(1 << plane)
         self.tally.fp16_add += 1
         return total

@@ -68,9 +68,13 @@ class LutArray:
     def accumulate(
         self, addresses: Sequence[Sequence[int]], column: int, psum: np.float32, plane: int = 0
     ) -> np.float32:
-        """One window on one lane: the PEs of a column read addresses[row]; Acc adds their sum, shifted, to psum."""
-        outputs = [pes[column].read(row) for pes, row in zip(self.present, addresses, strict=True)]
-        return self.acc.accumulate(psum, outputs, plane)
+        """One window on one lane: the PEs of a column read addresses[row]; Acc adds their sum, shifted, to psum.
+
+        PEs off the diagonal of groups hold nothing and idle.
+        """
+        rows = [row for row, pes in enumerate(self.present) if pes[column].busy]
+        outputs = [self.present[row][column].read(addresses[row]) for row in rows]
+        return self.acc.accumulate(psum, outputs, plane, rows[0])
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Does the jobs in order; a job begins when the LUTs hold its operands.

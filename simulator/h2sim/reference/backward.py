@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from h2sim.reference.acc import AccTree
 from h2sim.reference.finder import OutputFinder, PairFinder, Position, TagReader
 from h2sim.reference.mac import MacPe
 from h2sim.reference.result import Bench, EngineRun, Sweep, checked_bits, checked_values
-from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+from h2sim.shapes import ConvShape, FcShape, Tile, cut, groups_of, tiles_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class BackwardArray:
     """R x C groups of P PEs, with an O finder and an Acc per column. At a tile's end all groups wait for the last."""
 
     def __init__(self, engine: BackwardEngine, shape: ConvShape, operands: Operands, bench: Bench) -> None:
-        self.engine = engine
+        self.engine, self.shape = engine, shape
         self.operands = operands
         self.bench = bench
         self.output_finder = OutputFinder(engine.parallelism)
@@ -66,7 +67,11 @@ class BackwardArray:
     def run_tile(self, bt: int, tile: Tile, rows: range, columns: range, psum: Float32s) -> None:
         """One tile of sample bt with one block of weights; its sums are added to psum (samples, Cin, H, W)."""
         buffers = {c: self.output_finder.deal(self.operands.window[bt, c], tile) for c in columns}
-        groups = {(r, c): [self._pe(bt, r, c, ids) for ids in buffers[c]] for r in rows for c in columns}
+        shape = self.shape
+        groups = {
+            (r, c): [self._pe(bt, r, c, ids) for ids in buffers[c]]
+            for r, c in product(rows, columns) if shape.alike(c, r)
+        }  # fmt: skip
         busy = [pe for group in groups.values() for pe in group if not pe.finder.done]
         while busy:
             self.bench.clock.tick()
@@ -76,10 +81,11 @@ class BackwardArray:
         for _ in range(self.engine.tile_sync_cycles):
             self.bench.clock.tick()
         for c in columns:  # overlaps with the next tile: takes no cycle of the array
+            own = [r for r in rows if (r, c) in groups]
             for lane, positions in enumerate(buffers[c]):
                 for y, x in positions:
-                    outputs = [groups[r, c][lane].mac.output((y, x)) for r in rows]
-                    psum[bt, c, y, x] = self.acc.accumulate(psum[bt, c, y, x], outputs)
+                    outputs = [groups[r, c][lane].mac.output((y, x)) for r in own]
+                    psum[bt, c, y, x] = self.acc.accumulate(psum[bt, c, y, x], outputs, first=own[0] - rows.start)
 
     def _pe(self, bt: int, row: int, column: int, positions: list[Position]) -> GroupPe:
         tag_of = partial(self.reader.tag, self.operands.gradient_mask[bt, row])
@@ -90,7 +96,7 @@ class BackwardArray:
             self.engine.mode != "dense",
             self.bench.pe_array,
         )
-        gradient, weight = self.operands.gradient[bt, row], self.operands.weight[row, column]
+        gradient, weight = self.operands.gradient[bt, row], self.operands.weight[row, self.shape.tap_channel(column)]
         return GroupPe(finder, self.reader, gradient, weight, self.bench)
 
 
@@ -105,22 +111,23 @@ def backward_conv(
 ) -> EngineRun:
     """Computes the spatial part of ds (T, N, Cin, H, W) of a convolution; it is 0 where the mode skips an output.
 
-    grad_mask (dm~) and grad (dm^{l+1}): (T, N, Cout, Ho, Wo); window_mask (ds~): (T, N, Cin, H, W); weight: (Cout, Cin,
-    kh, kw). Without grad and weight only cycles and events are counted, and the values are 0. A mode without input
-    sparsity takes grad_mask as all ones; one without output sparsity takes window_mask as all ones. The loops are
-    column groups, input tiles and row groups, which make a grid iteration, and in it samples, the last timestep first.
+    grad_mask (dm~) and grad (dm^{l+1}): (T, N, Cout, Ho, Wo); window_mask (ds~): (T, N, Cin, H, W); weight: (Cout,
+    Cin / groups, kh, kw). Without grad and weight only cycles and events are counted, and the values are 0. A mode
+    without input sparsity takes grad_mask as all ones; one without output sparsity takes window_mask as all ones. The
+    loops are passes of groups, column groups, input tiles and row groups, which make a grid iteration, and in it
+    samples, the last timestep first.
     """
     operands = _operands(engine, shape, grad_mask, window_mask, grad, weight)
     psum = np.zeros(operands.window.shape, dtype=np.float32)
     bench, grad_unit = Bench(), Sweep(engine.parallelism)
     array = BackwardArray(engine, shape, operands, bench)
-    for columns in groups_of(shape.in_channels, engine.columns):
-        for at in tiles_of(shape.in_height, shape.in_width, tile.height, tile.width):
-            for rows in groups_of(shape.out_channels, engine.rows):
-                bench.clock.begin_iteration()
-                for bt in backward_in_time(shape):
-                    array.run_tile(bt, at, rows, columns, psum)
-                    grad_unit.take(bench.clock.now, at, rows.stop == shape.out_channels)
+    one, tiles = shape.group, tiles_of(shape.in_height, shape.in_width, tile.height, tile.width)
+    for ins, outs in shape.passes((one.out_channels, engine.rows), (one.in_channels, engine.columns)):
+        for columns, at, rows in product(cut(ins, engine.columns), tiles, cut(outs, engine.rows)):
+            bench.clock.begin_iteration()
+            for bt in backward_in_time(shape):
+                array.run_tile(bt, at, rows, columns, psum)
+                grad_unit.take(bench.clock.now, at, rows.stop == outs.stop)
     return bench.finish(psum.reshape(window_mask.shape), grad_unit)
 
 
@@ -141,7 +148,7 @@ def _operands(
     s = shape
     out_map = (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width)
     in_map = (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width)
-    kernels = (s.out_channels, s.in_channels, *s.kernel)
+    kernels = (s.out_channels, s.group.in_channels, *s.kernel)
     gradient_bits = checked_bits("grad_mask", grad_mask, out_map)
     window_bits = checked_bits("window_mask", window_mask, in_map)
     if (grad is None) != (weight is None):

@@ -18,7 +18,7 @@ from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
 from h2sim.reference.result import Bench, EngineRun, Sweep, checked_counts, checked_values, plane
-from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+from h2sim.shapes import ConvShape, FcShape, Tile, cut, groups_of, tiles_of
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,12 @@ class ArrayRow:
     kernel_rows: range
     kernel_columns: range
 
-    def segments(self, kernels: Float32s) -> Segments:
-        """The operands of this row's PE in one column; kernels: (Cin, kh, kw), of that output channel."""
-        return [kernels[self.channel, ky, list(self.kernel_columns)] for ky in self.kernel_rows]
+    def segments(self, shape: ConvShape, weight: Float32s, column: int) -> Segments:
+        """The operands of this row's PE in the column of an output channel; none if that is of another group."""
+        if not shape.alike(self.channel, column):
+            return []
+        kernel = weight[column, shape.tap_channel(self.channel)]
+        return [kernel[ky, list(self.kernel_columns)] for ky in self.kernel_rows]
 
     def addresses(self, padded: Bytes, y: int, x: int) -> list[int]:
         """One address per sub-LUT in use, for the window whose corner is (y, x) in the padded spikes (Cin, H, W)."""
@@ -43,13 +46,13 @@ class ArrayRow:
         ]
 
 
-def array_rows(engine: ForwardEngine, shape: ConvShape) -> list[ArrayRow]:
-    """The rows that a convolution needs: channel after channel, a channel's sub-kernels in raster order."""
+def array_rows(engine: ForwardEngine, kernel: tuple[int, int], channels: range) -> list[ArrayRow]:
+    """The rows that input channels need: channel after channel, a channel's sub-kernels in raster order."""
     return [
         ArrayRow(channel, kernel_rows, kernel_columns)
-        for channel in range(shape.in_channels)
-        for kernel_rows in groups_of(shape.kernel[0], engine.sub_luts)
-        for kernel_columns in groups_of(shape.kernel[1], engine.sub_lut_inputs)
+        for channel in channels
+        for kernel_rows in groups_of(kernel[0], engine.sub_luts)
+        for kernel_columns in groups_of(kernel[1], engine.sub_lut_inputs)
     ]
 
 
@@ -64,12 +67,13 @@ def forward_conv(
 ) -> EngineRun:
     """Computes the current x (T, N, Cout, Ho, Wo) of a convolution of spikes or counts k (T, N, Cin, H, W).
 
-    weight: (Cout, Cin, kh, kw); bias: (Cout,) or None. The loops are column groups, output tiles and row groups, which
-    make a grid iteration, and in it batch x timestep, P samples at a time; these pass plane after plane of k.
+    weight: (Cout, Cin / groups, kh, kw); bias: (Cout,) or None. The loops are passes of groups, column groups, output
+    tiles and row groups, which make a grid iteration, and in it batch x timestep, P samples at a time; these pass plane
+    after plane of k.
     """
     s = shape
     counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width), planes)
-    weight = checked_values("weight", weight, (s.out_channels, s.in_channels, *s.kernel))
+    weight = checked_values("weight", weight, (s.out_channels, s.group.in_channels, *s.kernel))
     (ph, pw), flat = s.padding, counts.reshape(s.samples, s.in_channels, s.in_height, s.in_width)
     whole = np.pad(flat, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
     by_plane = [plane(whole, b) for b in range(planes)]
@@ -90,16 +94,24 @@ def forward_conv(
             soma.take(bench.clock.now, at, len(lanes) * complete)
 
     jobs: list[Job] = []
-    all_rows = array_rows(engine, s)
-    for columns in groups_of(s.out_channels, engine.columns):
-        for at in tiles_of(s.out_height, s.out_width, tile.height, tile.width):
+    tiles = tiles_of(s.out_height, s.out_width, tile.height, tile.width)
+    for ins, outs in conv_passes(engine, s):
+        all_rows = array_rows(engine, s.kernel, ins)
+        for columns, at in product(cut(outs, engine.columns), tiles):
             for group in groups_of(len(all_rows), engine.rows):
                 rows = [all_rows[r] for r in group]
-                operands = [[row.segments(weight[c]) for c in columns] for row in rows]
+                operands = [[row.segments(s, weight, c) for c in columns] for row in rows]
                 complete = group.stop == len(all_rows)
                 jobs.append(Job(len(jobs), operands, partial(windows, columns, at, rows, complete)))
     array.run(jobs)
     return bench.finish(psum.reshape(s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width), soma)
+
+
+def conv_passes(engine: ForwardEngine, shape: ConvShape) -> list[tuple[range, range]]:
+    """The groups of channels that lie in the array at once: see ConvShape.passes."""
+    one = shape.group
+    rows = len(array_rows(engine, shape.kernel, range(one.in_channels)))
+    return shape.passes((rows, engine.rows), (one.out_channels, engine.columns))
 
 
 def _positions(at: Tile) -> list[tuple[int, int]]:

@@ -87,6 +87,11 @@ class LutPe:
         for sub_lut in self.used:
             sub_lut.swap()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it holds operands."""
+        return bool(self.used)
+
     def read(self, addresses: Sequence[int]) -> np.float32:
         """One window on one lane: the sum of the entries at these addresses, one per sub-LUT in use."""
         first, *others = [sub_lut.read(address) for sub_lut, address in zip(self.used, addresses, strict=True)]
@@ -119,6 +124,11 @@ class AdderPe:
     def swap(self) -> None:
         """From now on what was loaded is read."""
         self.registers = self.loading
+
+    @property
+    def busy(self) -> bool:
+        """Whether it holds operands."""
+        return len(self.registers) > 0
 
     def read(self, addresses: Sequence[int]) -> np.float32:
         """One window on one lane: the sum, operand by operand, of those whose address bit is set."""

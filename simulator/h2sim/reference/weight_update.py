@@ -17,30 +17,26 @@ from h2sim.reference.acc import AccTree
 from h2sim.reference.array import Job, LutArray, Segments, address_of
 from h2sim.reference.lut import WeightBufferPe
 from h2sim.reference.result import Bench, EngineRun, checked_counts, checked_values, plane
-from h2sim.shapes import ConvShape, FcShape, Tile, groups_of, tiles_of
+from h2sim.shapes import ConvShape, FcShape, Tile, cut, groups_of, tiles_of
 
 
 def weight_update_conv(
     engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Array, grad: Float32s, planes: int = 1
 ) -> EngineRun:
-    """Computes dw (Cout, Cin, kh, kw) of spikes or counts k (T, N, Cin, H, W) and grad (dm, (T, N, Cout, Ho, Wo)).
+    """Computes dw (Cout, Cin / groups, kh, kw) of spikes or counts k and of grad (dm, (T, N, Cout, Ho, Wo)).
 
-    A grid iteration is one column group with one output tile. In it, for every sample, R timesteps, row of the tile and
-    segment of n*v gradients, the LUTs are programmed and then addressed with the spikes of every pair of input channel
-    and kernel position, P pairs a cycle, plane after plane of k.
+    spikes: (T, N, Cin, H, W). A grid iteration is one column group of one pass of groups with one output tile. In it,
+    for every sample, R timesteps, row of the tile and segment of n*v gradients, the LUTs are programmed and then
+    addressed with the spikes of every pair of input channel and kernel position, P pairs a cycle, plane after plane of
+    k. A column reads the spikes of its own group alone.
     """
-    s = shape
+    s, one = shape, shape.group
     counts = checked_counts("spikes", spikes, (s.timesteps, s.batch, s.in_channels, s.in_height, s.in_width), planes)
     grad = checked_values("grad", grad, (s.timesteps, s.batch, s.out_channels, s.out_height, s.out_width))
     (kh, kw), (ph, pw) = s.kernel, s.padding
     whole = np.pad(counts, ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
     by_plane = [plane(whole, b) for b in range(planes)]
-    pairs = [(ci, ky, kx) for ci in range(s.in_channels) for ky in range(kh) for kx in range(kw)]
-    turns = [pairs[lanes.start : lanes.stop] for lanes in groups_of(len(pairs), engine.parallelism)]
-    if engine.lanes == "channels":
-        channels = groups_of(s.in_channels, engine.parallelism)
-        turns = [[(ci, ky, kx) for ci in lanes] for ky in range(kh) for kx in range(kw) for lanes in channels]
-    dw = np.zeros((s.out_channels, s.in_channels, kh, kw), dtype=np.float32)
+    dw = np.zeros((s.out_channels, one.in_channels, kh, kw), dtype=np.float32)
     bench = Bench()
     array = LutArray(engine, bench)
 
@@ -53,25 +49,37 @@ def weight_update_conv(
         at = [[x * s.stride[1] + kx for x in sub] for sub in subs]
         return [[address_of(padded[t, n, ci, y_in, xs]) for xs in at] for t in rows]
 
-    def offsets(columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
+    def offsets(ins: range, columns: range, n: int, rows: range, y: int, subs: list[range]) -> Iterator[None]:
         """Every cycle the array takes P pairs of input channel and kernel position."""
-        for b, turn in product(range(planes), turns):
-            for pair in turn:
-                spike_addresses = addresses(by_plane[b], n, rows, y, subs, pair)
+        for b, turn in product(range(planes), _turns(engine, s.kernel, ins)):
+            for ci, ky, kx in turn:
+                spike_addresses = addresses(by_plane[b], n, rows, y, subs, (ci, ky, kx))
                 for i, c in enumerate(columns):
-                    dw[(c, *pair)] = array.accumulate(spike_addresses, i, dw[(c, *pair)], b)
+                    if s.alike(ci, c):
+                        at_dw = (c, s.tap_channel(ci), ky, kx)
+                        dw[at_dw] = array.accumulate(spike_addresses, i, dw[at_dw], b)
             yield
 
     jobs: list[Job] = []
     iteration = 0
-    for columns in groups_of(s.out_channels, engine.columns):
-        for at in tiles_of(s.out_height, s.out_width, tile.height, tile.width):
+    tiles = tiles_of(s.out_height, s.out_width, tile.height, tile.width)
+    for ins, outs in s.passes((0, 0), (one.out_channels, engine.columns)):
+        for columns, at in product(cut(outs, engine.columns), tiles):
             for n, rows, y, subs in _segments(engine, s, at):
                 operands = [[_split(grad[t, n, c, y], subs) for c in columns] for t in rows]
-                jobs.append(Job(iteration, operands, partial(offsets, columns, n, rows, y, subs)))
+                jobs.append(Job(iteration, operands, partial(offsets, ins, columns, n, rows, y, subs)))
             iteration += 1
     array.run(jobs)
     return bench.finish(dw)
+
+
+def _turns(engine: WeightUpdateEngine, kernel: tuple[int, int], channels: range) -> list[list[tuple[int, int, int]]]:
+    """The pairs of input channel and kernel position, as (channel, ky, kx), that the lanes take in each cycle."""
+    taps = list(product(range(kernel[0]), range(kernel[1])))
+    if engine.lanes == "channels":
+        return [[(ci, ky, kx) for ci in lanes] for ky, kx in taps for lanes in cut(channels, engine.parallelism)]
+    pairs = [(ci, ky, kx) for ci in channels for ky, kx in taps]
+    return [pairs[lanes.start : lanes.stop] for lanes in groups_of(len(pairs), engine.parallelism)]
 
 
 def _segments(engine: WeightUpdateEngine, shape: ConvShape, at: Tile) -> Iterator[tuple[int, range, int, list[range]]]:

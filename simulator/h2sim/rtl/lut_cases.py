@@ -24,7 +24,7 @@ def forward_conv(
 ) -> Case:
     """The case of a convolution, with the arguments of reference.forward.forward_conv as integers."""
     s, n, v = shape, engine.sub_luts, engine.sub_lut_inputs
-    rows = array_rows(engine, s)
+    rows = array_rows(engine, s.kernel, range(s.in_channels))
     row_groups, column_groups = ceil_div(len(rows), engine.rows), ceil_div(s.out_channels, engine.columns)
     operands = np.zeros((column_groups * engine.columns, row_groups * engine.rows, n, v), np.int64)
     windows = np.zeros((s.samples, s.out_height, s.out_width, row_groups * engine.rows, n * v), np.int64)

@@ -126,7 +126,8 @@ class Derived:
 
     def _of_product(self, layer: Layer, needed_a: Bools, needed_b: Bools) -> Bools:
         a, b = (self.counts(each).astype(bool) for each in layer.inputs)
-        return (needed_a & (b if layer.op == "and" else ~b)) | (needed_b & a)
+        some: Bools = (needed_a & (b if layer.op == "and" else ~b)) | (needed_b & a)
+        return some
 
     def _product(self, layer: Layer) -> Ints:
         a, b = (self.counts(each) for each in layer.inputs)
