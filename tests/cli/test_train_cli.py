@@ -82,6 +82,7 @@ def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
         ([NOTATION, "mnist-5k", "--window", "1"], "expected two numbers LOW,HIGH; got '1'"),
         ([NOTATION, "mnist-5k", "--size", "28"], "expected positive integers H,W; got '28'"),
         ([NOTATION, "mnist-5k", "--window", "1,0"], "window: expected low < high; got [1.0, 0.0]"),
+        ([NOTATION, "mnist-5k", "--threshold", "1e39"], "neuron: expected finite numbers of float32; got [1e+39, 0.25"),
         ([NOTATION, "mnist-5k", "--start-from", "nowhere"], "nowhere: expected the folder of a training run"),
     ],
 )
@@ -91,6 +92,23 @@ def test_wrong_use_is_one_line_and_exit_status_2(tmp_path, arguments, message):
     assert message in done.output
     assert "Traceback" not in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_values_too_large_for_float16_are_traced_in_float32_and_nothing_warns(tmp_path):
+    run = tmp_path / "run"
+    done = invoke("4C3-AP2-10FC", "mnist-5k", *SHORT, "--learning-rate", "1e7", "--trace-values", "-o", run)
+    assert (done.exit_code, done.stderr) == (0, "")
+    trace = load_trace(run / "traces" / "epoch-001" / "batch-00.npz")
+    assert trace.values("conv1", "membrane").dtype == trace.values("conv1", "weight").dtype == "float32"
+    assert CliRunner().invoke(main, ["verify", "h2learn", str(trace.path)]).exit_code == 0
+
+
+def test_a_gradient_that_is_not_finite_in_a_traced_step_is_one_line_on_standard_error(tmp_path):
+    large = ["--decay", "1e30", "--learning-rate", "1e30", "--trace-epochs", "0,last", "--trace-batches", "3"]
+    done = invoke("4C3S2-4C3-AP2-10FC", "mnist-5k", *SHORT, *large, "--trace-values", "-o", tmp_path / "run")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("h2sim: iteration 2: weights.conv1: gradient: expected finite values; got NaN or Inf")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_without_torch_it_says_how_to_get_it(tmp_path, monkeypatch):
@@ -116,7 +134,7 @@ def test_a_process_that_is_killed_leaves_whole_files_and_goes_on_to_the_same_byt
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with subprocess.Popen([*command, "-o", str(killed)], stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.startswith("epoch 2"):
+            if line.startswith("epoch 3"):  # the checkpoint of epoch 2 has waited for the trace by then
                 process.kill()
     assert process.returncode == -signal.SIGKILL
     load_trace(killed / "traces" / "epoch-001" / "batch-00.npz").check()

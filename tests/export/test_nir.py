@@ -67,6 +67,31 @@ def test_a_residual_graph_from_a_file_can_be_synthesised(tmp_path):
     assert load_trace(tmp_path / "t.npz").meta.layer("p").out_shape == (4, 4, 4)
 
 
+def test_a_batch_of_1_in_front_of_the_inputs_shape_is_left_out_and_said(tmp_path):
+    graphs = {
+        (1, 2, 8, 8): residual(),
+        (1, 6): chain(nir.Linear(np.ones((10, 6))), lif(10), shape=(6,)),
+    }
+    for shape, plain in graphs.items():
+        expected = load_nir(plain)
+        assert "batch" not in expected.source
+        plain.nodes["input"].input_type = {"input": np.array(shape)}
+        nir.write(tmp_path / "batched.nir", plain)
+        for found in (load_nir(plain), load_nir(tmp_path / "batched.nir")):
+            assert (found.input_shape, found.layers) == (expected.input_shape, expected.layers)
+            assert found.source.endswith("; input: the batch of 1 in front of its shape is left out")
+
+
+def test_a_batch_of_several_is_refused(tmp_path):
+    odd = residual()
+    odd.nodes["input"].input_type = {"input": np.array((4, 2, 8, 8))}
+    with pytest.raises(
+        ExportError,
+        match=r"input: expected an input of shape \(C, H, W\) or \(F,\), without a batch; got \[4, 2, 8, 8\]",
+    ):
+        load_nir(odd)
+
+
 def test_an_analog_input_is_read_by_an_encoding_layer():
     network = load_nir(residual(), input_kind="analog", name="mine")
     assert (network.name, network.input_kind) == ("mine", "analog")
@@ -94,7 +119,8 @@ def test_a_sum_pool_in_front_of_a_neuron_becomes_an_average_and_says_so():
         (lambda: chain(nir.Scale(np.ones(3)), lif(3)), "scale0: expected one of Conv2d, .*; got Scale"),
         (lambda: chain(pool(), lif(4), shape=(6,)), r"avgpool2d0: expected an input of shape \(C, H, W\); got \[6\]"),
         (lambda: chain(conv(4, 8, kernel=9, padding=0), lif(4, 1, 1)), "conv2d0: expected a window that fits"),
-        (lambda: chain(lif(2, 8, 8), shape=(8, 8)), r"input: expected an input of shape \(C, H, W\) or \(F,\); got"),
+        (lambda: chain(lif(2, 8, 8), shape=(8, 8)),
+         r"input: expected an input of shape \(C, H, W\) or \(F,\), without a batch; got"),
         (lambda: chain(nir.Linear(np.ones((3, 6))), nir.LI(*np.ones((3, 3))), lif(3), shape=(6,)),
          "li1: expected a LI at the output only; got lif2 behind it"),
         (lambda: graph({"a": lif(3)}, [("input", "a"), ("a", "b")], (3,)), "edges: expected names of nodes; got a"),

@@ -392,7 +392,10 @@ def test_timesteps_out_of_range_are_one_line(timesteps):
         load_nir(lif(3))
 
 
-@pytest.mark.parametrize("shape", [(0,), (-1,), (2, 8), (1, 2, 3, 4), (65537, 1, 1), (2**62,), (1.5,), (math.nan,)])
+@pytest.mark.parametrize(
+    "shape",
+    [(0,), (-1,), (2, 8), (2, 2, 8, 8), (1, 1, 2, 8, 8), (65537, 1, 1), (2**62,), (1.5,), (math.nan,)],
+)
 def test_an_input_of_another_shape_is_one_line(shape):
     odd = chain(conv(4, 8), lif(4, 8, 8))
     odd.nodes["input"].input_type = {"input": np.array(shape)}

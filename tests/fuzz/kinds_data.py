@@ -20,6 +20,7 @@ from h2sim.datasets.digits import read_digits
 from h2sim.datasets.events import Recording
 from h2sim.datasets.imagenet import read_picture
 from h2sim.datasets.nmnist import read_atis
+from tests.datasets import aedat4
 from tests.fuzz.containers import change_pickle, gzipped
 from tests.fuzz.kind import Files, Kind, always, expect
 from tests.fuzz.mutate import Rng, change_bytes, change_text
@@ -183,8 +184,9 @@ def _aedat() -> list[Files]:
 
 @cache
 def _aedat_4() -> list[Files]:
-    header = b"#!AER-DAT4.0\r\n" + bytes(40)  # no tool here writes a whole one
-    return [{"r.aedat4": header + struct.pack("<IIq", 16, 0, -1) + bytes(64)}]
+    packet = aedat4.events([(t, x % 16, y % 12, on) for t, x, y, on in EVENTS])
+    packed = {"none": packet, "zstd": aedat4.zstd(aedat4.stored(packet)), "lz4": aedat4.lz4((True, packet))}
+    return [{"r.aedat4": aedat4.file(packing, content, content)} for packing, content in packed.items()]
 
 
 def _check_recording(found: Recording) -> None:

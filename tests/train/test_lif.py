@@ -140,5 +140,5 @@ def test_a_neuron_survives_its_meta_entry_and_other_resets_are_refused():
         Neuron.from_meta({**neuron.to_meta(), "reset": "subtract"})
     with pytest.raises(NetworkError, match=r"neuron\.window: expected low < high; got \[1, 1\]"):
         Neuron(window=(1, 1))
-    with pytest.raises(NetworkError, match="neuron: expected finite numbers; got"):
+    with pytest.raises(NetworkError, match="neuron: expected finite numbers of float32; got"):
         Neuron(threshold=float("nan"))

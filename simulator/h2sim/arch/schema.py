@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from h2sim.errors import ArchError
 from h2sim.io.fields import with_fields
-from h2sim.io.strict import Strict, Version
+from h2sim.io.strict import Name, Strict, Version
 
 Mode = Literal["dense", "input_only", "output_only", "dual"]
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")
@@ -277,7 +277,7 @@ class Arch(Strict):
 
     machine: Literal["h2learn"] = Field("h2learn", description="kind of machine; a rival's file names another")
     version: Version = Field(1, description="version of the file's format")
-    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="name that results carry")
+    name: Annotated[Name, Field(min_length=1, max_length=100)] = Field(description="name that results carry")
     description: str = Field("", description="what the machine is, in a sentence")
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(
         description="[G] cycles per second (table 3.6)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 
 import click
 
@@ -42,8 +41,8 @@ def verify(arch: str, trace: str, json_file: str | None) -> None:
         if caution != BATCH_NORM:  # the document has a note of its own on what it means here
             warn(caution)
     if json_file:
-        rows = [asdict(row) | {"passed": row.passed} for row in found.rows]
-        emit(json_file, json.dumps({"passed": found.passed, "rows": rows, "notes": found.notes}, indent=1) + "\n")
+        answer = {"passed": found.passed, "rows": [row.to_dict() for row in found.rows], "notes": found.notes}
+        emit(json_file, json.dumps(answer, indent=1, allow_nan=False) + "\n")
     if not found.passed:
         wrong = [row for row in found.rows if not row.passed]
         where = ", ".join(f"{row.layer} {row.quantity} ({row.wrong} of {row.checked})" for row in wrong[:8])

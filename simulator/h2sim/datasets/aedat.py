@@ -13,12 +13,14 @@ import numpy as np
 
 from h2sim.datasets.events import Recording, checked
 from h2sim.datasets.files import MOST_EVENT_BYTES, check_data_file, data_bytes
+from h2sim.datasets.frames import Unpacked
 from h2sim.errors import DatasetError, at
-from h2sim.io.reading import GIB
+from h2sim.io.reading import GIB, MIB
 
 DVS128 = (128, 128)
 AEDAT4_MAGIC = b"#!AER-DAT4.0\r\n"
 MOST_AEDAT4_BYTES, PACKET_START_BYTES = GIB, 8
+MOST_PACKET_BYTES = 256 * MIB  # unpacked, 16 for an event; sensors write some thousand events a packet
 MOST_EVENTS = 1 << 25  # of an .aedat4 file, 40 bytes each in memory
 SPECIAL = 1 << 15  # of a DVS128 address: a sync event, not a pixel's
 POLARITY_EVENT, PACKET_HEADER_BYTES = 1, 28
@@ -109,8 +111,8 @@ def _packet_header(path: str, data: bytes, start: int) -> np.void:
 def _check_aedat4(path: str) -> None:
     """Raises DatasetError for what the decoder would not name: a file that cannot be read, a part longer than it.
 
-    The decoder makes room for the header and for each packet before it reads them. The header is a length and a
-    flatbuffer; a packet is its stream, its length and as many bytes.
+    The decoder makes room for the header and for each packet before it reads them, and unpacks a packet whole. The
+    header is a length and a flatbuffer; a packet is its stream, its length and as many bytes.
     """
     check_data_file(Path(path), MOST_AEDAT4_BYTES)
     size, place = Path(path).stat().st_size, len(AEDAT4_MAGIC)
@@ -119,12 +121,16 @@ def _check_aedat4(path: str) -> None:
             return
         header = file.read(_length(path, "header", file.read(4), size - place - 4))
         place += 4 + len(header)
+        _check_streams(path, header)
         end = _packets_end(header, size)
         while place != end and size - place >= PACKET_START_BYTES:
             file.seek(place)
             start = file.read(PACKET_START_BYTES)
             place += PACKET_START_BYTES
-            place += _length(path, "packet", start[4:], size - place)
+            length = _length(path, "packet", start[4:], size - place)
+            if Unpacked(file, place, place + length, MOST_PACKET_BYTES).walk().too_large:
+                raise DatasetError(at(path, "packet", f"at most {MOST_PACKET_BYTES} bytes when unpacked", "more"))
+            place += length
 
 
 def _length(path: str, what: str, stated: bytes, left: int) -> int:
@@ -137,13 +143,37 @@ def _length(path: str, what: str, stated: bytes, left: int) -> int:
 def _packets_end(header: bytes, size: int) -> int:
     """Where the packets end: the second field of the header's flatbuffer, else the end of the file."""
     try:
-        (root,) = struct.unpack_from("<I", header, 0)
-        (back,) = struct.unpack_from("<i", header, root)
-        extent, _, _, field = struct.unpack_from("<4H", header, root - back)
-        (end,) = struct.unpack_from("<q", header, root + field) if extent >= 8 and field else (size,)
+        (end,) = struct.unpack_from("<q", header, _field(header, 1))
     except struct.error:
         return size
     return int(end) if end > 0 else size
+
+
+def _check_streams(path: str, header: bytes) -> None:
+    """Raises DatasetError unless the header's description of its streams, its third field, is text in UTF-8.
+
+    The decoder takes it for that unseen, and ends the process where it is not.
+    """
+    try:
+        place = _field(header, 2)
+        start = place + struct.unpack_from("<I", header, place)[0]
+        (length,) = struct.unpack_from("<I", header, start)
+        header[start + 4 : start + 4 + length].decode("utf-8")
+    except struct.error:
+        return
+    except UnicodeDecodeError:
+        raise DatasetError(at(path, "header", "a description of the streams in UTF-8", "other bytes")) from None
+
+
+def _field(header: bytes, number: int) -> int:
+    """Where a field of the header's flatbuffer stands. Raises struct.error where there is none."""
+    (root,) = struct.unpack_from("<I", header, 0)
+    layout = root - struct.unpack_from("<i", header, root)[0]
+    extent, _ = struct.unpack_from("<2H", header, layout) if layout >= 0 else (0, 0)
+    field = struct.unpack_from("<H", header, layout + 4 + 2 * number)[0] if extent >= 6 + 2 * number else 0
+    if not field:
+        raise struct.error("no such field")
+    return int(root + field)
 
 
 def _packets(path: str, decoder: Any, streams: Any) -> list[Any]:

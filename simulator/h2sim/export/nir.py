@@ -39,8 +39,9 @@ def load_nir(
     Weights and neuron parameters are not read. input_kind and timesteps are asked for because a graph does not say
     whether its input is binary and for how long it runs. A leaky integrator without spikes (LI, CubaLI, I) is a
     read-out and no layer. A SumPool2d in front of a neuron becomes an average pool; the threshold and window of its
-    neuron must then be divided by the pool's size, and the network's `source` says so. Raises ExportError, which names
-    the node that a trace cannot hold and says why.
+    neuron must then be divided by the pool's size, and the network's `source` says so, as it does of an input's batch
+    dimension of 1, which NIR has not and exporters write. Raises ExportError, which names the node that a trace cannot
+    hold and says why.
     """
     where = str(graph) if isinstance(graph, str | Path) else "NIR graph"
     if input_kind not in ("spikes", "analog"):
@@ -56,6 +57,8 @@ def load_nir(
     source = f"NIR graph {where}" if isinstance(graph, str | Path) else where
     for key in summed:
         source += f"; {key} sums: its neuron's threshold and window are to be divided by the window's size"
+    if reader.batched:
+        source += f"; {reader.batched}: the batch of 1 in front of its shape is left out"
     default = Path(where).stem if isinstance(graph, str | Path) else "nir"
     layers = tuple(piece.entry() for piece in structure.pieces)
     _checked(layers, where)
@@ -113,6 +116,7 @@ class _Reader:
             raise ExportError(at(where, "nodes", f"at most {MOST_NODES}", len(graph.nodes)))
         if INPUT in graph.nodes:
             raise ExportError(at(where, INPUT, "another name of a node", "this one, which stands for the input"))
+        self.batched = ""  # the input, if its shape begins with a batch of 1
         self.input_shape = self._input_shape(inputs[0])
         self.shapes: dict[str, Shape] = {inputs[0]: self.input_shape}
         self.before: dict[str, list[str]] = {key: [] for key in graph.nodes}
@@ -133,10 +137,13 @@ class _Reader:
     def _input_shape(self, key: str) -> Shape:
         stated = self.graph.nodes[key].input_type
         shape = next(iter(stated.values()), None) if isinstance(stated, dict) else stated
-        sizes = () if shape is None else np.shape(np.atleast_1d(np.asarray(shape, object)))
+        listed: list[Any] = [] if shape is None else np.atleast_1d(np.asarray(shape, object)).tolist()
+        sizes: Shape = np.shape(np.asarray(listed, object)) if listed else ()
+        if sizes in ((2,), (4,)) and listed[0] == 1:  # no other reading of (1, F) and (1, C, H, W)
+            shape, sizes, self.batched = listed[1:], (len(listed) - 1,), key
         if len(sizes) != 1 or sizes[0] not in (1, 3):
             got = show(shape.tolist() if isinstance(shape, np.ndarray) else shape)
-            raise ExportError(at(self.where, key, "an input of shape (C, H, W) or (F,)", got))
+            raise ExportError(at(self.where, key, "an input of shape (C, H, W) or (F,), without a batch", got))
         most = MOST_NEURONS if sizes[0] == 1 else MOST_EXTENT
         return _integers(self.where, f"{key}: input of shape (C, H, W) or (F,)", shape, sizes, 1, most)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.activity import PHASES
-from h2sim.arrays import Array, Bytes
+from h2sim.arrays import Array, Bytes, Floats
 from h2sim.trace.model import FORMAT, VERSION
 
 MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "bias", "weight_grad")
@@ -22,6 +22,13 @@ MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "b
 def pack_bits(mask: Array) -> Array:
     """Packs a mask (T, N, ...), bool or 0 and 1: uint8 (T, N, ceil(neurons / 8)), highest bit first, padded with 0."""
     return np.packbits(mask.reshape(*mask.shape[:2], -1), axis=2)
+
+
+def half(values: Floats) -> Floats:
+    """The values rounded to float16; as they are where one is too large for it."""
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16)
+    return values.copy() if np.isinf(rounded).any() else rounded
 
 
 @dataclass

@@ -130,7 +130,7 @@ def tile_cost(
         for x in range(x0, x1):
             row = cost[local]
             count_feeds(grad, y, x, geometry, row)
-            feeds, empty = 0, 0
+            feeds, empty = np.int64(0), 0  # interpreted, 0 and bytes would add up to a byte
             for c in range(row.shape[0]):
                 feeds += row[c]
                 empty += row[c] == 0

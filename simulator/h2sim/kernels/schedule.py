@@ -183,7 +183,8 @@ def run_schedule(
         for kind in range(KINDS):
             pass_over_nothing(e, kind, engines, transfers)
     for i in range(iterations.shape[0]):
-        jobs[iterations[i, JOB], PENDING] += (transfers[i, WRITE] > 0) + (transfers[i, WRITE_GRADIENT] > 0)
+        written = int(transfers[i, WRITE] > 0) + int(transfers[i, WRITE_GRADIENT] > 0)  # numpy's True + True is True
+        jobs[iterations[i, JOB], PENDING] += written
     done, e = True, -1
     while True:
         if e >= 0:

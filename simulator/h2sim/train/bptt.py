@@ -8,7 +8,7 @@ import torch
 
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError
-from h2sim.export.record import LayerRecord, StepRecord, pack_bits
+from h2sim.export.record import LayerRecord, StepRecord, half, pack_bits
 from h2sim.train.batches import Batch, Coding, coded_batch
 from h2sim.train.network import SpikingNetwork
 from h2sim.train.objective import Objective
@@ -77,8 +77,8 @@ def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
 def _stored(parameter: torch.Tensor) -> npt.NDArray[np.floating]:
     """The values as float16 if that loses nothing, else as they are."""
     values = parameter.detach().cpu().numpy()
-    half = values.astype(np.float16)
-    return half if np.array_equal(half.astype(values.dtype), values) else values.copy()
+    narrow = half(values)
+    return narrow if np.array_equal(narrow.astype(values.dtype), values) else values.copy()
 
 
 def update(network: SpikingNetwork, optimizer: torch.optim.Optimizer, objective: Objective) -> None:

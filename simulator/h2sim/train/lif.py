@@ -3,7 +3,6 @@ function."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,11 +13,12 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from h2sim.errors import NetworkError
-from h2sim.export.record import LayerRecord, pack_bits
+from h2sim.export.record import LayerRecord, half, pack_bits
 from h2sim.kernels import lif as kernels
 
 GRADIENT_DTYPES = ("float32", "float16", "float16-flush")
 SMALLEST_NORMAL_FLOAT16 = 2.0**-14
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Neuron:
 
     threshold: th_f. decay: alpha. window: (th_l, th_r). surrogate_scale: eta. detach_reset: leave the term -alpha*m[t]
     of eq. 2.4 out of the gradient, as some libraries do. fires_at: where m >= th_f, or with 'greater' where m > th_f.
-    Raises NetworkError for numbers that are not finite and for th_l >= th_r.
+    Raises NetworkError for numbers that are not finite in float32 and for th_l >= th_r.
     """
 
     threshold: float = 0.3
@@ -40,8 +40,8 @@ class Neuron:
     def __post_init__(self) -> None:
         low, high = self.window
         numbers = (self.threshold, self.decay, low, high, self.surrogate_scale)
-        if not all(math.isfinite(number) for number in numbers):
-            raise NetworkError(f"neuron: expected finite numbers; got {list(numbers)}")
+        if not all(abs(number) <= LARGEST_FLOAT32 for number in numbers):
+            raise NetworkError(f"neuron: expected finite numbers of float32; got {list(numbers)}")
         if low >= high:
             raise NetworkError(f"neuron.window: expected low < high; got {[low, high]}")
 
@@ -98,7 +98,7 @@ def record_grad(record: LayerRecord, grad: torch.Tensor, dtype: str) -> None:
     values = grad.detach().cpu().numpy()
     record.grad = pack_bits(values != 0)
     if record.values:
-        record.grad_membrane = values.astype("float32" if dtype == "float32" else "float16")
+        record.grad_membrane = values.astype("float32") if dtype == "float32" else half(values)
 
 
 def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,7 +183,7 @@ class _FusedLif(torch.autograd.Function):
             record.spikes = pack_bits(neuron.fires(membrane).cpu().numpy())
             record.window = pack_bits(neuron.in_window(membrane).cpu().numpy())
             if record.values:
-                record.membrane = membrane.cpu().numpy().astype("float16")
+                record.membrane = half(membrane.cpu().numpy())
         return spikes
 
     @staticmethod
@@ -214,6 +214,6 @@ def lif(
     Backward (eq. 2.4-2.6): ds[t] = dL/ds[t] - alpha*m[t]*dm[t+1],
                             dm[t] = alpha*(1 - s[t])*dm[t+1] + fire'(m[t])*ds[t],  dL/dx[t] = dm[t].
     gradient_dtype: number format to which dm is rounded at every timestep (see rounded). record: receives spikes,
-    window and membrane (rounded to float16) in this call, and grad (dm) in the backward pass.
+    window and membrane (rounded to float16, where all of it fits) in this call, and grad (dm) in the backward pass.
     """
     return _fused_lif(current, neuron, record, gradient_dtype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,11 @@ class VerifyRow:
     def passed(self) -> bool:
         """Whether no element is wrong."""
         return self.wrong == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row for JSON: null for a difference or tolerance beyond any number."""
+        found = {name: None if _endless(value) else value for name, value in asdict(self).items()}
+        return {**found, "passed": self.passed}
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,8 @@ def compare_values(
     allowed = tolerance + stored_rounding(theirs)
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     looked_at = np.ones(difference.shape, bool) if skip is None else ~skip
-    wrong = int(np.count_nonzero(looked_at & ~(difference <= allowed)))
+    right = np.isfinite(difference) & (difference <= allowed)
+    wrong = int(np.count_nonzero(looked_at & ~right))
     return VerifyRow(
         layer=layer,
         quantity=quantity,
@@ -147,7 +155,7 @@ def compare_bits(
     differ = ours != theirs
     if skip is not None:
         differ &= ~skip
-    close = margin <= tolerance
+    close = np.isfinite(margin) & (margin <= tolerance)
     wrong = int(np.count_nonzero(differ & ~close))
     undecided = differ & close
     most = float(np.max(tolerance, initial=0.0))
@@ -161,6 +169,10 @@ def compare_bits(
         tolerance=most,
     )
     return row, undecided
+
+
+def _endless(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def stored_rounding(recorded: Array) -> Float64s | float:
