@@ -70,7 +70,7 @@ def draw(seed: int, steps: int = 6) -> Drawn:
     """A network of 1 to 3 leaf maps of neurons and the input, `steps` maps made of them, and a read-out of each."""
     rng = np.random.default_rng(seed)
     drawn = Drawn(rng, most=int(rng.choice([1, 1, 3, 6])))
-    chw = tuple(int(n) for n in (rng.integers(1, 3), rng.integers(3, 7), rng.integers(3, 7)))
+    chw = int(rng.integers(1, 3)), int(rng.integers(3, 7)), int(rng.integers(3, 7))
     _input(drawn, chw)
     for _ in range(rng.integers(1, 4)):
         _neurons(drawn, chw, spiking=bool(rng.random() < 0.8))
@@ -83,7 +83,7 @@ def draw(seed: int, steps: int = 6) -> Drawn:
     return drawn
 
 
-def _input(drawn: Drawn, chw: tuple[int, ...]) -> None:
+def _input(drawn: Drawn, chw: tuple[int, int, int]) -> None:
     shape = (T, N, *chw)
     values = drawn.rng.integers(0, drawn.most + 1, shape)
     drawn.shapes["input"], drawn.values["input"] = chw, values
@@ -95,7 +95,7 @@ def _input(drawn: Drawn, chw: tuple[int, ...]) -> None:
         drawn.binary.add("input")
 
 
-def _neurons(drawn: Drawn, chw: tuple[int, ...], spiking: bool) -> None:
+def _neurons(drawn: Drawn, chw: tuple[int, int, int], spiking: bool) -> None:
     """A convolution of the input that keeps its size: a leaf, whose spikes or current are random."""
     entry = {"kind": "conv", "inputs": ["input"], "in_shape": list(chw), "out_shape": list(chw), "kernel": [3, 3],
              "stride": [1, 1], "padding": [1, 1], "spiking": spiking}  # fmt: skip
@@ -168,10 +168,10 @@ def _sum(drawn: Drawn) -> None:
 
 def _concat(drawn: Drawn) -> None:
     name = drawn.pick(drawn.shapes)
-    channels, *positions = drawn.shapes[name]
-    alike = [other for other, shape in drawn.shapes.items() if list(shape[1:]) == positions]
+    channels, height, width = drawn.shapes[name]
+    alike = [other for other, shape in drawn.shapes.items() if shape[1:] == (height, width)]
     other = drawn.pick(alike)
-    shape = (channels + drawn.shapes[other][0], *positions)
+    shape = (channels + drawn.shapes[other][0], height, width)
     if shape[0] <= 6:
         _several(drawn, "concat", [name, other], drawn.shapes[name], shape)
 
@@ -260,7 +260,7 @@ def _made(drawn: Drawn, entry: dict[str, Any], reads: list[Any]) -> Any:
         made = functional.interpolate(flat, scale_factor=tuple(map(float, entry["factor"])), mode="nearest")
     else:
         made = _pooled(entry, flat)
-    return made.unflatten(0, (T, N))
+    return made.reshape(T, N, *made.shape[1:])
 
 
 def _pooled(entry: dict[str, Any], flat: Any) -> Any:
