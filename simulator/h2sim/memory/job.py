@@ -41,6 +41,11 @@ class Job:
         """(layer, phase), by which other jobs name it in `after`."""
         return (self.layer, self.phase)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.cycles.nbytes + self.traffic.nbytes
+
     def __repr__(self) -> str:
         cycles = int(self.cycles.sum())
         return f"Job({self.layer} {self.phase} on {self.engine}: {self.cycles.size} iterations, {cycles} cycles)"

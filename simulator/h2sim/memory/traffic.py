@@ -43,6 +43,12 @@ class Traffic:
         return self.writes + self.gradient_writes if self.completed is None else self.completed
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        arrays = (self.reads, self.writes, self.gradient_reads, self.gradient_writes, self.pieces, self.completed)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
     def result_pieces(self) -> Ints:
         """How often each iteration swaps the halves of the output buffer: once, where results are written later."""
         return np.where(self.results == self.writes + self.gradient_writes, self.pieces, 1)

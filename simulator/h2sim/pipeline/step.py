@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from h2sim.activity import Activity, Bounds, LayerActivity, Phase
+from h2sim.activity import PHASES, Activity, Bounds, LayerActivity, Phase
 from h2sim.arch.schema import Arch
 from h2sim.errors import TraceError, at
 from h2sim.io.progress import Progress
@@ -17,8 +18,9 @@ from h2sim.memory.traffic import VALUE_BYTES
 from h2sim.pipeline.backward_jobs import backward_job, with_loss
 from h2sim.pipeline.forward_jobs import forward_job
 from h2sim.pipeline.update_jobs import update_job
-from h2sim.trace import Trace, TraceMeta
+from h2sim.trace import Layer, Trace, TraceMeta
 from h2sim.trace.graph import Graph
+from h2sim.trace.maps import Maps
 
 
 def simulate_step(
@@ -104,19 +106,48 @@ def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tu
     """The jobs of a step: (forward, backward, weight update), the forward ones in layer order, the others reversed."""
     meta = trace.meta
     graph, maps = Graph(meta, trace.analog_steps), trace.maps
-    forward: list[Job] = []
-    backward: list[Job | None] = []
-    update: list[Job | None] = []
+    hang_on = _hang_on(arch)
+    jobs: dict[Phase, list[Job]] = {phase: [] for phase in PHASES}
     for number, layer in enumerate(meta.layers, start=1):
-        forward.append(forward_job(arch, graph, maps, layer))
-        if "backward" in meta.phases:
-            job = backward_job(arch, graph, maps, layer)
-            backward.append(with_loss(arch, graph, maps, layer, job) if job else None)
-        if "weight_update" in meta.phases:
-            update.append(update_job(arch, graph, maps, layer))
+        for phase in meta.phases:
+            engine = "backward" if layer.kind == "encode" else phase
+            key = ("job", layer.name, phase, *hang_on[engine, phase])
+            made = maps.kept.get(key, partial(_made, arch, graph, maps, layer, phase))
+            jobs[phase] += made.jobs
         if progress:
             progress(layer.name, number, len(meta.layers))
-    return forward, [j for j in reversed(backward) if j], [j for j in reversed(update) if j]
+    return jobs["forward"], jobs["backward"][::-1], jobs["weight_update"][::-1]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The job of a layer in a phase, or none: what an open trace keeps of it."""
+
+    jobs: tuple[Job, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(job.nbytes for job in self.jobs)
+
+
+def _made(arch: Arch, graph: Graph, maps: Maps, layer: Layer, phase: Phase) -> _Made:
+    build = {"forward": forward_job, "backward": backward_job, "weight_update": update_job}[phase]
+    job = build(arch, graph, maps, layer)
+    if job and phase == "backward":
+        job = with_loss(arch, graph, maps, layer, job)
+    return _Made((job,) if job else ())
+
+
+def _hang_on(arch: Arch) -> dict[tuple[str, Phase], tuple[str, ...]]:
+    """All of a machine that the jobs of an engine in a phase depend on, by (engine, phase)."""
+    shared = arch.tile.model_dump_json(), arch.latency.model_dump_json()
+    of = {name: getattr(arch.engines, name).model_dump_json() for name in arch.engine_names}
+    update = (arch.pipeline.model_dump_json(),)  # whether dw is added to what Mem 2 holds
+    return {
+        (engine, phase): (of[engine], *shared, *(update if phase == "weight_update" else ()))
+        for engine in of
+        for phase in PHASES
+    }
 
 
 def step_notes(meta: TraceMeta) -> tuple[str, ...]:
