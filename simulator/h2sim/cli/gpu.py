@@ -15,6 +15,7 @@ from h2sim.cli.names import GPU_TRACE, NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
 from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
+from h2sim.cli.types import Positive
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
 from h2sim.io.names import in_shell
@@ -43,7 +44,7 @@ def gpu() -> None:
 
 
 def _device_options(command: Decorated) -> Decorated:
-    positive = click.FloatRange(min=0, min_open=True)
+    positive = Positive()
     for option in (
         click.option("--memory-energy", "memory_energy_pj_per_bit", type=positive, metavar="PJ",
                      help="Of its external memory, per bit; HBM2: 3.97."),
@@ -77,7 +78,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
 )
-@click.option("--energy-seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True,
+@click.option("--energy-seconds", type=Positive(), default=2.0, show_default=True,
               help="How long to measure energy.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option(

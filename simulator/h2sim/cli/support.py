@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 import click
 
 from h2sim.cli.ending import ending_on_signals
-from h2sim.cli.types import ParamType
+from h2sim.cli.types import ParamType, is_count
 from h2sim.errors import H2SimError, NetworkError
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ class IntsType(ParamType[tuple[int, ...]]):
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in value.split(",")]
-        if len(parts) != len(self.name.split(",")) or not all(p.isdecimal() and int(p) > 0 for p in parts):
-            self.fail(f"expected positive integers {self.name}; got {value!r}", param, ctx)
+        if len(parts) != len(self.name.split(",")) or not all(is_count(p) and int(p) > 0 for p in parts):
+            self.fail(f"expected positive integers {self.name}; got {value[:40]!r}", param, ctx)
         return tuple(int(p) for p in parts)
 
 
@@ -203,7 +203,7 @@ def terminal_width(stream: TextIO) -> int | None:
     if not stream.isatty():
         return None
     asked = os.environ.get("COLUMNS", "")
-    if asked.isdecimal() and int(asked):
+    if is_count(asked) and int(asked):
         return int(asked)
     try:
         return os.get_terminal_size(stream.fileno()).columns or DEFAULT_COLUMNS

@@ -12,7 +12,7 @@ import click
 
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
-from h2sim.cli.types import ParamType
+from h2sim.cli.types import ParamType, Positive, is_count
 from h2sim.errors import NetworkError, TrainingError, at
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from h2sim.train.settings import Settings
     from h2sim.train.trainer import Trainer
 
+MOST = 1_000_000  # epochs, traced steps of one
+MOST_LEARNING_RATE = 1e30  # Adam's first step is ten times that, in float32
 DTYPES = ("float32", "float16", "float16-flush")
 
 
@@ -31,8 +33,8 @@ class EpochsType(ParamType[tuple[str, ...]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         parts = [part.strip() for part in value.split(",")]
-        if not all(part == "last" or part.isdecimal() for part in parts):
-            self.fail(f"expected epochs such as 0,2,last; got {value!r}", param, ctx)
+        if not all(part == "last" or is_count(part) for part in parts):
+            self.fail(f"expected epochs such as 0,2,last; got {value[:40]!r}", param, ctx)
         return tuple(parts)
 
 
@@ -70,7 +72,7 @@ def _objective_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--gradient-dtype", type=click.Choice(DTYPES), default="float32", show_default=True,
                      help="What gradients are rounded to; -flush: subnormals are 0."),
-        click.option("--loss-scale", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+        click.option("--loss-scale", type=Positive(), default=1.0, show_default=True),
         click.option("--reduction", type=click.Choice(["mean", "sum"]), default="mean", show_default=True,
                      help="Of the loss over the samples of a batch."),
         click.option("--readout", type=click.Choice(["current", "rate"]), default="current", show_default=True,
@@ -85,7 +87,8 @@ def _trace_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--trace-values", is_flag=True, help="Also what `h2sim verify` needs (larger files)."),
         click.option("--trace-samples", type=click.IntRange(1), default=4, show_default=True, help="Of a sub-batch."),
-        click.option("--trace-batches", type=click.IntRange(1), default=1, show_default=True, help="Steps an epoch."),
+        click.option("--trace-batches", type=click.IntRange(1, MOST), default=1, show_default=True,
+                     help="Steps an epoch."),
         click.option("--trace-epochs", type=EpochsType(), default="last", show_default=True, metavar="E,E,...",
                      help="Trace the first steps after these epochs (0: before training)."),
     ):  # fmt: skip
@@ -97,19 +100,19 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.argument("network", type=NETWORK)
 @click.argument("dataset", type=DATA_SET)
 @click.option("-o", "--output", metavar="DIR", required=True, help="The run's folder.")
-@click.option("--epochs", type=click.IntRange(1), required=True)
+@click.option("--epochs", type=click.IntRange(1, MOST), required=True)
 @click.option("--recipe", default="bptt", show_default=True, help="The training algorithm.")
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option("--learning-rate", type=Positive(MOST_LEARNING_RATE), default=1e-3, show_default=True)
 @click.option(
     "--initial-deviation",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Positive(),
     metavar="X",
     help="Scale initial weights until each layer's current deviates by X: deep networks need about th_f.",
 )
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--shift", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation, in pixels.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @_objective_options
 @_neuron_options
 @_trace_options
@@ -117,9 +120,9 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
 @click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
-@click.option("--time-bin-ms", type=click.FloatRange(min=0, min_open=True), help="Of event data [default: its own].")
+@click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint.")
 def train(network: str, dataset: str, output: str, **options: Any) -> None:
     """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,4 +18,25 @@ else:
             return cls
 
 
-__all__ = ["ParamType"]
+MOST_DIGITS = 18  # of an integer in a list; Python reads no text of thousands
+
+
+class Positive(click.FloatRange):
+    """A finite number above 0, and at most `most`: to click's own, nan lies in every range."""
+
+    def __init__(self, most: float | None = None) -> None:
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number; got {value}", param, ctx)
+        return number
+
+
+def is_count(text: str) -> bool:
+    """Whether a part of a list is an integer of 0 or more, with no more digits than any list needs."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
+
+
+__all__ = ["ParamType", "Positive", "is_count"]

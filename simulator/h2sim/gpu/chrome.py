@@ -16,7 +16,6 @@ from h2sim.gpu.profile import Profile
 from h2sim.io.reading import Refused, check_file, opened
 
 MOST_BYTES = 2 << 30  # of a trace, unpacked
-UNENDED = "what may have followed: the list of events has no end (`]`)"
 
 
 def read_chrome(path: Path) -> Profile:
