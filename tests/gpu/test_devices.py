@@ -53,6 +53,21 @@ def test_two_gpus_are_never_added_up(tmp_path):
         assert found.device.name == name
 
 
+@pytest.mark.parametrize(("first", "second"), [(0.0, 1.0), ("0.0", "1.0"), ("cuda:0", "cuda:1"), ("GPU 0", 1)])
+def test_two_gpus_are_told_apart_however_their_numbers_are_written(first, second, tmp_path):
+    kernels = [event("kernel", "sgemm", 100, dur, pid=0, device=gpu) for dur, gpu in ((50, first), (30, second))]
+    path = chrome(tmp_path, [OP, *kernels])
+    with pytest.raises(GpuTraceError, match=r"p.json: kernels: expected --gpu with one of 0, 1, .*; got 2 GPUs$"):
+        import_profile(path, MADE, RULES)
+    assert seconds(import_profile(path, MADE, RULES, gpu=1)) == {"conv1": 30e-6}
+
+
+@pytest.mark.parametrize("odd", [0.5, float("nan"), "nan", "", True, None, [0], -1, "1e9"])
+def test_what_is_no_number_of_a_gpu_says_none(odd, tmp_path):
+    path = chrome(tmp_path, [OP, event("kernel", "sgemm", 100, 50, pid="x", device=odd)])
+    assert seconds(import_profile(path, MADE, RULES)) == {"conv1": 50e-6}
+
+
 def test_a_gpu_without_kernels_is_refused(tmp_path):
     with pytest.raises(GpuTraceError, match=r"--gpu: expected one of the GPUs with kernels: 0; got 3$"):
         import_profile(chrome(tmp_path, ONE), MADE, RULES, gpu=3)

@@ -312,6 +312,16 @@ def test_graphs_whose_kernels_are_there_too_count_once(kernel, tmp_path):
     assert "left out: 1 CUDA graphs whose kernels are in the profile too" in trace.notes
 
 
+@pytest.mark.parametrize("copy", ["(13000,14000,2,0,NULL)", "(13000,14000,3,0,8)"])
+def test_graphs_whose_copies_are_there_too_count_once(copy, tmp_path):
+    extra = f"""{GRAPHS} INSERT INTO CUPTI_ACTIVITY_KIND_GRAPH_TRACE VALUES (12000,42000,0,2,1,NULL);
+    CREATE TABLE CUPTI_ACTIVITY_KIND_MEMCPY(start, end, correlationId, deviceId, graphNodeId);
+    INSERT INTO CUPTI_ACTIVITY_KIND_MEMCPY VALUES {copy};"""
+    trace = found(nsys(tmp_path, extra))
+    assert seconds(trace) == {"conv1": pytest.approx(11e-6)}
+    assert "left out: 1 CUDA graphs whose kernels are in the profile too" in trace.notes
+
+
 @pytest.mark.parametrize("table", ["StringIds", "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_RUNTIME"])
 def test_any_table_may_be_of_a_newer_version_and_rows_that_two_hold_are_one(table, tmp_path):
     copied = f"CREATE TABLE {table}_V3 AS SELECT * FROM {table};"

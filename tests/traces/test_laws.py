@@ -94,6 +94,43 @@ def test_labels_and_decays_that_cannot_be_are_told(tmp_path):
     assert told[1].startswith("a decay outside 0 to 1, so that membranes grow or change sign on their own: ")
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([[1], [2], [3]], "source.labels has 3 labels for a batch of 2 samples"),
+        (7, "source.labels is no list of 2 labels, one a sample"),
+        ({"a": 1}, "source.labels is no list of 2 labels, one a sample"),
+        ([-1, 2], "source.labels has 1 labels that are no class of the 10 outputs of fc1"),
+        ([10**400, 10], "source.labels has 2 labels that are no class of the 10 outputs of fc1"),
+    ],
+)
+def test_labels_that_no_batch_has_are_told(labels, told, tmp_path):
+    assert opened(tmp_path, *lawful(labels=labels)).broken_laws == (told,)
+
+
+@pytest.mark.parametrize("labels", [[0, 9], ["cat", "dog"], [[0.5, 0.5], [1, 0]], [None, None]])
+def test_labels_of_other_kinds_are_let_be(labels, tmp_path):
+    assert opened(tmp_path, *lawful(labels=labels)).broken_laws == ()
+
+
+def test_a_window_that_does_not_hold_the_threshold_is_told(tmp_path):
+    meta, members = lawful()
+    meta["layers"][0]["neuron"] = {"window": [2.0, 3.0]}
+    told = "a window of the surrogate that does not hold the threshold: conv1"
+    assert told in opened(tmp_path, meta, members).broken_laws
+
+
+@pytest.mark.parametrize("window", [[-1e30, 1e30], [0.05, 1e30], [-1e30, 0.55]])
+def test_neurons_outside_a_window_without_end_are_counted(window, tmp_path):
+    meta, members = lawful()
+    meta["neuron"]["window"] = window
+    neurons = members["conv1.spikes"].shape[-1] * 8 - 4
+    fired, inside = (unpack(members[f"conv1.{kind}"], neurons) != 0 for kind in ("spikes", "window"))
+    count = int((fired & ~inside).sum()) * (window[1] == 1e30) + int((~fired & ~inside).sum()) * (window[0] == -1e30)
+    (told,) = opened(tmp_path, meta, members).broken_laws
+    assert f"neurons outside a window that has no end on their side of the threshold: conv1 {count}, " in told
+
+
 def test_the_command_warns_once_and_answers_all_the_same(tmp_path):
     meta, members = lawful()
     for name in [n for n in members if n.endswith(".window")]:

@@ -21,6 +21,11 @@ MOST_NAMED = 4
 _HOLDERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, _ConvNd)
 _SUMS = ("AddBackward0", "SubBackward0")
 _OF_ONE = ("Neg", "Mul", "Div", "Squeeze", "Unsqueeze", "View", "Clone")  # a single number stays one
+_WORK = {
+    "conv": ("Convolution", "MkldnnConvolution", "CudnnConvolution"),
+    "linear": ("Addmm", "Mm", "Bmm", "Linear", "MkldnnLinear"),
+    "pool": ("AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "Mean"),
+}
 REMEDY = "no row would show its work: call an nn.Linear, nn.Conv2d or norm as a module instead"
 
 
@@ -93,6 +98,46 @@ def _interior(found: Recorded) -> set[Any]:
     """The nodes between what a module read and what it sent or kept as its state."""
     sent = [behind_mark for edge in found.sends for behind_mark in inner(edge.node)]
     return {node for node in behind([*sent, *found.states]) if not is_mark(node)}
+
+
+def check_own_work(modules: Sequence[Recorded]) -> None:
+    """Raises ExportError where weights or a pool compute more than their class, by a hook or a forward put on them."""
+    for found in modules:
+        if found.role.name not in _WORK:
+            continue
+        for edge in found.sends:
+            extra = _extra(edge.node, found)
+            if extra:
+                kind = type(found.module).__name__
+                got = f"the operation {extra} inside it too (a hook, an adapter or another forward): {REMEDY}"
+                raise ExportError(at(found.path, kind, f"what a {kind} computes, and nothing else", got))
+
+
+def _extra(sent: Any, found: Recorded) -> str | None:
+    """An operation between what a module read and what it sent that its class does not do; None if there is none."""
+    reached = behind(inner(sent))
+    users: dict[Any, list[Any]] = {}
+    for node in reached:
+        for used in () if is_mark(node) else inner(node):
+            users.setdefault(used, []).append(node)
+    pending = [node for node in reached if is_mark(node) and node.edge.path == found.path and not node.edge.output]
+    way, works = dict.fromkeys(pending), 0
+    while pending:
+        for node in users.get(pending.pop(), []):
+            if node not in way:
+                way[node] = None
+                pending.append(node)
+    for node in way:
+        name = operation(node)
+        works += name in _WORK[found.role.name or ""]
+        both = name == "Add" and sum(used in way for used in inner(node)) > 1
+        if works > 1 or both or not (is_mark(node) or name in _WORK[found.role.name or ""] or _only_adds(node)):
+            return name
+    return None
+
+
+def _only_adds(node: Any) -> bool:
+    return type(node).__name__ in RESHAPES or operation(node) == "Add"  # of a bias
 
 
 def _penalty(root: Any) -> set[Any]:

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import CheckpointError
 
 from h2sim.arrays import Array
 from h2sim.errors import ExportError, at
-from h2sim.export.accounts import Accounts
+from h2sim.export.accounts import Accounts, check_own_work
 from h2sim.export.fill import Filled, fill
 from h2sim.export.graph import Leaves
 from h2sim.export.hooks import Recorded, Recorder
@@ -93,12 +94,14 @@ def trace(
     with as_found(model):
         reset_states(model)
         recorder = Recorder(model)
-        products = Products(model, lambda: recorder.running > 0)
+        products = Products(model, recorder.running)
         with recorder.recording(), products:
             output = (forward or _forward)(model, inputs)
         leaves = Leaves(model, loss, inputs, recorder.leaves)
         products.check_named(leaves)
-        step, loss_value = _finished(leaves, recorder.modules, loss, output, targets, timesteps, batch)
+        watched = _watched(loss, products)
+        step, loss_value = _finished(leaves, recorder.modules, watched, output, targets, timesteps, batch)
+        products.check_named(leaves)
         products.check_unnamed()
         filled = fill(replace(step, notes=products.notes), window_threshold, values)
     meta = _meta(model, step, filled, loss, loss_value, network, dataset, dict(source or {}))
@@ -109,6 +112,17 @@ def trace(
     if path is not None:
         export.write(path)
     return export
+
+
+def _watched(loss: Callable[[Any, Any], Any], products: Products) -> Callable[[Any, Any], Any]:
+    """The loss, whose products with weights that the model holds are seen."""
+
+    def watched(output: Any, targets: Any) -> Any:
+        products.in_loss = True
+        with products:
+            return loss(output, targets)
+
+    return watched
 
 
 def _forward(model: nn.Module, inputs: Inputs) -> Any:
@@ -139,7 +153,8 @@ def _finished(
     value = _loss_value(loss(output, targets))
     accounts = Accounts(list(modules.values()), leaves)
     accounts.check_uses(value)
-    torch.autograd.backward(value)
+    check_own_work(list(modules.values()))
+    _backward(value)
     accounts.check_gradients(leaves.model)
     check_gradients(list(modules.values()))
     step = Step(
@@ -150,6 +165,14 @@ def _finished(
         penalised=frozenset(accounts.penalised),
     )
     return step, float(value.detach())
+
+
+def _backward(value: torch.Tensor) -> None:
+    try:
+        torch.autograd.backward(value)
+    except CheckpointError:
+        got = "torch.utils.checkpoint, which runs them again in the backward pass"
+        raise ExportError(at("model", "layers", "to run once: call them without a checkpoint", got)) from None
 
 
 def _loss_value(value: Any) -> torch.Tensor:

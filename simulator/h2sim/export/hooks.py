@@ -66,13 +66,13 @@ class Recorder:
     """Puts hooks on every module that has a role, but not on modules inside one.
 
     modules: those that were called, by dotted path, in the order of their first call. leaves: ids of the tensors that
-    are the network input. running: how many recorded modules have been entered and not left.
+    are the network input. running: the recorded modules that have been entered and not left, the innermost last.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.modules: dict[str, Recorded] = {}
         self.leaves: set[int] = set()
-        self.running = 0
+        self.running: list[Recorded] = []
         self._kept: list[torch.Tensor] = []  # so that no id of a leaf is used twice
         self._found: list[Recorded] = []
         self._find(model, "")
@@ -91,7 +91,7 @@ class Recorder:
         handles = []
         try:
             for found in self._found:
-                handles.append(found.module.register_forward_pre_hook(self._enter, prepend=True))
+                handles.append(found.module.register_forward_pre_hook(self._enter(found), prepend=True))
                 handles.append(found.module.register_forward_pre_hook(self._before(found), with_kwargs=True))
                 handles.append(found.module.register_forward_hook(self._after(found)))
             yield
@@ -99,9 +99,12 @@ class Recorder:
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Comes before hooks of the model's own, which may make a module's weights (weight_norm)."""
-        self.running += 1
+    def _enter(self, found: Recorded) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            """Comes before hooks of the model's own, which may make a module's weights (weight_norm)."""
+            self.running.append(found)
+
+        return hook
 
     def _before(self, found: Recorded) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -119,7 +122,7 @@ class Recorder:
 
     def _after(self, found: Recorded) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            self.running -= 1
+            self.running.pop()
             if found.order < 0:
                 found.order = len(self.modules)
                 self.modules[found.path] = found

@@ -1,12 +1,12 @@
 """Sees every product, convolution and norm that a model computes outside of the modules that are recorded.
 
 Autograd's graph shows only what gets a gradient. Weights that are frozen or a buffer are work of the machine all the
-same, and so is a product of two activations.
+same, and so is a product of two activations, or of weights inside a neuron or a norm, which have no row for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from h2sim.errors import ExportError, at
 from h2sim.export.accounts import REMEDY, unaccounted
 from h2sim.export.graph import Leaves, tensors_in
+from h2sim.export.hooks import Recorded
 
 _PRODUCTS = frozenset((
     "mm", "addmm", "bmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "linear", "_trilinear", "convolution",
@@ -28,33 +29,47 @@ _NORMS = frozenset((
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
     "_batch_norm_with_update", "native_layer_norm", "native_group_norm", "_fused_rms_norm",
 ))  # fmt: skip
-_ELEMENTWISE = frozenset(("mul", "mul_", "div", "div_", "addcmul", "addcmul_"))
+_ELEMENTWISE = frozenset(("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "_prelu_kernel"))
+_TABLES = frozenset(("index", "index_select", "gather", "take", "where"))  # weights that activations choose from
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches operations while it is entered. busy: whether a recorded module is running, whose work a layer shows."""
+    """Watches operations while it is entered. running: the recorded modules that run, whose work a layer shows.
 
-    def __init__(self, model: nn.Module, busy: Callable[[], bool]) -> None:
+    in_loss: set it while the loss is computed, whose products are no work of the network unless the model holds them.
+    """
+
+    def __init__(self, model: nn.Module, running: Sequence[Recorded]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._busy = busy
+        self.in_loss = False
+        self._running = running
         self._names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.numel() > 1:
                 self._names.setdefault(_storage(tensor), name)
         self._named: dict[str, str] = {}
         self._unnamed: list[str] = []
+        self._inside: dict[str, str] = {}
+        self._followers: dict[int, torch.Tensor] = {}  # computed from layers, with or without a gradient
+        self._copies: list[torch.Tensor] = []  # kept, so that no storage is used twice
         self._scaled: dict[tuple[int, ...], None] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        if not self._busy():
-            name = func.overloadpacket.__name__
-            if name in _PRODUCTS or name in _NORMS:
-                self._note(name, list(tensors_in(args)))
-            elif name in _ELEMENTWISE:
-                self._note_elementwise(name, list(tensors_in(args)), made)
+        name, tensors = func.overloadpacket.__name__, list(tensors_in([args, list((kwargs or {}).values())]))
+        if self._running:
+            self._note_inside(name)
+            return made
+        if name in _PRODUCTS or name in _NORMS:
+            self._note(name, tensors)
+        elif name in _ELEMENTWISE:
+            self._note_elementwise(name, tensors, made)
+        elif name in _TABLES and any(map(self._follows, tensors)):
+            self._note_held(name, self._held([tensor for tensor in tensors if tensor.is_floating_point()]))
+        if not name.startswith("new_") and not name.endswith("_like"):
+            self._hand_on(tensors, made)
         return made
 
     @property
@@ -72,21 +87,44 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise unaccounted([name for name, other in self._named.items() if other == got], leaves, got)
 
     def check_unnamed(self) -> None:
-        """Raises ExportError for products of activations with each other or with what no module holds."""
+        """Raises ExportError for products of activations with each other, with what no module holds, or in a neuron."""
+        for path, name in self._inside.items():
+            got = f"the operation {name} inside {path!r}: {REMEDY}"
+            raise ExportError(at(path, "products", "none in a neuron, a norm, a pool or a dropout", got))
         if self._unnamed:
             got = f"the operation {self._unnamed[0]} outside of every one: {REMEDY}"
             raise ExportError(at("model", "products and norms", "layers, which are modules", got))
 
     def _follows(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is computed from layers, or from parameters."""
-        return tensor.requires_grad and _storage(tensor) not in self._names
+        """Whether a tensor is computed from layers, or from parameters, even if it is detached."""
+        key = _storage(tensor)
+        return key not in self._names and (tensor.requires_grad or key in self._followers)
+
+    def _hand_on(self, tensors: list[torch.Tensor], made: Any) -> None:
+        """What is made of followers follows; what is made of tensors that the model holds, and of no others, is held."""
+        held = self._held(tensors)
+        follows = any(map(self._follows, tensors))
+        for tensor in tensors_in(made):
+            key = _storage(tensor)
+            if not key or key in self._names:
+                continue
+            if follows:
+                self._followers[key] = tensor
+            elif held and len(held) == len(tensors) and tensor.numel() > 1:
+                self._names[key] = held[0]
+                self._copies.append(tensor)
+
+    def _note_inside(self, name: str) -> None:
+        found = self._running[-1]
+        if name in _PRODUCTS and found.role.name not in ("conv", "linear"):
+            self._inside.setdefault(found.path, name)
 
     def _note(self, name: str, tensors: list[torch.Tensor]) -> None:
         held = self._held(tensors)
         follows = any(map(self._follows, tensors))
         if name in _PRODUCTS or follows:
             self._note_held(name, held if len(held) < len(tensors) else [])
-        if follows and not held:
+        if follows and not held and not self.in_loss:
             self._unnamed.append(name)
 
     def _note_elementwise(self, name: str, tensors: list[torch.Tensor], made: torch.Tensor) -> None:
@@ -95,7 +133,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not followers:
             return
         self._note_held(name, held)
-        for other in (tensor for tensor in others if tensor.numel() > 1 and not held):
+        for other in (tensor for tensor in others if tensor.numel() > 1 and not held and not self.in_loss):
             if made.numel() > max(tensor.numel() for tensor in followers):
                 self._unnamed.append(name)  # a product written as an outer product and a sum
             else:

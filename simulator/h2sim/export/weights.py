@@ -76,9 +76,21 @@ def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
 def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether the module's weights make y of x, both (T or 1, N, ...). Weights made anew in each call may not."""
     with torch.no_grad():
-        device, dtype = module.weight.device, module.weight.dtype
-        again = module(x.flatten(0, 1).to(device, dtype)).to(y.dtype).cpu()
+        weight, bias = module.weight, module.bias
+        again = _applied(module, x.flatten(0, 1).to(weight.device, weight.dtype), weight, bias).to(y.dtype).cpu()
     return float((again - y.flatten(0, 1)).abs().max()) <= _CLOSE * max(1.0, float(y.abs().max()))
+
+
+def _applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if isinstance(module, nn.Linear):
+        return functional.linear(x, weight, bias)
+    return functional.conv2d(x, weight, bias, module.stride, _padding(module))
+
+
+def _padding(module: Any) -> Any:
+    if isinstance(module.padding, str):
+        return tuple(size // 2 if module.padding == "same" else 0 for size in module.kernel_size)
+    return module.padding
 
 
 def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
@@ -87,11 +99,8 @@ def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Ten
     dy = dy.flatten(0, 1)
     if isinstance(module, nn.Linear):
         return dy.T @ x
-    shape, padding = module.weight.shape, module.padding
-    if isinstance(padding, str):
-        padding = tuple(size // 2 if padding == "same" else 0 for size in module.kernel_size)
     with torch.enable_grad():
-        weight = torch.zeros(shape, dtype=x.dtype, requires_grad=True)
-        out = functional.conv2d(x, weight, None, module.stride, padding)
+        weight = torch.zeros(module.weight.shape, dtype=x.dtype, requires_grad=True)
+        out = _applied(module, x, weight, None)
         (dw,) = torch.autograd.grad(out, weight, dy)
     return dw

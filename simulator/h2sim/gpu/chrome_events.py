@@ -98,9 +98,7 @@ class Sorter:
         key: Hashable = _number(entry, "correlation")
         if key is None and self._heads:
             key = self._heads.get((tid, times[0], name))
-        device = next(
-            (n for n in (_number(entry, k) for k in ("device", "device id", "deviceId")) if n is not None), None
-        )
+        device = next((n for n in (_gpu(entry, k) for k in ("device", "device id", "deviceId")) if n is not None), None)
         self._works.append(_Found(Work(name, *times, key, device), pid, tid))
 
     def _host(self, sort: Sort, entry: dict[str, Any], number: int, times: tuple[int, int] | None) -> None:
@@ -256,6 +254,19 @@ def innermost(works: list[Work]) -> Iterator[Work]:
 def _id(entry: dict[str, Any], field: str) -> Hashable:
     value = entry.get(field)
     return value if isinstance(value, int | str) else None
+
+
+def _gpu(entry: dict[str, Any], name: str) -> int | None:
+    """The number of a GPU in an argument, which tools also write as 1.0, '1.0' or 'cuda:1'; None where there is none."""
+    number = _number(entry, name)
+    args = entry.get("args")
+    value = args.get(name) if number is None and isinstance(args, dict) else None
+    if isinstance(value, str):
+        said = _GPU.fullmatch(value.strip())
+        value = int(said[1]) if said else _number_in(value)
+    if isinstance(value, Decimal | float) and 0 <= value < MOST_GPUS and value == int(value):
+        return int(value)
+    return value if type(value) is int else number
 
 
 def _number(entry: dict[str, Any], name: str) -> int | None:

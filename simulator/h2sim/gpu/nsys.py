@@ -51,10 +51,10 @@ class _Export:
                 self.strings[row["id"]] = self.kept.name(row["value"])
         gpus = _Gpus(self.tables)
         in_graphs = self._kernels(gpus)
-        self._graphs(gpus, in_graphs)
         for table, name in COPIES.items():
-            if self.tables.has(table):
-                self.kernels += [self._work(name, row, gpus) for row in self._timed(table, _WORK)]
+            for row in self._timed(table, _WORK) if self.tables.has(table) else ():
+                self._take(self._work(name, row, gpus), row, in_graphs)
+        self._graphs(gpus, in_graphs)
         self._calls()
         if self.tables.has(NVTX):
             self._ranges()
@@ -78,14 +78,16 @@ class _Export:
             return in_graphs
         for row in self._timed(KERNELS, ("demangledName", "shortName", *_WORK)):
             name = self.strings.get(row["demangledName"]) or self.strings.get(row["shortName"]) or "kernel"
-            work = self._work(name, row, gpus)
-            self.kernels.append(work)
-            if row["graphNodeId"]:
-                in_graphs.setdefault(work.device, []).append(work.start_ns)
+            self._take(self._work(name, row, gpus), row, in_graphs)
         return in_graphs
 
+    def _take(self, work: Work, row: dict[str, Any], in_graphs: dict[int | None, list[int]]) -> None:
+        self.kernels.append(work)
+        if row["graphNodeId"]:
+            in_graphs.setdefault(work.device, []).append(work.start_ns)
+
     def _graphs(self, gpus: _Gpus, in_graphs: dict[int | None, list[int]]) -> None:
-        """Reads the graphs that were traced whole; one whose kernels were traced too counts by these."""
+        """Reads the graphs that were traced whole; one whose kernels or copies were traced too counts by these."""
         if not self.tables.has(GRAPHS):
             return
         launched = {work.launch for work in self.kernels} - {None}

@@ -10,10 +10,11 @@ import numpy as np
 from h2sim.trace.bits import popcount
 
 if TYPE_CHECKING:
-    from h2sim.trace.model import Layer
+    from h2sim.trace.model import Layer, TraceMeta
     from h2sim.trace.read import Trace
 
 MOST_NAMED = 6
+ENDLESS = 1e30  # a side of a window that has no end, as the exporter writes it
 SYNTHETIC = (
     "the masks are SYNTHETIC: spikes, windows and gradients were drawn apart from each other, so that gradients stand "
     "where eq. 2.4 to 2.6 allow none"
@@ -78,17 +79,55 @@ def _windows(trace: Trace) -> Iterator[str]:
     ]
     if empty:
         yield f"spikes, and no neuron ever inside a window that begins below the threshold: {_listed(empty)}"
+    outside = {}
+    for layer in trace.meta.layers:
+        if layer.spiking and layer.neuron.equation == "lif" and (count := _outside_endless_window(trace, layer)):
+            outside[layer.name] = count
+    if outside:
+        yield f"neurons outside a window that has no end on their side of the threshold: {_counts(outside)}"
+
+
+def _outside_endless_window(trace: Trace, layer: Layer) -> int:
+    """Window bits that are 0 although every membrane above, or below, the threshold lies inside the window."""
+    (low, high), threshold = layer.neuron.window, layer.neuron.threshold
+    above, below = low < threshold and high >= ENDLESS, high > threshold and low <= -ENDLESS
+    if not (above or below) or not all(trace.has(f"{layer.name}.{kind}") for kind in ("window", "spikes")):
+        return 0
+    window, spikes = trace.mask(layer.name, "window"), trace.mask(layer.name, "spikes")
+    bits = trace.meta.timesteps * trace.meta.batch * layer.neurons
+    fired = popcount(spikes & ~window) if above else 0
+    return fired + (bits - popcount(window | spikes) if below else 0)
 
 
 def _metadata(trace: Trace) -> Iterator[str]:
     meta = trace.meta
-    labels = meta.source.get("labels")
-    if isinstance(labels, list) and len(labels) != meta.batch:
-        yield f"source.labels has {len(labels)} labels for a batch of {meta.batch} samples"
+    yield from _labels(meta)
     odd = {layer.name: layer.neuron.decay for layer in meta.layers if not 0 <= layer.neuron.decay <= 1}
     if odd:
         told = ", ".join(f"{name} {decay:g}" for name, decay in list(odd.items())[:MOST_NAMED])
         yield f"a decay outside 0 to 1, so that membranes grow or change sign on their own: {told}"
+    shut = [
+        layer.name
+        for layer in meta.layers
+        if layer.spiking and not layer.neuron.window[0] <= layer.neuron.threshold <= layer.neuron.window[1]
+    ]
+    if shut:
+        yield f"a window of the surrogate that does not hold the threshold: {_listed(shut)}"
+
+
+def _labels(meta: TraceMeta) -> Iterator[str]:
+    labels = meta.source.get("labels")
+    if labels is None:
+        return
+    if not isinstance(labels, list):
+        yield f"source.labels is no list of {meta.batch} labels, one a sample"
+        return
+    if len(labels) != meta.batch:
+        yield f"source.labels has {len(labels)} labels for a batch of {meta.batch} samples"
+    last = meta.layers[-1]
+    wrong = [label for label in labels if type(label) is int and not 0 <= label < last.neurons]
+    if wrong:
+        yield f"source.labels has {len(wrong)} labels that are no class of the {last.neurons} outputs of {last.name}"
 
 
 def _counts(found: dict[str, int]) -> str:
