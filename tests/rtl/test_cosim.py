@@ -119,7 +119,7 @@ def test_the_committed_record_is_of_ten_thousand_cases_without_a_disagreement():
     assert wrong == "0"
     for corner in CORNERS:
         assert int(re.search(rf"\| {re.escape(corner)} \| ([\d,]+) \|", record)[1].replace(",", "")) > 0
-    assert re.search(r"\| backward \| 16x64x4, .* \| 24 \| [\d,]+ \| 0 \|", record)
+    assert re.search(r"\| backward \| 16x64x4, .* \| 120 \| [\d,]+ \| 0 \|", record)
     for mutation in MUTATIONS:
         corner = re.escape(mutation.corner or "any")
         counts = re.findall(

@@ -114,7 +114,7 @@ def check(
     Each machine is one engine of random size and pipeline depths; layers have random shapes, strides, edge tiles,
     sparsities from 0 to 1, adversarial patterns and modes. Exit status 1 if anything differs.
 
-    --wide N adds N Backward Engines, 24 layers each, from the smallest wide one (more than 20 PE groups): the last has
+    --wide N adds N Backward Engines, 120 layers each, from the smallest wide one (more than 20 PE groups): the last has
     the arch's own array, each before it half the rows and columns. h2learn has three: 4x16x4, 8x32x4, 16x64x4.
 
     \b

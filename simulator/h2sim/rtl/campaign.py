@@ -22,7 +22,7 @@ from h2sim.rtl.layers import Hardware
 from h2sim.rtl.mutations import check_mutations, corner_of, mutation_machine
 
 MUTATION_CASES = 1500
-WIDE_CASES = 24  # of each wide machine: eight of each kind of layer
+WIDE_CASES = 120  # of each wide machine: forty of each kind of layer
 
 
 @dataclass(frozen=True)
