@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from h2sim.arch import load_arch
+from h2sim.rtl import bench as benches
 from h2sim.rtl.bench import AmaranthBench, VerilatorBench, has_verilator
-from h2sim.rtl.check import ENGINES, Report, check_machine, machines
+from h2sim.rtl.check import ENGINES, Report, check_machine, machines, wide_machines
+from h2sim.rtl.corners import CORNERS
 from h2sim.rtl.layers import layers
 from h2sim.rtl.mutations import MUTATIONS, check_mutations, mutation_machine
 
@@ -77,11 +79,49 @@ def test_both_test_benches_see_the_same_machine(built, engine):
         assert all(np.array_equal(seen[0][name], seen[1][name]) for name in seen[0])
 
 
+@needs_verilator
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_compiled_unit_by_unit_behind_boxes_does_what_the_whole_one_does(
+    built, engine, tmp_path, monkeypatch
+):
+    hardware, whole = built[engine]
+    monkeypatch.setattr(benches, "MOST_FLAT_PES", 1)
+    boxed = VerilatorBench(hardware.parameters(), tmp_path)
+    assert "#define BOXED 1" in (tmp_path / "ports.h").read_text()
+    cases = [layer.case for layer in layers(hardware, range(24))]
+    for ours, theirs in zip(boxed.run(cases), whole.run(cases), strict=True):
+        numbers = "total_cycles", "compute_cycles", "stall_cycles", "adder_conflicts", "overrun", "iteration_cycles"
+        assert [getattr(ours, n) for n in numbers] == [getattr(theirs, n) for n in numbers]
+        assert np.array_equal(ours.results, theirs.results)
+
+
+@needs_verilator
+def test_a_wide_backward_engine_agrees_in_every_corner(tmp_path):
+    arch = H2LEARN.with_({"engines.backward.rows": 4, "engines.backward.columns": 9, "engines.backward.parallelism": 2})
+    (hardware,) = wide_machines(arch)
+    report = check_machine(hardware, range(30), tmp_path)
+    assert "#define BOXED 1" in (tmp_path / "ports.h").read_text()
+    assert report.disagreements == []
+    assert {corner for corner, count in report.corners.items() if count} == set(CORNERS)
+
+
+def test_wide_machines_end_with_the_published_array():
+    found = [each.arch.engines.backward for each in wide_machines(H2LEARN)]
+    assert [(e.rows, e.columns, e.parallelism) for e in found] == [(4, 16, 4), (8, 32, 4), (16, 64, 4)]
+    assert wide_machines(H2LEARN.with_({"engines.backward.rows": 2, "engines.backward.columns": 10})) == []
+
+
 def test_the_committed_record_is_of_ten_thousand_cases_without_a_disagreement():
     record = (ROOT / "reports" / "rtl-record.md").read_text()
     cases, wrong = re.search(r"\*\*([\d,]+) cases, (\d+) disagreements\*\*", record).groups()
     assert int(cases.replace(",", "")) >= 10_000
     assert wrong == "0"
+    for corner in CORNERS:
+        assert int(re.search(rf"\| {re.escape(corner)} \| ([\d,]+) \|", record)[1].replace(",", "")) > 0
+    assert re.search(r"\| backward \| 16x64x4, .* \| 120 \| [\d,]+ \| 0 \|", record)
     for mutation in MUTATIONS:
-        counts = re.findall(rf"\| {mutation.engine} \|.*\| {re.escape(mutation.name)} \| ([\d,]+) \|", record)
+        corner = re.escape(mutation.corner or "any")
+        counts = re.findall(
+            rf"\| {mutation.engine} \|.*\| {corner} \| {re.escape(mutation.name)} \| ([\d,]+) \|", record
+        )
         assert [int(c.replace(",", "")) > 0 for c in counts] == [True], mutation.name

@@ -134,6 +134,35 @@ def test_check_prints_a_table_and_writes_a_record(tmp_path):
     assert "**4 cases, 0 disagreements**" in record.read_text()
 
 
+def test_units_within_units_are_counted():
+    from h2sim.rtl.design import verilog_units
+
+    units = verilog_units(of_engine(changed(), "backward", WIDTHS, (3, 3)))
+    counts = {name.removeprefix("backward_"): count for name, (count, _) in units.items()}
+    assert counts == {"column": 2, "group": 4, "group_pe": 8, "output_finder": 2}
+
+
+def test_more_wide_machines_than_the_arch_has_are_refused():
+    done = CliRunner().invoke(main, ["rtl", "check", "--wide", "4"])
+    assert done.exit_code == 2
+    assert done.output == "h2sim: --wide: expected at most 3 (h2learn: 4x16x4, 8x32x4, 16x64x4); got 4\n"
+
+
+def test_wide_machines_are_not_run_on_amaranths_simulator():
+    done = CliRunner().invoke(main, ["rtl", "check", "--wide", "1", "--simulator", "amaranth"])
+    assert done.exit_code == 2
+    assert done.output == "h2sim: --wide: expected Verilator; got Amaranth's simulator\n"
+
+
+@pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
+def test_yosys_leaves_the_units_within_a_unit_out():
+    from h2sim.rtl.area import unit_areas
+
+    rows = {row.module: row for row in unit_areas(of_engine(changed(), "backward", WIDTHS, (3, 3)), None)}
+    assert rows["backward_group"].flip_flops == 1  # its idle flag
+    assert rows["backward_group_pe"].flip_flops > 100
+
+
 @pytest.mark.skipif(not shutil.which("yosys"), reason="no Yosys here")
 def test_yosys_counts_the_cells_of_every_unit(tmp_path):
     from h2sim.rtl.area import unit_areas

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +14,21 @@ from h2sim.cli.names import ARCH, TABLE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, say, show
 
+if TYPE_CHECKING:
+    from h2sim.rtl.layers import Hardware
+
 ENGINE_NAMES = ("forward", "weight_update", "backward")
 
 
 def _needs_amaranth() -> None:
     with extra("rtl"):
         import amaranth  # noqa: F401
+
+
+def _sizes(machines: Sequence[Hardware]) -> str:
+    """The arrays of Backward Engines, as in '4x16x4, 8x32x4'."""
+    arrays = [each.arch.engines.backward for each in machines]
+    return ", ".join(f"{a.rows}x{a.columns}x{a.parallelism}" for a in arrays) or "no more than 20 PE groups"
 
 
 @click.group(cls=Commands)
@@ -82,6 +93,9 @@ def emit_verilog(
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of machines and layers.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default="processors", type=click.IntRange(1, 256))
 @click.option("--simulator", type=click.Choice(["verilator", "amaranth"]), help="Default: Verilator where it is.")
+@click.option(
+    "--wide", default=0, show_default=True, type=click.IntRange(0), help="Wide Backward Engines, up to the arch's own."
+)
 @click.option("--mutations", is_flag=True, help="Then change the simulator and see that the check notices.")
 @click.option("--record", metavar="FILE", help="Write a Markdown record ('-': stdout).")
 def check(
@@ -91,6 +105,7 @@ def check(
     seed: int,
     jobs: int,
     simulator: str | None,
+    wide: int,
     mutations: bool,
     record: str | None,
 ) -> None:
@@ -99,10 +114,13 @@ def check(
     Each machine is one engine of random size and pipeline depths; layers have random shapes, strides, edge tiles,
     sparsities from 0 to 1, adversarial patterns and modes. Exit status 1 if anything differs.
 
+    --wide N adds N Backward Engines, 120 layers each, from the smallest wide one (more than 20 PE groups): the last has
+    the arch's own array, each before it half the rows and columns. h2learn has three: 4x16x4, 8x32x4, 16x64x4.
+
     \b
     Examples:
       h2sim rtl check
-      h2sim rtl check --machines 45 --cases 400 --mutations --record rtl-record.md
+      h2sim rtl check --machines 45 --cases 400 --wide 3 --mutations --record rtl-record.md
       h2sim rtl check --simulator amaranth --machines 3 --cases 4
     """
     import h2sim
@@ -112,6 +130,7 @@ def check(
     from h2sim.report.rtl import check_document
     from h2sim.rtl import campaign
     from h2sim.rtl.bench import has_verilator
+    from h2sim.rtl.check import wide_machines
 
     machine = h2sim.load_arch(arch)
 
@@ -120,9 +139,14 @@ def check(
     compiled = simulator != "amaranth" and has_verilator()
     if mutations and not compiled:
         fail("--mutations: expected Verilator; got Amaranth's simulator")
+    widest = wide_machines(machine)
+    if wide > len(widest):
+        fail(f"--wide: expected at most {len(widest)} ({machine.name}: {_sizes(widest)}); got {wide}")
+    if wide and not compiled:
+        fail("--wide: expected Verilator; got Amaranth's simulator")
     if not compiled:
         click.echo("h2sim: Amaranth's simulator: about a second a case", err=True)
-    plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth")
+    plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth", wide)
     with progress("checking") as report:
         found = campaign.run(machine, plan, mutations, report)
     show(check_document(campaign.by_kind(found), found.total.cycles, found.mutations), err=record == "-")

@@ -50,8 +50,9 @@ def unit_areas(parameters: LutParameters | BackwardParameters, liberty: Path | N
     yosys = find_yosys()
     if liberty:
         check_liberty(liberty)
-    for name, (instances, text) in verilog_units(parameters).items():
-        yield _synthesised(yosys, name, text, instances, liberty)
+    units = verilog_units(parameters)
+    for name, (instances, text) in units.items():
+        yield _synthesised(yosys, name, text, instances, liberty, frozenset(units))
 
 
 def check_liberty(path: Path) -> None:
@@ -64,7 +65,10 @@ def check_liberty(path: Path) -> None:
         raise ToolError(f"{path}: expected a Liberty file with cells; got none in it")
 
 
-def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path | None) -> UnitArea:
+def _synthesised(
+    yosys: str, name: str, text: str, instances: int, liberty: Path | None, units: frozenset[str]
+) -> UnitArea:
+    """units: names of all units; those within this one stay black boxes and are not counted."""
     with tempfile.TemporaryDirectory(prefix="h2sim-yosys-") as folder:
         (Path(folder) / "unit.v").write_text(text)
         mapping = ["abc -g NAND,NOR,XOR,MUX"]
@@ -81,6 +85,7 @@ def _synthesised(yosys: str, name: str, text: str, instances: int, liberty: Path
         found = json.loads((Path(folder) / "stat.json").read_text())["design"]
         area = _chip_area((Path(folder) / "area.txt").read_text()) if liberty else None
     kinds = {kind: count for kind, count in found["num_cells_by_type"].items() if not kind.startswith("$mem")}
+    kinds = {kind: count for kind, count in kinds.items() if kind not in units}
     flip_flops = sum(count for kind, count in kinds.items() if "DFF" in kind.upper())
     return UnitArea(name, instances, sum(kinds.values()), flip_flops, area)
 

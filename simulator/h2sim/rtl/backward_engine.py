@@ -9,11 +9,12 @@ from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from h2sim.rtl.backward_column import BackwardColumn
-from h2sim.rtl.group_pe import COORDINATE_BITS, GroupPe
+from h2sim.rtl.group_pe import COORDINATE_BITS
 from h2sim.rtl.lut_engine import STATUS, SWEEP_LOOPS, TILES, packed
 from h2sim.rtl.neuron_unit import Sweep, neuron_config
 from h2sim.rtl.output_finder import OutputFinder
 from h2sim.rtl.parameters import BackwardParameters
+from h2sim.rtl.pe_group import PeGroup
 from h2sim.rtl.primitives import (
     COUNT_BITS,
     LoopNest,
@@ -85,7 +86,7 @@ class BackwardEngine(Unit):
         m.submodules.next_tile = self.next_nest = LoopNest(loops | {"sample": self.samples})
         m.submodules.direct_nest = self.direct_nest = LoopNest(loops | {"sample": self.lane_groups})
         self.load, self.boundary, self.issue = Signal(), Signal(), Signal()
-        self.idle = Signal(self.parameters.rows * self.parameters.columns)  # registered, one bit a group
+        self.idle = Signal(self.parameters.rows * self.parameters.columns)  # one bit a group
         self.current = {name: Signal(COUNT_BITS, name=f"current_{name}") for name in self.next_nest.index}
         self._control(m)
         self._array(m)
@@ -145,7 +146,7 @@ class BackwardEngine(Unit):
         self.unsettled = self.settling | delay(m, self.settling, 1)
         windows = lanes_of(self.window_data, p.positions)
         finders: list[OutputFinder] = []
-        pes: dict[tuple[int, int], list[Unit]] = {}
+        groups: dict[tuple[int, int], Unit] = {}
         for c in range(p.columns):
             finder = self.placement.place(m, f"finder_{c}", OutputFinder(p))
             m.d.comb += [finder.load.eq(self.load), finder.mask.eq(Mux(self.use_window, windows[c], inside))]
@@ -154,44 +155,38 @@ class BackwardEngine(Unit):
             m.d.comb += getattr(self, f"tags_{r}_shared").eq(tile)
             m.d.comb += getattr(self, f"gradients_{r}_shared").eq(tile)
             m.d.comb += getattr(self, f"weights_{r}_shared").eq(block)
-            pes |= {(r, c): group for c, group in enumerate(self._row(m, r, finders))}
-        self._columns(m, pes)
+            groups |= {(r, c): group for c, group in enumerate(self._row(m, r, finders))}
+        m.d.comb += self.idle.eq(Cat(*[group.idle for group in groups.values()]))
+        self._columns(m, groups)
 
-    def _row(self, m: Module, r: int, finders: list[OutputFinder]) -> list[list[Unit]]:
+    def _row(self, m: Module, r: int, finders: list[OutputFinder]) -> list[Unit]:
         """The PE groups of one row, and the wires to its buffers."""
         p = self.parameters
         tags, gradients, weights = (
-            lanes_of(getattr(self, f"{name}_{r}_data"), width)
+            lanes_of(getattr(self, f"{name}_{r}_data"), p.parallelism * width)
             for name, width in (("tags", 2 * p.taps), ("gradients", p.operand_bits), ("weights", p.operand_bits))
         )
         groups = []
         for c, finder in enumerate(finders):
-            group = []
-            for i in range(p.parallelism):
-                pe = self.placement.place(m, f"pe_{r}_{c}_{i}", GroupPe(p))
-                lane = c * p.parallelism + i
-                m.d.comb += [
-                    pe.load.eq(self.load),
-                    pe.use_gradient.eq(self.use_gradient),
-                    pe.direct.eq(self.issue),
-                    pe.lane.eq(i),
-                    pe.stride_y.eq(self.stride_y),
-                    pe.stride_x.eq(self.stride_x),
-                    pe.ids.eq(lanes_of(finder.ids, p.buffer_ids * p.id_bits)[i]),
-                    pe.count.eq(lanes_of(finder.counts, finder.count_bits)[i]),
-                    pe.tag.eq(tags[lane]),
-                    pe.gradient.eq(gradients[lane]),
-                    pe.weight.eq(weights[lane]),
-                ]
-                group.append(pe)
-            left = Cat(*[pe.left for pe in group]).any() | finder.left | self.unsettled
-            m.d.sync += self.idle[r * p.columns + c].eq(~left)
+            group = self.placement.place(m, f"group_{r}_{c}", PeGroup(p, self.placement.inner(f"{p.name}_group")))
+            m.d.comb += [
+                group.load.eq(self.load),
+                group.use_gradient.eq(self.use_gradient),
+                group.direct.eq(self.issue),
+                group.stride_y.eq(self.stride_y),
+                group.stride_x.eq(self.stride_x),
+                group.more.eq(finder.left | self.unsettled),
+                group.ids.eq(finder.ids),
+                group.counts.eq(finder.counts),
+                group.tags.eq(tags[c]),
+                group.gradients.eq(gradients[c]),
+                group.weights.eq(weights[c]),
+            ]
             groups.append(group)
-        pes = [pe for group in groups for pe in group]
         m.d.comb += [
-            getattr(self, f"tags_{r}_own").eq(Cat(*[pe.tag_id for pe in pes])),
-            getattr(self, f"gradients_{r}_own").eq(Cat(*[Cat(pe.y, pe.x) for pe in pes])),
-            getattr(self, f"weights_{r}_own").eq(Cat(*[pe.tap for pe in pes])),
+            getattr(self, f"tags_{r}_own").eq(Cat(*[group.tag_ids for group in groups])),
+            getattr(self, f"gradients_{r}_own").eq(Cat(*[group.positions for group in groups])),
+            getattr(self, f"weights_{r}_own").eq(Cat(*[group.taps for group in groups])),
         ]
         return groups
 
@@ -204,26 +199,26 @@ class BackwardEngine(Unit):
         columns = Cat(*[width > x for x in range(p.tile[1])])
         return Cat(*[Mux(rows[y], columns, 0) for y in range(p.tile[0])])
 
-    def _columns(self, m: Module, pes: dict[tuple[int, int], list[Unit]]) -> None:
+    def _columns(self, m: Module, groups: dict[tuple[int, int], Unit]) -> None:
         p = self.parameters
         retire, sweep = self._retire(m), self._sweep(m)
         states = lanes_of(self.states_data, p.parallelism * (p.widths.state_bits + 2))
         results = []
         for c in range(p.columns):
             column = self.placement.place(m, f"column_{c}", BackwardColumn(p))
-            lanes = [pe for r in range(p.rows) for pe in pes[r, c]]
+            rows = [groups[r, c] for r in range(p.rows)]
             m.d.comb += [
-                column.ready.eq(Cat(*[pe.ready for pe in lanes])),
-                column.sums.eq(Cat(*[pe.sum for pe in lanes])),
+                column.ready.eq(Cat(*[group.ready for group in rows])),
+                column.sums.eq(Cat(*[group.sums for group in rows])),
                 column.state.eq(states[c]),
                 *[getattr(column, name).eq(value) for name, value in (retire | sweep).items()],
                 *[getattr(column, name).eq(getattr(self, name)) for name in ("use_window", "direct", "encode")],
                 *[getattr(column, name).eq(getattr(self, name)) for name in neuron_config(p.widths)],
             ]
-            m.d.comb += [pe.take.eq(column.take[i % p.parallelism]) for i, pe in enumerate(lanes)]
+            m.d.comb += [group.take.eq(column.take) for group in rows]
             results.append(column.results)
         m.d.comb += self.results_data.eq(Cat(*results))
-        self.lost = Cat(*[pe.overrun for group in pes.values() for pe in group]).any()
+        self.lost = Cat(*[group.overrun for group in groups.values()]).any()
         m.d.comb += self.overrun.eq(self.lost | self.behind)
 
     def _retire(self, m: Module) -> dict[str, Value]:

@@ -25,6 +25,7 @@ from h2sim.rtl.primitives import COUNT_BITS, ReadPort, WritePort
 
 Parameters = LutParameters | BackwardParameters
 MOST_CYCLES = 2_000_000
+MOST_FLAT_PES = 64  # 8x16x4 PEs took over ten minutes to compile in one piece, and one unit by unit
 LATEST = 120  # cycles by which a half may be late
 HARNESS = Path(__file__).with_name("harness.cpp")
 
@@ -231,10 +232,10 @@ class VerilatorBench:
         engine._MustUse__silence = True
         self.engine, self.folder = engine, folder
         folder.mkdir(parents=True, exist_ok=True)
-        wide = is_wide(engine)
-        text = served_modules(parameters) if wide else "\n".join(verilog_modules(parameters).values())
+        boxed = is_boxed(engine)
+        text = served_modules(parameters) if boxed else "\n".join(verilog_modules(parameters).values())
         (folder / "engine.v").write_text(text)
-        (folder / "ports.h").write_text(_header(engine, wide))
+        (folder / "ports.h").write_text(_header(engine, boxed))
         command = [
             "verilator",
             "--cc",
@@ -246,7 +247,7 @@ class VerilatorBench:
             "--top-module",
             engine.module,
         ]
-        command += ["--hierarchical"] if wide else []
+        command += ["--hierarchical"] if boxed else []
         command += ["-Mdir", str(folder / "build"), "-CFLAGS", f"-O1 -I{folder}", "--prefix", "Engine", "-o", "engine"]
         done = subprocess.run([*command, str(folder / "engine.v"), str(HARNESS)], capture_output=True, text=True)
         if done.returncode:
@@ -291,13 +292,22 @@ def has_verilator() -> bool:
     return all(shutil.which(tool) for tool in ("verilator", "g++", "make"))
 
 
-def _header(engine: Engine, wide: bool) -> str:
-    """The C++ macros that tell harness.cpp what ports an engine has; those of a wide one lie in boxes."""
-    lines = ["#pragma once", f"#define BOXED {int(wide)}"]
+def is_boxed(engine: Engine) -> bool:
+    """Whether Verilator compiles an engine's units one by one, and serves its buffers in boxes (design.served_modules).
+
+    So it does engines of many PEs, and those that have no room for ports.
+    """
+    p = engine.parameters
+    return p.rows * p.columns * p.parallelism > MOST_FLAT_PES or is_wide(engine)
+
+
+def _header(engine: Engine, boxed: bool) -> str:
+    """The C++ macros that tell harness.cpp what ports an engine has; those of a boxed one lie in boxes."""
+    lines = ["#pragma once", f"#define BOXED {int(boxed)}"]
     for port in read_ports(engine):
         box = f"top->rootp->{engine.module}__DOT__{port.name}_0__DOT__"
         for part in ("shared", "own", "data"):
-            where = f"{box}{'served' if part == 'data' else part}" if wide else f"top->{port.name}_{part}"
+            where = f"{box}{'served' if part == 'data' else part}" if boxed else f"top->{port.name}_{part}"
             lines.append(f"#define AT_{port.name}_{part} {where}")
     config = " ".join(f"X({name}, {len(getattr(engine, name))})" for name in engine.config)
     lines.append(f"#define CONFIG(X) {config}")

@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,23 +16,28 @@ from h2sim._version import __version__
 from h2sim.arch.schema import Arch
 from h2sim.io.progress import Progress
 from h2sim.rtl.bench import VerilatorBench
-from h2sim.rtl.check import ENGINES, Report, check, machines
+from h2sim.rtl.check import ENGINES, Report, check, machines, wide_machines
 from h2sim.rtl.corners import CORNERS
 from h2sim.rtl.layers import Hardware
-from h2sim.rtl.mutations import check_mutations, mutation_machine
+from h2sim.rtl.mutations import check_mutations, corner_of, mutation_machine
 
 MUTATION_CASES = 1500
+WIDE_CASES = 120  # of each wide machine: forty of each kind of layer
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to run: so many machines, with so many cases (layers) each, on so many processes, by which simulator."""
+    """How much to run: so many machines, with so many cases (layers) each, on so many processes, by which simulator.
+
+    wide: how many wide Backward Engines are run too, the smallest first (check.wide_machines), with WIDE_CASES each.
+    """
 
     machines: int
     cases: int
     seed: int
     jobs: int
     simulator: str
+    wide: int = 0
 
 
 @dataclass
@@ -71,20 +77,26 @@ class Found:
 def run(arch: Arch, plan: Plan, mutations: bool, progress: Progress) -> Found:
     """Checks all machines of the plan, and then with `mutations` runs the mutation checks of every engine."""
     found = Found(arch.name, plan)
-    built = machines(arch, plan.machines, plan.seed)
-    steps = plan.machines + (len(ENGINES) if mutations else 0)
+    work = _work(machines(arch, plan.machines, plan.seed), plan.cases, plan.seed)
+    work += _work(wide_machines(arch)[: plan.wide], WIDE_CASES, plan.seed)
+    steps = len(work) + (len(ENGINES) if mutations else 0)
     progress("building", 0, steps)
-    first = plan.seed * plan.machines * plan.cases
-    for each, report in check(built, plan.cases, plan.jobs, first, verilator=plan.simulator == "verilator"):
+    for each, report in check(work, plan.jobs, verilator=plan.simulator == "verilator"):
         found.reports.append((each, report))
         progress(each.engine, len(found.reports), steps)
     if mutations:
         with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(plan.jobs) as pool:
             futures = {e: pool.submit(_mutations, arch, e, Path(root) / e) for e in ENGINES}
-            for done, (engine, future) in enumerate(futures.items(), plan.machines + 1):
+            for done, (engine, future) in enumerate(futures.items(), len(work) + 1):
                 found.mutations[engine] = future.result()
                 progress(f"{engine} mutations", done, steps)
     return found
+
+
+def _work(built: Sequence[Hardware], cases: int, seed: int) -> list[tuple[Hardware, range]]:
+    """Every machine with seeds of its own, and others for every `seed`."""
+    first = [(seed * len(built) + i) * cases for i in range(len(built))]
+    return [(each, range(at, at + cases)) for each, at in zip(built, first, strict=True)]
 
 
 def _mutations(arch: Arch, engine: str, folder: Path) -> dict[str, int]:
@@ -110,6 +122,7 @@ def markdown(found: Found, arch: Arch) -> str:
     """The record of a co-simulation as Markdown: what ran, on what, and what it found."""
     plan, total = found.plan, found.total
     command = f"h2sim rtl check --machines {plan.machines} --cases {plan.cases} --seed {plan.seed}"
+    command += f" --wide {plan.wide}" if plan.wide else ""
     command += " --mutations" if found.mutations else ""
     lines = [
         "# Record of a co-simulation",
@@ -118,7 +131,7 @@ def markdown(found: Found, arch: Arch) -> str:
         f"Python {platform.python_version()}.",
         "",
         f"**{total.n_cases:,} cases, {len(total.disagreements)} disagreements**, {total.cycles:,} RTL cycles on "
-        f"{plan.machines} machines. {total.stalled_cases:,} of the cases ran with late buffers and stalled. "
+        f"{len(found.reports)} machines. {total.stalled_cases:,} of the cases ran with late buffers and stalled. "
         f"In {total.adder_conflicts:,} cycles the LUTs' programming adders added while windows were in an Acc tree.",
         "",
         "| engine | layer | cases | cases that disagree |",
@@ -129,10 +142,14 @@ def markdown(found: Found, arch: Arch) -> str:
     lines += [f"| {corner} | {total.corners.get(corner, 0):,} |" for corner in CORNERS]
     if found.mutations:
         lines += ["", f"## Mutations: the simulator changed, the RTL not ({MUTATION_CASES:,} cases each)", ""]
-        lines += ["| engine | machine | mutation | cases that notice |", "|---|---|---|---|"]
+        lines += ["A mutation of a corner is shown to the cases of that corner alone.", ""]
+        lines += ["| engine | machine | corner | mutation | cases that notice |", "|---|---|---|---|---|"]
         for engine, noticed in found.mutations.items():
             machine = mutation_machine(arch, engine)
-            lines += [f"| {engine} | {machine} | {name} | {count:,} |" for name, count in noticed.items()]
+            lines += [
+                f"| {engine} | {machine} | {corner_of(engine, name) or 'any'} | {name} | {count:,} |"
+                for name, count in noticed.items()
+            ]
     lines += [
         "",
         "## Machines",

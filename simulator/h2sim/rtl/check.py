@@ -16,6 +16,7 @@ import numpy as np
 from h2sim.arch.schema import Arch
 from h2sim.rtl.bench import AmaranthBench, RtlRun, VerilatorBench
 from h2sim.rtl.corners import corners_of
+from h2sim.rtl.draw import WIDE
 from h2sim.rtl.layers import KINDS, Hardware, Layer, hardware_of, layers, smaller
 
 ENGINES = tuple(KINDS)
@@ -92,6 +93,21 @@ def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
     return (own + drawn)[:count]
 
 
+def wide_machines(arch: Arch) -> list[Hardware]:
+    """Wide Backward Engines, the arch's own last: before it with half its rows and columns, and half of these.
+
+    They end above draw.WIDE groups of PEs; an arch whose own engine has no more gives none.
+    """
+    found: list[Hardware] = []
+    array = arch.engines.backward
+    rows, columns = array.rows, array.columns
+    while rows * columns > WIDE:
+        size = {"engines.backward.rows": rows, "engines.backward.columns": columns}
+        found.insert(0, Hardware("backward", arch.with_(size)))
+        rows, columns = max(1, rows // 2), max(1, columns // 2)
+    return found
+
+
 def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Report:
     """Builds one machine and compares a layer per seed: with Verilator in `folder`, or with Amaranth if it is None."""
     bench = AmaranthBench(hardware.parameters()) if folder is None else VerilatorBench(hardware.parameters(), folder)
@@ -103,16 +119,25 @@ def check_machine(hardware: Hardware, seeds: range, folder: Path | None) -> Repo
 
 
 def check(
-    hardware: Sequence[Hardware], cases_each: int, workers: int, first_seed: int = 0, *, verilator: bool = True
+    work: Sequence[tuple[Hardware, range]], workers: int, *, verilator: bool = True
 ) -> Iterator[tuple[Hardware, Report]]:
-    """Checks all machines, `workers` at a time, and yields them in their order. Every machine has seeds of its own."""
+    """Checks machines with the layers of their seeds, `workers` at a time, and yields them in their order.
+
+    The largest are begun first, so that none is left for one worker at the end.
+    """
     with tempfile.TemporaryDirectory(prefix="h2sim-rtl-") as root, ProcessPoolExecutor(workers) as pool:
-        futures = []
-        for i, each in enumerate(hardware):
-            seeds = range(first_seed + i * cases_each, first_seed + (i + 1) * cases_each)
-            futures.append(pool.submit(check_machine, each, seeds, Path(root) / str(i) if verilator else None))
+        futures = {}
+        for i in sorted(range(len(work)), key=lambda i: -n_groups(work[i][0])):
+            folder = Path(root) / str(i) if verilator else None
+            futures[i] = pool.submit(check_machine, *work[i], folder)
         try:
-            for each, future in zip(hardware, futures, strict=True):
-                yield each, future.result()
+            for i, (hardware, _) in enumerate(work):
+                yield hardware, futures[i].result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def n_groups(hardware: Hardware) -> int:
+    """Rows times columns of a machine's array."""
+    engine = getattr(hardware.arch.engines, hardware.engine)
+    return int(engine.rows * engine.columns)

@@ -112,10 +112,14 @@ def verilog_units(parameters: LutParameters | BackwardParameters) -> dict[str, t
 
 def _units(placement: Placement, progress: Say) -> dict[str, tuple[int, str]]:
     found = {}
-    for name, unit in sorted(placement.modules.items()):
+    for name, unit in placement.modules.items():
         progress(name)
-        found[name] = placement.instances[name], verilog.convert(unit, name=name, emit_src=False)
-    return found
+        count = placement.instances[name]
+        found[name] = count, verilog.convert(unit, name=name, emit_src=False)
+        if name in placement.within:  # its units are known now
+            within = _units(placement.within[name], progress)
+            found |= {inner: (count * each, text) for inner, (each, text) in within.items()}
+    return dict(sorted(found.items()))
 
 
 def is_wide(engine: Engine) -> bool:
@@ -132,6 +136,8 @@ def served_modules(parameters: LutParameters | BackwardParameters) -> str:
     text = verilog.convert(buffered, name=name, ports=buffered.ports, emit_src=False)
     units = [
         re.sub(rf"^(module {unit}\b[^;]*;)", r"\1 /*verilator hier_block*/", text, count=1, flags=re.MULTILINE)
+        if unit in placement.modules
+        else text
         for unit, (_, text) in _units(placement, lambda module: None).items()
     ]
     return "\n".join([text, buffered.served(), *units])

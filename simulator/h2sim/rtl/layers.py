@@ -5,7 +5,7 @@ Everything follows from the seed: shape, stride, sparsity from 0 to 1, patterns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from h2sim.rtl.draw import KINDS, Hardware, Layer, hardware_of, smaller
 __all__ = ["KINDS", "Hardware", "Layer", "hardware_of", "layer_of", "layers", "smaller"]
 
 
-def layers(hardware: Hardware, seeds: range) -> Iterator[Layer]:
+def layers(hardware: Hardware, seeds: Sequence[int]) -> Iterator[Layer]:
     """Random layers for a machine, one per seed, of the kinds of its engine in turn."""
     for seed in seeds:
         kinds = KINDS[hardware.engine]

@@ -14,7 +14,7 @@ from h2sim.rtl.primitives import Unit, adder_tree, delay, lanes_of
 class LutColumn(Unit):
     """Acc of one array column: per lane an adder tree over the rows, and a bank of the partial-sum buffer.
 
-    `store` and `address` come one cycle before a sum is added there; with `initial` it is added to `bias` instead. With
+    `store` and `address` come one cycle before a sum is added there; with `begins` it is added to `bias` instead. With
     neurons, the sum of lane p at raster position i lies in bank (p + i) mod P, so that the sweep finds P neighbouring
     positions of one sample in P different banks.
     """
@@ -25,7 +25,7 @@ class LutColumn(Unit):
         members: dict[str, object] = {
             "sums": In(p.rows * p.parallelism * p.sum_bits),
             "store": In(1),
-            "initial": In(1),
+            "begins": In(1),
             "address": In(p.address_bits),
             "bias": In(signed(p.sum_bits)),
             "totals": Out(p.parallelism * p.sum_bits),
@@ -71,7 +71,7 @@ class LutColumn(Unit):
             read.addr.eq(self.address),
             write.addr.eq(delay(m, self.address, 1)),
             write.en.eq(delay(m, self.store, 1)),
-            total.eq(Mux(delay(m, self.initial, 1), self.bias, read.data) + value),
+            total.eq(Mux(delay(m, self.begins, 1), self.bias, read.data) + value),
             write.data.eq(total),
         ]
         if not p.neurons:

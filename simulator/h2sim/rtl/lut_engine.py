@@ -257,7 +257,7 @@ class LutEngine(Unit):
         first = (first + stream.index["segment_x"] + stream.index["tile_y"] + stream.index["tile_x"]) == 0
         return {
             "store": delay(m, self.streaming, later),
-            "initial": delay(m, first, later),
+            "begins": delay(m, first, later),
             "address": delay(m, stream.index["offset_group"][: self.parameters.word_bits], later),
             "bias": 0,
         }
@@ -288,7 +288,7 @@ class LutEngine(Unit):
         swept = self._sweep(m, delay(m, completed, later + 1), delay(m, block_done, later + 1))
         return swept | {
             "store": delay(m, self.streaming, later),
-            "initial": delay(m, first_part, later),
+            "begins": delay(m, first_part, later),
             "address": delay(m, Cat(word, ring)[: p.address_bits], later),
             "phase": delay(m, phase, later),
         }

@@ -5,7 +5,8 @@ The RTL stays as it is. If no case noticed a mutation, the co-simulation would p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,22 +15,35 @@ from unittest import mock
 import numpy as np
 
 from h2sim.arch.schema import Arch
-from h2sim.arrays import Array
+from h2sim.arrays import Array, Ints
 from h2sim.reference import finder, result
 from h2sim.rtl.bench import RtlRun, VerilatorBench
 from h2sim.rtl.check import differences
+from h2sim.rtl.corners import (
+    BATCH_BELOW_P,
+    PARTIAL_COLUMNS,
+    PARTIAL_LANES,
+    PARTIAL_ROWS,
+    SAMPLES_BELOW_P,
+    STRIDE_2,
+    corners_of,
+)
 from h2sim.rtl.layers import Hardware, hardware_of, layers
-from h2sim.shapes import Tile, ceil_div
+from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change of the simulator: another arch that it is asked about, or a patch of its code."""
+    """One change of the simulator: another arch that it is asked about, or a patch of its code.
+
+    corner: the mutation has to be noticed by layers of this corner (corners.py), and is shown to no others.
+    """
 
     name: str
     engine: str
     change: Callable[[Arch], Arch] | None = None
     patch: tuple[str, Any] | None = None  # what to replace ("module.name" or "module.Class.name"), and by what
+    corner: str | None = None
 
     @contextmanager
     def applied(self, hardware: Hardware) -> Iterator[Hardware]:
@@ -39,6 +53,11 @@ class Mutation:
         if self.patch:
             with mock.patch(*self.patch):
                 yield hardware
+
+
+def _set(path: str, value: object) -> Callable[[Arch], Arch]:
+    """A change of one field of an arch, named by its dotted path."""
+    return lambda arch: arch.with_({path: value})
 
 
 def _number(path: str, step: int) -> Callable[[Arch], Arch]:
@@ -82,6 +101,43 @@ def _at_once(self: result.Sweep, now: int, tile: Tile, samples: int) -> None:
     self.busy_until = max(self.busy_until, now)
 
 
+def _asked(target: str, another: Callable[[Any, Any], Any]) -> tuple[str, Any]:
+    """A patch of an engine's function: it is asked about another shape than the layer's, another(engine, shape)."""
+    original = pkgutil.resolve_name(target)
+
+    def wrong(engine: Any, *arguments: Any) -> Any:
+        return original(engine, *[another(engine, a) if isinstance(a, ConvShape | FcShape) else a for a in arguments])
+
+    return target, wrong
+
+
+def _stride_1(engine: Any, shape: ConvShape) -> ConvShape:
+    return replace(shape, stride=(1, 1))
+
+
+def _stride_one_less(key: Any, shape: ConvShape) -> ConvShape:
+    return replace(shape, stride=(max(1, shape.stride[0] - 1), max(1, shape.stride[1] - 1)))
+
+
+def _whole(field: str, array: str) -> Callable[[Any, Any], Any]:
+    """Another shape: what its last, partial group has is left out. field: of the shape; array: the groups' size."""
+
+    def another(engine: Any, shape: Any) -> Any:
+        size, count = getattr(engine, array), getattr(shape, field)
+        return replace(shape, **{field: max(min(size, count), count // size * size)})
+
+    return another
+
+
+def _batch_padded(engine: Any, shape: FcShape) -> FcShape:
+    return replace(shape, batch=ceil_div(shape.batch, engine.parallelism) * engine.parallelism)
+
+
+def _all_lanes(engine: Any, shape: Any) -> Ints:
+    """A wrong number of samples on the lanes: all lanes of the last turn have one."""
+    return np.full(ceil_div(shape.samples, engine.parallelism), engine.parallelism, np.int64)
+
+
 MUTATIONS = (
     Mutation("tile_sync_cycles - 1", "backward", _number("engines.backward.tile_sync_cycles", -1)),
     Mutation("tile_sync_cycles + 1", "backward", _number("engines.backward.tile_sync_cycles", 1)),
@@ -110,6 +166,37 @@ MUTATIONS = (
     Mutation("weight update parallelism + 1", "weight_update", _number("engines.weight_update.parallelism", 1)),
     Mutation("late windows forgotten (fast)", "weight_update",
              patch=("h2sim.engines.weight_update.programmed_late", lambda engine, latency: 0)),
+    # the corners: strides, batch below P, partial groups
+    Mutation("stride taken as 1 (stepped)", "backward", corner=STRIDE_2,
+             patch=_asked("h2sim.reference.backward.backward_conv", _stride_1)),
+    Mutation("stride one less (fast)", "backward", corner=STRIDE_2,
+             patch=_asked("h2sim.engines.backward.count_pairs", _stride_one_less)),
+    Mutation("encoding stride taken as 1 (stepped)", "backward", corner=STRIDE_2,
+             patch=_asked("h2sim.reference.encode.encode_forward", _stride_1)),
+    Mutation("batch filled up to P (fast FC)", "backward", corner=BATCH_BELOW_P,
+             patch=_asked("h2sim.engines.backward.fc", _batch_padded)),
+    Mutation("partial column group left out (fast FC)", "backward", corner=PARTIAL_COLUMNS,
+             patch=_asked("h2sim.engines.backward.fc", _whole("in_features", "columns"))),
+    Mutation("partial row group left out (fast FC)", "backward", corner=PARTIAL_ROWS,
+             patch=_asked("h2sim.engines.backward.fc", _whole("out_features", "rows"))),
+    Mutation("partial row group left out (fast encoding)", "backward", corner=PARTIAL_ROWS,
+             patch=_asked("h2sim.engines.backward.encode_forward", _whole("in_channels", "rows"))),
+    Mutation("stride taken as 1 (stepped)", "forward", corner=STRIDE_2,
+             patch=_asked("h2sim.reference.forward.forward_conv", _stride_1)),
+    Mutation("lanes take samples of one timestep", "forward", _set("engines.forward.lanes", "samples"),
+             corner=BATCH_BELOW_P),
+    Mutation("empty lanes swept (fast)", "forward", corner=SAMPLES_BELOW_P,
+             patch=("h2sim.engines.forward._lane_samples", _all_lanes)),
+    Mutation("partial column group left out (fast)", "forward", corner=PARTIAL_COLUMNS,
+             patch=_asked("h2sim.engines.forward.conv", _whole("out_channels", "columns"))),
+    Mutation("stride taken as 1 (stepped)", "weight_update", corner=STRIDE_2,
+             patch=_asked("h2sim.reference.weight_update.weight_update_conv", _stride_1)),
+    Mutation("lanes take channels of one offset", "weight_update", _set("engines.weight_update.lanes", "channels"),
+             corner=PARTIAL_LANES),
+    Mutation("partial lanes left out (fast FC)", "weight_update", corner=PARTIAL_LANES,
+             patch=_asked("h2sim.engines.weight_update.fc", _whole("in_features", "parallelism"))),
+    Mutation("partial column group left out (fast)", "weight_update", corner=PARTIAL_COLUMNS,
+             patch=_asked("h2sim.engines.weight_update.conv", _whole("out_channels", "columns"))),
 )  # fmt: skip
 
 
@@ -126,21 +213,28 @@ def mutation_machine(arch: Arch, engine: str) -> Hardware:
     raise AssertionError("no machine found")
 
 
+def corner_of(engine: str, name: str) -> str | None:
+    """The corner of a mutation; None for one that all layers are shown, and for `unchanged`."""
+    return next((m.corner for m in MUTATIONS if (m.engine, m.name) == (engine, name)), None)
+
+
 def check_mutations(hardware: Hardware, bench: VerilatorBench, n_cases: int) -> dict[str, int]:
-    """For each mutation of the machine's engine, how many of n_cases layers differ from the RTL.
+    """For each mutation of the machine's engine, how many of n_cases layers (those of its corner) differ from the RTL.
 
     `unchanged` is the simulator as it is, for which none must differ. bench: the machine, built.
     """
-    seeds = range(n_cases)
-    original = list(layers(hardware, seeds))
+    original = list(layers(hardware, range(n_cases)))
     runs = list(bench.run([layer.case for layer in original]))
     found = {"unchanged": sum(bool(differences(layer, run)) for layer, run in zip(original, runs, strict=True))}
+    engine = getattr(hardware.arch.engines, hardware.engine)
+    lies = [corners_of(layer.kind, layer.shape, engine) for layer in original]
     for mutation in MUTATIONS:
         if mutation.engine == hardware.engine:
-            found[mutation.name] = _noticed(mutation, hardware, seeds, runs)
+            seeds = [seed for seed, corners in enumerate(lies) if mutation.corner in (None, *corners)]
+            found[mutation.name] = _noticed(mutation, hardware, seeds, [runs[seed] for seed in seeds])
     return found
 
 
-def _noticed(mutation: Mutation, hardware: Hardware, seeds: range, runs: list[RtlRun]) -> int:
+def _noticed(mutation: Mutation, hardware: Hardware, seeds: Sequence[int], runs: list[RtlRun]) -> int:
     with mutation.applied(hardware) as changed:
         return sum(bool(differences(layer, run)) for layer, run in zip(layers(changed, seeds), runs, strict=True))

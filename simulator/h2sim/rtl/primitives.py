@@ -157,6 +157,11 @@ class Placement:
         self.as_instances = as_instances
         self.modules: dict[str, Unit] = {}
         self.instances: dict[str, int] = {}
+        self.within: dict[str, Placement] = {}
+
+    def inner(self, module: str) -> Placement:
+        """The placement of the units within all units of one module."""
+        return self.within.setdefault(module, Placement(self.as_instances))
 
     def place(self, m: Module, label: str, unit: Unit) -> Unit:
         """Places `unit` in `m` and returns it; its attributes are the signals to connect."""
