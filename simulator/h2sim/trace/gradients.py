@@ -1,0 +1,62 @@
+"""Which backward job brings which map its gradient, and which job completes it.
+
+A job is that of a layer with weights or neurons. What makes one map out of others has none: Grad carries a gradient
+through it in the job that completes it. A map that several jobs reach collects parts: each but the last of them to run
+leaves one, and the last adds them to its own and goes on below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from h2sim.trace.model import Layer, TraceMeta
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a job does to the gradient of a map: completes it, with the parts of `others` jobs, or leaves a part."""
+
+    name: str
+    complete: bool
+    others: int
+
+
+class Gradients:
+    """The backward pass of a network; its jobs run from the last layer to the first."""
+
+    def __init__(self, meta: TraceMeta) -> None:
+        self._layers = {layer.name: layer for layer in meta.layers}
+        self._order = {layer.name: number for number, layer in enumerate(meta.layers)}
+        self._readers: dict[str, list[Layer]] = {name: [] for name in ("input", *self._layers)}
+        for layer in meta.layers:
+            for name in dict.fromkeys(layer.inputs):
+                self._readers[name].append(layer)
+        self.jobs_of = cache(self._jobs_of)
+        self.trained = cache(self._trained)
+
+    def _jobs_of(self, name: str) -> tuple[str, ...]:
+        """The jobs that bring a map its gradient, in the order in which they run."""
+        found = set()
+        for reader in self._readers[name]:
+            if not reader.is_map:
+                found.add(reader.name)
+            elif jobs := self.jobs_of(reader.name):
+                found.add(jobs[-1])  # a map hands on what is complete
+        return tuple(sorted(found, key=lambda job: -self._order[job]))
+
+    def _trained(self, name: str) -> bool:
+        """Whether anything below a map has weights."""
+        if name == "input":
+            return False
+        layer = self._layers[name]
+        return layer.has_weights or any(map(self.trained, layer.inputs))
+
+    def shares(self, job: str) -> list[Share]:
+        """What the job of a layer does to the gradients of the maps that it reaches, from the last to the first."""
+        found = []
+        for name in reversed(self._layers):
+            jobs = self.jobs_of(name)
+            if job in jobs and self.trained(name):
+                found.append(Share(name, jobs[-1] == job, len(jobs) - 1))
+        return found
