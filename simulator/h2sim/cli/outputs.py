@@ -23,7 +23,7 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
     """
     from h2sim.report.folder import check_folder
 
-    inputs = {os.path.realpath(path) for path in reads if Path(path).is_file()}
+    inputs = {os.path.realpath(path) for path in reads if os.path.isfile(path)}
     seen: set[str] = set()
     for target in targets:
         if target is not None:
@@ -36,6 +36,9 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
     if folder is not None:
         _named(folder)
         check_folder(folder)
+        pictures = os.path.realpath(folder)
+        if any(place == pictures or (os.path.dirname(place), place[-4:]) == (pictures, ".png") for place in seen):
+            raise OutputError(f"{folder}: cannot be written: expected one output there; got two")
 
 
 def command_line(ctx: click.Context) -> str:
@@ -64,6 +67,8 @@ def _place(target: str) -> str:
     check_target(target)
     if target == STDOUT:
         return STDOUT
+    if target.endswith(("/", os.sep, f"{os.sep}.")):
+        raise OutputError(f"{target}: cannot be written: is the name of a folder")
     return os.path.realpath(target)
 
 

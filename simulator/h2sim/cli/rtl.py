@@ -167,7 +167,7 @@ def area(
 
     import h2sim
 
-    check_outputs(json_file)
+    check_outputs(json_file, reads=(arch, energy_table, *([liberty] if liberty else [])))
     _needs_amaranth()
     from h2sim.energy.area import unit_um2
     from h2sim.report.rtl import area_document
