@@ -265,7 +265,9 @@ class _Filler:
             got = "others from call to call (spectral_norm in training?): call eval() on that layer"
             raise ExportError(at(path, "weights", "the same at every timestep", got))
         if not module.weight.is_leaf:
-            self.notes.append(f"{piece.name}: its weight is made of other parameters: the arithmetic of that is left out")
+            self.notes.append(
+                f"{piece.name}: its weight is made of other parameters: the arithmetic of that is left out"
+            )
         weight, bias = folded(module, fold)
         own = getattr(module.weight, "grad", None) if module.weight.is_leaf else None
         whole = step.batch == step.extent.samples and fold.trivial and not self._is_shared(module)
