@@ -195,3 +195,19 @@ def test_pictures_are_drawn_whatever_backend_is_set(made, tmp_path):
     done = subprocess.run(given, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "plots" / "energy.png").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "mnist-small", "mnist-5k", "--epochs", "1"),
+        ("trace", "plot", "mnist-digits"),
+        ("reproduce",),
+        ("rtl", "emit", "h2learn"),
+    ],
+    ids=["train", "plot", "reproduce", "rtl"],
+)
+def test_a_folder_without_a_name_is_not_the_one_that_the_command_runs_in(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(*command, "-o", "") == "h2sim: output: name: expected a file's, a folder's, or '-'; got ''\n"
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from h2sim.cli.names import ARCH, TABLE
-from h2sim.cli.outputs import check_outputs
+from h2sim.cli.outputs import check_name, check_outputs
 from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, say, show
 
 ENGINE_NAMES = ("forward", "weight_update", "backward")
@@ -54,6 +54,7 @@ def emit_verilog(
     import h2sim
     from h2sim.io.files import write_text
 
+    check_name(folder)
     _needs_amaranth()
     from h2sim.rtl.design import verilog_modules
     from h2sim.rtl.parameters import Widths, of_engine
