@@ -121,3 +121,93 @@ def test_a_closed_pipe_is_no_answer(made):
         said = process.stderr.read()
         assert process.wait() == 2
     assert b"Traceback" not in said
+
+
+def test_pictures_and_files_are_not_put_at_one_place(tmp_path):
+    plots = tmp_path / "plots"
+    wanted = r"plots/?: cannot be written: expected one output there; got two$"
+    with pytest.raises(OutputError, match=wanted):
+        check_outputs(str(plots), folder=f"{plots}/")
+    plots.mkdir()
+    with pytest.raises(OutputError, match=wanted):
+        check_outputs(str(plots / "energy.png"), folder=str(plots))
+    check_outputs(str(plots / "result.json"), folder=str(plots))
+
+
+@pytest.mark.parametrize("end", ["/", "/.", "//"])
+def test_a_file_is_not_named_like_a_folder(end, tmp_path):
+    with pytest.raises(OutputError, match=r"new/.*: cannot be written: (is the name of a folder|no folder .*)$"):
+        check_outputs(f"{tmp_path}/new{end}")
+
+
+@pytest.mark.parametrize(
+    ("shown", "command"),
+    [
+        (
+            ("table", "show", "45nm"),
+            ("table", "scale", "FILE", "--to", "28", "--sram", "sram-28nm-itrs-lstp-360k", "-o"),
+        ),
+        (("workload", "show", "mnist-small", "--json", "-"), ("workload", "show", "FILE", "--json")),
+        (("workload", "show", "mnist-small", "--json", "-"), ("trace", "synth", "FILE", "--sparsity", "0.5", "-o")),
+    ],
+)
+def test_no_command_writes_over_the_file_that_it_reads(shown, command, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(CliRunner().invoke(main, shown).stdout)
+    before = path.read_bytes()
+    assert "it is read by the same command" in refused(
+        *[str(path) if word == "FILE" else word for word in command], path
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_notation_longer_than_a_files_name_is_no_input_that_could_be_written_over(tmp_path):
+    notation = "-".join(["8C3"] * 120) + "-10FC"
+    given = ["workload", "show", notation, "--input-shape", "1,8,8", "--json", str(tmp_path / "x.json")]
+    assert CliRunner().invoke(main, given).exit_code == 0
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>&-"])
+def test_a_stream_that_is_closed_gets_nothing_and_ends_nothing(closed, made, tmp_path):
+    """The result must not go to the file that gets the closed stream's number."""
+    out = tmp_path / "r.json"
+    line = f'"{sys.executable}" -m h2sim run h2learn "{made[0]}" --json "{out}" {closed}'
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Error" not in done.stderr
+    assert json.loads(out.read_text())["schema"].startswith("h2sim-result")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [("NUMBA_NUM_THREADS", "0", 1), ("NUMBA_NUM_THREADS", "x", 1), ("SOURCE_DATE_EPOCH", "x", 0)],
+)
+def test_a_variable_that_packages_cannot_read_is_one_line(name, value, least):
+    given = [sys.executable, "-m", "h2sim", "arch", "list"]
+    done = subprocess.run(given, capture_output=True, text=True, env={**os.environ, name: value}, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"h2sim: environment: {name}: expected a whole number of at least {least}; got {value!r}\n"
+
+
+def test_pictures_are_drawn_whatever_backend_is_set(made, tmp_path):
+    given = [sys.executable, "-m", "h2sim", "run", "h2learn", str(made[0]), "--plots", str(tmp_path / "plots")]
+    env = {**os.environ, "MPLBACKEND": "nope"}
+    done = subprocess.run(given, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plots" / "energy.png").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "mnist-small", "mnist-5k", "--epochs", "1"),
+        ("trace", "plot", "mnist-digits"),
+        ("reproduce",),
+        ("rtl", "emit", "h2learn"),
+    ],
+    ids=["train", "plot", "reproduce", "rtl"],
+)
+def test_a_folder_without_a_name_is_not_the_one_that_the_command_runs_in(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(*command, "-o", "") == "h2sim: output: name: expected a file's, a folder's, or '-'; got ''\n"
+    assert list(tmp_path.iterdir()) == []

@@ -64,7 +64,7 @@ def test_two_gpus_are_told_apart_however_their_numbers_are_written(first, second
 
 @pytest.mark.parametrize("odd", [0.5, float("nan"), "nan", "", True, None, [0], -1, "1e9"])
 def test_what_is_no_number_of_a_gpu_says_none(odd, tmp_path):
-    path = chrome(tmp_path, [OP, event("kernel", "sgemm", 100, 50, pid="x", device=odd)])
+    path = chrome(tmp_path, [OP, event("kernel", "sgemm", 100, 50, pid=7, device=odd)])
     assert seconds(import_profile(path, MADE, RULES)) == {"conv1": 50e-6}
 
 

@@ -23,7 +23,7 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
     """
     from h2sim.report.folder import check_folder
 
-    inputs = {os.path.realpath(path) for path in reads if Path(path).is_file()}
+    inputs = {os.path.realpath(path) for path in reads if os.path.isfile(path)}
     seen: set[str] = set()
     for target in targets:
         if target is not None:
@@ -34,8 +34,11 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
                 raise OutputError(f"{target}: cannot be written: it is read by the same command")
             seen.add(place)
     if folder is not None:
-        _named(folder)
+        check_name(folder)
         check_folder(folder)
+        pictures = os.path.realpath(folder)
+        if any(place == pictures or (os.path.dirname(place), place[-4:]) == (pictures, ".png") for place in seen):
+            raise OutputError(f"{folder}: cannot be written: expected one output there; got two")
 
 
 def command_line(ctx: click.Context) -> str:
@@ -60,13 +63,16 @@ def _typed(ctx: click.Context) -> Iterator[str]:
 
 def _place(target: str) -> str:
     """The file behind the name, so that two names of one are found out."""
-    _named(target)
+    check_name(target)
     check_target(target)
     if target == STDOUT:
         return STDOUT
+    if target.endswith(("/", os.sep, f"{os.sep}.")):
+        raise OutputError(f"{target}: cannot be written: is the name of a folder")
     return os.path.realpath(target)
 
 
-def _named(target: str) -> None:
+def check_name(target: str) -> None:
+    """Raises OutputError for a name of no letters, which would be the folder in which the command runs."""
     if not target or "\0" in target:
         raise OutputError(at("output", "name", "a file's, a folder's, or '-'", repr(target)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from h2sim.cli.outputs import check_name
 from h2sim.cli.support import show
 from h2sim.io.names import in_terminal
 from h2sim.io.progress import Say
@@ -41,7 +42,8 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
         return
     if claims and output:
         raise click.UsageError("-o writes the whole report; give no CLAIM with it")
-    if output:
+    if output is not None:
+        check_name(output)
         _make_folder(Path(output))
     with _steps() as say:
         found = regenerate(claims, say)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.cli.names import ARCH, TABLE
-from h2sim.cli.outputs import check_outputs
+from h2sim.cli.outputs import check_name, check_outputs
 from h2sim.cli.support import NO, Commands, emit, extra, fail, progress, say, show
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def emit_verilog(
     import h2sim
     from h2sim.io.files import write_text
 
+    check_name(folder)
     _needs_amaranth()
     from h2sim.rtl.design import verilog_modules
     from h2sim.rtl.parameters import Widths, of_engine
@@ -191,7 +192,7 @@ def area(
 
     import h2sim
 
-    check_outputs(json_file)
+    check_outputs(json_file, reads=(arch, energy_table, *([liberty] if liberty else [])))
     _needs_amaranth()
     from h2sim.energy.area import unit_um2
     from h2sim.report.rtl import area_document

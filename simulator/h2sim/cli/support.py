@@ -15,7 +15,7 @@ import click
 
 from h2sim.cli.ending import ending_on_signals
 from h2sim.cli.types import ParamType, is_count
-from h2sim.errors import H2SimError, NetworkError
+from h2sim.errors import H2SimError, NetworkError, at
 
 if TYPE_CHECKING:
     from h2sim.document import Document
@@ -61,7 +61,11 @@ class Commands(click.Group):
     """A group whose commands never end in a traceback, and whose help says each command's whole first sentence."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click's; but a name that standard output's encoding does not have is printed with escapes in it."""
+        """As click's; but a name that standard output's encoding does not have is printed with escapes in it, and what
+        goes to a stream that is closed goes nowhere."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         with ending_on_signals():
@@ -77,6 +81,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _check_environment()
             return super().invoke(ctx)
         except H2SimError as error:
             fail(*error.lines)
@@ -87,6 +92,16 @@ class Commands(click.Group):
             fail(f"{error.filename or 'system'}: {error.strerror or error}")
         except MemoryError:
             fail("out of memory: expected the largest layer to fit; got less memory than it needs")
+
+
+def _check_environment() -> None:
+    """Ends the command where a variable is set that a package behind it could not be imported with."""
+    for name, least in (("NUMBA_NUM_THREADS", 1), ("SOURCE_DATE_EPOCH", 0)):
+        value = os.environ.get(name)
+        if value is not None and not (value.isascii() and value.isdecimal() and least <= int(value[:20])):
+            fail(at("environment", name, f"a whole number of at least {least}", repr(value[:60])))
+    if "MPLBACKEND" in os.environ:
+        os.environ["MPLBACKEND"] = "agg"  # pictures go to files
 
 
 @contextmanager

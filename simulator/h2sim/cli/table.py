@@ -115,6 +115,6 @@ def scale(name: str, to_nm: float, sram: str, new_name: str | None, output: str)
     from h2sim.energy.scaling import scale_table
     from h2sim.report.table import table_yaml
 
-    check_outputs(output)
+    check_outputs(output, reads=(name, sram))
     scaled = scale_table(load_energy_table(name), to_nm, sram, name=new_name or "")
     emit(output, table_yaml(scaled, sram if sram in part_names() else None))

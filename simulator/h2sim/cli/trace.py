@@ -194,7 +194,7 @@ def synth(
     """
     from h2sim.trace import like, load_trace, write_trace
 
-    check_outputs(output, reads=[like_file] if like_file else [])
+    check_outputs(output, reads=[name for name in (like_file, network) if name])
     if like_file:
         if network or sparsity or layers or timesteps or batch or input_shape:
             raise click.UsageError("--like takes network, sizes and sparsities from its trace; give no others")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.cli.names import ARCH, TABLE, TRACE
-from h2sim.cli.outputs import check_outputs
+from h2sim.cli.outputs import check_name, check_outputs
 from h2sim.cli.support import NO, emit, progress, show, warn, warn_of
 from h2sim.errors import TraceError
 from h2sim.io.names import in_shell
@@ -53,6 +53,7 @@ def plot(trace: str, output: str, layers: tuple[str, ...], sample: int | None, t
     from h2sim.report.trace_plots import draw_trace
     from h2sim.trace import load_trace
 
+    check_name(output)
     check_folder(output)
     opened = load_trace(trace)
     with progress("drawing") as report:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h2sim.cli.names import DATA_SET, NETWORK
+from h2sim.cli.outputs import check_name
 from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
 from h2sim.cli.types import ParamType, Positive, is_count
 from h2sim.errors import NetworkError, TrainingError, at
@@ -141,6 +142,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
     """
     from h2sim.train.session import prepare_process
 
+    check_name(output)
     prepare_process()
     with extra("train"):
         from h2sim.train.folder import Report, Run

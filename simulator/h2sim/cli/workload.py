@@ -60,7 +60,7 @@ def show(network: str, input_shape: tuple[int, int, int] | None, json_file: str 
     """
     from h2sim.report.workloads import network_dict, network_document
 
-    check_outputs(json_file)
+    check_outputs(json_file, reads=(network,))
     described = find_network(network, input_shape)
     show_document(network_document(described), err=json_file == "-")
     if json_file:

@@ -271,7 +271,8 @@ class _Filler:
         weight, bias = folded(module, fold)
         own = getattr(module.weight, "grad", None) if module.weight.is_leaf else None
         whole = step.batch == step.extent.samples and fold.trivial and not self._is_shared(module)
-        if own is not None and whole and id(module.weight) not in step.penalised:
+        changed = id(module.weight) in step.penalised or getattr(module.weight, "_backward_hooks", None)
+        if own is not None and whole and not changed:
             dw = own.detach().cpu()
         else:
             dw = weight_gradient(module, step.read(path), grad.reshape(*grad.shape[:2], *step.sent(path).shape[2:]))

@@ -101,7 +101,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return key not in self._names and (tensor.requires_grad or key in self._followers)
 
     def _hand_on(self, tensors: list[torch.Tensor], made: Any) -> None:
-        """What is made of followers follows; what is made of tensors that the model holds, and of no others, is held."""
+        """What is made of followers follows; what is made of nothing but tensors that the model holds is held."""
         held = self._held(tensors)
         follows = any(map(self._follows, tensors))
         for tensor in tensors_in(made):

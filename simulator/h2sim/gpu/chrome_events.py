@@ -257,7 +257,7 @@ def _id(entry: dict[str, Any], field: str) -> Hashable:
 
 
 def _gpu(entry: dict[str, Any], name: str) -> int | None:
-    """The number of a GPU in an argument, which tools also write as 1.0, '1.0' or 'cuda:1'; None where there is none."""
+    """The number of a GPU in an argument, also written as 1.0, '1.0' or 'cuda:1'; None where there is none."""
     number = _number(entry, name)
     args = entry.get("args")
     value = args.get(name) if number is None and isinstance(args, dict) else None

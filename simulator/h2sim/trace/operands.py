@@ -159,8 +159,8 @@ def _product(layer: Layer, a: Operand, b: Operand) -> Operand:
         got = f"{a.kind} and {b.kind}"
         raise ValueError(f"inputs: expected two maps of spikes for op {layer.op!r}; got {got}")
     if layer.op == "and_not" and any(s != 1 for s, _ in b.runs):
-        got = max(s for s, _ in b.runs)
-        raise ValueError(f"inputs: expected spikes of 0 and 1 as b of op 'and_not'; got a scale of {got}")
+        most = max(s for s, _ in b.runs)
+        raise ValueError(f"inputs: expected spikes of 0 and 1 as b of op 'and_not'; got a scale of {most}")
     channels = layer.out_chw[0]
     both = [o.runs if sum(n for _, n in o.runs) == channels else ((o.runs[0][0], channels),) for o in (a, b)]
     return Operand("spikes", _merged((x * y if layer.op == "and" else x, n) for (x, y), n in _together(both)))

@@ -36,6 +36,8 @@ def parse_meta(data: object, where: str) -> TraceMeta:
     faults = _version_faults(data, where)
     if faults:
         refuse(faults)
+    if data["version"] == VERSION:
+        data = _known_to_first(data)
     try:
         meta = TraceMeta.model_validate(_with_neurons(data))
     except ValidationError as error:
@@ -55,16 +57,24 @@ def _version_faults(data: dict[str, Any], where: str) -> list[str]:
     if type(version) is not int or version not in model.READS:
         known = f"{VERSION}, the only one" if len(model.READS) == 1 else f"{VERSION} or {NEWEST}, the ones"
         return [at(where, "version", f"{known} this h2sim reads", _brief(version))]
-    return _newer(data, where) if version == VERSION else _unknown_keys(data, where)
+    return _newer_kinds(data, where) if version == VERSION else _unknown_keys(data, where)
 
 
-def _newer(data: Mapping[str, Any], where: str) -> list[str]:
-    """What a file of the first version says that only the newest has."""
+def _newer_kinds(data: Mapping[str, Any], where: str) -> list[str]:
+    """Layers of a file of the first version that are of a kind which only the newest has."""
     kinds = [(number, layer.get("kind")) for number, (_, layer) in enumerate(_layers(data))]
-    faults = [at(where, f"layers.{number}.kind", KINDS, repr(kind)) for number, kind in kinds if kind in KINDS_OF_2]
-    silent = "spiking false"  # of a pool, which version 1 knows and refuses with its reason
-    found = [field for field in _of_newest(data) if not field.endswith((silent, "kind"))]
-    return faults + [at(where, field, f"version {NEWEST}, which has it", VERSION) for field in found]
+    return [at(where, f"layers.{number}.kind", KINDS, repr(kind)) for number, kind in kinds if kind in KINDS_OF_2]
+
+
+def _known_to_first(data: dict[str, Any]) -> dict[str, Any]:
+    """Metadata without what only the newest version has: a reader of the first ignores what it does not know."""
+    known = {key: value for key, value in data.items() if key != "input"}
+    if isinstance(known.get("layers"), list):
+        known["layers"] = [
+            {key: value for key, value in layer.items() if key not in KEYS_OF_2} if isinstance(layer, dict) else layer
+            for layer in known["layers"]
+        ]
+    return known
 
 
 def version_of(data: Mapping[str, Any]) -> int:
