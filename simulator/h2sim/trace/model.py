@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, model_validator
 
 from h2sim.activity import Phase
 from h2sim.errors import TraceError
@@ -179,7 +179,7 @@ class Layer(Frozen):
     divisor: Dim | None = None
     dilation: Pair | None = None
     adaptive: Flag = False
-    scale: Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(_two_integers)] = Fraction(1)
+    scale: Annotated[InstanceOf[Fraction], BeforeValidator(_fraction), PlainSerializer(_two_integers)] = Fraction(1)
     op: Literal["sum", "and", "and_not"] = "sum"
     factor: Pair | None = None
     groups: Dim = 1
