@@ -122,6 +122,8 @@ def checked_bits(name: str, array: Array, shape: tuple[int, ...]) -> Bytes:
 
 def checked_counts(name: str, array: Array, shape: tuple[int, ...], planes: int) -> Ints:
     """`array` as int64. Raises ValueError if its shape is not `shape` or it holds more than 0 to 2^planes - 1."""
+    if planes == 1:
+        return checked_bits(name, array, shape).astype(np.int64)
     _check_shape(name, array, shape)
     most = (1 << planes) - 1
     if not np.isin(array, np.arange(most + 1)).all():
