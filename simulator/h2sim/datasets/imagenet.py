@@ -15,7 +15,7 @@ import numpy as np
 
 from h2sim.arrays import Bytes, Float32s, Ints
 from h2sim.datasets.base import Dataset, Options, Part, Split, chw, last_tenth_held_out
-from h2sim.datasets.files import MOST_PICTURE_BYTES, data_bytes
+from h2sim.datasets.files import MOST_PICTURE_BYTES, check_data_file, data_bytes
 from h2sim.errors import DatasetError, at
 
 SIZE = (224, 224)  # table 3.4
@@ -110,6 +110,7 @@ def read_picture(path: str, size: tuple[int, int]) -> Bytes:
     """
     from PIL import Image
 
+    check_data_file(Path(path), MOST_PICTURE_BYTES)  # a pipe is not waited for
     # in memory, where a part of a picture that says it has 4 GiB takes no more than is there
     content = io.BytesIO(data_bytes(Path(path), MOST_PICTURE_BYTES))
     try:
