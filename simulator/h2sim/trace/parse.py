@@ -77,23 +77,6 @@ def _known_to_first(data: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def version_of(data: Mapping[str, Any]) -> int:
-    """The version that metadata with these layers and this input must state."""
-    return NEWEST if any(True for _ in _of_newest(data)) else VERSION
-
-
-def _of_newest(data: Mapping[str, Any]) -> Iterator[str]:
-    """What of the metadata only the newest version has, by its place."""
-    if "input" in data:
-        yield "input"
-    for name, layer in _layers(data):
-        if layer.get("kind") in KINDS_OF_2:
-            yield f"layers.{name}.kind"
-        yield from (f"layers.{name}.{key}" for key in KEYS_OF_2 if key in layer)
-        if layer.get("kind") == "pool" and layer.get("spiking") is False:
-            yield f"layers.{name}.spiking false"
-
-
 def _unknown_keys(data: Mapping[str, Any], where: str) -> list[str]:
     faults = []
     for name, layer in _layers(data):
