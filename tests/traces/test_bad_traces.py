@@ -240,8 +240,8 @@ def test_a_hundred_lines_are_enough():
 
 def test_another_version_is_reported_alone():
     meta, _ = parts()
-    refused({**meta, "version": 2, "layers": 3}, "version: expected 1, the only one this h2sim reads; got 2")
-    refused({**meta, "version": True}, "version: expected 1, the only one this h2sim reads; got True")
+    refused({**meta, "version": 3, "layers": 3}, "version: expected 1 or 2, which this h2sim reads; got 3")
+    refused({**meta, "version": True}, "version: expected 1 or 2, which this h2sim reads; got True")
     refused({**meta, "format": None}, "format: expected 'h2sim-trace'; got None")
 
 

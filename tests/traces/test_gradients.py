@@ -11,11 +11,6 @@ from h2sim.trace.gradients import Gradients
 from tests.helpers.operands import draw
 
 
-@pytest.fixture(autouse=True)
-def _version_2(monkeypatch):
-    monkeypatch.setattr("h2sim.trace.model.READS", (1, 2))
-
-
 def parts_of(meta, gradients, job):
     """What a job adds to each map when it runs, found by walking down from it: 1 for each map that it reaches."""
     reached, waiting = Counter(), list(dict.fromkeys(meta.layer(job).inputs))

@@ -11,12 +11,6 @@ from tests.helpers.operands import draw, in_torch
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True)
-def _version_2(monkeypatch):
-    """Of which the engines do not run everything yet, so that nothing else reads it."""
-    monkeypatch.setattr("h2sim.trace.model.READS", (1, 2))
-
-
 def scaled(derived: Derived, name: str) -> np.ndarray:
     scales = np.array([float(s) for s in derived.operands[name].scales])
     return derived.counts(name) * scales.reshape(-1, 1, 1)

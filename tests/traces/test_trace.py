@@ -229,7 +229,7 @@ def test_a_file_of_version_1_with_keys_that_it_does_not_know_reads_as_without_th
 
 BAD_META = [
     (swap("format", "other"), r"meta: format: expected 'h2sim-trace'; got 'other'"),
-    (swap("version", 2), r"meta: version: expected 1, the only one this h2sim reads; got 2"),
+    (swap("version", 3), r"meta: version: expected 1 or 2, which this h2sim reads; got 3"),
     (swap("timesteps", 0), r"meta: timesteps: expected greater than or equal to 1; got 0"),
     (swap("batch", -4), r"meta: batch: expected greater than or equal to 1; got -4"),
     (swap("batch", True), r"meta: batch: expected a valid integer; got True"),

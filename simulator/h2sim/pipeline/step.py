@@ -21,6 +21,7 @@ from h2sim.pipeline.update_jobs import update_job
 from h2sim.trace import Layer, Trace, TraceMeta
 from h2sim.trace.graph import Graph
 from h2sim.trace.maps import Maps
+from h2sim.trace.model import VERSION
 
 
 def simulate_step(
@@ -105,6 +106,8 @@ def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_me
 def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:
     """The jobs of a step: (forward, backward, weight update), the forward ones in layer order, the others reversed."""
     meta = trace.meta
+    if meta.version != VERSION:
+        raise TraceError(at(str(trace.path), "version", f"{VERSION}, which the engines run", meta.version))
     graph, maps = Graph(meta, trace.analog_steps), trace.maps
     hang_on = _hang_on(arch)
     jobs: dict[Phase, list[Job]] = {phase: [] for phase in PHASES}

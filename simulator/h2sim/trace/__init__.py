@@ -1,9 +1,9 @@
-"""Workload traces: the format h2sim-trace version 1, read, checked, written and synthesised."""
+"""Workload traces: the format h2sim-trace, read, checked, written and synthesised."""
 
 from h2sim.trace.like import like
 from h2sim.trace.model import Layer, Neuron, TraceMeta
 from h2sim.trace.network import Network, check_layers, load_network, parse_notation
-from h2sim.trace.parse import parse_meta
+from h2sim.trace.parse import parse_meta, version_of
 from h2sim.trace.read import Trace, load_trace
 from h2sim.trace.sparsity import reported_sparsity, reported_spikes
 from h2sim.trace.structure import Structure
@@ -30,5 +30,6 @@ __all__ = [
     "reported_sparsity",
     "reported_spikes",
     "synthesise",
+    "version_of",
     "write_trace",
 ]

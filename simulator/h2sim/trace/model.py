@@ -15,7 +15,6 @@ from h2sim.io.strict import Frozen, Line
 from h2sim.shapes import ConvShape, FcShape
 
 FORMAT, VERSION, NEWEST = "h2sim-trace", 1, 2  # VERSION: of a file that uses nothing of NEWEST
-READS = (VERSION,)  # NEWEST joins them when the engines run what it has
 MOST_LAYERS = 4096
 MOST_NEURONS = 1 << 28  # of one layer or of the network input
 MOST_BITS = 1 << 36  # of one mask over all timesteps and samples
@@ -335,7 +334,9 @@ class TraceMeta(Frozen):
         assert layer.stride is not None
         assert layer.padding is not None
         samples = self.timesteps, self.batch
-        return ConvShape.of(samples, layer.in_chw, layer.out_chw, layer.kernel, layer.stride, layer.padding)
+        return ConvShape.of(
+            samples, layer.in_chw, layer.out_chw, layer.kernel, layer.stride, layer.padding, layer.groups
+        )
 
     def fc_shape(self, layer: Layer) -> FcShape:
         """Geometry of an fc layer over this sub-batch."""

@@ -16,8 +16,8 @@ from h2sim.io import library
 from h2sim.io.faults import describe
 from h2sim.io.strict import Line, Strict
 from h2sim.io.yamlfile import read_mapping
-from h2sim.trace.model import FORMAT, VERSION, Chw, Dim, Finite, TraceMeta
-from h2sim.trace.parse import parse_meta
+from h2sim.trace.model import FORMAT, Chw, Dim, Finite, TraceMeta
+from h2sim.trace.parse import parse_meta, version_of
 
 _CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
 _POOL = re.compile(r"AP(?P<kernel>\d{1,5})")
@@ -160,7 +160,7 @@ def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
     """
     meta = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version_of({"layers": layers}),
         "network": "",
         "dataset": "",
         "timesteps": 1,

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from h2sim.activity import PHASES
 from h2sim.errors import TraceError, at, printable
 from h2sim.io.faults import describe
-from h2sim.trace import model
 from h2sim.trace.chains import graph_faults
 from h2sim.trace.model import FORMAT, KEYS_OF_2, KINDS_OF_2, MOST_BITS, NEWEST, VERSION, Layer, Neuron, TraceMeta
 from h2sim.trace.operands import operand_faults
@@ -54,10 +53,24 @@ def _version_faults(data: dict[str, Any], where: str) -> list[str]:
     if data.get("format") != FORMAT:
         return [at(where, "format", repr(FORMAT), _brief(data.get("format")))]
     version = data.get("version")
-    if type(version) is not int or version not in model.READS:
-        known = f"{VERSION}, the only one" if len(model.READS) == 1 else f"{VERSION} or {NEWEST}, the ones"
-        return [at(where, "version", f"{known} this h2sim reads", _brief(version))]
+    if type(version) is not int or version not in (VERSION, NEWEST):
+        return [at(where, "version", f"{VERSION} or {NEWEST}, which this h2sim reads", _brief(version))]
     return _newer_kinds(data, where) if version == VERSION else _unknown_keys(data, where)
+
+
+def version_of(data: Mapping[str, Any]) -> int:
+    """The version of the format that metadata need: the first, unless they use anything that only the newest has."""
+    silent = {"input"} if "input" in data else set()
+    for _, layer in _layers(data):
+        kind = layer.get("kind")
+        reads = silent.intersection(map(str, layer.get("inputs") or ()))
+        if kind in KINDS_OF_2 or KEYS_OF_2.keys() & layer or (reads and kind in ("conv", "fc")):
+            return NEWEST
+        if layer.get("spiking", True) is False:
+            silent.add(str(layer.get("name")))
+            if kind == "pool":
+                return NEWEST
+    return NEWEST if "input" in data else VERSION
 
 
 def _newer_kinds(data: Mapping[str, Any], where: str) -> list[str]:
