@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from h2sim.arch.schema import Arch
+from h2sim.arch.schema import MOST_PLANES, NORMALISATION, Arch
 from h2sim.errors import ArchError, at
 from h2sim.io.faults import describe
 from h2sim.io.yamlfile import read_mapping
@@ -37,9 +37,16 @@ def arch_sha256(arch: Arch) -> str:
     """SHA-256 of the machine as simulated, with defaults and overrides; how its file is written does not matter.
 
     The file's version, `machine` (always h2learn) and the interconnect do not count: nothing that one chip does depends
-    on it, and results of several chips state it.
+    on it, and results of several chips state it. A field that joined the format later counts where it is not at its
+    default, so that a machine keeps the hash that it had.
     """
     data = arch.model_dump(mode="json", exclude={"interconnect", "machine", "version"})
+    for part, field, default in (
+        (data, "normalisation", NORMALISATION),
+        (data["engines"]["forward"], "most_planes", MOST_PLANES),
+    ):
+        if part[field] == default.model_dump(mode="json"):
+            del part[field]
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

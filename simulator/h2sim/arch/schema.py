@@ -24,6 +24,7 @@ PowerGating = Literal["none", "engine", "buffer"]
 Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Side = Annotated[int, Field(strict=True, ge=1, le=256)]
 Lanes = Annotated[int, Field(strict=True, ge=1, le=1024)]
+Planes = Annotated[int, Field(strict=True, ge=1, le=53)]
 Cycles = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 BytesPerSecond = Annotated[int, Field(strict=True, ge=1, le=10**15)]
 
@@ -110,6 +111,17 @@ class BackwardBuffers(Strict):
     output: Buffer = Field(description="[A] results of Grad: membrane gradients, FP16, and their mask")
 
 
+class MostPlanes(Strict):
+    """Up to how many bit planes a layer of counts passes through LUTs; with more it is multiplied, on the Backward
+    Engine."""
+
+    conv: Planes = Field(8, description="[A] of a convolution")
+    fc: Planes = Field(3, description="[A] of a fully connected layer")
+
+
+MOST_PLANES = MostPlanes(conv=8, fc=3)
+
+
 class _Array(Strict):
     rows: Size
     columns: Size
@@ -162,6 +174,10 @@ class ForwardEngine(_LutArray):
     lanes: Literal["batch_time", "samples"] = Field(
         "batch_time",
         description="[A] what the lanes take at once: tiles of any samples and timesteps, or samples of one timestep",
+    )
+    most_planes: MostPlanes = Field(
+        default_factory=lambda: MOST_PLANES,
+        description="[A] up to how many bit planes counts pass through the LUTs",
     )
     buffers: ForwardBuffers = Field(description="[A] global buffers")
 
@@ -262,6 +278,19 @@ class Pipeline(Strict):
     )
 
 
+class Normalisation(Strict):
+    """What a normalisation with statistics of the step costs, such as batch norm in training."""
+
+    model: Literal["two_pass", "none"] = Field(
+        "two_pass",
+        description="[A] two_pass: what is normalised is written, and read again when its statistics are there, in the "
+        "forward and in the backward pass; none: it costs nothing, which flatters the machine",
+    )
+
+
+NORMALISATION = Normalisation(model="two_pass")
+
+
 class Interconnect(Strict):
     """Links that join several chips in a ring (section 3.2.4); a chip sends and receives at the same time."""
 
@@ -287,6 +316,9 @@ class Arch(Strict):
     memory: Memory = Field(description="the three external memories")
     latency: Latency = Field(description="[A] depths of pipeline stages in cycles")
     pipeline: Pipeline = Field(description="overlap over sub-batches")
+    normalisation: Normalisation = Field(
+        default_factory=lambda: NORMALISATION, description="what batch norm costs in training"
+    )
     power_gating: PowerGating = Field(
         "none",
         description="[A] what stops leaking while idle: none; engine: an engine and its buffers between its jobs; "

@@ -6,15 +6,17 @@ The stepped twin is h2sim.reference.backward; property tests hold the two equal.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from h2sim.activity import Actions
 from h2sim.arch.schema import BackwardEngine, Latency, TileSize
 from h2sim.arrays import Bytes, Ints
-from h2sim.engines.pairs import PairCounts, PairsKey, count_pairs, side_by_side, slowest_of
+from h2sim.engines.pairs import PairCounts, PairsKey, count_pairs, pairs_of, side_by_side, slowest_of
 from h2sim.engines.work import EngineWork, exposed_sweep, sweep_cycles
 from h2sim.shapes import ConvShape, FcShape, Tile, ceil_div, groups_of, tiles_of
+from h2sim.trace.maps import Maps
 
 OPERAND_READ, REGISTER = 1, 1  # cycles of these pipeline stages, as built in RTL (reports/rtl.md)
 REGISTERS_PER_PAIR = 4  # gradient read, weight read, partial sum read and write [A]
@@ -29,6 +31,17 @@ def conv(engine: BackwardEngine, tile: TileSize, shape: ConvShape, grad: Bytes, 
     if shape.groups > 1:
         return conv_of(engine, tile, shape, _grouped_pairs(engine, tile, shape, grad, window))
     return conv_of(engine, tile, shape, count_pairs(PairsKey.of(engine, tile, shape), shape, grad, window))
+
+
+def counts_of(
+    engine: BackwardEngine, tile: TileSize, shape: ConvShape, maps: Maps, layer: str, source: str
+) -> PairCounts:
+    """The counts of a layer of an open trace against its input `source`, from what the trace keeps or counted now."""
+    key = PairsKey.of(engine, tile, shape)
+    if shape.groups == 1:
+        return pairs_of(maps, key, shape, layer, source)
+    make = partial(_grouped_pairs, engine, tile, shape, maps.packed(layer, "grad"), maps.packed(source, "needed"))
+    return maps.kept.get(("pairs of groups", layer, source, key, engine.rows, engine.columns), make)
 
 
 def conv_of(engine: BackwardEngine, tile: TileSize, shape: ConvShape, counts: PairCounts) -> EngineWork:
@@ -110,19 +123,22 @@ def _work(
     )
 
 
-def fc(engine: BackwardEngine, shape: FcShape) -> EngineWork:
-    """The gradient of a fully connected layer to its inputs. It is dense: the finders are off."""
+def fc(engine: BackwardEngine, shape: FcShape, steps: int = 1) -> EngineWork:
+    """The gradient of a fully connected layer to its inputs. It is dense: the finders are off.
+
+    steps: for how many timesteps Grad uses each result; of a mean over time `shape` has one timestep and steps is T.
+    """
     groups = ceil_div(shape.in_features, engine.columns), ceil_div(shape.out_features, engine.rows)
     cycles = np.full((groups[0], 1, groups[1]), ceil_div(shape.samples, engine.parallelism), np.int64)
-    return _dense_fc(engine, shape, cycles)
+    return _dense_fc(engine, shape, cycles, steps)
 
 
-def _dense_fc(engine: BackwardEngine, shape: FcShape, cycles: Ints) -> EngineWork:
+def _dense_fc(engine: BackwardEngine, shape: FcShape, cycles: Ints, steps: int = 1) -> EngineWork:
     """Every product is made once, and Acc alone adds; the neuron unit takes the samples of each turn of the lanes."""
     macs = shape.samples * shape.in_features * shape.out_features
     pe_array = Actions(fp16_multiply=macs, register_access=2 * macs)
     lanes = np.array([len(g) for g in groups_of(shape.samples, engine.parallelism)], np.int64)
-    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (cycles.shape[0], 1)), lanes)
+    exposed = exposed_sweep(cycles, np.tile(np.arange(1, len(lanes) + 1), (cycles.shape[0], 1)), steps * lanes)
     return EngineWork(
         iteration_cycles=cycles,
         pe_array=pe_array,

@@ -102,8 +102,9 @@ def _events(parts: Sequence[PairCounts]) -> dict[str, int]:
 
 
 def pairs_of(maps: Maps, key: PairsKey, shape: ConvShape, layer: str, source: str) -> PairCounts:
-    """The counts of a layer's dm~ against the ds~ of its input `source`, from what the trace keeps or counted now.
+    """The counts of a layer's dm~ against what is needed of its input `source` (of neurons their ds~).
 
+    They come from what the trace keeps, or are counted now.
     The finest groups that were asked for are kept. Groups that are not made of those are counted together with them,
     by their greatest common divisors.
     """
@@ -111,7 +112,7 @@ def pairs_of(maps: Maps, key: PairsKey, shape: ConvShape, layer: str, source: st
     kept: PairCounts | None = maps.kept.find(kept_as)
     if kept is None or not _made_of(key, kept, shape):
         finer = key if kept is None else _for_both(key, kept, shape)
-        counts = count_pairs(finer, shape, maps.packed(layer, "grad"), maps.packed(source, "window"))
+        counts = count_pairs(finer, shape, maps.packed(layer, "grad"), maps.packed(source, "needed"))
         kept = maps.kept.keep(kept_as, counts)
     return kept.grouped(key.rows, key.columns)
 

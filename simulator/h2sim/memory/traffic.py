@@ -86,7 +86,8 @@ class OutputStationary:
     """One layer on an output-stationary array (Forward and Backward Engine): operands stream, partial sums stay.
 
     Figure 3.8. Arrays are int64 bytes:
-    operands (tiles, row groups): what a grid iteration streams, spikes or gradients;
+    operands (tiles, row groups): what a grid iteration streams, spikes or gradients; or (column groups, tiles, row
+    groups), where column groups read other channels;
     weights (column groups, row groups): a block of weights;
     psums (column groups, tiles): partial sums of an output block, in the psum buffer;
     state (column groups, tiles): what Grad reads beside the operands, in equal parts over the block's row groups;
@@ -122,9 +123,10 @@ class OutputStationary:
         with the block's last iteration, in pieces [A].
         """
         n_columns, n_tiles = self.results.shape
-        n_rows = self.operands.shape[1]
+        n_rows = self.operands.shape[-1]
         shape = (n_columns, n_tiles, n_rows)
-        loaded_operands = np.broadcast_to(self.operands[None], shape).copy()
+        operands = np.broadcast_to(self.operands, shape)
+        loaded_operands = operands.copy()
         if self.operands_stay and self.operands.sum() <= operand[1].half_bytes:
             loaded_operands[1:] = 0
         loaded_weights = np.broadcast_to(self.weights[:, None, :], shape).copy()
@@ -139,7 +141,7 @@ class OutputStationary:
         waits = (self.results <= output[1].half_bytes) & (not spilled.any())
         writes += _written_later(self.results, waits, n_rows)
         pieces = np.maximum(
-            halves(operand[1], np.broadcast_to(self.operands[None], shape)),
+            halves(operand[1], operands),
             halves(weight[1], np.broadcast_to(self.weights[:, None, :], shape)),
         )
         pieces[:, :, -1] = np.maximum(pieces[:, :, -1], halves(output[1], self.results))
@@ -151,13 +153,14 @@ class OutputStationary:
         updates = int(self.psums.sum()) * n_rows if self.psum_updates is None else self.psum_updates
         results = int(self.results.sum())
         buffers = [
-            BufferTraffic(operand[0], int(self.operands.sum()) * n_columns, int(loaded_operands.sum())),
+            BufferTraffic(operand[0], int(operands.sum()), int(loaded_operands.sum())),
             BufferTraffic(weight[0], int(self.weights.sum()) * n_tiles, int(loaded_weights.sum())),
             BufferTraffic(psum[0], updates, updates),
             BufferTraffic(output[0], results, results),
         ]
         if state:
-            buffers.append(BufferTraffic(state[0], int(self.state.sum()), int(self.state.sum())))
+            through = BufferTraffic(state[0], int(self.state.sum()), int(self.state.sum()))
+            buffers = list(_added(buffers, [through]))
         zero = np.zeros(shape, np.int64)
         return Traffic(
             reads=reads,
@@ -206,8 +209,9 @@ class GradientStationary:
 
     Arrays are int64 bytes:
     gradients (column groups, tiles): dm;
-    operands (tiles,): spikes, or an analog input, of all channels;
-    operand_reads (tiles,): what the array reads of them from their buffer;
+    operands (tiles,): spikes, or an analog input, of all channels; or (column groups, tiles), where column groups read
+    other channels;
+    operand_reads, of the same shape: what the array reads of them from their buffer;
     weight_gradients (column groups,): dw.
     updates: bytes of dw that accumulation reads from its buffer over the layer, and as many written. operands_stay: all
     operands stay on chip after the first column group, if they fit.
@@ -230,7 +234,7 @@ class GradientStationary:
         """
         n_columns, n_tiles = self.gradients.shape
         shape = (n_columns, n_tiles, 1)
-        loaded = np.broadcast_to(self.operands[None], (n_columns, n_tiles)).copy()
+        loaded = np.broadcast_to(self.operands, (n_columns, n_tiles)).copy()
         if self.operands_stay and self.operands.sum() <= operand[1].half_bytes:
             loaded[1:] = 0
         dw = self.weight_gradients[:, None]
@@ -246,7 +250,7 @@ class GradientStationary:
         dm, dw_out, dw_in = int(self.gradients.sum()), int(written.sum()), int(read.sum())
         buffers = (
             BufferTraffic(gradient[0], dm, dm),
-            BufferTraffic(operand[0], int(self.operand_reads.sum()) * n_columns, int(loaded.sum())),
+            BufferTraffic(operand[0], int(np.broadcast_to(self.operand_reads, loaded.shape).sum()), int(loaded.sum())),
             BufferTraffic(result[0], self.updates + dw_out, self.updates + dw_in),
         )
         zero = np.zeros(shape, np.int64)

@@ -14,11 +14,12 @@ from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.engines import backward
-from h2sim.engines.pairs import PairsKey, pairs_of
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
-from h2sim.pipeline.geometry import NeuronTiles, by_group, positions, widths
+from h2sim.pipeline.below import Moved, below, bias_sums, moved, normalised, tiles_of_map
+from h2sim.pipeline.geometry import by_group, columns_of, positions, shared_out, widths
+from h2sim.pipeline.soma_jobs import no_work
 from h2sim.shapes import ConvShape, tiles_of
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph
@@ -28,17 +29,14 @@ from h2sim.trace.maps import Maps
 def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None:
     """The job that carries the gradient through one layer to its inputs; None where nothing is to be computed.
 
-    A layer that reads the network input has no job, and neither has a pool or an add that completes the gradient of
-    none of its inputs (see Graph.completed_by).
+    None for a layer below which nothing is trained, for a pool or an add that completes the gradient of none of its
+    inputs, and for what only makes a map of maps: the jobs above hand the gradient on through it.
     """
-    if layer.kind in ("conv", "fc"):
-        if layer.inputs[0] == "input":
-            return None
+    if not graph.gradients.has_job(layer) or not any(map(graph.gradients.trained, layer.inputs)):
+        return None
+    if layer.has_weights:
         return _conv(arch, graph, maps, layer) if layer.kind == "conv" else _fc(arch, graph, maps, layer)
-    if layer.kind in ("pool", "add"):
-        names = [n for n in graph.completed_by(layer) if n != "input"]
-        return _grad_only(arch, graph, maps, layer, names) if names else None
-    return None
+    return _grad_only(arch, graph, maps, layer)
 
 
 def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> Job:
@@ -46,60 +44,42 @@ def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> J
 
     The job of any other layer comes back as it is. Of a spiking layer Grad reads s, ds~, m and the gradient of its
     spikes, and writes dm and dm~. Of a layer that does not spike dm is the gradient of its current, which is written as
-    it comes.
+    it comes, once a sample for a mean over time. That of a map goes straight on.
     """
-    if graph.consumers(layer.name):
+    if graph.consumers(layer.name) or graph.gradients.is_routed(layer):
         return job
+    neurons = tiles_of_map(arch, graph, maps, layer.name)
+    reads, grad = 0, NO_ACTIONS
     if layer.spiking:
-        neurons = NeuronTiles.of_layer(graph.samples, layer, layer.out_chw[0], arch.tile, maps)
         reads = int((neurons.state() + neurons.values()).sum())
         grad = Actions(grad_element=int(neurons.neurons.sum()))
-    else:
-        neurons = NeuronTiles.of(graph.samples, layer.out_chw, layer.out_chw[0], arch.tile, None)
-        reads, grad = 0, NO_ACTIONS
-    writes = int((neurons.values() + neurons.mask()).sum())
+    elif layer.mean_over_time:
+        neurons = replace(neurons, samples=graph.meta.batch)
+    norms = normalised(arch, graph, layer, neurons)
+    writes = int((neurons.values() + neurons.mask() + norms.writes).sum())
     b = arch.engines.backward.buffers
-    traffic = job.traffic.with_first(reads, writes, ("state", b.state), ("output", b.output))
-    return replace(job, traffic=traffic, neuron=job.neuron + grad + _bias_sums(graph, layer.name, neurons))
+    traffic = job.traffic.with_first(reads + int(norms.reads.sum()), writes, ("state", b.state), ("output", b.output))
+    return replace(
+        job,
+        traffic=traffic,
+        fill_cycles=job.fill_cycles + norms.fill_cycles,
+        acc=job.acc + norms.acc,
+        neuron=job.neuron + grad + norms.grad + bias_sums(graph, layer.name, neurons),
+    )
 
 
-def _bias_sums(graph: Graph, name: str, neurons: NeuronTiles) -> Actions:
-    """Additions by which Grad sums the dm of a layer to the gradient of its bias (eq. 2.8): one a neuron update [A].
-
-    The sums stay on chip until the update; their bytes, 2 a channel, are not counted.
-    """
-    return Actions(fp16_add=graph.biases_of(name) * int(neurons.neurons.sum()))
-
-
-def _target(
-    arch: Arch, graph: Graph, maps: Maps, layer: Layer, name: str, columns: int
-) -> tuple[NeuronTiles, Ints, Ints, Actions]:
-    """The neurons of input `name`, the bytes read for them, the bytes written, and Grad's work.
-
-    Bytes are int64 (column groups, tiles), without the operands dm and w. The job that completes the gradient of
-    `name` reads s, ds~, the kept m and the parts that other consumers left, and writes dm and dm~. Any other job
-    reads only ds~, for its finders, and writes its part of ds, 2 B a neuron.
-    """
-    neurons = NeuronTiles.of_layer(graph.samples, graph.meta.layer(name), columns, arch.tile, maps)
-    if name not in graph.completed_by(layer):
-        return neurons, neurons.mask(), neurons.values(), Actions()
-    reads = neurons.state() + neurons.values() * graph.other_parts(name, layer)
-    grad = Actions(grad_element=int(neurons.neurons.sum())) + _bias_sums(graph, name, neurons)
-    return neurons, reads, neurons.values() + neurons.mask(), grad
-
-
-def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, grad: Actions, fill: int) -> Job:
+def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, moved: Moved, fill: int) -> Job:
     return Job(
         layer=layer.name,
         phase="backward",
         engine="backward",
         side="backward",
         cycles=work.iteration_cycles,
-        fill_cycles=fill,
+        fill_cycles=fill + moved.fill_cycles,
         traffic=traffic,
         pe_array=work.pe_array,
-        acc=work.acc,
-        neuron=grad,
+        acc=work.acc + moved.acc,
+        neuron=moved.grad,
         useful_operations=work.useful_operations,
         peak_operations=work.peak_operations,
         after=graph.gradient_ready(layer),
@@ -114,92 +94,108 @@ def _be_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
 
 
 def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
-    counts = pairs_of(maps, PairsKey.of(engine, arch.tile, shape), shape, layer.name, layer.inputs[0])
-    work = backward.conv_of(engine, arch.tile, shape, counts)
-    neurons, state, results, grad = _target(arch, graph, maps, layer, layer.inputs[0], engine.columns)
-    channels = widths(shape.out_channels, engine.rows)
+    engine, shape, name = arch.engines.backward, graph.meta.conv_shape(layer), layer.inputs[0]
+    work = backward.conv_of(
+        engine, arch.tile, shape, backward.counts_of(engine, arch.tile, shape, maps, layer.name, name)
+    )
+    one = shape.group
+    passes = shape.passes((one.out_channels, engine.rows), (one.in_channels, engine.columns))
+    columns, together = columns_of([ins for ins, _ in passes], engine.columns, one.in_channels)
+    neurons, moved = below(arch, graph, maps, layer, columns)
+    channels = widths(one.out_channels, engine.rows)
     block = channels * shape.kernel[0] * shape.kernel[1]
-    valid = work.acc.fp16_add // shape.out_channels  # only valid outputs have partial sums to add to
+    valid = work.acc.fp16_add // one.out_channels  # only valid outputs have partial sums to add to
     stationary = OutputStationary(
-        operands=_operands(arch, maps, layer, shape, channels),
+        operands=_operands(arch, maps, layer, shape, [outs for _, outs in passes], together),
         weights=VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
         psums=neurons.values(),
-        state=state,
-        results=results,
+        state=moved.reads,
+        results=moved.writes,
         psum_updates=VALUE_BYTES * valid * len(channels),
     )
     fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
-    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
+    return _job(graph, layer, work, _be_traffic(arch, stationary), moved, fill)
 
 
-def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, channels: Ints) -> Ints:
-    """Bytes of dm and dm~ that each tile reads, halo included: int64 (tiles, row groups).
+def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, passes: list[range], together: Ints) -> Ints:
+    """Bytes of dm and dm~ that each tile reads, halo included: int64 (tiles, row groups), of groups of channels
+    (column groups, tiles, row groups).
 
-    dm takes 2 B an element, or with dm_compressed 2 B a non-zero element; dm~ takes a bit an element.
+    dm takes 2 B an element, or with dm_compressed 2 B a non-zero element; dm~ takes a bit an element. passes: the
+    channels of dm of every pass; together: how many groups of channels the pass of each column group works on.
     """
+    rows = arch.engines.backward.rows
     tiles = tiles_of(shape.in_height, shape.in_width, arch.tile.height, arch.tile.width)
     regions = [shape.output_region(t) for t in tiles]
+    channels = widths(shape.group.out_channels, rows)
     elements = shape.samples * positions(regions)[:, None] * channels[None, :]
+    if shape.groups > 1:
+        elements = elements * together[:, None, None]
     if not arch.engines.backward.dm_compressed:
         return VALUE_BYTES * elements + bits_to_bytes(elements)
     per_position = maps.in_tiles(layer.name, "grad", (1, 1)).reshape(layer.out_chw)
     nonzero = np.stack([per_position[:, r.y0 : r.y1, r.x0 : r.x1].sum(axis=(1, 2)) for r in regions], axis=1)
-    return VALUE_BYTES * by_group(nonzero, arch.engines.backward.rows).T + bits_to_bytes(elements)
+    if shape.groups == 1:
+        return VALUE_BYTES * by_group(nonzero, channels).T + bits_to_bytes(elements)
+    of_pass = [by_group(nonzero[span.start : span.stop], widths(len(span), rows)).T for span in passes]
+    times = len(together) // len(passes)  # column groups of a pass
+    return VALUE_BYTES * np.repeat(np.stack(of_pass), times, axis=0) + bits_to_bytes(elements)
 
 
 def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
-    engine, shape = arch.engines.backward, graph.meta.fc_shape(layer)
-    work = backward.fc(engine, shape)
-    name = layer.inputs[0]
-    _, state, results, grad = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
+    """Of a mean over time the gradient is the same at all timesteps: it is computed once a sample."""
+    engine, shape, steps = arch.engines.backward, graph.meta.fc_shape(layer), 1
+    if layer.mean_over_time:
+        shape, steps = replace(shape, timesteps=1), shape.timesteps
+    work = backward.fc(engine, shape, steps)
+    _, moved = below(arch, graph, maps, layer, np.array(graph.chw(layer.inputs[0])[:1], np.int64))
     columns, rows = widths(shape.in_features, engine.columns), widths(shape.out_features, engine.rows)
     elements = shape.samples * rows[None, :]
     stationary = OutputStationary(
         operands=VALUE_BYTES * elements + bits_to_bytes(elements),
         weights=VALUE_BYTES * columns[:, None] * rows[None, :],
         psums=VALUE_BYTES * shape.samples * columns[:, None],
-        state=_by_features(state, columns),
-        results=_by_features(results, columns),
+        state=_by_features(moved.reads, columns),
+        results=_by_features(moved.writes, columns),
         operands_stay=True,
     )
     fill = backward.depth_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
-    return _job(graph, layer, work, _be_traffic(arch, stationary), grad, fill)
+    return _job(graph, layer, work, _be_traffic(arch, stationary), moved, fill)
 
 
 def _by_features(per_tile: Ints, columns: Ints) -> Ints:
     """A layer's total bytes, shared out to column groups in proportion to their features: int64 (groups, 1)."""
-    ends = np.cumsum(columns)
-    total = int(per_tile.sum())
-    shares = np.diff([0, *(total * int(e) // int(ends[-1]) for e in ends)])
-    return shares.astype(np.int64)[:, None]
+    return shared_out(int(per_tile.sum()), columns)[:, None]
 
 
-def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer, names: list[str]) -> Job:
-    """The job of a pool or an add: Grad passes the gradient on to the inputs `names`, without PE cycles.
+def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None:
+    """The job of a layer without weights: Grad passes the gradient on to its inputs, without PE cycles.
 
-    The dm of a pool comes straight from Grad. That of an add is read from memory, like the parts of other consumers,
-    among which `other_parts` does not count it.
+    The dm of a pool comes straight from Grad. That of an add is read from memory for every input, like the parts of
+    other jobs; where another job completes an input's gradient, the add's dm is its part. None where nothing is left
+    to do.
     """
-    reads = writes = np.zeros(1, np.int64)
-    grad = Actions()
-    for name in names:
-        if graph.spiking(name):
-            neurons, state, results, part = _target(arch, graph, maps, layer, name, graph.chw(name)[0])
-            own = neurons.values() if layer.kind == "add" else np.zeros_like(state)
-            state, grad = state + own, grad + part
-        else:
-            neurons = NeuronTiles.of(graph.samples, graph.chw(name), graph.chw(name)[0], arch.tile, None)
-            state, results = np.zeros_like(neurons.mask()), neurons.values() + neurons.mask()
-            grad = grad + _bias_sums(graph, name, neurons)
-        reads, writes = reads + state[0], writes + results[0]
+    base = tiles_of_map(arch, graph, maps, layer.inputs[0])
+    nothing = np.zeros_like(base.neurons)
+    total, shares = Moved(reads=nothing, writes=nothing), []
+    for share in graph.gradients.shares(layer.name):
+        direct = share.name in layer.inputs
+        below_it = graph.meta.layer(share.name)
+        if direct and not graph.gradients.is_routed(below_it):
+            if not share.complete or graph.is_own(below_it, layer):
+                continue
+        elif direct and layer.kind == "add" and not share.complete:
+            continue
+        shares.append(share)
+        own = tiles_of_map(arch, graph, maps, share.name)
+        found = moved(arch, graph, maps, share, own)
+        if direct and layer.kind == "add":
+            found += Moved(reads=own.values(), writes=np.zeros_like(own.neurons))
+        total += found if own.neurons.shape == nothing.shape else found.over(base)
+    if not shares:
+        return None
+    if graph.gradients.is_routed(layer):
+        total += Moved(reads=nothing, writes=nothing, grad=Actions(grad_element=maps.pairs(layer.name)))
     b = arch.engines.backward.buffers
-    work = EngineWork(
-        iteration_cycles=np.zeros((1, len(writes), 1), np.int64),
-        pe_array=Actions(),
-        acc=Actions(),
-        useful_operations=0,
-        peak_operations=0,
-    )
-    traffic = neuron_stream(reads, writes, ("state", b.state), ("output", b.output))
-    return _job(graph, layer, work, traffic, grad, arch.latency.grad)
+    traffic = neuron_stream(total.reads[0], total.writes[0], ("state", b.state), ("output", b.output))
+    return _job(graph, layer, no_work(len(nothing[0])), traffic, total, arch.latency.grad)

@@ -19,6 +19,17 @@ def widths(count: int, size: int) -> Ints:
     return np.array([len(g) for g in groups_of(count, size)], np.int64)
 
 
+def columns_of(groups: list[range], size: int, channels: int) -> tuple[Ints, Ints]:
+    """The column groups of passes, each of which has so many channels side by side: int64 (column groups,) each.
+
+    groups: the channels that a pass has on the columns; size: columns; channels: of one group of the convolution.
+    Returns how many channels each column group holds, and how many groups of the convolution its pass works on.
+    """
+    held = [widths(len(span), size) for span in groups]
+    together = [max(1, len(span) // channels) for span in groups]
+    return np.concatenate(held), np.repeat(np.array(together, np.int64), [len(each) for each in held])
+
+
 def positions(tiles: list[Tile]) -> Ints:
     """Positions of each tile: int64 (tiles,)."""
     return np.array([t.positions for t in tiles], np.int64)
@@ -30,10 +41,17 @@ def input_regions(tile: TileSize, shape: ConvShape) -> Ints:
     return positions([shape.input_region(t) for t in tiles])
 
 
-def by_group(per_channel: Ints, size: int) -> Ints:
-    """Sums of counts, int64 (C, tiles), over groups of `size` consecutive channels: int64 (groups, tiles)."""
-    sums: Ints = np.add.reduceat(per_channel, np.arange(0, len(per_channel), size), axis=0)
+def by_group(per_channel: Ints, groups: Ints) -> Ints:
+    """Sums of counts, int64 (C, tiles), over groups of so many consecutive channels: int64 (groups, tiles)."""
+    sums: Ints = np.add.reduceat(per_channel, np.cumsum(groups) - groups, axis=0)
     return sums
+
+
+def shared_out(total: int, weights: Ints) -> Ints:
+    """Cuts a total into integers in proportion to `weights`, int64 of any shape, in their order."""
+    ends = np.cumsum(weights.ravel(), dtype=object)  # products of totals and ends can be beyond 64 bits
+    shares = np.diff(np.array([0, *(total * int(end) // int(ends[-1]) for end in ends)]))
+    return shares.astype(np.int64).reshape(weights.shape)
 
 
 @dataclass(frozen=True)
@@ -52,27 +70,26 @@ class NeuronTiles:
 
     @classmethod
     def of(
-        cls, samples: int, chw: tuple[int, int, int], columns: int, tile: TileSize, window: Ints | None
+        cls, samples: int, chw: tuple[int, int, int], groups: Ints, tile: TileSize, window: Ints | None
     ) -> NeuronTiles:
-        """Cuts (C, H, W) neurons into groups of `columns` channels and tiles.
+        """Cuts (C, H, W) neurons into groups of so many channels, int64 (groups,), and tiles.
 
         samples: T*N; window: counts of set window bits, int64 (C, tiles), as Maps.in_tiles gives them, or None where no
         membrane potential is stored.
         """
-        groups = widths(chw[0], columns)
         area = positions(tiles_of(chw[1], chw[2], tile.height, tile.width))
-        counts = by_group(window, columns) if window is not None else np.zeros((len(groups), len(area)), np.int64)
+        counts = by_group(window, groups) if window is not None else np.zeros((len(groups), len(area)), np.int64)
         return cls(samples, groups, area, counts)
 
     @classmethod
-    def of_layer(cls, samples: int, layer: Layer, columns: int, tile: TileSize, maps: Maps) -> NeuronTiles:
+    def of_layer(cls, samples: int, layer: Layer, groups: Ints, tile: TileSize, maps: Maps) -> NeuronTiles:
         """The neurons of a spiking layer whose state is kept for the backward pass.
 
         "We do not compress m in FC layers" (3.2.1): all membrane potentials of such a layer are kept.
         """
         if layer.kind != "fc":
-            return cls.of(samples, layer.out_chw, columns, tile, maps.in_tiles(layer.name, "window", tile.size))
-        plain = cls.of(samples, layer.out_chw, columns, tile, None)
+            return cls.of(samples, layer.out_chw, groups, tile, maps.in_tiles(layer.name, "window", tile.size))
+        plain = cls.of(samples, layer.out_chw, groups, tile, None)
         return replace(plain, in_window=plain.neurons)
 
     @property

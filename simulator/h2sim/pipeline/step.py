@@ -15,13 +15,13 @@ from h2sim.memory.books import Books
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import Schedule, Slot, schedule, transfer_cycles
 from h2sim.memory.traffic import VALUE_BYTES
+from h2sim.pipeline.analog_jobs import multiplied
 from h2sim.pipeline.backward_jobs import backward_job, with_loss
 from h2sim.pipeline.forward_jobs import forward_job
 from h2sim.pipeline.update_jobs import update_job
 from h2sim.trace import Layer, Trace, TraceMeta
 from h2sim.trace.graph import Graph
 from h2sim.trace.maps import Maps
-from h2sim.trace.model import VERSION
 
 
 def simulate_step(
@@ -85,7 +85,7 @@ def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_me
     """
     meta = trace.meta
     build = {"forward": forward_job, "backward": backward_job, "weight_update": update_job}[phase]
-    job = build(arch, Graph(meta, trace.analog_steps), trace.maps, meta.layer(layer))
+    job = build(arch, Graph.of(trace), trace.maps, meta.layer(layer))
     if phase not in meta.phases or job is None:
         raise TraceError(at(str(trace.path), "layer and phase", "one that the trace's step has", f"{layer} {phase}"))
     alone = schedule(arch, [job], ideal_memory)
@@ -106,14 +106,12 @@ def simulate_job(arch: Arch, trace: Trace, layer: str, phase: Phase, *, ideal_me
 def build_jobs(arch: Arch, trace: Trace, progress: Progress | None = None) -> tuple[list[Job], list[Job], list[Job]]:
     """The jobs of a step: (forward, backward, weight update), the forward ones in layer order, the others reversed."""
     meta = trace.meta
-    if meta.version != VERSION:
-        raise TraceError(at(str(trace.path), "version", f"{VERSION}, which the engines run", meta.version))
-    graph, maps = Graph(meta, trace.analog_steps), trace.maps
+    graph, maps = Graph.of(trace), trace.maps
     hang_on = _hang_on(arch)
     jobs: dict[Phase, list[Job]] = {phase: [] for phase in PHASES}
     for number, layer in enumerate(meta.layers, start=1):
         for phase in meta.phases:
-            engine = "backward" if layer.kind == "encode" else phase
+            engine = "backward" if layer.has_weights and multiplied(arch, graph, layer) else phase
             key = ("job", layer.name, phase, *hang_on[engine, phase])
             made = maps.kept.get(key, partial(_made, arch, graph, maps, layer, phase))
             jobs[phase] += made.jobs
@@ -143,7 +141,7 @@ def _made(arch: Arch, graph: Graph, maps: Maps, layer: Layer, phase: Phase) -> _
 
 def _hang_on(arch: Arch) -> dict[tuple[str, Phase], tuple[str, ...]]:
     """All of a machine that the jobs of an engine in a phase depend on, by (engine, phase)."""
-    shared = arch.tile.model_dump_json(), arch.latency.model_dump_json()
+    shared = arch.tile.model_dump_json(), arch.latency.model_dump_json(), arch.normalisation.model
     of = {name: getattr(arch.engines, name).model_dump_json() for name in arch.engine_names}
     update = (arch.pipeline.model_dump_json(),)  # whether dw is added to what Mem 2 holds
     return {

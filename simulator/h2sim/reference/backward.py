@@ -167,11 +167,11 @@ def _operands(
     )
 
 
-def backward_fc(engine: BackwardEngine, shape: FcShape, grad: Float32s, weight: Float32s) -> EngineRun:
+def backward_fc(engine: BackwardEngine, shape: FcShape, grad: Float32s, weight: Float32s, steps: int = 1) -> EngineRun:
     """Computes the spatial part of ds (T, N, in) of a fully connected layer; dense, the finders are off.
 
     grad (dm): (T, N, out); weight: (out, in). The loops are column groups and row groups, which make a grid iteration,
-    and in it samples, of which a group's P PEs take one each a cycle.
+    and in it samples, of which a group's P PEs take one each a cycle. steps: for how many timesteps Grad uses each.
     """
     s = shape
     gradient = checked_values("grad", grad, (s.timesteps, s.batch, s.out_features)).reshape(s.samples, s.out_features)
@@ -190,5 +190,5 @@ def backward_fc(engine: BackwardEngine, shape: FcShape, grad: Float32s, weight: 
                     for c in columns:
                         products = [pe.multiply(gradient[bt, r], weight[r, c]) for r in rows]
                         psum[bt, c] = acc.accumulate(psum[bt, c], products)
-                grad_unit.take(bench.clock.now, Tile(0, 1, 0, 1), len(lanes) * (rows.stop == s.out_features))
+                grad_unit.take(bench.clock.now, Tile(0, 1, 0, 1), steps * len(lanes) * (rows.stop == s.out_features))
     return bench.finish(psum.reshape(s.timesteps, s.batch, s.in_features), grad_unit)

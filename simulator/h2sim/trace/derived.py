@@ -7,6 +7,7 @@ Plain forms over whole arrays, for the engines' references and for what they pre
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from h2sim.errors import TraceError, at
 from h2sim.trace.bits import unpack
 from h2sim.trace.model import Layer
 from h2sim.trace.operands import Operand, operands_of
-from h2sim.trace.read import Trace
 from h2sim.trace.windows import axis_of, sums_of
+
+if TYPE_CHECKING:
+    from h2sim.trace.read import Trace
 
 AXES = "TNCHW"
 
@@ -104,6 +107,24 @@ class Derived:
         flat = windows.reshape(*windows.shape[:5], -1)
         found: Ints = flat.argmax(axis=-1)
         return found
+
+    def pairs(self, name: str) -> int:
+        """Pairs (y, an element that y feeds) through which a map's gradient goes on to what needs it [A].
+
+        y is an element of the map, and feeds what it was made of. A maximum feeds the element that it routes to, an
+        average every element of its window, of a sum each input's.
+        """
+        layer = self._layers[name]
+        below = [self.needed(each) for each in layer.inputs]
+        if layer.op != "sum":
+            a, b = (self.counts(each).astype(bool) for each in layer.inputs)
+            through = below[0] & (b if layer.op == "and" else ~b), below[1] & a
+            return sum(int(part.sum()) for part in through)
+        if layer.kind == "add":
+            return sum(int(part.sum()) for part in below)
+        if layer.kind == "pool" and layer.mode != "max":
+            return int(_windows(below[0], layer, 0).sum())
+        return int(self.needed(name).sum())
 
     def _of_one(self, layer: Layer, below: Bools) -> Bools:
         """needed of a gate, relu, upsampled map, pool or norm."""

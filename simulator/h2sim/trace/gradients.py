@@ -1,8 +1,8 @@
 """Which backward job brings which map its gradient, and which job completes it.
 
-A job is that of a layer with weights or neurons. What makes one map out of others has none: Grad carries a gradient
-through it in the job that completes it. A map that several jobs reach collects parts: each but the last of them to run
-leaves one, and the last adds them to its own and goes on below.
+A job is that of a layer with weights or neurons. What makes one map out of others has none, but where nothing reads it:
+Grad carries a gradient through it in the job that completes it. A map that several jobs reach collects parts: each but
+the last of them to run leaves one, and the last adds them to its own and goes on below.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from h2sim.trace.model import Layer, TraceMeta
+from h2sim.trace.model import VERSION, Layer, TraceMeta
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,37 @@ class Gradients:
         for layer in meta.layers:
             for name in dict.fromkeys(layer.inputs):
                 self._readers[name].append(layer)
+        self._first_version = meta.version == VERSION
         self.jobs_of = cache(self._jobs_of)
         self.trained = cache(self._trained)
+
+    def has_job(self, layer: Layer) -> bool:
+        """Whether a layer has a job of its own: what it is made of has, and what brings the loss's gradient to a map.
+
+        In version 1 every layer has: a sum without neuron is one that a trace has a gradient of.
+        """
+        return not self.is_routed(layer) or not self._readers[layer.name]
+
+    def is_routed(self, layer: Layer) -> bool:
+        """Whether a gradient only passes through a layer, which has neither weights nor neurons."""
+        return layer.is_map and not self._first_version
 
     def _jobs_of(self, name: str) -> tuple[str, ...]:
         """The jobs that bring a map its gradient, in the order in which they run."""
         found = set()
         for reader in self._readers[name]:
-            if not reader.is_map:
+            if self.has_job(reader):
                 found.add(reader.name)
             elif jobs := self.jobs_of(reader.name):
                 found.add(jobs[-1])  # a map hands on what is complete
         return tuple(sorted(found, key=lambda job: -self._order[job]))
 
     def _trained(self, name: str) -> bool:
-        """Whether anything below a map has weights."""
+        """Whether anything below a map has weights; a step of version 1 asks for every gradient."""
         if name == "input":
             return False
         layer = self._layers[name]
-        return layer.has_weights or any(map(self.trained, layer.inputs))
+        return self._first_version or layer.has_weights or any(map(self.trained, layer.inputs))
 
     def shares(self, job: str) -> list[Share]:
         """What the job of a layer does to the gradients of the maps that it reaches, from the last to the first."""

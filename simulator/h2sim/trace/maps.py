@@ -6,15 +6,19 @@ engines keep there, by the key of all that it depends on, what they count of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h2sim.arrays import Bytes, Ints
+from h2sim.arrays import Bools, Bytes, Ints
+from h2sim.io.kept import cached_property
 from h2sim.kernels.bits import tile_popcounts
 from h2sim.trace.bits import popcount
+from h2sim.trace.derived import Derived
 from h2sim.trace.kept import Kept
+from h2sim.trace.model import VERSION
 
 if TYPE_CHECKING:
     from h2sim.trace.read import Trace
@@ -51,9 +55,37 @@ class Maps:
         return f"Maps({self._trace!r})"
 
     def packed(self, layer: str, kind: str) -> Bytes:
-        """A mask of a layer ('spikes', 'window' or 'grad'), packed uint8 (T*N, bytes), read-only."""
-        mask = self._trace.mask(layer, kind)
+        """A mask of a layer ('spikes', 'window' or 'grad'), packed uint8 (T*N, bytes), read-only.
+
+        'needed' is of any map: where its gradient goes on (h2sim.trace.derived); of neurons that is their window.
+        """
+        if kind == "needed" and not self._spiking(layer):
+            return self.kept.get(("needed", layer), lambda: _packed(self.derived.needed(layer)))
+        mask = self._trace.mask(layer, "window" if kind == "needed" else kind)
         return mask.reshape(-1, mask.shape[-1])
+
+    @cached_property
+    def derived(self) -> Derived:
+        """The maps that the trace does not hold."""
+        return Derived(self._trace)
+
+    def set_planes(self, name: str) -> int:
+        """Set bits of all bit planes of a map of spikes or counts, over all timesteps and samples."""
+        if self._trace.meta.version == VERSION or self._spiking(name):
+            return self.set_spikes(name)
+        return self._number(("planes", name), lambda: int(np.bitwise_count(self.derived.counts(name)).sum()))
+
+    def pairs(self, name: str) -> int:
+        """Pairs of an element of a map and one that it feeds, through which its gradient goes on."""
+        return self._number(("pairs", name), lambda: self.derived.pairs(name))
+
+    def _number(self, key: tuple[str, str], count: Callable[[], int]) -> int:
+        if key not in self._set_bits:
+            self._set_bits[key] = count()
+        return self._set_bits[key]
+
+    def _spiking(self, name: str) -> bool:
+        return name != "input" and self._trace.meta.layer(name).spiking
 
     def set_spikes(self, layer: str) -> int:
         """The number of spikes of a layer (or 'input') over all timesteps and samples."""
@@ -98,6 +130,13 @@ class Maps:
         counts = tile_popcounts(packed, *self._trace.meta.layer(layer).out_chw, 1, 1)
         counts.setflags(write=False)
         return counts
+
+
+def _packed(mask: Bools) -> Bytes:
+    """A mask (T, N, C, H, W), packed uint8 (T*N, bytes), read-only."""
+    packed = np.packbits(mask.reshape(mask.shape[0] * mask.shape[1], -1), axis=-1)
+    packed.setflags(write=False)
+    return packed
 
 
 def _positions_key(layer: str, kind: str) -> tuple[str, str, str]:

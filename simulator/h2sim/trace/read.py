@@ -125,7 +125,11 @@ class Trace:
     @property
     def analog_steps(self) -> int:
         """Timesteps of the analog input: T, or 1 for one that stands still and where there is none."""
-        return self._members["input.analog"].shape[0] if self.has("input.analog") else 1
+        return self.steps_of("input.analog") if self.has("input.analog") else 1
+
+    def steps_of(self, member: str) -> int:
+        """Timesteps of a member that the file carries: T, or 1 where all timesteps of a sample share it."""
+        return self._members[member].shape[0]
 
     def mask(self, layer: str, kind: str) -> Bytes:
         """A layer's mask, one of BITS: packed uint8 (T, N, bytes), read-only, padded with 0.

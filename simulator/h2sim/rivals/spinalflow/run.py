@@ -203,7 +203,7 @@ def run_spinalflow(
     BaselineError where no layer can run or the table is of another node, EnergyTableError where it lacks a macro.
     """
     machine = machine.with_coding(coding) if coding else machine
-    prices, graph = Prices(machine, energy_table), Graph(trace.meta, trace.analog_steps)
+    prices, graph = Prices(machine, energy_table), Graph.of(trace)
     works: list[LayerWork] = []
     refused: list[tuple[str, str]] = []
     for layer in trace.meta.layers:
