@@ -22,6 +22,7 @@ from h2sim.pipeline.geometry import by_group, columns_of, positions, shared_out,
 from h2sim.pipeline.soma_jobs import no_work
 from h2sim.shapes import ConvShape, tiles_of
 from h2sim.trace import Layer
+from h2sim.trace.gradients import Share
 from h2sim.trace.graph import Graph
 from h2sim.trace.maps import Maps
 
@@ -195,7 +196,8 @@ def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
     if not shares:
         return None
     if graph.gradients.is_routed(layer):
-        total += Moved(reads=nothing, writes=nothing, grad=Actions(grad_element=maps.pairs(layer.name)))
+        whole = Share(layer.name, complete=True, others=0)
+        total += moved(arch, graph, maps, whole, tiles_of_map(arch, graph, maps, layer.name)).over(base)
     b = arch.engines.backward.buffers
     traffic = neuron_stream(total.reads[0], total.writes[0], ("state", b.state), ("output", b.output))
     return _job(graph, layer, no_work(len(nothing[0])), traffic, total, arch.latency.grad)
