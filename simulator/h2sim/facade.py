@@ -13,11 +13,13 @@ from h2sim.errors import H2SimError, at
 from h2sim.io.progress import Progress
 from h2sim.memory.books import Books
 from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient_values, group_run
-from h2sim.pipeline.step import record_step, simulate_step, step_notes
+from h2sim.pipeline.notes import step_notes
+from h2sim.pipeline.step import record_step, simulate_step
 from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
 from h2sim.rivals.machine import RivalMachine, RivalResult
 from h2sim.rivals.registry import run_rival
 from h2sim.trace import Trace, TraceMeta
+from h2sim.trace.graph import Graph
 from h2sim.trace.members import VALUES
 
 DEFAULT_TABLE = "28nm"
@@ -69,7 +71,7 @@ def count(
         activity=activity,
         ideal_memory=ideal_memory,
         books=books,
-        notes=step_notes(trace.meta),
+        notes=step_notes(arch, Graph.of(trace)),
         warnings=(*machine_cautions(arch), *trace_cautions(trace, arch.engines.backward.mode)),
     )
 

@@ -151,15 +151,6 @@ def _hang_on(arch: Arch) -> dict[tuple[str, Phase], tuple[str, ...]]:
     }
 
 
-def step_notes(meta: TraceMeta) -> tuple[str, ...]:
-    """What a step takes for granted where the trace says nothing, a sentence each."""
-    unsaid = [layer.name for layer in meta.layers if layer.weight_shape and layer.bias is None]
-    if not unsaid or "backward" not in meta.phases:
-        return ()
-    which = "the trace" if len(unsaid) == sum(1 for x in meta.layers if x.weight_shape) else ", ".join(unsaid)
-    return (f"bias gradients are counted for every layer with weights: {which} does not say which have a bias",)
-
-
 def _activity(job: Job, slot: Slot) -> LayerActivity:
     t = job.traffic
     return LayerActivity(
