@@ -96,79 +96,102 @@ def forward_conv(
     lut_inputs: int,
     sub_luts: int,
     rows: int,
+    planes: int,
+    lead: int,
     out: Float32s,
 ) -> None:
     """Fills out with the current of a convolution, through sub-LUTs, Acc tree and partial sums (figure 3.3).
 
-    spikes: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); luts: conv_luts(weight, lut_inputs);
+    spikes: spikes, or counts of so many bit planes, unsigned or int64 (S, C_in, H, W);
+    weight: float32 (C_out, C_in, kh, kw); luts: conv_luts(weight, lut_inputs);
     bias: float32 (C_out,); geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
-    The Acc tree adds the values of `rows` PEs at a time into the partial sum, which starts as the bias.
+    The Acc tree adds the values of `rows` PEs at a time into the partial sum, which starts as the bias: plane after
+    plane, each times 2^plane. lead: rows of other groups of channels above these, which give 0.
     """
     n_in, height, width = spikes.shape[1:]
     n_out, kh, kw = weight.shape[0], weight.shape[2], weight.shape[3]
     sh, sw, ph, pw = geometry
     v, across = lut_inputs, -(-kw // lut_inputs)
     down = -(-kh // sub_luts)
+    n_rows = n_in * down * across
     for s in range(start, stop):
-        address = np.empty((n_in, kh, across), np.int64)
+        address = np.empty((planes, n_in, kh, across), np.int64)
         values = np.empty(rows, np.float32)
         for oy in range(out.shape[2]):
             for ox in range(out.shape[3]):
-                for c in range(n_in):
-                    for y in range(kh):
-                        iy = oy * sh - ph + y
-                        for j in range(across):
-                            a = 0
-                            for x in range(j * v, min(kw, (j + 1) * v)):
-                                ix = ox * sw - pw + x
-                                if 0 <= iy < height and 0 <= ix < width and spikes[s, c, iy, ix]:
-                                    a |= 1 << (x - j * v)
-                            address[c, y, j] = a
-                for o in range(n_out):
-                    psum, n = bias[o], 0
+                for b in range(planes):
                     for c in range(n_in):
-                        for block in range(down):
+                        for y in range(kh):
+                            iy = oy * sh - ph + y
                             for j in range(across):
-                                first, value = block * sub_luts, np.float32(0.0)
+                                a = 0
+                                for x in range(j * v, min(kw, (j + 1) * v)):
+                                    ix = ox * sw - pw + x
+                                    if 0 <= iy < height and 0 <= ix < width and (spikes[s, c, iy, ix] >> b) & 1:
+                                        a |= 1 << (x - j * v)
+                                address[b, c, y, j] = a
+                for o in range(n_out):
+                    psum, begin, idle = bias[o], 0, lead
+                    while begin < n_rows:
+                        end = min(n_rows, begin + rows - idle)
+                        for b in range(planes):
+                            values[:idle] = np.float32(0.0)
+                            n, at = idle, begin
+                            while at < end:
+                                c, piece = at // (down * across), at % (down * across)
+                                first, j = piece // across * sub_luts, piece % across
+                                value = np.float32(0.0)
                                 for y in range(first, min(kh, first + sub_luts)):
                                     part = weight[o, c, y, j * v : min(kw, (j + 1) * v)]
-                                    a = address[c, y, j]
+                                    a = address[b, c, y, j]
                                     value = pe_add(value, part, len(part), luts[o, c, y, j], a, lut, y == first)
                                 values[n] = value
                                 n += 1
-                                if n == rows:
-                                    psum += tree_sum(values, n)
-                                    n = 0
-                    if n:
-                        psum += tree_sum(values, n)
+                                at += 1
+                            psum += tree_sum(values, n) * np.float32(1 << b)
+                        begin, idle = end, 0
                     out[s, o, oy, ox] = psum
 
 
 @njit()
 def forward_fc(
-    start: int, stop: int, spikes: Bytes, weight: Float32s, bias: Float32s, slots: int, rows: int, out: Float32s
+    start: int,
+    stop: int,
+    spikes: Bytes,
+    weight: Float32s,
+    bias: Float32s,
+    slots: int,
+    rows: int,
+    entries: int,
+    planes: int,
+    out: Float32s,
 ) -> None:
     """Fills out with the current of a fully connected layer.
 
-    spikes: uint8 (S, in); weight: float32 (out, in); bias: float32 (out,); out: float32 (S, out).
+    spikes: spikes, or counts of so many bit planes, unsigned or int64 (S, in); weight: float32 (out, in);
+    bias: float32 (out,); out: float32 (S, out).
     In a cycle each of the `rows` PEs of a column adds `slots` consecutive inputs' weights (0 where no spike came), and
-    the Acc tree adds the rows into the partial sum, which starts as the bias.
+    the Acc tree adds the rows into the partial sum, which starts as the bias: plane after plane for each group of
+    rows * slots * entries inputs, each times 2^plane.
     """
     n_in, per_cycle = weight.shape[1], rows * slots
+    per_group = per_cycle * entries
     for s in range(start, stop):
         values = np.empty(rows, np.float32)
         for o in range(weight.shape[0]):
             psum = bias[o]
-            for first in range(0, n_in, per_cycle):
-                n = 0
-                for row in range(first, min(n_in, first + per_cycle), slots):
-                    value = np.float32(0.0)
-                    for i in range(row, min(n_in, row + slots)):
-                        sent = weight[o, i] if spikes[s, i] else np.float32(0.0)
-                        value = sent if i == row else value + sent
-                    values[n] = value
-                    n += 1
-                psum += tree_sum(values, n)
+            for group in range(0, n_in, per_group):
+                for b in range(planes):
+                    for first in range(group, min(n_in, group + per_group), per_cycle):
+                        n = 0
+                        for row in range(first, min(n_in, first + per_cycle), slots):
+                            value = np.float32(0.0)
+                            for i in range(row, min(n_in, row + slots)):
+                                sent = weight[o, i] if (spikes[s, i] >> b) & 1 else np.float32(0.0)
+                                value = sent if i == row else value + sent
+                            values[n] = value
+                            n += 1
+                        psum += tree_sum(values, n) * np.float32(1 << b)
             out[s, o] = psum
 
 
@@ -185,14 +208,16 @@ def weight_gradient_conv(
     sub_luts: int,
     rows: int,
     batch: int,
+    planes: int,
     dw: Float32s,
 ) -> None:
     """Adds the weight gradient of a convolution to dw (figure 3.4).
 
-    spikes: uint8 (S, C_in, H, W); grad: float32 (S, C_out, H_out, W_out), the membrane gradient dm;
+    spikes: spikes, or counts of so many bit planes, unsigned or int64 (S, C_in, H, W);
+    grad: float32 (S, C_out, H_out, W_out), the membrane gradient dm;
     geometry: (sh, sw, ph, pw), stride and padding; tile: (height, width); dw: float32 (C_out, C_in, kh, kw).
     The sub-LUTs of a PE hold the sums of a segment of 1 x (sub_luts * v) gradients, which the spikes address. PE rows
-    are timesteps: the Acc tree adds `rows` timesteps at a time.
+    are timesteps: the Acc tree adds `rows` timesteps at a time, plane after plane, each times 2^plane.
     """
     n_in, height, width = spikes.shape[1:]
     out_height, out_width = grad.shape[2:]
@@ -221,30 +246,32 @@ def weight_gradient_conv(
                                     for y in range(kh):
                                         iy = oy * sh - ph + y
                                         for x in range(kw):
-                                            for t in range(t0, t1):
-                                                s, value = t * batch + sample, np.float32(0.0)
-                                                for j in range(used):
-                                                    a, first = 0, x0 + j * v
-                                                    for ox in range(first, min(x1, first + v)):
-                                                        ix = ox * sw - pw + x
-                                                        inside = 0 <= iy < height and 0 <= ix < width
-                                                        if inside and spikes[s, c, iy, ix]:
-                                                            a |= 1 << (ox - first)
-                                                    part = grad[s, o, oy, first : min(x1, first + v)]
-                                                    table = luts[t - t0, j]
-                                                    value = pe_add(value, part, len(part), table, a, lut, j == 0)
-                                                values[t - t0] = value
-                                            dw[o, c, y, x] += tree_sum(values, t1 - t0)
+                                            for b in range(planes):
+                                                for t in range(t0, t1):
+                                                    s, value = t * batch + sample, np.float32(0.0)
+                                                    for j in range(used):
+                                                        a, first = 0, x0 + j * v
+                                                        for ox in range(first, min(x1, first + v)):
+                                                            ix = ox * sw - pw + x
+                                                            inside = 0 <= iy < height and 0 <= ix < width
+                                                            if inside and (spikes[s, c, iy, ix] >> b) & 1:
+                                                                a |= 1 << (ox - first)
+                                                        part = grad[s, o, oy, first : min(x1, first + v)]
+                                                        table = luts[t - t0, j]
+                                                        value = pe_add(value, part, len(part), table, a, lut, j == 0)
+                                                    values[t - t0] = value
+                                                dw[o, c, y, x] += tree_sum(values, t1 - t0) * np.float32(1 << b)
 
 
 @njit()
 def weight_gradient_fc(
-    start: int, stop: int, spikes: Bytes, grad: Float32s, rows: int, batch: int, dw: Float32s
+    start: int, stop: int, spikes: Bytes, grad: Float32s, rows: int, batch: int, planes: int, dw: Float32s
 ) -> None:
     """Adds the weight gradient of a fully connected layer to dw: dm where the input spiked, else 0.
 
-    spikes: uint8 (S, in); grad: float32 (S, out), the membrane gradient dm; dw: float32 (out, in).
-    PE rows are timesteps: the Acc tree adds `rows` timesteps at a time.
+    spikes: spikes, or counts of so many bit planes, unsigned or int64 (S, in); grad: float32 (S, out), the membrane
+    gradient dm; dw: float32 (out, in).
+    PE rows are timesteps: the Acc tree adds `rows` timesteps at a time, plane after plane, each times 2^plane.
     """
     steps = spikes.shape[0] // batch
     for o in range(start, stop):
@@ -252,11 +279,12 @@ def weight_gradient_fc(
         for sample in range(batch):
             for t0 in range(0, steps, rows):
                 t1 = min(t0 + rows, steps)
-                for i in range(spikes.shape[1]):
-                    for t in range(t0, t1):
-                        s = t * batch + sample
-                        values[t - t0] = grad[s, o] if spikes[s, i] else np.float32(0.0)
-                    dw[o, i] += tree_sum(values, t1 - t0)
+                for b in range(planes):
+                    for i in range(spikes.shape[1]):
+                        for t in range(t0, t1):
+                            s = t * batch + sample
+                            values[t - t0] = grad[s, o] if (spikes[s, i] >> b) & 1 else np.float32(0.0)
+                        dw[o, i] += tree_sum(values, t1 - t0) * np.float32(1 << b)
 
 
 @njit()
@@ -269,6 +297,7 @@ def backward_conv(
     weight: Float32s,
     geometry: tuple[int, int, int, int],
     rows: int,
+    lead: int,
     out: Float32s,
 ) -> None:
     """Fills out with the spatial part of ds of a convolution (figure 3.6); it is 0 where the window bit is 0.
@@ -277,7 +306,8 @@ def backward_conv(
     window: uint8 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); geometry: (sh, sw, ph, pw), stride and
     padding; out: float32 (S, C_in, H, W).
     A PE multiplies only the pairs that its finder emits, in the order of the tag's bits, lowest first. The Acc tree
-    adds the values of `rows` channels of dm at a time into the partial sum.
+    adds the values of `rows` channels of dm at a time into the partial sum. lead: rows of other groups of channels
+    above these, which give 0.
     """
     n_out, out_height, out_width = grad.shape[1:]
     n_in, height, width = window.shape[1:]
@@ -293,7 +323,8 @@ def backward_conv(
                         continue
                     oy0, oy1 = max(0, -((-(y + ph - kh + 1)) // sh)), min(out_height - 1, (y + ph) // sh)
                     ox0, ox1 = max(0, -((-(x + pw - kw + 1)) // sw)), min(out_width - 1, (x + pw) // sw)
-                    psum, n = np.float32(0.0), 0
+                    psum, n = np.float32(0.0), lead
+                    values[:lead] = np.float32(0.0)
                     for r in range(n_out):
                         value = np.float32(0.0)
                         for oy in range(oy1, oy0 - 1, -1):  # tag bits rise with the tap, so outputs fall
@@ -340,6 +371,7 @@ def encode_forward(
     bias: Float32s,
     geometry: tuple[int, int, int, int],
     rows: int,
+    lead: int,
     out: Float32s,
 ) -> None:
     """Fills out with the current of the encoding layer, whose input is analog.
@@ -347,7 +379,7 @@ def encode_forward(
     analog: float32 (S, C_in, H, W); weight: float32 (C_out, C_in, kh, kw); bias: float32 (C_out,);
     geometry: (sh, sw, ph, pw), stride and padding; out: float32 (S, C_out, H_out, W_out).
     A MAC unit sums the products of one input channel's kernel. The Acc tree adds `rows` channels at a time into the
-    partial sum, which starts as the bias.
+    partial sum, which starts as the bias. lead: rows of other groups of channels above these, which give 0.
     """
     n_in, height, width = analog.shape[1:]
     kh, kw = weight.shape[2], weight.shape[3]
@@ -357,7 +389,8 @@ def encode_forward(
         for o in range(weight.shape[0]):
             for oy in range(out.shape[2]):
                 for ox in range(out.shape[3]):
-                    psum, n = bias[o], 0
+                    psum, n = bias[o], lead
+                    values[:lead] = np.float32(0.0)
                     for c in range(n_in):
                         value = np.float32(0.0)
                         for y in range(kh):
