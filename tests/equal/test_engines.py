@@ -209,16 +209,3 @@ def test_soma_and_grad(reset, detach, fires_at):
     np.testing.assert_allclose(dm, expected, rtol=1e-6, atol=1e-7)
     assert spikes.any()
     assert not spikes.all()
-
-
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.integers(0, 2**31))
-@PROPERTY
-def test_average_pool_and_its_transpose(kernel, stride, padding, seed):
-    padding = min(padding, kernel - 1)
-    rng, pool = np.random.default_rng(seed), ((kernel, kernel), (stride, stride), (padding, padding))
-    spikes = bits(rng, 0.5, 2, 1, 2, 7, 6)
-    pooled = fast_neuron.average_pool(spikes, *pool)
-    np.testing.assert_allclose(pooled, ref_neuron.average_pool(spikes, *pool), rtol=1e-6)
-    dx = values(rng, *pooled.shape)
-    spread = fast_neuron.spread_pool(dx, spikes.shape, *pool)
-    np.testing.assert_allclose(spread, ref_neuron.average_pool_transpose(dx, *pool, (7, 6)), rtol=1e-5, atol=1e-6)

@@ -40,7 +40,7 @@ class Derived:
             return self._input()
         layer = self._layers[name]
         if layer.spiking:
-            return self._bits(layer, "spikes").astype(np.int64)
+            return self.bits(layer, "spikes").astype(np.int64)
         if layer.op != "sum":
             return self._product(layer)
         if layer.kind == "concat":
@@ -53,13 +53,13 @@ class Derived:
         """What a gate, an upsampling or a pool makes of k."""
         made: Ints
         if layer.kind == "gate":
-            made = k * self._bits(layer, "kept")
+            made = k * self.bits(layer, "kept")
         elif layer.kind == "upsample":
-            made = _upsampled(k, layer)
+            made = upsampled(k, layer)
         elif layer.mode == "max":
-            made = _windows(k, layer, -1).max(axis=(5, 6))
+            made = windows(k, layer, -1).max(axis=(5, 6))
         else:
-            made = _windows(k, layer, 0).sum(axis=(5, 6)) * sums_of(layer).times
+            made = windows(k, layer, 0).sum(axis=(5, 6)) * sums_of(layer).times
         return made
 
     def needed(self, name: str) -> Bools:
@@ -67,12 +67,12 @@ class Derived:
 
         By structure, whatever the kind. It hangs on what lies below the map alone, so that all its readers share it.
         """
-        shape = (self.meta.timesteps, self.meta.batch, *self._chw(name))
+        shape = (self.meta.timesteps, self.meta.batch, *self.chw(name))
         if not self.trained(name):
             return np.zeros(shape, bool)
         layer = self._layers[name]
         if layer.spiking:
-            return self._bits(layer, "window").astype(bool)
+            return self.bits(layer, "window").astype(bool)
         if layer.has_weights:
             return np.ones(shape, bool)
         below = [self.needed(each) for each in layer.inputs]
@@ -98,13 +98,13 @@ class Derived:
         The offset counts all of the window, what lies outside the map too.
         """
         if self.operands[layer.inputs[0]].kind != "analog":
-            windows = _windows(self.counts(layer.inputs[0]), layer, -1)
+            read = windows(self.counts(layer.inputs[0]), layer, -1)
         elif self.trace.has(f"{layer.name}.route"):
             return self.trace.values(layer.name, "route").astype(np.int64)
         else:
             wanted = "the member, since the largest of analog values does not follow from masks"
             raise TraceError(at(str(self.trace.path), f"{layer.name}.route", wanted, "none"))
-        flat = windows.reshape(*windows.shape[:5], -1)
+        flat = read.reshape(*read.shape[:5], -1)
         found: Ints = flat.argmax(axis=-1)
         return found
 
@@ -123,25 +123,25 @@ class Derived:
         if layer.kind == "add":
             return sum(int(part.sum()) for part in below)
         if layer.kind == "pool" and layer.mode != "max":
-            return int(_windows(below[0], layer, 0).sum())
+            return int(windows(below[0], layer, 0).sum())
         return int(self.needed(name).sum())
 
     def _of_one(self, layer: Layer, below: Bools) -> Bools:
         """needed of a gate, relu, upsampled map, pool or norm."""
         found: Bools
         if layer.kind in ("gate", "relu"):
-            found = below & self._bits(layer, "kept" if layer.kind == "gate" else "window").astype(bool)
+            found = below & self.bits(layer, "kept" if layer.kind == "gate" else "window").astype(bool)
         elif layer.kind == "upsample":
-            found = _upsampled(below, layer)
+            found = upsampled(below, layer)
         elif layer.kind == "norm":
             found = _in_groups(below, layer)
         elif layer.mode != "max":
-            found = np.logical_or.reduce(_windows(below, layer, 0), axis=(5, 6))
+            found = np.logical_or.reduce(windows(below, layer, 0), axis=(5, 6))
         elif below.all():  # wherever it routes
             found = np.ones((*below.shape[:2], *layer.out_chw), bool)
         else:
-            windows = _windows(below, layer, 0)
-            flat = windows.reshape(*windows.shape[:5], -1)
+            read = windows(below, layer, 0)
+            flat = read.reshape(*read.shape[:5], -1)
             found = np.take_along_axis(flat, self.route(layer)[..., None], axis=-1)[..., 0]
         return found
 
@@ -169,13 +169,14 @@ class Derived:
         bits = unpack(self.trace.input_spikes(), chw[0] * chw[1] * chw[2])
         return bits.reshape(*bits.shape[:2], *chw).astype(np.int64)
 
-    def _bits(self, layer: Layer, kind: str) -> Array:
+    def bits(self, layer: Layer, kind: str) -> Array:
         """A mask as uint8 (T, N, C, H, W); of what is kept once a sample, the same at every timestep."""
         bits = unpack(self.trace.mask(layer.name, kind), layer.neurons)
         whole = np.broadcast_to(bits, (self.meta.timesteps, *bits.shape[1:]))
         return whole.reshape(*whole.shape[:2], *layer.out_chw)
 
-    def _chw(self, name: str) -> tuple[int, int, int]:
+    def chw(self, name: str) -> tuple[int, int, int]:
+        """(C, H, W) of a map."""
         return self.meta.input_shape if name == "input" else self._layers[name].out_chw
 
 
@@ -185,7 +186,8 @@ def times(of: Operand, into: Operand) -> Ints:
     return np.array([ratio.numerator for ratio in ratios], np.int64)
 
 
-def _upsampled(values: Array, layer: Layer) -> Array:
+def upsampled(values: Array, layer: Layer) -> Array:
+    """Every element of (T, N, C, H, W), repeated by the layer's factor."""
     assert layer.factor is not None
     return values.repeat(layer.factor[0], axis=3).repeat(layer.factor[1], axis=4)
 
@@ -199,7 +201,7 @@ def _in_groups(needed: Bools, layer: Layer) -> Bools:
     return needed
 
 
-def _windows(values: Array, layer: Layer, outside: int) -> Array:
+def windows(values: Array, layer: Layer, outside: float) -> Array:
     """The elements that each output of a pool reads: (T, N, C, H_out, W_out, kernel height, width), raster order."""
     rows, columns = axis_of(layer, 0).reads, axis_of(layer, 1).reads
     taken = values[:, :, :, rows[:, None, :, None], columns[None, :, None, :]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2sim.arrays import Array, Bytes, Float32s, Floats
+from h2sim.arrays import Bytes, Float32s, Floats
 from h2sim.trace import Neuron
 
 
@@ -62,33 +62,3 @@ def _reset_gradient(membrane: Float32s, neuron: Neuron) -> Float32s | np.float32
         return np.float32(0)
     decay = np.float32(neuron.decay)
     return -decay * membrane if neuron.reset == "zero" else -decay * np.float32(neuron.threshold)
-
-
-Size2 = tuple[int, int]  # (vertical, horizontal)
-
-
-def average_pool(x: Array, kernel: Size2, stride: Size2, padding: Size2) -> Float32s:
-    """Average over kernel windows of x (T, N, C, H, W), in float32; padding counts as zeros, PyTorch's default."""
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    padded = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (0, 0), (ph, ph), (pw, pw)))
-    out_height, out_width = (padded.shape[3] - kh) // sh + 1, (padded.shape[4] - kw) // sw + 1
-    total = np.zeros((*x.shape[:3], out_height, out_width), np.float32)
-    for y in range(kh):
-        for k in range(kw):
-            view = padded[..., y : y + sh * out_height : sh, k : k + sw * out_width : sw]
-            total += view[..., :out_height, :out_width]
-    total /= np.float32(kh * kw)
-    return total
-
-
-def spread_pool(dx: Floats, shape: tuple[int, ...], kernel: Size2, stride: Size2, padding: Size2) -> Float32s:
-    """The transpose of average_pool: gradient (T, N, C, H_out, W_out) to the pooled input's `shape`."""
-    (kh, kw), (sh, sw), (ph, pw) = kernel, stride, padding
-    out_height, out_width = dx.shape[3:]
-    padded = np.zeros((*shape[:3], shape[3] + 2 * ph, shape[4] + 2 * pw), np.float32)
-    share = dx / np.float32(kh * kw)
-    for y in range(kh):
-        for k in range(kw):
-            view = padded[..., y : y + sh * out_height : sh, k : k + sw * out_width : sw]
-            view[..., :out_height, :out_width] += share
-    return padded[..., ph : ph + shape[3], pw : pw + shape[4]]
