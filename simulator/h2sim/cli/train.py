@@ -111,6 +111,13 @@ def _trace_options(command: Decorated) -> Decorated:
     metavar="X",
     help="Scale initial weights until each layer's current deviates by X: deep networks need about th_f.",
 )
+@click.option(
+    "--dropout-mask",
+    type=click.Choice(["sample", "timestep"]),
+    default="sample",
+    show_default=True,
+    help="Dropout keeps the same neurons of a sample at all timesteps, or draws anew for each.",
+)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--shift", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation, in pixels.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
@@ -169,7 +176,7 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
     given = network.endswith(".nir")  # a graph's shapes are written out
     described = find_network(network) if given else find_network(network, data.shape, data.classes)
     settings = _settings(described, dataset, steps, options)
-    trainer, folder = Trainer(settings, list(described.layers), data), RunFolder(output)
+    trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
     if options["resume"]:
         folder.resume(settings, trainer)
     else:
@@ -213,6 +220,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         neuron=neuron,
         initial_deviation=options["initial_deviation"],
         start_from=options["start_from"],
+        dropout_mask=options["dropout_mask"],
     )
 
 
