@@ -234,6 +234,49 @@ def test_a_norm_over_each_sample_has_no_running_statistics():
     assert [name for name, _ in norm.named_buffers()] == []
 
 
+def with_norm_on_a_map():
+    """A network whose average of spikes is normalised for one reader and read as it is by another."""
+    layers = layers_of("4C3(Encoding)-AP2(Spikes)-4C3-2FC")
+    norm = {"name": "norm1", "kind": "norm", "inputs": ["pool1"], "in_shape": [4, 3, 3], "out_shape": [4, 3, 3],
+            "norm": [{"kind": "batch"}, {"kind": "layer", "over": ["C", "H", "W"]}]}  # fmt: skip
+    layers[2]["inputs"] = ["norm1"]
+    both = {"name": "join", "kind": "concat", "inputs": ["conv2", "pool1"], "in_shape": [4, 3, 3],
+            "out_shape": [8, 3, 3]}  # fmt: skip
+    layers[3] |= {"inputs": ["join"], "in_features": 72}
+    return [*layers[:2], norm, layers[2], both, layers[3]]
+
+
+def test_a_norm_on_a_map_keeps_the_gradient_that_passes_it_alone(tmp_path):
+    trainer, _ = stepped(tiny_trainer(with_norm_on_a_map()), 3)
+    seen = watched(trainer.network)
+    trace = traced(trainer, tmp_path, samples=8)
+    assert not trace.has("norm1.grad")
+    x = seen["pool1"].detach().clone().requires_grad_()
+    norm = trainer.network.norm("norm1")
+    with torch.no_grad():  # as they were in the recorded step
+        norm.weight.copy_(torch.from_numpy(trace.values("norm1", "norm_weight")))
+        norm.bias.copy_(torch.from_numpy(trace.values("norm1", "norm_bias")))
+    y = norm(x)
+    conv = torch.from_numpy(trace.values("conv2", "grad_membrane"))
+    weight = torch.from_numpy(trace.values("conv2", "weight")).requires_grad_()
+    torch.nn.functional.conv2d(y.flatten(0, 1), weight, padding=1).backward(conv.flatten(0, 1))
+    torch.testing.assert_close(torch.from_numpy(trace.values("norm1", "grad_current")), x.grad, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(trace.values("norm1", "current"), x.detach().numpy(), rtol=1e-3)
+    torch.testing.assert_close(
+        torch.from_numpy(trace.values("conv2", "weight_grad")), weight.grad, rtol=1e-3, atol=1e-6
+    )
+    needed = Derived(trace).needed("norm1")
+    assert not ((trace.values("norm1", "grad_current") != 0) & ~needed).any()
+
+
+def test_two_norms_follow_each_other():
+    norm = tiny_trainer(with_norm_on_a_map()).network.norm("norm1")
+    x = torch.rand(4, 5, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    first = torch.nn.functional.batch_norm(x.flatten(0, 1), None, None, training=True)
+    wanted = torch.nn.functional.layer_norm(first, (4, 3, 3)).view_as(x)
+    torch.testing.assert_close(norm(x), wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_groups_are_blocks_of_a_whole_convolution():
     network = tiny_trainer(layers_of("4C3(Encoding)-6C3G2-2FC")).network
     conv = network.layers[1]

@@ -128,6 +128,7 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
 @click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
+@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
@@ -144,6 +145,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
       h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run
       h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
+      h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 -o run
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
       h2sim run h2learn run/traces/epoch-004/batch-00.npz
     """
@@ -171,8 +173,9 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
 
     steps = options["timesteps"] or _own_timesteps(network)
     data = load_dataset(
-        dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"]
-    )
+        dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"],
+        channels=options["channels"],
+    )  # fmt: skip
     given = network.endswith(".nir")  # a graph's shapes are written out
     described = find_network(network) if given else find_network(network, data.shape, data.classes)
     settings = _settings(described, dataset, steps, options)
