@@ -367,3 +367,26 @@ def test_pictures_that_are_missing_or_damaged_are_one_line(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(DatasetError, match=r"reading pictures: expected the package Pillow \(pip install pillow\)"):
         load_dataset("imagenet", folder=tmp_path)
+
+
+def test_grey_images_are_repeated_in_channels_and_the_name_says_so(tmp_path):
+    write_idx(tmp_path)
+    grey, data = (load_dataset("mnist", folder=tmp_path, size=(32, 32), channels=n) for n in (1, 3))
+    assert (grey.shape, data.shape) == ((1, 32, 32), (3, 32, 32))
+    assert (grey.name, data.name) == ("mnist", "mnist, grey in 3 channels")
+    assert np.array_equal(everything(data.train), everything(grey.train).repeat(3, axis=1))
+    assert len(data.test) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "message"),
+    [
+        ("mnist", 0, r"mnist: channels: expected at least 1; got 0"),
+        ("mnist", 2000, r"mnist: channels: expected an integer of at most 1024; got 2000"),
+        ("saccade-mnist", 3, r"channels: expected 2, its own: only grey images are repeated; got 3"),
+    ],
+)
+def test_channels_that_cannot_be_are_one_line(tmp_path, name, channels, message):
+    write_idx(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(name, folder=tmp_path, channels=channels)

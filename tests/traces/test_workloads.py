@@ -21,13 +21,22 @@ def invoke(*arguments):
 
 
 # parameter counts that HIRE-SNN's table 1 prints for CIFAR10, and the notation of plain ones
+@pytest.mark.parametrize("form", ["", "-dropout"])
 @pytest.mark.parametrize(("name", "millions"), [("vgg5", 50.6), ("vgg11", 61.36), ("resnet12", 4.99)])
-def test_networks_have_as_many_weights_as_their_source_prints(name, millions):
+def test_networks_have_as_many_weights_as_their_source_prints(name, millions, form):
     digits = len(str(millions).split(".")[1])
-    assert round(totals(layers_of(load_network(name)))["weights"] / 1e6, digits) == millions
+    layers = layers_of(load_network(name + form))
+    assert round(totals(layers)["weights"] / 1e6, digits) == millions
+    assert not any(layer.has_bias for layer in layers) or not form
 
 
-@pytest.mark.parametrize(("name", "weighted"), [("vgg6", 6), ("vgg16", 16), ("resnet20", 20), ("resnet34", 34)])
+@pytest.mark.parametrize(
+    ("name", "weighted"),
+    [
+        ("vgg6", 6), ("vgg16", 16), ("resnet20", 20), ("resnet34", 34), ("vgg6-dropout", 6), ("vgg16-dropout", 16),
+        ("resnet20-dropout", 20), ("resnet34-bn", 34), ("vgg6-bn-max", 6),
+    ],
+)  # fmt: skip
 def test_networks_have_as_many_layers_as_their_name_says(name, weighted):
     layers = load_network(name).layers
     assert (
@@ -39,6 +48,28 @@ def test_every_network_of_the_sources_is_there():
     sources = {"mnist", "cifar10", "nmnist", "cifar10-dvs", "imagenet", "loihi", "fpga", "gpu-cifar10", "gpu-alexnet"}
     others = {"resnet34", "vgg5", "vgg11", "resnet12", "vgg6", "vgg16", "resnet20", "robust-fc", "robust-conv"}
     assert sources | others <= set(library.names("network"))
+
+
+@pytest.mark.parametrize(
+    ("own", "ours"),
+    [(f"{name}-dropout", name) for name in ("vgg5", "vgg6", "vgg11", "vgg16", "resnet12", "resnet20")]
+    + [(f"{name}-bn", name) for name in ("resnet34", "gpu-cifar10", "gpu-alexnet")],
+)
+def test_a_network_in_its_sources_form_has_the_weights_of_ours_and_what_ours_leaves_out(own, ours):
+    theirs, plain = (layers_of(load_network(name)) for name in (own, ours))
+    shapes = [[layer.weight_shape for layer in layers if layer.has_weights] for layers in (theirs, plain)]
+    assert shapes[0] == shapes[1]
+    assert "own form" in load_network(own).source
+    assert "own form" not in load_network(ours).source
+    pools = [layer for layer in theirs if layer.kind == "pool" and layer.kernel != (1, 1)]
+    assert not any(layer.spiking for layer in pools)
+    if own.endswith("-bn"):
+        last_lif = [layer.name for layer in theirs if layer.has_weights][-1 if ours != "gpu-alexnet" else -2 :]
+        assert {layer.name for layer in theirs if layer.has_weights and not layer.norm} == set(last_lif)
+        assert theirs[-1].mean_over_time
+    else:
+        assert any(layer.kind == "gate" for layer in theirs)
+        assert len(pools) == sum(1 for layer in plain if layer.kind == "pool")
 
 
 @pytest.mark.parametrize("name", ["resnet12", "resnet20", "vgg16", "attack-gesture", "robust-conv"])

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from h2sim.errors import OutputError, TrainingError  # noqa: E402
 from h2sim.io.files import write_text  # noqa: E402
-from h2sim.trace import load_trace  # noqa: E402
+from h2sim.trace import load_trace, parse_notation  # noqa: E402
 from h2sim.train import folder as folder_module  # noqa: E402
 from h2sim.train.folder import Report, Run, RunFolder, TracePlan, start_weights  # noqa: E402
 from h2sim.train.session import torch_session  # noqa: E402
@@ -24,7 +24,7 @@ class Killed(Exception):
     """Stands for the kill."""
 
 
-def run(path, *, resume=False, kill_at=None, epochs=2, plan=PLAN):
+def run(path, *, resume=False, kill_at=None, epochs=2, plan=PLAN, layers=None, **changes):
     """Trains in `path`; `kill_at` ends it after so many iterations, without warning."""
 
     def step(iteration, total, loss):
@@ -32,7 +32,7 @@ def run(path, *, resume=False, kill_at=None, epochs=2, plan=PLAN):
             raise Killed
 
     with torch_session():
-        trainer, run_folder = tiny_trainer(epochs=epochs), RunFolder(path)
+        trainer, run_folder = tiny_trainer(layers, epochs=epochs, **changes), RunFolder(path)
         run_folder.resume(trainer.settings, trainer) if resume else run_folder.start(trainer.settings)
         Run(trainer, run_folder, plan, 20, Report(step=step)).to_the_end()
     return trainer, run_folder
@@ -73,6 +73,39 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, 
     assert artefacts(tmp_path / "whole") == artefacts(tmp_path / "killed")
     for ours, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dropout_mask", ["sample", "timestep"])
+def test_a_killed_run_with_batch_norm_and_dropout_ends_in_the_same_bytes(tmp_path, monkeypatch, dropout_mask):
+    monkeypatch.setattr(folder_module, "CHECKPOINT_SECONDS", 0.0)
+    layers = parse_notation("4C3(Encoding)(BN)-MP2-D20-4C3(BN)-D50-2FC", (1, 6, 6))
+    how = {"layers": layers, "dropout_mask": dropout_mask, "initial_deviation": 0.3}
+    whole, _ = run(tmp_path / "whole", **how)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=7, **how)
+    resumed, _ = run(tmp_path / "killed", resume=True, **how)
+    assert artefacts(tmp_path / "whole") == artefacts(tmp_path / "killed")
+    ours, theirs = resumed.network.state_dict(), whole.network.state_dict()
+    assert "norms./conv1.variance0" in ours
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(("first", "then"), [("sample", "timestep"), ("timestep", "sample")])
+def test_a_run_does_not_go_on_with_another_dropout_mask(tmp_path, first, then):
+    layers = parse_notation("4C3(Encoding)-D20-2FC", (1, 6, 6))
+    run(tmp_path / "run", layers=layers, dropout_mask=first, epochs=1, plan=TracePlan())
+    with pytest.raises(TrainingError, match=r"run\.json: dropout_mask: expected .*, as the run began; got "):
+        run(tmp_path / "run", resume=True, layers=layers, dropout_mask=then, epochs=1, plan=TracePlan())
+
+
+def test_running_variances_below_0_are_refused(tmp_path):
+    layers = parse_notation("4C3(Encoding)(BN)-2FC", (1, 6, 6))
+    run(tmp_path / "run", layers=layers, epochs=1, plan=TracePlan())
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    state["trainer"]["network"]["norms./conv1.variance0"][0, 0, 1] = -1.0
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=r"norms\./conv1\.variance0: expected variances; got numbers below 0"):
+        run(tmp_path / "run", resume=True, layers=layers, epochs=1, plan=TracePlan())
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

@@ -111,6 +111,13 @@ def _trace_options(command: Decorated) -> Decorated:
     metavar="X",
     help="Scale initial weights until each layer's current deviates by X: deep networks need about th_f.",
 )
+@click.option(
+    "--dropout-mask",
+    type=click.Choice(["sample", "timestep"]),
+    default="sample",
+    show_default=True,
+    help="Dropout keeps the same neurons of a sample at all timesteps, or draws anew for each.",
+)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--shift", type=click.IntRange(0, 64), default=0, show_default=True, help="Augmentation, in pixels.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
@@ -121,6 +128,7 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
 @click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
+@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
@@ -137,6 +145,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
       h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run
       h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
+      h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 -o run
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
       h2sim run h2learn run/traces/epoch-004/batch-00.npz
     """
@@ -164,12 +173,13 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
 
     steps = options["timesteps"] or _own_timesteps(network)
     data = load_dataset(
-        dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"]
-    )
+        dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"],
+        channels=options["channels"],
+    )  # fmt: skip
     given = network.endswith(".nir")  # a graph's shapes are written out
     described = find_network(network) if given else find_network(network, data.shape, data.classes)
     settings = _settings(described, dataset, steps, options)
-    trainer, folder = Trainer(settings, list(described.layers), data), RunFolder(output)
+    trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
     if options["resume"]:
         folder.resume(settings, trainer)
     else:
@@ -213,6 +223,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         neuron=neuron,
         initial_deviation=options["initial_deviation"],
         start_from=options["start_from"],
+        dropout_mask=options["dropout_mask"],
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from h2sim.datasets import saccade
 from h2sim.datasets.base import Dataset, Description, Options
+from h2sim.datasets.grey import in_channels
 from h2sim.datasets.registry import ENTRIES, SACCADE, SACCADE_SOURCES
 from h2sim.datasets.search import missing_files
 from h2sim.errors import DatasetError, at
 from h2sim.io.faults import show
 
-MOST_SIDE, MOST_TIMESTEPS = 4096, 65536
+MOST_SIDE, MOST_TIMESTEPS, MOST_CHANNELS = 4096, 65536, 1024
 MOST_BIN_US = 10**12  # eleven days; times and bins of all timesteps then fit into 64 bits
 MOST_SEED = 2**64 - 1
 
@@ -59,6 +60,7 @@ def load_dataset(
     timesteps: int = 10,
     time_bin_ms: float | None = None,
     seed: int = 0,
+    channels: int | None = None,
 ) -> Dataset:
     """A data set from files that the user has; nothing is ever downloaded.
 
@@ -66,17 +68,24 @@ def load_dataset(
     searched. size: (H, W) of the samples, None for the data set's own; images are averaged where the old size is a
     multiple of the new one, else resized bilinearly, and an event at x goes to floor(x * W / sensor W). timesteps:
     frames of an event sample. time_bin_ms: the time of each frame, in whole microseconds; None for 5 ms (table 5.6), or
-    for saccade-mnist for frames that divide the movement's 300 ms. seed: draws the split of mnist-5k. Raises
-    DatasetError, in one line, for anything missing, damaged or out of range.
+    for saccade-mnist for frames that divide the movement's 300 ms. seed: draws the split of mnist-5k.
+    channels: grey images are repeated in so many (None: the data set's own). Raises DatasetError, in one line, for
+    anything missing, damaged or out of range.
     """
     options = _options(name, size, timesteps, time_bin_ms, seed)
-    folder = None if folder is None else Path(folder)
+    if channels is not None:
+        _check_within(name, "channels", channels, 1, MOST_CHANNELS)
+    data = _read(name, None if folder is None else Path(folder), options)
+    return data if channels is None else in_channels(data, channels)
+
+
+def _read(name: str, folder: Path | None, options: Options) -> Dataset:
     if name == SACCADE.name:
         source = next((source for source in SACCADE_SOURCES if find(source, folder)), None)
         if source is None:
             needs = "; or ".join(str(_missing(source, folder)) for source in SACCADE_SOURCES)
             raise DatasetError(f"{name}: needs digits: {needs}")
-        return saccade.of_digits(name, load_dataset(source, folder=folder, seed=seed), options)
+        return saccade.of_digits(name, load_dataset(source, folder=folder, seed=options.seed), options)
     found = find(name, folder)
     if found is None:
         raise _missing(name, folder)

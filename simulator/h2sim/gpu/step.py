@@ -12,6 +12,8 @@ import torch
 from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.clock import Clock, Label, Marks
 from h2sim.gpu.network import IMPLEMENTATIONS, Implementation, Marked, Plain
+from h2sim.trace import version_of
+from h2sim.trace.model import VERSION
 from h2sim.train.batches import rate_spikes
 from h2sim.train.lif import Neuron
 from h2sim.train.network import SpikingNetwork
@@ -56,6 +58,7 @@ class TrainingStep:
         self.workload, self.device = workload, torch.device(device)
         generator = torch.Generator().manual_seed(workload.seed)
         layers = with_readout(list(workload.layers), spikes=False)
+        _check_known(workload.name, layers)
         self.network = SpikingNetwork(layers, workload.neuron, generator).to(self.device, dtype)
         self.inputs = self._samples(generator).to(dtype)
         self.labels = torch.randint(0, self.network.classes, (workload.batch,), generator=generator)
@@ -107,3 +110,13 @@ class TrainingStep:
         for name, parameter in self.network.named_parameters():
             if not math.isfinite(float(parameter.detach().sum())):
                 raise GpuTraceError(at(self.workload.name, name, "finite weights after the steps", "NaN or Inf"))
+
+
+def _check_known(name: str, layers: list[dict[str, Any]]) -> None:
+    """Raises GpuTraceError for layers that the two implementations do not know."""
+    if version_of({"layers": layers}) != VERSION:
+        wanted = f"those of trace version {VERSION}: convolutions, products, sums, averages that fire"
+        raise GpuTraceError(at(name, "layers", wanted, "others"))
+    without = [layer["name"] for layer in layers if layer.get("bias") is False]
+    if without:
+        raise GpuTraceError(at(name, f"layer {without[0]}", "a bias", "none"))

@@ -23,7 +23,7 @@ HERE = Column("here")
 
 def layers_of(network: Network) -> tuple[Layer, ...]:
     """The network's layers, checked."""
-    return check_layers(list(network.layers), network.name).layers
+    return check_layers(list(network.layers), network.name, network.input_entry).layers
 
 
 def weights(layer: Layer) -> int:
@@ -56,7 +56,11 @@ def network_dict(network: Network) -> dict[str, Any]:
         "name": network.name,
         "source": network.source,
         "timesteps": network.timesteps,
-        "input": {"shape": list(network.input_shape), "kind": network.input_kind},
+        "input": {
+            "shape": list(network.input_shape),
+            "kind": network.input_kind,
+            **({"most": network.input_most} if network.input_most else {}),
+        },
         "neuron": network.neuron,
         "totals": totals(layers),
         "layers": sizes,
@@ -123,7 +127,12 @@ def network_document(network: Network) -> Document:
 
 
 def _verdict(network: Network, layers: Sequence[Layer]) -> str:
-    kind = "analog, encoded by the first layer" if network.input_kind == "analog" else "spikes"
+    kinds = {
+        "analog": "analog, encoded by the first layer" if network.input_entry is None else "analog",
+        "counts": f"counts up to {network.input_most}",
+        "spikes": "spikes",
+    }
+    kind = kinds[network.input_kind]
     sums = totals(layers)
     sizes = ", ".join(f"{sums[name]:,} {spoken(name)}" for name in ("neurons", "weights"))
     return (

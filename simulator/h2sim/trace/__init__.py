@@ -2,7 +2,8 @@
 
 from h2sim.trace.like import like
 from h2sim.trace.model import Layer, Neuron, TraceMeta
-from h2sim.trace.network import Network, check_layers, load_network, parse_notation
+from h2sim.trace.network import Network, check_layers, load_network
+from h2sim.trace.notation import parse_notation
 from h2sim.trace.parse import parse_meta, version_of
 from h2sim.trace.read import Trace, load_trace
 from h2sim.trace.sparsity import reported_sparsity, reported_spikes

@@ -1,15 +1,14 @@
-"""Networks without data: the source's notation and YAML files, turned into a trace's list of layers."""
+"""Networks without data: shipped ones, YAML files and the notation, with a trace's list of layers."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from h2sim.errors import NetworkError, TraceError, at
 from h2sim.io import library
@@ -17,13 +16,10 @@ from h2sim.io.faults import describe
 from h2sim.io.strict import Line, Strict
 from h2sim.io.yamlfile import read_mapping
 from h2sim.trace.model import FORMAT, Chw, Dim, Finite, TraceMeta
+from h2sim.trace.notation import is_notation, parse_notation
 from h2sim.trace.parse import parse_meta, version_of
 
-_CONV = re.compile(r"(?P<out>\d{1,5})C(?P<kernel>\d{1,5})(?:S(?P<stride>\d{1,5}))?(?P<encode>\(Encoding\))?")
-_POOL = re.compile(r"AP(?P<kernel>\d{1,5})")
-_FC = re.compile(r"(?P<out>\d{1,8})FC")
 MOST_CLASSES = 1 << 20
-_NOTATION = re.compile(r"\d+(C|FC)[0-9A-Za-z()\-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +28,24 @@ class Network:
 
     input_shape: (C, H, W). layers: the entries that a trace of it has under `layers`.
     source: where it is published. neuron: the neuron's parameters that the source gives, named as a trace's `neuron`
-    (threshold, decay, window, surrogate_scale); None where it gives none.
+    (threshold, decay, window, surrogate_scale); None where it gives none. input_most: the largest count of an input of
+    counts.
     """
 
     name: str
     input_shape: tuple[int, int, int]
-    input_kind: Literal["spikes", "analog"]
+    input_kind: Literal["spikes", "analog", "counts"]
     timesteps: int
     layers: tuple[dict[str, Any], ...]
     source: str = ""
     neuron: dict[str, Any] | None = None
+    input_most: int | None = None
+
+    @property
+    def input_entry(self) -> dict[str, Any] | None:
+        """What metadata of version 2 have under `input`; None where the layers say it: an encode layer reads it, or
+        spikes go in."""
+        return input_entry(list(self.layers), self.input_kind, self.input_most)
 
     def __repr__(self) -> str:
         takes = f"{self.input_kind} {self.input_shape}, T={self.timesteps}"
@@ -50,7 +54,8 @@ class Network:
 
 class _Input(Strict):
     shape: Chw
-    kind: Literal["spikes", "analog"]
+    kind: Literal["spikes", "analog", "counts"]
+    most: Annotated[int, Field(strict=True, ge=2, le=65535)] | None = None
 
 
 class _NeuronFields(Strict):
@@ -99,7 +104,7 @@ def _load(name_or_path: str, input_shape: tuple[int, int, int] | None) -> Networ
     path = _file(name_or_path)
     if path:
         return _from_file(path, input_shape)
-    if not _NOTATION.fullmatch(name_or_path):
+    if not is_notation(name_or_path):
         known = ", ".join(library.names("network"))
         shown = name_or_path if len(name_or_path) <= 200 else f"{name_or_path[:200]}..."
         raise NetworkError(f"{shown}: no such network; shipped: {known}; or a notation such as 32C3-AP2-10FC")
@@ -134,10 +139,15 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
         raise NetworkError(*describe(error, _File, str(path))) from None
     shape, where = input_shape or file.input.shape, str(path)
     layers = parse_notation(file.layers, shape, where) if isinstance(file.layers, str) else file.layers
-    meta = check_layers(layers, where)
-    if meta.analog != (file.input.kind == "analog"):
-        wanted = "analog (an encode layer reads it)" if meta.analog else "spikes (no encode layer reads it)"
-        raise NetworkError(at(where, "input.kind", wanted, file.input.kind))
+    kinds = _readers(layers)
+    if "encode" in kinds and file.input.kind != "analog":
+        raise NetworkError(at(where, "input.kind", "analog (an encode layer reads it)", file.input.kind))
+    if "conv" in kinds and file.input.kind == "analog":
+        raise NetworkError(at(where, "input.kind", "spikes (no encode layer reads it)", "analog"))
+    if (file.input.kind == "counts") != (file.input.most is not None):
+        wanted = "the largest count" if file.input.kind == "counts" else f"nothing for {file.input.kind}"
+        raise NetworkError(at(where, "input.most", wanted, "nothing" if file.input.most is None else file.input.most))
+    meta = check_layers(layers, where, input_entry(layers, file.input.kind, file.input.most))
     flat = meta.input_shape[1:] == (1, 1)  # fc layers read the input flattened
     if math.prod(meta.input_shape) != math.prod(shape) if flat else meta.input_shape != tuple(shape):
         raise NetworkError(at(where, "input.shape", f"{list(meta.input_shape)} by the layers", list(shape)))
@@ -150,17 +160,33 @@ def _from_file(path: Path, input_shape: tuple[int, int, int] | None) -> Network:
         layers=tuple(layers),
         source=file.source,
         neuron=neuron,
+        input_most=file.input.most,
     )
 
 
-def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
+def input_entry(layers: list[dict[str, Any]], kind: str, most: int | None) -> dict[str, Any] | None:
+    """`input` of metadata, where layers alone do not say what goes in: counts, or analog values without encoding."""
+    if kind == "counts":
+        return {"kind": kind, "most": most}
+    return {"kind": kind} if kind == "analog" and "encode" not in _readers(layers) else None
+
+
+def _readers(layers: list[dict[str, Any]]) -> set[str]:
+    """The kinds of the layers that read the network input; layers are not checked yet."""
+    some = [layer for layer in layers if isinstance(layer, dict) and isinstance(layer.get("inputs"), list)]
+    return {str(layer.get("kind")) for layer in some if "input" in layer["inputs"]}
+
+
+def check_layers(layers: list[dict[str, Any]], where: str, entry: dict[str, Any] | None = None) -> TraceMeta:
     """Metadata of a trace that has these layers (one timestep, one sample, forward only), checked.
 
-    Raises NetworkError with a line per fault; each names `where`.
+    entry: what metadata have under `input`, None where the layers say it (see Network.input_entry). Raises NetworkError
+    with a line per fault; each names `where`.
     """
+    given = {"layers": layers} if entry is None else {"input": entry, "layers": layers}
     meta = {
         "format": FORMAT,
-        "version": version_of({"layers": layers}),
+        "version": version_of(given),
         "network": "",
         "dataset": "",
         "timesteps": 1,
@@ -168,63 +194,9 @@ def check_layers(layers: list[dict[str, Any]], where: str) -> TraceMeta:
         "phases": ["forward"],
         "neuron": {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]},
         "source": {"kind": "synthetic"},
-        "layers": layers,
+        **given,
     }
     try:
         return parse_meta(meta, where)
     except TraceError as error:
         raise NetworkError(*(line.replace(f"{where}: meta: ", f"{where}: ") for line in error.args)) from None
-
-
-def parse_notation(notation: str, input_shape: tuple[int, int, int], where: str | None = None) -> list[dict[str, Any]]:
-    """The layer entries of a notation such as `64C3S2(Encoding)-128C3-AP2-512FC-10FC`.
-
-    64C3S2: convolution to 64 channels, kernel 3 x 3, padding 3 // 2, stride 2 (1 where S is left out); (Encoding): it
-    reads an analog input; AP2: average pool of 2 x 2; 512FC: fully connected to 512 features. The first FC flattens
-    (C, H, W). Layers are named conv1, conv2, ..., pool1, ..., fc1, ...
-
-    input_shape: (C, H, W). Raises NetworkError, which names `where` (by default the notation) and the wrong part.
-    """
-    where = where or notation
-    try:
-        TypeAdapter(Chw).validate_python(input_shape)
-    except ValidationError:
-        wanted = "three positive integers C,H,W up to 65536"
-        raise NetworkError(at(where, "input shape", wanted, repr(input_shape)[:60])) from None
-    layers: list[dict[str, Any]] = []
-    shape, counts, before = tuple(input_shape), {"conv": 0, "pool": 0, "fc": 0}, "input"
-    for part in notation.split("-"):
-        layer = _layer(where, part, shape, before, counts)
-        layers.append(layer)
-        before = layer["name"]
-        shape = tuple(layer["out_shape"]) if "out_shape" in layer else (layer["out_features"], 1, 1)
-        if min(shape) < 1:
-            raise NetworkError(at(where, part, "at least one position left", list(shape)))
-    return layers
-
-
-def _layer(where: str, part: str, shape: tuple[int, ...], before: str, counts: dict[str, int]) -> dict[str, Any]:
-    conv, pool, fc = _CONV.fullmatch(part), _POOL.fullmatch(part), _FC.fullmatch(part)
-    family = "conv" if conv else "pool" if pool else "fc"
-    counts[family] += 1
-    head = {"name": f"{family}{counts[family]}", "inputs": [before]}
-    if fc:
-        return {**head, "kind": "fc", "in_features": math.prod(shape), "out_features": int(fc["out"])}
-    if conv:
-        kernel, stride = int(conv["kernel"]), int(conv["stride"] or 1)
-        padding, channels, kind = kernel // 2, int(conv["out"]), "encode" if conv["encode"] else "conv"
-    elif pool:
-        kernel = stride = int(pool["kernel"])
-        padding, channels, kind = 0, shape[0], "pool"
-    else:
-        wanted = "such as 64C3, 64C3S2, 64C3(Encoding), AP2 or 512FC"
-        raise NetworkError(at(where, "layer", wanted, repr(part[:50])))
-    if min(kernel, stride) < 1:
-        raise NetworkError(at(where, part, "a kernel and stride of at least 1", f"{kernel} and {stride}"))
-    if kind == "encode" and before != "input":
-        raise NetworkError(at(where, part, "(Encoding) on the first layer only", f"it after {before}"))
-    out = [(size + 2 * padding - kernel) // stride + 1 for size in shape[1:]]
-    return {
-        **head, "kind": kind, "in_shape": list(shape), "out_shape": [channels, *out], "kernel": [kernel] * 2,
-        "stride": [stride] * 2, "padding": [padding] * 2,
-    }  # fmt: skip

@@ -36,13 +36,15 @@ class Coding:
     """How a data set's samples become a network's input over `timesteps`.
 
     An image is given once, as it is, to a network whose first layer encodes (analog = True), and as rate-coded spikes
-    to any other network. The frames of an event data set are given as they are. shift_pixels: each training sample is
+    to any other network. The frames of an event data set are given as they are. most: the largest count of an input of
+    counts, each of which adds up so many rate-coded spikes of the pixel. shift_pixels: each training sample is
     moved by up to so many pixels in both directions, at random (augmentation).
     """
 
     timesteps: int
     analog: bool
     shift_pixels: int = 0
+    most: int = 1
 
     def check(self, dataset: Dataset) -> None:
         """Raises TrainingError if the samples are frames and not `timesteps` of them."""
@@ -63,7 +65,12 @@ class Coding:
             frames = shifted(values.flatten(1, 2), self.shift_pixels if shift else 0, generator)
             return frames.view(values.shape).transpose(0, 1).contiguous()
         images = shifted(values, self.shift_pixels if shift else 0, generator)
-        return images.unsqueeze(0) if self.analog else rate_spikes(images, self.timesteps, generator)
+        if self.analog:
+            return images.unsqueeze(0)
+        counts = rate_spikes(images, self.timesteps, generator)
+        for _ in range(self.most - 1):
+            counts += rate_spikes(images, self.timesteps, generator)
+        return counts
 
 
 def rate_spikes(images: torch.Tensor, timesteps: int, generator: torch.Generator) -> torch.Tensor:

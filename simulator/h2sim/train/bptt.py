@@ -12,6 +12,7 @@ from h2sim.export.record import LayerRecord, StepRecord, half, pack_bits
 from h2sim.train.batches import Batch, Coding, coded_batch
 from h2sim.train.network import SpikingNetwork
 from h2sim.train.objective import Objective
+from h2sim.train.record import TrainedLayer, TrainedStep
 
 
 def gradients(network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective) -> float:
@@ -29,16 +30,19 @@ def recorded_gradients(
     """Does what `gradients` does, and records the first `samples` of the batch: (loss, record).
 
     The recorded samples run by themselves, then the rest of the batch, as the sub-batches of a batch group do. The
-    gradients differ from those of `gradients` only by the order of summation. values: the record also keeps membranes,
-    gradients and weights, not only the masks.
+    gradients differ from those of `gradients` only by the order of summation; but batch norm takes the statistics of
+    each part, and dropout draws for each. values: the record also keeps membranes, gradients and weights, not only the
+    masks.
     """
-    record, total = StepRecord(), len(batch.labels)
-    record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
+    record, total = TrainedStep(), len(batch.labels)
+    record.layers = {layer["name"]: TrainedLayer(values=values) for layer in network.layers}
     first = batch.part(0, samples)
     loss = _part(network, first, timesteps, objective, total, record.layers)
     inputs = first.inputs.numpy()
     if network.reads_analog:
         record.input_analog = inputs
+    elif network.most_count is not None:
+        record.input_counts = inputs.astype(np.uint8 if network.most_count < 256 else np.uint16)
     else:
         record.input_spikes = pack_bits(inputs != 0)
     if values:
@@ -66,11 +70,14 @@ def _part(
 def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
     """Keeps weights, biases and the present weight gradients, which are those of the recorded samples."""
     for name, layer in record.layers.items():
+        norm = network.norm(name)
+        if norm is not None and isinstance(layer, TrainedLayer):
+            layer.norm_weight, layer.norm_bias = _stored(norm.weight), _stored(norm.bias)
         if name not in network.weights:
             continue
-        weight = network.weights[name]
+        weight, bias = network.weights[name], network.biases.get(name)
         grad = weight.grad
-        layer.weight, layer.bias = _stored(weight), _stored(network.biases[name])
+        layer.weight, layer.bias = _stored(weight), None if bias is None else _stored(bias)
         layer.weight_grad = None if grad is None else grad.detach().cpu().numpy().copy()
 
 
@@ -101,15 +108,17 @@ def update(network: SpikingNetwork, optimizer: torch.optim.Optimizer, objective:
 def accuracy(
     network: SpikingNetwork, dataset: Dataset, coding: Coding, samples: int | None = None, seed: int = 1
 ) -> float:
-    """Share of the held-out samples that the network classifies correctly.
+    """Share of the held-out samples that the network classifies correctly, with running statistics and no dropout.
 
     samples: use the first so many only (None: all). seed: of the random spikes that images are coded as.
     """
     generator, right = torch.Generator().manual_seed(seed), 0
+    network.eval()
     count = min(len(dataset.test), samples or len(dataset.test))
     for start in range(0, count, 100):
         indices = np.arange(start, min(start + 100, count))
         batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
         output = network(batch.inputs, coding.timesteps).mean(0)
         right += int((output.argmax(1) == batch.labels).sum())
+    network.train()
     return right / count

@@ -135,7 +135,9 @@ class _Check:
         if more := next((name for name in weights if name not in own), None):
             raise self._wrong("trainer.network", "the weights of this network", f"{show(more)} as well")
         for name, weight in own.items():
-            _finite(self.where, f"trainer.network.{name}", weights[name], tuple(weight.shape))
+            values = _finite(self.where, f"trainer.network.{name}", weights[name], tuple(weight.shape))
+            if name.startswith("norms.") and ".variance" in name and bool((values < 0).any()):
+                raise self._wrong(f"trainer.network.{name}", "variances", "numbers below 0")
 
     def _optimizer(self, state: Any) -> None:
         own = self.trainer.optimizer.state_dict()

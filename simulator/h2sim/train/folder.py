@@ -89,10 +89,10 @@ class RunFolder:
         """
         before = read_run(self.path)
         now = json.loads(json.dumps(settings.to_dict()))
-        for name in now:
-            if before.get(name) != now[name]:
+        for name in (*now, *(name for name in before if name not in now)):
+            if before.get(name) != now.get(name):
                 wanted = f"{show(before.get(name))}, as the run began"
-                raise TrainingError(at(str(self.path / "run.json"), name, wanted, show(now[name])))
+                raise TrainingError(at(str(self.path / "run.json"), name, wanted, show(now.get(name))))
         if self.checkpoint.exists():
             state = read_checkpoint(self.checkpoint)
             check_checkpoint(self.checkpoint, state, trainer)

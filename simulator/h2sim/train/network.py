@@ -1,42 +1,25 @@
-"""A torch module made of a trace's layer list: plain and residual spiking networks."""
+"""A torch module made of a trace's layer list: plain and residual spiking networks, and what stands between layers."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from h2sim.errors import NetworkError
-from h2sim.export.record import LayerRecord
-from h2sim.trace import check_layers
+from h2sim.export.record import LayerRecord, pack_bits
+from h2sim.trace import Layer as Described
+from h2sim.train import record as kept
+from h2sim.train.check import checked
 from h2sim.train.lif import Neuron, lif, record_grad, rounded
+from h2sim.train.maps import MAKERS, maxima, routes, shaped
+from h2sim.train.norm import Normalisation
 
 Layer = dict[str, Any]
-
-
-def weight_shape(layer: Layer) -> tuple[int, ...] | None:
-    """Shape of a layer's weight in PyTorch's layout: (C_out, C_in, kh, kw) or (F_out, F_in).
-
-    None if it has no weight.
-    """
-    if layer["kind"] == "fc":
-        return layer["out_features"], layer["in_features"]
-    if layer["kind"] in ("encode", "conv"):
-        return layer["out_shape"][0], layer["in_shape"][0], *layer["kernel"]
-    return None
-
-
-def check_read(layers: list[Layer]) -> None:
-    """Raises NetworkError unless a trace may hold these layers and every layer but the last is read by a later one."""
-    check_layers(layers, "network")
-    read = {source for layer in layers for source in layer["inputs"]}
-    for layer in layers[:-1]:
-        if layer["name"] not in read:
-            raise NetworkError(f"layer {layer['name']}: expected a later layer that reads it; got none")
+DropoutMask = Literal["sample", "timestep"]
 
 
 class LayerParameters(nn.Module):
@@ -56,32 +39,60 @@ class LayerParameters(nn.Module):
     def __contains__(self, layer: str) -> bool:
         return layer.replace(".", "/") in self._parameters
 
+    def get(self, layer: str) -> nn.Parameter | None:
+        """The layer's parameter, None where it has none."""
+        return self._parameters.get(layer.replace(".", "/"))
+
 
 class SpikingNetwork(nn.Module):
     """Runs the `layers` of a trace's meta over all timesteps, layer by layer.
 
-    A layer's current is a convolution, a matrix product, an average pool, or (kind add) the sum of its inputs. The
-    current then drives LIF neurons, unless the layer says `"spiking": false`. Weights and biases are drawn from
-    `generator`, uniform in +-1 / sqrt(fan in). Gradients of membranes and currents are rounded to `gradient_dtype`
-    (see lif.rounded). Raises NetworkError as check_read does.
+    A layer's current is a convolution, a matrix product, a pool, or (kind add) the sum of its inputs. The current is
+    normalised where the layer has a norm, then drives LIF neurons, unless the layer says `"spiking": false`. The other
+    kinds make one map out of others. Weights and biases are drawn from `generator`, uniform in +-1 / sqrt(fan in); a
+    layer with a norm, or that says `"bias": false`, has no bias. Gradients of membranes and currents are rounded to
+    `gradient_dtype` (see lif.rounded).
+
+    input_entry: what metadata have under `input` (see trace.Network). generator also draws what gates keep in training;
+    the attribute may be set to another. dropout_mask: a gate keeps the same neurons of a sample at all timesteps, or
+    draws anew for each timestep. Raises NetworkError as check.checked does.
     """
 
     def __init__(
-        self, layers: list[Layer], neuron: Neuron, generator: torch.Generator, gradient_dtype: str = "float32"
+        self,
+        layers: list[Layer],
+        neuron: Neuron,
+        generator: torch.Generator,
+        gradient_dtype: str = "float32",
+        *,
+        input_entry: dict[str, Any] | None = None,
+        dropout_mask: DropoutMask = "sample",
     ) -> None:
         super().__init__()
         self.layers, self.neuron, self.gradient_dtype = layers, neuron, gradient_dtype
-        check_read(layers)
+        self.generator, self.dropout_mask = generator, dropout_mask
+        self.checked = checked(layers, input_entry, dropout_mask)
+        self.described = {layer.name: layer for layer in self.checked.meta.layers}
         self.neurons = {
             layer["name"]: Neuron.from_meta({**neuron.to_meta(), **layer.get("neuron", {})}) for layer in layers
         }
         self.weights, self.biases = LayerParameters(), LayerParameters()
-        for layer in layers:
-            shape = weight_shape(layer)
+        for name, layer in self.described.items():
+            shape = layer.weight_shape
             if shape is not None:
                 bound = 1 / math.sqrt(math.prod(shape[1:]))
-                for store, size in ((self.weights, shape), (self.biases, shape[:1])):
-                    store[layer["name"]] = nn.Parameter(torch.empty(size).uniform_(-bound, bound, generator=generator))
+                stores = [(self.weights, shape), (self.biases, shape[:1])]
+                for store, size in stores if layer.has_bias and not layer.norm else stores[:1]:
+                    store[name] = nn.Parameter(torch.empty(size).uniform_(-bound, bound, generator=generator))
+        self.norms = nn.ModuleDict(
+            {_key(name): Normalisation(layer) for name, layer in self.described.items() if layer.norm}
+        )
+
+    def norm(self, layer: str) -> Normalisation | None:
+        """The normalisation of a layer, None where it has none."""
+        found = dict(self.norms.items()).get(_key(layer))
+        assert found is None or isinstance(found, Normalisation)
+        return found
 
     @torch.no_grad()
     def normalise(self, inputs: torch.Tensor, timesteps: int, deviation: float) -> None:
@@ -89,20 +100,24 @@ class SpikingNetwork(nn.Module):
 
         The deviation is taken over `inputs` (T or 1, N, C, H, W), layer by layer, each layer reading the scaled layers
         before it (LSUV, Mishkin and Matas 2016, which scales to 1). Without this the spikes of a deep network die out
-        from layer to layer. A layer whose current does not vary keeps its weights.
+        from layer to layer. A layer whose current does not vary keeps its weights; one with a norm has the norm's
+        weight set instead.
         """
         values = {"input": inputs}
         for layer in self.layers:
-            name = layer["name"]
-            value = self.current(layer, [values[source] for source in layer["inputs"]])
-            spread = float(value.std())
-            if name in self.weights and spread > 0:
-                for parameter in (self.weights[name], self.biases[name]):
-                    parameter.mul_(deviation / spread)
+            name, described = layer["name"], self.described[layer["name"]]
+            value = self.current(layer, self._reads(described, values, timesteps))
+            spread, norm = float(value.std()), self.norm(name)
+            if norm is not None and described.kind != "norm":
+                norm.weight.fill_(deviation)
+            elif name in self.weights and spread > 0:
+                for parameter in (self.weights[name], self.biases.get(name)):
+                    if parameter is not None:
+                        parameter.mul_(deviation / spread)
                 value = value * (deviation / spread)
-            if value.shape[0] == 1 < timesteps:
-                value = value.expand(timesteps, *value.shape[1:])
-            values[name] = lif(value, self.neurons[name]) if layer.get("spiking", True) else value
+            value = over_time(value, timesteps)
+            value = value if norm is None else norm(value)
+            values[name] = lif(value, self.neurons[name]) if described.spiking else value
 
     @torch.no_grad()
     def round_to_float16(self) -> None:
@@ -112,58 +127,114 @@ class SpikingNetwork(nn.Module):
 
     @property
     def reads_analog(self) -> bool:
-        """Whether the first layer encodes an analog input (else it reads spikes)."""
-        return bool(self.layers[0]["kind"] == "encode")
+        """Whether the network reads an analog input (else spikes, or counts)."""
+        return self.checked.meta.analog
+
+    @property
+    def most_count(self) -> int | None:
+        """The largest count of an input of counts, None for any other."""
+        entry = self.checked.meta.input
+        return entry.most if entry else None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the network input: (C, H, W), or (F,) where a fully connected layer reads it flattened."""
-        first = self.layers[0]
-        return tuple(first["in_shape"]) if "in_shape" in first else (first["in_features"],)
+        """Shape of the network input: (C, H, W), or (F,) where fully connected layers alone read it, flattened."""
+        meta = self.checked.meta
+        flat = all(layer.kind == "fc" for layer in meta.layers if "input" in layer.inputs)
+        return meta.input_shape[:1] if flat else meta.input_shape
 
     @property
     def classes(self) -> int:
         """Number of classes: the features, or channels, of the last layer."""
-        last = self.layers[-1]
-        return int(last.get("out_features") or last["out_shape"][0])
+        return self.checked.meta.layers[-1].out_chw[0]
 
-    def current(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """Current x (T, N, ...) of one layer from the outputs of the layers that it reads, each (T, N, ...)."""
-        kind, name = layer["kind"], layer["name"]
-        if kind == "add":
-            return sum(inputs[1:], inputs[0])
-        source = inputs[0]
-        if kind == "fc":
-            return functional.linear(source.flatten(2), self.weights[name], self.biases[name])
-        frames = source.flatten(0, 1)
-        stride, padding = tuple(layer["stride"]), tuple(layer["padding"])
-        if kind == "pool":
-            frames = functional.avg_pool2d(frames, tuple(layer["kernel"]), stride, padding)
-        else:
-            frames = functional.conv2d(frames, self.weights[name], self.biases[name], stride, padding)
+    def current(self, layer: Layer, inputs: list[torch.Tensor], record: LayerRecord | None = None) -> torch.Tensor:
+        """Current x (T, N, ...) of one layer, or its map, from the outputs that it reads, each (T, N, ...).
+
+        It is not normalised yet. record: receives what a gate keeps, and where a maximum of analog values routes.
+        """
+        described = self.described[layer["name"]]
+        if described.has_weights:
+            return self._product(described, inputs[0])
+        if described.kind == "gate":
+            return self._gated(described, inputs[0], record)
+        if record is not None and described.name in self.checked.routed:
+            value, places = maxima(described, shaped(inputs[0], described.in_chw))
+            kept.keep_route(record, routes(described, places))
+            return value
+        return MAKERS[described.kind](described, inputs)
+
+    def _product(self, layer: Described, source: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weights[layer.name], self.biases.get(layer.name)
+        if layer.kind == "fc":
+            return functional.linear(source.flatten(2), weight, bias)
+        assert layer.padding is not None
+        assert layer.stride is not None
+        frames = shaped(source, layer.in_chw).flatten(0, 1)
+        frames = functional.conv2d(frames, weight, bias, layer.stride, layer.padding, 1, layer.groups)
         return torch.unflatten(frames, 0, source.shape[:2])
+
+    def _gated(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+        """In training what a gate keeps, times its scale: each neuron with probability 1 / scale; else all of x."""
+        if not self.training:
+            return x
+        steps = x.shape[0] if self.dropout_mask == "timestep" else 1
+        draws = torch.rand((steps, *x.shape[1:]), generator=self.generator)
+        mask = draws < float(1 / layer.scale)
+        kept.keep_kept(record, mask)
+        return x * (mask.to(x) * float(layer.scale))
 
     def forward(
         self, inputs: torch.Tensor, timesteps: int, records: dict[str, LayerRecord] | None = None
     ) -> torch.Tensor:
         """Output of the last layer, (T, N, classes), for inputs (T or 1, N, C, H, W).
 
-        An input of one timestep is static: the layer that reads it sees the same values at every timestep.
-        records: a LayerRecord per layer name, which forward and backward pass fill; None records nothing.
+        It is (1, N, classes) where the last layer reads a mean over time. An input of one timestep is static: the layer
+        that reads it sees the same values at every timestep. records: a LayerRecord per layer name, which forward and
+        backward pass fill; None records nothing.
         """
         values = {"input": inputs}
         for layer in self.layers:
-            name = layer["name"]
-            value = self.current(layer, [values[source] for source in layer["inputs"]])
-            if value.shape[0] == 1 < timesteps:
-                value = value.expand(timesteps, *value.shape[1:])
+            name, described = layer["name"], self.described[layer["name"]]
             record = None if records is None else records[name]
-            if layer.get("spiking", True):
-                value = lif(value, self.neurons[name], record, self.gradient_dtype)
-            elif value.requires_grad:
-                value.register_hook(partial(self._current_grad, record))  # type: ignore[no-untyped-call]
-            values[name] = value
+            value = self.current(layer, self._reads(described, values, timesteps), record)
+            values[name] = self._sent(described, over_time(value, timesteps), record)
         return values[self.layers[-1]["name"]]
+
+    def _reads(self, layer: Described, values: dict[str, torch.Tensor], timesteps: int) -> list[torch.Tensor]:
+        """What a layer reads. Weights may read a static input once; maps are made of all timesteps."""
+        reads = [values[source] for source in layer.inputs]
+        return reads if layer.has_weights else [over_time(value, timesteps) for value in reads]
+
+    def _sent(self, layer: Described, value: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+        """What a layer gives to its readers: normalised, then fired where it has neurons."""
+        norm = self.norm(layer.name)
+        if norm is not None:
+            value = norm(self._before_norm(layer, value, record))
+        if layer.kind == "relu" and record is not None:
+            record.window = pack_bits((value > 0).cpu().numpy())
+        if layer.spiking:
+            return lif(value, self.neurons[layer.name], record, self.gradient_dtype)
+        if value.requires_grad:
+            unmasked = norm is not None or layer.name in self.checked.unmasked
+            hook = partial(self._current_grad, None if unmasked else record)
+            value.register_hook(hook)  # type: ignore[no-untyped-call]
+        return value.mean(0, keepdim=True) if layer.mean_over_time else value
+
+    def _before_norm(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+        """x as it is; rounds and records dL/dx, which comes after dm: the mask of it is the layer's."""
+        kept.keep_normalised(record, x)
+        if x.requires_grad:
+            x = x.view_as(x)  # a map has other readers, whose gradients are not this norm's
+            masked = layer.name not in self.checked.unmasked
+
+            def hook(grad: torch.Tensor) -> torch.Tensor:
+                grad = rounded(grad, self.gradient_dtype)
+                kept.keep_gradient_of_normalised(record, grad, self.gradient_dtype, masked)
+                return grad
+
+            x.register_hook(hook)  # type: ignore[no-untyped-call]
+        return x
 
     def _current_grad(self, record: LayerRecord | None, grad: torch.Tensor) -> torch.Tensor:
         """Rounds and records dL/dx of a layer that does not spike."""
@@ -171,3 +242,13 @@ class SpikingNetwork(nn.Module):
         if record is not None:
             record_grad(record, grad, self.gradient_dtype)
         return grad
+
+
+def over_time(value: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """A value (T or 1, N, ...) at every timestep."""
+    return value.expand(timesteps, *value.shape[1:]) if value.shape[0] == 1 < timesteps else value
+
+
+def _key(layer: str) -> str:
+    """The name of a layer's module: torch allows no dot, and no name that a module has for itself."""
+    return "/" + layer.replace(".", "/")

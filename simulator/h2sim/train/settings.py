@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from h2sim.train.lif import Neuron
+from h2sim.train.network import DropoutMask
 from h2sim.train.objective import Objective
 
 
@@ -17,6 +18,7 @@ class Settings:
     first so many samples of the training split only (None: all). recipe: a name of trainer.RECIPES. initial_deviation:
     scale the initial weights until every layer's current has this standard deviation over the first batch (None: keep
     them as drawn). start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
+    dropout_mask: whether dropout keeps the same neurons of a sample at all timesteps, or draws anew for each timestep.
     """
 
     network: str
@@ -33,10 +35,14 @@ class Settings:
     neuron: Neuron = field(default_factory=Neuron)
     initial_deviation: float | None = None
     start_from: str | None = None
+    dropout_mask: DropoutMask = "sample"
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain data for JSON."""
-        return {**asdict(self), "neuron": self.neuron.to_meta()}
+        """The settings as plain data for JSON; dropout_mask only where it is not the default."""
+        data = {**asdict(self), "neuron": self.neuron.to_meta()}
+        if self.dropout_mask == Settings.dropout_mask:
+            del data["dropout_mask"]
+        return data
 
     def to_source(self) -> dict[str, Any]:
         """The settings in the words of a trace's `source`; framework, epoch and accuracy are added by others."""

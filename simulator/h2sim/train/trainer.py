@@ -13,7 +13,7 @@ import torch
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError, at
 from h2sim.export.record import StepRecord, step_meta
-from h2sim.trace import write_trace
+from h2sim.trace import version_of, write_trace
 from h2sim.train import bptt
 from h2sim.train.batches import Batch, BatchStream, Coding
 from h2sim.train.network import Layer, SpikingNetwork
@@ -45,19 +45,28 @@ def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
 class Trainer:
     """Trains the `layers` of a network on a data set by `settings`. Nothing else decides the outcome.
 
-    Raises TrainingError for an unknown recipe, and if network and data set do not fit.
+    input_entry: what metadata have under `input` (see trace.Network). Raises TrainingError for an unknown recipe, and
+    if network and data set do not fit.
     """
 
-    def __init__(self, settings: Settings, layers: list[Layer], dataset: Dataset) -> None:
+    def __init__(
+        self, settings: Settings, layers: list[Layer], dataset: Dataset, input_entry: dict[str, Any] | None = None
+    ) -> None:
         if settings.recipe not in RECIPES:
             raise TrainingError(at("training", "recipe", f"one of {', '.join(RECIPES)}", repr(settings.recipe)))
         self.settings, self.dataset, self.recipe = settings, dataset, RECIPES[settings.recipe]
         layers = with_readout(layers, settings.objective.last_layer_spikes)
         generator = torch.Generator().manual_seed(settings.seed)
-        self.network = SpikingNetwork(layers, settings.neuron, generator, settings.objective.gradient_dtype)
-        self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels)
+        self.input_entry = input_entry
+        self.network = SpikingNetwork(
+            layers, settings.neuron, generator, settings.objective.gradient_dtype,
+            input_entry=input_entry, dropout_mask=settings.dropout_mask,
+        )  # fmt: skip
+        most = self.network.most_count or 1
+        self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels, most)
         self._check_fit()
         self.stream = BatchStream(dataset, self.coding, settings.batch, settings.seed, settings.train_samples)
+        self.network.generator = self.stream.generator  # whose state a checkpoint holds
         if settings.initial_deviation is not None:
             self._normalise(settings.initial_deviation)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
@@ -160,10 +169,19 @@ class Trainer:
             timesteps=self.settings.timesteps,
             batch=len(batch.labels),
             neuron=self.settings.neuron.to_meta(),
-            source={**fixed, **self.settings.to_source(), "labels": batch.labels.tolist(), **source},
-            layers=[
-                layer | ({"bias": True} if layer["name"] in self.network.biases else {})
-                for layer in self.network.layers
-            ],
+            source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
+            layers=[self._entry(layer) for layer in self.network.layers],
         )
-        write_trace(path, meta, record.members(), level=level)
+        if self.input_entry is not None:
+            meta["input"] = self.input_entry
+        write_trace(path, {**meta, "version": version_of(meta)}, record.members(), level=level)
+
+    def _source(self) -> dict[str, Any]:
+        """The settings in the words of a trace's `source`; of dropout only where there is any."""
+        gates = any(layer["kind"] == "gate" for layer in self.network.layers)
+        return {**self.settings.to_source(), **({"dropout_mask": self.settings.dropout_mask} if gates else {})}
+
+    def _entry(self, layer: Layer) -> Layer:
+        """A layer of the network as a trace has it: weights with a bias, or without."""
+        name = layer["name"]
+        return layer | ({"bias": name in self.network.biases} if name in self.network.weights else {})
