@@ -6,7 +6,7 @@ Each is computed from what was recorded of the layer's neighbours, with a tolera
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -259,38 +259,39 @@ class Values:
 
     # weight update
 
-    def weight_gradient(self, layer: Layer, dm: Float32s) -> tuple[Float32s, Float32s, int] | None:
-        """dw through the layer's engine, the sums of its terms' absolute values, and how many terms an element sums.
+    def weight_gradient(self, layer: Layer, dm: Float32s) -> tuple[Checked, Float32s] | None:
+        """dw through the layer's engine, with its tolerance, and the sums of its terms' absolute values.
 
         None where an analog map is not known.
         """
         read = self.read(layer)
         if read is None:
             return None
-        samples, arch = self.meta.timesteps * self.meta.batch, self.arch
-        sizes, values = np.abs(dm), read.values
+        sizes = np.abs(dm)
+        dw, size = self._dw(layer, read, dm), self._dw(layer, replace(read, values=np.abs(read.values)), sizes)
+        samples, outputs = self.meta.timesteps * self.meta.batch, math.prod(layer.out_chw[1:])
+        tolerance = summation_tolerance((1 if read.planes else 2) * samples * outputs, size)
+        if read.slack is not None and read.slack.any():
+            tolerance = tolerance + self._dw(layer, replace(read, values=read.slack.astype(np.float32)), sizes)
+        return (dw, tolerance), size
+
+    def _dw(self, layer: Layer, read: Read, dm: Float32s) -> Float32s:
+        arch, values, planes = self.arch, read.values, read.planes
         if layer.kind == "fc":
             fc = self.meta.fc_shape(layer)
-            if read.planes:
-                pair = [datapath.fc_weight_gradient(arch, fc, values, d, read.planes) for d in (dm, sizes)]
-            else:
-                pair = [
-                    datapath.analog_fc_weight_gradient(arch, fc, v, d)
-                    for v, d in ((values, dm), (np.abs(values), sizes))
-                ]
-            terms = samples if read.planes else 2 * samples
+            found = (
+                datapath.fc_weight_gradient(arch, fc, values, dm, planes)
+                if planes
+                else datapath.analog_fc_weight_gradient(arch, fc, values, dm)
+            )
         else:
             conv = self.meta.conv_shape(layer)
-            if read.planes:
-                pair = [datapath.conv_weight_gradient(arch, conv, values, d, read.planes) for d in (dm, sizes)]
-            else:
-                pair = [
-                    datapath.encode_weight_gradient(arch, conv, v, d)
-                    for v, d in ((values, dm), (np.abs(values), sizes))
-                ]
-            terms = (1 if read.planes else 2) * samples * conv.out_height * conv.out_width
-        dw, size = (_scaled(each, read.scales, layer.groups) for each in pair)
-        return dw, size, terms
+            found = (
+                datapath.conv_weight_gradient(arch, conv, values, dm, planes)
+                if planes
+                else datapath.encode_weight_gradient(arch, conv, values, dm)
+            )
+        return _scaled(found, read.scales, layer.groups)
 
 
 def _scaled(weight: Float32s, scales: Float32s | None, groups: int) -> Float32s:

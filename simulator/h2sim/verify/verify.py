@@ -18,7 +18,7 @@ from h2sim.trace import Layer, Neuron, Trace
 from h2sim.verify.maps import as_map
 from h2sim.verify.neuron import grad, soma
 from h2sim.verify.report import Unchecked, VerifyReport, VerifyRow, compare_bits, compare_values, stored_rounding
-from h2sim.verify.tolerance import UNIT, Checked, summation_tolerance
+from h2sim.verify.tolerance import UNIT, Checked
 from h2sim.verify.values import Values
 
 
@@ -267,7 +267,5 @@ class _Checker:
         if found is None:
             self._skip(layer, "what it reads is not recorded: weight update not checked")
             return
-        dw, size, terms = found
-        self.rows.append(
-            compare_values(layer.name, "weight_grad", dw, recorded, summation_tolerance(terms, size) + stored * size)
-        )
+        (dw, tolerance), size = found
+        self.rows.append(compare_values(layer.name, "weight_grad", dw, recorded, tolerance + stored * size))
