@@ -114,6 +114,7 @@ def test_the_mask_of_a_layer_with_a_norm_is_of_the_gradient_before_it(tmp_path):
     seen = watched(trainer.network)
     trace = traced(trainer, tmp_path, samples=8)
     assert trace.meta.version == 2
+    assert trace.meta.source["norm_statistics"] == "of the traced samples alone"
     for name in ("conv1", "conv2", "fc1"):
         grad = seen[name].grad.numpy()
         if grad.shape[0] == 1:  # a static input: its gradient is that of all timesteps together
@@ -182,6 +183,18 @@ def test_an_adaptive_maximum_routes_by_the_same_numbers(tmp_path):
             window = x[..., starts[i] : ends[i], starts[j] : ends[j]]
             down, across = np.divmod(window.reshape(*x.shape[:2], -1).argmax(-1), window.shape[-1])
             assert np.array_equal(route[0, ..., i, j], down * 2 + across)
+
+
+def test_a_maximum_of_counts_takes_the_first_of_equal_ones_whatever_their_rounding():
+    network = tiny_trainer(layers_of("4C3(Encoding)-AP3(Spikes)-MP2-2FC")).network
+    below, above = (np.nextafter(np.float32(5 / 9), np.float32(end)) for end in (0, 1))
+    x = torch.full((1, 1, 4, 2, 2), float(below))
+    x[..., 1, 1] = float(above)
+    x.requires_grad_()
+    made = network.current(network.layers[2], [x])
+    made.sum().backward()
+    assert made.flatten().tolist() == [pytest.approx(5 / 9)] * 4
+    assert x.grad.reshape(4, 4).tolist() == [[1, 0, 0, 0]] * 4
 
 
 @pytest.mark.parametrize(("dropout_mask", "steps"), [("sample", 1), ("timestep", 4)])

@@ -9,7 +9,7 @@ from typing import Any
 from h2sim.errors import NetworkError, at
 from h2sim.trace import Layer, TraceMeta, check_layers
 from h2sim.trace.model import VERSION
-from h2sim.trace.operands import operands_of
+from h2sim.trace.operands import Operand, operands_of
 from h2sim.trace.windows import axis_of
 
 MOST_ROUTED = 256  # elements of a window whose route one byte holds
@@ -19,11 +19,13 @@ MOST_ROUTED = 256  # elements of a window whose route one byte holds
 class Checked:
     """A checked list of layers.
 
-    meta: metadata of a trace that has them. routed: maxima of analog values without neuron, whose route a trace holds.
-    unmasked: layers whose gradient mask a trace does not hold, because they only make one map out of others.
+    meta: metadata of a trace that has them. maps: the operand that each layer, and the input, gives. routed: maxima of
+    analog values without neuron, whose route a trace holds. unmasked: layers whose gradient mask a trace does not hold,
+    because they only make one map out of others.
     """
 
     meta: TraceMeta
+    maps: dict[str, Operand]
     routed: frozenset[str]
     unmasked: frozenset[str]
 
@@ -51,7 +53,7 @@ def checked(layers: list[dict[str, Any]], input_entry: dict[str, Any] | None, dr
     if faults:
         raise NetworkError(*faults)
     unmasked = {layer.name for layer in meta.layers if layer.is_map and meta.version != VERSION}
-    return Checked(meta, frozenset(routed), frozenset(unmasked))
+    return Checked(meta, maps, frozenset(routed), frozenset(unmasked))
 
 
 def _fault(layer: Layer, routed: bool) -> str:

@@ -44,10 +44,8 @@ def upsampled(layer: Layer, reads: list[torch.Tensor]) -> torch.Tensor:
 
 
 def pooled(layer: Layer, reads: list[torch.Tensor]) -> torch.Tensor:
-    """The average, sum or maximum of each window."""
+    """The average or sum of each window."""
     x = shaped(reads[0], layer.in_chw)
-    if layer.mode == "max":
-        return maxima(layer, x)[0]
     if layer.mode == "sum" and layer.adaptive:
         return _adaptive_sum(layer, x)
     frames = x.flatten(0, 1)
@@ -63,21 +61,23 @@ def pooled(layer: Layer, reads: list[torch.Tensor]) -> torch.Tensor:
     return torch.unflatten(frames, 0, x.shape[:2])
 
 
-def maxima(layer: Layer, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(maxima, places) of a pool's windows; both (T, N, C, H_out, W_out).
-
-    places: where each maximum stands in its channel, the first of the largest, row by row.
-    """
+def places_of_maxima(layer: Layer, x: torch.Tensor) -> torch.Tensor:
+    """Where the maximum of each window stands in its channel, (T, N, C, H_out, W_out): the first of the largest."""
     frames = x.flatten(0, 1)
     if layer.adaptive:
-        found, places = functional.adaptive_max_pool2d(frames, layer.out_chw[1:], return_indices=True)
+        _, places = functional.adaptive_max_pool2d(frames, layer.out_chw[1:], return_indices=True)
     else:
         assert layer.kernel is not None
         assert layer.padding is not None
-        found, places = functional.max_pool2d(
+        _, places = functional.max_pool2d(
             frames, layer.kernel, layer.stride, layer.padding, layer.dilation or 1, layer.ceil_mode, return_indices=True
         )
-    return torch.unflatten(found, 0, x.shape[:2]), torch.unflatten(places, 0, x.shape[:2])
+    return torch.unflatten(places, 0, x.shape[:2])
+
+
+def at_places(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The elements of a map at places in their channels, in the shape of `places`."""
+    return x.flatten(3).gather(3, places.flatten(3)).view_as(places)
 
 
 def routes(layer: Layer, places: torch.Tensor) -> torch.Tensor:

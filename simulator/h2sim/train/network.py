@@ -15,7 +15,7 @@ from h2sim.trace import Layer as Described
 from h2sim.train import record as kept
 from h2sim.train.check import checked
 from h2sim.train.lif import Neuron, lif, record_grad, rounded
-from h2sim.train.maps import MAKERS, maxima, routes, shaped
+from h2sim.train.maps import MAKERS, at_places, places_of_maxima, routes, shaped
 from h2sim.train.norm import Normalisation
 
 Layer = dict[str, Any]
@@ -158,10 +158,8 @@ class SpikingNetwork(nn.Module):
             return self._product(described, inputs[0])
         if described.kind == "gate":
             return self._gated(described, inputs[0], record)
-        if record is not None and described.name in self.checked.routed:
-            value, places = maxima(described, shaped(inputs[0], described.in_chw))
-            kept.keep_route(record, routes(described, places))
-            return value
+        if described.mode == "max":
+            return self._maximum(described, shaped(inputs[0], described.in_chw), record)
         return MAKERS[described.kind](described, inputs)
 
     def _product(self, layer: Described, source: torch.Tensor) -> torch.Tensor:
@@ -173,6 +171,18 @@ class SpikingNetwork(nn.Module):
         frames = shaped(source, layer.in_chw).flatten(0, 1)
         frames = functional.conv2d(frames, weight, bias, layer.stride, layer.padding, 1, layer.groups)
         return torch.unflatten(frames, 0, source.shape[:2])
+
+    def _maximum(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+        """The largest of each window. Counts are compared as the whole numbers that they are, not by their rounding."""
+        operand = self.checked.maps[layer.inputs[0]]
+        ranks = x.detach()
+        if operand.kind == "counts":
+            scales = torch.tensor([float(scale) for scale in operand.scales]).to(x)
+            ranks = torch.round(ranks / scales[:, None, None])
+        places = places_of_maxima(layer, ranks)
+        if layer.name in self.checked.routed and record is not None:
+            kept.keep_route(record, routes(layer, places))
+        return at_places(x, places)
 
     def _gated(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
         """In training what a gate keeps, times its scale: each neuron with probability 1 / scale; else all of x."""

@@ -177,9 +177,10 @@ class Trainer:
         write_trace(path, {**meta, "version": version_of(meta)}, record.members(), level=level)
 
     def _source(self) -> dict[str, Any]:
-        """The settings in the words of a trace's `source`; of dropout only where there is any."""
+        """The settings in the words of a trace's `source`; of dropout and norms only where there are any."""
         gates = any(layer["kind"] == "gate" for layer in self.network.layers)
-        return {**self.settings.to_source(), **({"dropout_mask": self.settings.dropout_mask} if gates else {})}
+        norms = {"norm_statistics": "of the traced samples alone"} if len(self.network.norms) else {}
+        return {**self.settings.to_source(), **({"dropout_mask": self.settings.dropout_mask} if gates else {}), **norms}
 
     def _entry(self, layer: Layer) -> Layer:
         """A layer of the network as a trace has it: weights with a bias, or without."""
