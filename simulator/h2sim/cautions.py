@@ -49,7 +49,7 @@ def trace_cautions(trace: Trace, mode: str = "dual") -> tuple[str, ...]:
         *_silent(trace),
         *(_open_windows(trace) if mode in ("output_only", "dual") else ()),
         *_nearly_binary(trace),
-        *((BATCH_NORM,) if trace.meta.source.get("batch_norm") else ()),
+        *((BATCH_NORM,) if _unmodelled_norm(trace) else ()),
         *trace.broken_laws,
     )
 
@@ -77,6 +77,8 @@ def _silent(trace: Trace) -> Iterator[str]:
     silent = [name for name in spiking if maps.set_spikes(name) == 0]
     if trace.has("input.spikes") and maps.set_spikes("input") == 0:
         yield "the network's input holds no spike: what reads it has next to nothing to do"
+    if trace.has("input.counts") and not trace.input_counts().any():
+        yield "the network's input holds nothing but counts of 0: what reads it has next to nothing to do"
     if silent and len(silent) == len(spiking):
         yield "no layer of the trace spikes even once: times and energies are those of an idle network"
     elif silent:
@@ -95,6 +97,11 @@ def _open_windows(trace: Trace) -> Iterator[str]:
             "Backward Engine skips nothing there by output sparsity, which can make a step up to twice as long; "
             "export with a window_threshold above 0 to leave small derivatives out"
         )
+
+
+def _unmodelled_norm(trace: Trace) -> bool:
+    """Whether the network was trained with batch norm that none of the trace's layers states."""
+    return bool(trace.meta.source.get("batch_norm")) and not any(layer.norm for layer in trace.meta.layers)
 
 
 def _all_in_window(trace: Trace, layer: Layer) -> bool:

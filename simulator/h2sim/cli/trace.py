@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -9,7 +10,7 @@ import click
 
 from h2sim.cli.names import NETWORK, TRACE
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import Commands, IntsType, find_network, progress, say, show, warn
+from h2sim.cli.support import Commands, IntsType, emit, find_network, progress, say, show, warn
 from h2sim.cli.trace_views import compare, diff, plot
 from h2sim.cli.types import ParamType
 from h2sim.io import library
@@ -59,21 +60,30 @@ def list_() -> None:
 
 @trace.command()
 @click.argument("file", type=TRACE)
-def info(file: str) -> None:
+@click.option("--json", "json_file", metavar="FILE", help="Write all of it as JSON ('-': stdout).")
+def info(file: str, json_file: str | None) -> None:
     """Spike rate and sparsities of every layer, and where the trace came from.
 
+    Where layers read more than spikes (version 2): kind, largest count K, bit planes and scale of what each reads, and
+    how the maps between are made.
+
     \b
-    Example:
+    Examples:
       h2sim trace info mnist-digits
+      h2sim trace info my.npz --json info.json
     """
     from h2sim.cautions import trace_cautions
-    from h2sim.report.traces import trace_document
+    from h2sim.report.traces import trace_dict, trace_document
     from h2sim.trace import layer_table, load_trace
 
+    check_outputs(json_file, reads=[file])
     opened = load_trace(file)
-    show(trace_document(opened, layer_table(opened)))
+    rows = layer_table(opened)
+    show(trace_document(opened, rows), err=json_file == "-")
     for caution in trace_cautions(opened):
         warn(caution)
+    if json_file:
+        emit(json_file, json.dumps(trace_dict(opened, rows), indent=1) + "\n")
 
 
 @trace.command()
