@@ -63,6 +63,7 @@ LINES = {
     "trace diff same": ("trace", "diff", "mnist-digits", "mnist-digits"),
     "trace compare": ("trace", "compare", "TINY", "--twins", "both"),
     "trace synth": ("trace", "synth", "--like", "TINY", "-o", "FOLDER/twin.npz"),
+    "trace upgrade": ("trace", "upgrade", "TINY", "FOLDER/new.npz"),
     "workload list": ("workload", "list"),
     "workload show": ("workload", "show", "resnet20"),
     "baseline list": ("baseline", "list"),

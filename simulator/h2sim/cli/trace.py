@@ -11,6 +11,7 @@ import click
 from h2sim.cli.names import NETWORK, TRACE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import Commands, IntsType, emit, find_network, progress, say, show, warn
+from h2sim.cli.trace_upgrade import upgrade
 from h2sim.cli.trace_views import compare, diff, plot
 from h2sim.cli.types import ParamType
 from h2sim.io import library
@@ -29,7 +30,7 @@ Shape = dict[str, float] | Literal["measured"]  # the fields of a Structure by t
 
 @click.group(cls=Commands)
 def trace() -> None:
-    """List, look at, check, compare and synthesise traces.
+    """List, look at, check, compare, synthesise and upgrade traces.
 
     \b
     Examples:
@@ -40,6 +41,7 @@ def trace() -> None:
       h2sim trace diff a.npz b.npz
       h2sim trace compare mnist-digits --twins both
       h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz
+      h2sim trace upgrade old.npz new.npz
     """
 
 
@@ -260,5 +262,5 @@ def _structure(given: Shape | None) -> Structure | None:
     return Structure(**fields)
 
 
-for command in (plot, diff, compare):
+for command in (plot, diff, compare, upgrade):
     trace.add_command(command)

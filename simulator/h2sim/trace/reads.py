@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from h2sim.trace.members import known_members
 from h2sim.trace.model import Layer, TraceMeta
 from h2sim.trace.operands import Operand, operands_of
 from h2sim.trace.read import Trace
@@ -44,8 +43,7 @@ def read_by_weights(meta: TraceMeta, made: Mapping[str, Made]) -> list[tuple[Lay
 def carried(trace: Trace) -> dict[str, tuple[str, ...]]:
     """The kinds of members that each layer, and 'input', has in a file."""
     found: dict[str, list[str]] = {name: [] for name in ("input", *(layer.name for layer in trace.meta.layers))}
-    for member, _ in known_members(trace.meta):
+    for member in trace.members:
         layer, _, kind = member.rpartition(".")
-        if trace.has(member):
-            found[layer].append(kind)
+        found[layer].append(kind)
     return {name: tuple(kinds) for name, kinds in found.items()}
