@@ -70,6 +70,7 @@ _TRACES = {
     "input sp.": "input sparsity: share of gradients dm that are 0 (table 3.2, I)",
     "samples without gradient": "samples whose gradient mask is 0 at every timestep",
     "kept": "share of what a gate (dropout) lets through",
+    "mean count": "mean of the counts that the network reads",
     "made of": "layers with neurons or weights, or the input, that a map is made of",
     "operand": "kind of what weights read: spikes, counts (bit planes) or analog (dense MACs)",
     "K": "largest count k of a map, whose values are scale x k",
