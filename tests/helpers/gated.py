@@ -34,7 +34,7 @@ def gated(
         "phases": list(phases), "neuron": NEURON, "source": {"kind": "training", **source},
         "input": {"kind": "counts", "most": 300}, "layers": layers,
     }  # fmt: skip
-    members = {
+    members: dict[str, np.ndarray] = {
         "input.counts": rng.integers(0, 301, (3, 2, 1, 4, 4)).astype(np.uint16),
         "conv1.spikes": pack(rng.integers(0, 2, (3, 2, 16))),
         "gate1.kept": pack(np.array([[[1, 0, 1, 1], [1, 1, 1, 0]]])),
