@@ -82,6 +82,8 @@ def _silent(trace: Trace) -> Iterator[str]:
     silent = [name for name in spiking if maps.set_spikes(name) == 0]
     if trace.has("input.spikes") and maps.set_spikes("input") == 0:
         yield "the network's input holds no spike: what reads it has next to nothing to do"
+    if trace.has("input.counts") and not trace.input_counts().any():
+        yield "the network's input holds nothing but counts of 0: what reads it has next to nothing to do"
     if silent and len(silent) == len(spiking):
         yield "no layer of the trace spikes even once: times and energies are those of an idle network"
     elif silent:

@@ -40,6 +40,7 @@ NAMED = [
     ("baseline run loihi", TRACES),
     ("baseline run loihi mnist-digits --energy-table", TABLES),
     ("trace info", TRACES),
+    ("trace upgrade", TRACES),
     ("trace check", TRACES),
     ("trace plot", TRACES),
     ("trace diff", TRACES),

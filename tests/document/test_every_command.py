@@ -21,6 +21,7 @@ from h2sim.report.keys import KEYS
 from h2sim.report.rtl import area_document, check_document
 from h2sim.rtl.area import UnitArea
 from tests.helpers.look import RESIDUAL
+from tests.helpers.operands import draw
 from tests.helpers.printed import WIDTHS, commands, faults, names_of, printed
 from tests.helpers.traces import tiny_trace
 
@@ -55,12 +56,14 @@ LINES = {
     "table check": ("table", "check", "28nm"),
     "trace list": ("trace", "list"),
     "trace info": ("trace", "info", "mnist-digits"),
+    "trace info of maps": ("trace", "info", "MAPS"),
     "trace check": ("trace", "check", "mnist-digits"),
     "trace plot": ("trace", "plot", "TINY", "-o", "FOLDER/plots"),
     "trace diff": ("trace", "diff", "TINY", "mnist-digits"),
     "trace diff same": ("trace", "diff", "mnist-digits", "mnist-digits"),
     "trace compare": ("trace", "compare", "TINY", "--twins", "both"),
     "trace synth": ("trace", "synth", "--like", "TINY", "-o", "FOLDER/twin.npz"),
+    "trace upgrade": ("trace", "upgrade", "TINY", "FOLDER/new.npz"),
     "workload list": ("workload", "list"),
     "workload show": ("workload", "show", "resnet20"),
     "baseline list": ("baseline", "list"),
@@ -78,6 +81,7 @@ def folder(tmp_path_factory) -> Path:
     """Where commands read and write: a tiny synthetic trace, and results of two machines."""
     place = tmp_path_factory.mktemp("printed")
     tiny_trace(place)
+    draw(5).trace(place)
     with pytest.MonkeyPatch.context() as patch:
         for mode in ("dual", "dense"):
             result, _ = printed(
@@ -88,7 +92,12 @@ def folder(tmp_path_factory) -> Path:
 
 
 def filled(arguments: tuple[str, ...], folder: Path) -> list[str]:
-    places = {"TINY": folder / "tiny.npz", "DUAL": folder / "dual.json", "DENSE": folder / "dense.json"}
+    places = {
+        "TINY": folder / "tiny.npz",
+        "MAPS": folder / "t.npz",
+        "DUAL": folder / "dual.json",
+        "DENSE": folder / "dense.json",
+    }
     return [str(places.get(word, word.replace("FOLDER", str(folder)))) for word in arguments]
 
 

@@ -219,7 +219,7 @@ def test_the_command_reports_every_member_under_its_layer(tmp_path, monkeypatch)
     def recorded(what):
         yield lambda *call: calls.append((what, *call))
 
-    monkeypatch.setattr(importlib.import_module("h2sim.cli.trace"), "progress", recorded)
+    monkeypatch.setattr(importlib.import_module("h2sim.cli.trace_synth"), "progress", recorded)
     assert synth("4C3-AP2-10FC", "--input-shape", "2,8,8", "--sparsity", "0.5", "-o", tmp_path / "t.npz").exit_code == 0
     layers = [("drawing", "input", 0, 3)]
     for number, name in enumerate(("conv1", "pool1", "fc1"), start=1):

@@ -13,7 +13,8 @@ from h2sim.result import Result
 from h2sim.trace.read import Trace
 from h2sim.trace.summary import TraceSummary, layer_summary, summarise, trace_counts
 
-RATES = ("spike_rate", "output_sparsity", "input_sparsity")
+RATES = ("spike_rate", "output_sparsity", "input_sparsity", "kept")
+OF_SOME = ("kept", "mean_count")  # what only networks with gates, or an input of counts, have
 CSV_HEAD = (
     "trace", "network", "dataset", "source", "layer", "phase", "engine", "quantity", "value", "ratio_to_first",
 )  # fmt: skip
@@ -26,7 +27,8 @@ class Compared:
 
     numbers: compute cycles of each engine, cycles of a steady sub-batch, on-chip energy of one sample in uJ; cells:
     compute cycles by layer and phase; rates: by layer and one of RATES. samples: of all traces; hashes: of each.
-    twin_of: the row (from 0) whose masks' means a synthetic twin has, or None. result is the (first) trace's.
+    mean_count: of an input of counts. twin_of: the row (from 0) whose masks' means a synthetic twin has, or None.
+    result is the (first) trace's.
     """
 
     label: str
@@ -41,6 +43,7 @@ class Compared:
     hashes: tuple[str, ...]
     result: Result
     twin_of: int | None = None
+    mean_count: float | None = None
 
 
 def compared(label: str, trace: Trace, result: Result, twin_of: int | None = None) -> Compared:
@@ -66,6 +69,7 @@ def compared(label: str, trace: Trace, result: Result, twin_of: int | None = Non
         hashes=(result.workload.sha256,),
         result=result,
         twin_of=twin_of,
+        mean_count=float(trace.input_counts().mean()) if trace.has("input.counts") else None,
     )
 
 
@@ -84,6 +88,7 @@ def mean_of(label: str, rows: Sequence[Compared]) -> Compared:
         _mean([row.masks.output_sparsity for row in rows]),
         _mean([row.masks.input_sparsity for row in rows]),
         None if None in silent else sum(n for n in silent if n is not None),
+        _mean([row.masks.kept for row in rows]),
     )
     numbers = {name: math.fsum(row.numbers[name] for row in rows) / len(rows) for name in first.numbers}
     cells = {cell: math.fsum(row.cells[cell] for row in rows) / len(rows) for cell in first.cells}
@@ -91,7 +96,7 @@ def mean_of(label: str, rows: Sequence[Compared]) -> Compared:
     hashes = tuple(sha for row in rows for sha in row.hashes)
     return replace(
         first, label=label, samples=sum(row.samples for row in rows), masks=masks, numbers=numbers, cells=cells,
-        rates=rates, hashes=hashes,
+        rates=rates, hashes=hashes, mean_count=_mean([row.mean_count for row in rows]),
     )  # fmt: skip
 
 
@@ -112,14 +117,18 @@ def compare_csv(rows: Sequence[Compared]) -> str:
 
 def _csv_lines(row: Compared, first: Compared) -> Iterator[list[str]]:
     """layer, phase, engine, quantity, value, ratio."""
-    masks = {"timesteps": row.timesteps, "samples": row.samples, **vars(row.masks)}
+    masks = {"timesteps": row.timesteps, "samples": row.samples, **vars(row.masks), "mean_count": row.mean_count}
     for name, value in masks.items():
+        if name in OF_SOME and value is None:
+            continue
         yield ["", "", "", name, "" if value is None else repr(value), ""]
     for name, number in row.numbers.items():
         engine = name.removesuffix("_compute_cycles") if name.endswith("_compute_cycles") else ""
         quantity = "compute_cycles" if engine else name
         yield ["", "", engine, quantity, repr(number), _exact(number, first.numbers[name])]
     for (layer_name, name), share in row.rates.items():
+        if name in OF_SOME and share is None:
+            continue
         yield [layer_name, "", "", name, "" if share is None else repr(share), ""]
     shared = row.layers == first.layers
     for layer in row.result.activity.layers:

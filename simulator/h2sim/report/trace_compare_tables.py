@@ -7,12 +7,17 @@ from collections.abc import Iterator, Sequence
 from h2sim.activity import ENGINES
 from h2sim.document import Column, Document, Line, Note, Table, percent, significant, table, table_markdown
 from h2sim.io.names import in_code, in_markdown
-from h2sim.report.trace_compare import RATES, Compared
+from h2sim.report.trace_compare import Compared
 from h2sim.report.words import TITLES
 
 MOST_RATES = 4  # traces in one table of rates
 MOST_BESIDE = 5  # traces beside the first in one table of layers
-RATE_WORDS = {"rate": "spike rate", "out": "output sp.", "in": "input sp."}
+RATE_WORDS = {  # the short name of a rate, what explains it, and where it stands in Compared.rates
+    "rate": ("spike rate", "spike_rate"),
+    "out": ("output sp.", "output_sparsity"),
+    "in": ("input sp.", "input_sparsity"),
+    "kept": ("kept", "kept"),
+}
 COST_KEYS = (*(f"{TITLES[engine]}" for engine in ENGINES), "steady", "uJ/sample")
 SPANS = {"steady_cycles": "cycles", "energy_per_sample_uj": "energy"}
 
@@ -75,19 +80,28 @@ def _ratio(value: float | None, reference: float | None) -> str:
 
 
 def _masks(rows: Sequence[Compared]) -> Table:
+    """What only some networks have, kept shares and counts, has a column where any row has it."""
+    some = {"kept": [percent(row.masks.kept) for row in rows], "mean count": [_mean_count(row) for row in rows]}
+    some = {name: cells for name, cells in some.items() if set(cells) != {"-"}}
     body = []
     for number, row in enumerate(rows, 1):
         m, work = row.masks, row.result.workload
         silent = "-" if m.samples_without_gradient is None else f"{m.samples_without_gradient} of {row.samples}"
         source = "SYNTHETIC" if work.source == "synthetic" else work.source
         shares = [percent(share) for share in (m.spike_rate, m.output_sparsity, m.input_sparsity)]
-        body.append((str(number), row.label, work.network, row.dataset, source, str(row.timesteps), *shares, silent))
+        more = [cells[number - 1] for cells in some.values()]
+        named = (str(number), row.label, work.network, row.dataset, source, str(row.timesteps))
+        body.append((*named, *shares, silent, *more))
     return table(
         "Masks: means over all neurons",
         ["#", Column("trace", prose=True), "network", "data set", "source"],
-        ["T", "spike rate", "output sp.", "input sp.", "no gradient"],
+        ["T", "spike rate", "output sp.", "input sp.", "no gradient", *some],
         body, drop=("T", "data set", "network", "no gradient"), elsewhere="--csv FILE",
     )  # fmt: skip
+
+
+def _mean_count(row: Compared) -> str:
+    return "-" if row.mean_count is None else significant(row.mean_count)
 
 
 def _costs(rows: Sequence[Compared]) -> Table:
@@ -118,17 +132,21 @@ def _twins(rows: Sequence[Compared]) -> Table:
 
 
 def _rates(rows: Sequence[Compared]) -> Iterator[Table]:
-    """Spike rate, output and input sparsity of each layer; only traces with the first one's layers."""
+    """Spike rate, output and input sparsity of each layer, what gates keep; only traces with the first one's layers."""
     alike = [(number, row) for number, row in enumerate(rows, 1) if row.layers == rows[0].layers]
+    gates = any(row.masks.kept is not None for _, row in alike)
+    words = {short: word for short, word in RATE_WORDS.items() if short != "kept" or gates}
     for start in range(0, len(alike), MOST_RATES):
         some = alike[start : start + MOST_RATES]
         body = [
-            [layer, *(percent(row.rates[layer, name]) for _, row in some for name in RATES)] for layer in rows[0].layers
+            [layer, *(percent(row.rates[layer, name]) for _, row in some for _, name in words.values())]
+            for layer in rows[0].layers
         ]
         columns = [
-            Column(f"#{number} {short}", right=True, key=key) for number, _ in some for short, key in RATE_WORDS.items()
+            Column(f"#{number} {short}", right=True, key=key) for number, _ in some for short, (key, _) in words.items()
         ]
-        yield table("Spike rate, output sparsity, input sparsity", ["layer"], columns, body)
+        title = f"Spike rate, output sparsity, input sparsity{', kept share' if gates else ''}"
+        yield table(title, ["layer"], columns, body)
 
 
 def _layers(rows: Sequence[Compared]) -> Iterator[Table]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from h2sim.io.progress import Progress
 from h2sim.trace.bits import popcount
-from h2sim.trace.members import MASKS, VALUES
+from h2sim.trace.members import BITS
 from h2sim.trace.model import TraceMeta
 from h2sim.trace.read import Trace
 
@@ -97,17 +97,17 @@ class TraceDiff:
 
 def diff_traces(a: Trace, b: Trace, progress: Progress | None = None) -> TraceDiff:
     """Compares two traces, one member of each at a time in memory. Raises TraceError for a damaged member."""
-    in_a, in_b = list(_members(a)), list(_members(b))
+    in_a, in_b = a.members, b.members
     masks, values = [], []
     only_a = set(_without(in_a, in_b))
     shared = [member for member in in_a if member not in only_a]
     for number, member in enumerate(shared):
         if progress:
             progress(member, number, len(shared))
-        if member.rpartition(".")[2] in MASKS:
+        if member.rpartition(".")[2] in BITS:
             masks.append(_mask_difference(a, b, member))
         else:
-            values.append(_value_difference(member, _read(a, member), _read(b, member)))
+            values.append(_value_difference(member, a.array(member), b.array(member)))
     return TraceDiff(
         a=str(a.path),
         b=str(b.path),
@@ -130,40 +130,23 @@ def _layers(trace: Trace) -> list[str]:
     return [layer.name for layer in trace.meta.layers]
 
 
-def _members(trace: Trace) -> Iterator[str]:
-    """Known members in the format's order."""
-    layers = (f"{layer.name}.{kind}" for layer in trace.meta.layers for kind in (*MASKS, *VALUES))
-    return (name for name in ("input.spikes", "input.analog", *layers) if trace.has(name))
-
-
-def _read(trace: Trace, member: str) -> np.ndarray:
-    layer, _, kind = member.rpartition(".")
-    if layer == "input":
-        return trace.input_spikes() if kind == "spikes" else trace.input_analog()
-    return trace.mask(layer, kind) if kind in MASKS else trace.values(layer, kind)
-
-
-def _bits(trace: Trace, member: str) -> int:
+def _shape(trace: Trace, member: str, steps: int) -> tuple[int, ...]:
+    """A mask's shape unpacked: (T or 1, N, C, H, W)."""
     meta, layer = trace.meta, member.rpartition(".")[0]
-    neurons = math.prod(meta.input_shape) if layer == "input" else meta.layer(layer).neurons
-    return meta.timesteps * meta.batch * neurons
-
-
-def _shape(trace: Trace, member: str) -> tuple[int, ...]:
-    meta, layer = trace.meta, member.rpartition(".")[0]
-    return (meta.timesteps, meta.batch, *(meta.input_shape if layer == "input" else meta.layer(layer).out_chw))
+    return (steps, meta.batch, *(meta.input_shape if layer == "input" else meta.layer(layer).out_chw))
 
 
 def _mask_difference(a: Trace, b: Trace, member: str) -> MaskDifference:
-    left, right = _read(a, member), _read(b, member)
-    rate_a, rate_b = popcount(left) / _bits(a, member), popcount(right) / _bits(b, member)
+    left, right = a.array(member), b.array(member)
+    in_a, in_b = _shape(a, member, len(left)), _shape(b, member, len(right))
+    rate_a, rate_b = popcount(left) / math.prod(in_a), popcount(right) / math.prod(in_b)
     alone = MaskDifference(member=member, rate_a=rate_a, rate_b=rate_b)
-    if _shape(a, member) != _shape(b, member):
+    if in_a != in_b:
         return alone
     only_a, only_b = (
         popcount(np.bitwise_and(one, np.bitwise_not(other))) for one, other in ((left, right), (right, left))
     )
-    return replace(alone, bits=_bits(a, member), only_a=only_a, only_b=only_b)
+    return replace(alone, bits=math.prod(in_a), only_a=only_a, only_b=only_b)
 
 
 def _value_difference(member: str, a: np.ndarray, b: np.ndarray) -> ValueDifference:
@@ -190,7 +173,7 @@ def _field_differences(a: TraceMeta, b: TraceMeta) -> tuple[FieldDifference, ...
 
 def _fields(meta: TraceMeta, layer_names: Container[str]) -> dict[str, Any]:
     """Metadata with dotted names, of these layers only; a layer's neuron only where it is not the network's."""
-    data = meta.model_dump(mode="json")
+    data = meta.model_dump(mode="json", exclude=None if meta.input else {"input"})
     layers = data.pop("layers")
     fields: dict[str, Any] = dict(_flat("", data)) | {"layers": [layer["name"] for layer in layers]}
     for layer in (layer for layer in layers if layer["name"] in layer_names):

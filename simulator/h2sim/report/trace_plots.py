@@ -21,7 +21,8 @@ from h2sim.document.pictures import save_png
 from h2sim.errors import TraceError, at
 from h2sim.io.names import in_file_name, in_picture
 from h2sim.io.progress import Progress
-from h2sim.trace.members import MASKS
+from h2sim.report.count_plots import draw_counts
+from h2sim.trace.members import BITS
 from h2sim.trace.model import Layer
 from h2sim.trace.read import Trace
 from h2sim.trace.summary import LayerCounts, LayerMaps, layer_maps, trace_counts
@@ -31,7 +32,10 @@ RATES = {
     "output sparsity": ("window", "#edae49"),
     "input sparsity": ("grad", "#d1495b"),
 }
-MAPS = {"spikes": "spikes", "window": "inside the window", "grad": "dm not 0"}
+KEPT = {"kept": ("kept", "#66a182")}  # of gates
+MAPS = {"spikes": "spikes", "window": "inside the window", "grad": "dm not 0", "kept": "kept"}
+NEVER = {"spikes": "never spike", "window": "never above 0", "grad": "without gradient", "kept": "never kept"}
+SHARES = {"spikes": "spike rate", "window": "share above 0", "grad": "share of dm not 0", "kept": "share kept"}
 NO_MASK, MARKED = "#dddddd", "#d1495b"
 MOST_INCHES = 80  # matplotlib draws at most 65,536 pixels a side
 MOST_TICKS = 200
@@ -49,6 +53,8 @@ def draw_trace(
 ) -> list[Path]:
     """Writes rates.png, timesteps.png, samples.png and a layer-NAME.png per asked layer; returns their paths.
 
+    An input of counts has an input.png.
+
     The layers' pictures show one sample or the mean over samples, one timestep or their sum. The folder is made if
     missing. One mask at a time is in memory. Raises TraceError for a layer, sample or timestep that the trace
     does not have, OutputError where the pictures cannot be written.
@@ -61,6 +67,8 @@ def draw_trace(
         "timesteps.png": lambda: _timesteps(trace, rows),
         "samples.png": lambda: _samples(trace, rows),
     }
+    if trace.has("input.counts"):
+        makers["input.png"] = lambda: _counts(trace)
     for layer in asked:
         makers[f"layer-{in_file_name(layer.name)}.png"] = lambda layer=layer: _layer(trace, layer, sample, timestep)  # type: ignore[misc]
     for done, (name, make) in enumerate(makers.items()):
@@ -86,16 +94,21 @@ def check_choice(trace: Trace, layers: Sequence[str], sample: int | None, timest
 
 
 def rates_by_layer(trace: Trace, rows: Sequence[LayerCounts], axis: int | tuple[int, ...]) -> dict[str, np.ndarray]:
-    """What is drawn, by its name in RATES: an array with a row per layer, NaN where a layer has no such mask.
+    """What is drawn, by its name in RATES, and KEPT where there are gates: a row per layer, NaN without such a mask.
 
     axis: what is averaged, of (timesteps, samples): (0, 1) leaves (layers,), 1 (layers, T), 0 (layers, N).
     """
     result, empty = {}, np.full((trace.meta.timesteps, trace.meta.batch), np.nan).mean(axis=axis)
-    for name, (kind, _) in RATES.items():
+    for name, (kind, _) in _drawn(rows).items():
         shares = [row.share(kind, axis) for row in rows]
         values = np.stack([empty if share is None else share for share in shares])
-        result[name] = values if kind == "spikes" else 1 - values
+        result[name] = values if kind in ("spikes", "kept") else 1 - values
     return result
+
+
+def _drawn(rows: Sequence[LayerCounts]) -> dict[str, tuple[str, str]]:
+    """Kind of mask and colour of each rate."""
+    return RATES | (KEPT if any("kept" in row.set_bits for row in rows) else {})
 
 
 def folded(features: np.ndarray) -> np.ndarray:
@@ -109,7 +122,7 @@ def folded(features: np.ndarray) -> np.ndarray:
 
 
 def _kinds(trace: Trace, layer: Layer) -> list[str]:
-    return [kind for kind in MASKS if trace.has(f"{layer.name}.{kind}")]
+    return [kind for kind in BITS if trace.has(f"{layer.name}.{kind}")]
 
 
 def _title(figure: Figure, trace: Trace, what: str) -> None:
@@ -139,15 +152,17 @@ def _colours(name: str = "viridis", **marks: str) -> Colormap:
 
 
 def _rates(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
-    """Three bars per layer; a mask that a layer does not have leaves its bar out."""
+    """A bar per layer and rate; a mask that a layer does not have leaves its bar out."""
     figure, axes = _figure(8, 0.45 * len(rows) + 1.5)
-    axis, places = axes[0, 0], np.arange(len(rows))
+    axis, places, drawn = axes[0, 0], np.arange(len(rows)), _drawn(rows)
+    apart, middle = 0.81 / len(drawn), (len(drawn) - 1) / 2
     for offset, (name, values) in enumerate(rates_by_layer(trace, rows, (0, 1)).items()):
-        axis.barh(places + 0.27 * (offset - 1), values, height=0.25, color=RATES[name][1], label=name)
+        height, colour = 0.75 / len(drawn), drawn[name][1]
+        axis.barh(places + apart * (offset - middle), values, height=height, color=colour, label=name)
     _name_layers(axis, rows)
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of neurons (output sparsity: outside the window; input sparsity: dm = 0)")
-    axis.legend(fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    axis.legend(fontsize=8, ncols=len(drawn), loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     _title(figure, trace, "Rates per layer")
     return figure
@@ -155,7 +170,7 @@ def _rates(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
 
 def _timesteps(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
     """Layer x timestep, one panel per rate."""
-    figure, axes = _figure(11, 0.25 * len(rows) + 2, columns=len(RATES))
+    figure, axes = _figure(11, 0.25 * len(rows) + 2, columns=len(_drawn(rows)))
     image = None
     for axis, (name, values) in zip(axes[0], rates_by_layer(trace, rows, 1).items(), strict=True):
         image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
@@ -185,15 +200,25 @@ def _samples(trace: Trace, rows: Sequence[LayerCounts]) -> Figure:
     return figure
 
 
+def _counts(trace: Trace) -> Figure:
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    assert trace.meta.input is not None
+    draw_counts((axes[0], axes[1]), trace.input_counts(), trace.meta.input.most or 0)
+    _title(figure, trace, "Counts of the input")
+    return figure
+
+
 def _layer(trace: Trace, layer: Layer, sample: int | None, timestep: int | None) -> Figure:
-    """The layer's masks by position, and its channels by timestep: spikes, or gradients where it does not spike."""
+    """The layer's masks by position, and its channels by timestep: spikes, or else the first mask that it has."""
     meta, kinds = trace.meta, _kinds(trace, layer)
     samples = range(meta.batch) if sample is None else [sample]
     steps = range(meta.timesteps) if timestep is None else [timestep]
     size = 3.2 * (len(kinds) + 1), min(10.0, max(4.0, layer.out_chw[0] / 64))
     figure, axes = plt.subplots(1, len(kinds) + 1, figsize=size, squeeze=False, layout="constrained")
     for axis, kind in zip(axes[0], kinds, strict=False):
-        maps = layer_maps(trace.mask(layer.name, kind), layer, samples, steps)
+        mask = trace.mask(layer.name, kind)
+        at_all_times = np.broadcast_to(mask, (meta.timesteps, *mask.shape[1:]))
+        maps = layer_maps(at_all_times, layer, samples, steps)
         _positions(figure, axis, layer, kind, maps, len(samples))
         if kind == kinds[0]:
             _channels(figure, axes[0, -1], layer, kind, maps, len(samples), steps)
@@ -207,7 +232,7 @@ def _positions(figure: Figure, axis: Axes, layer: Layer, kind: str, maps: LayerM
     fc = layer.kind == "fc"
     counts = folded(maps.channels.sum(axis=1) / n_samples) if fc else maps.positions / n_samples
     image = axis.imshow(counts, cmap=_colours(), vmin=0, vmax=max(1.0, float(np.nanmax(counts))))
-    axis.set_title(MAPS[kind], fontsize=9, loc="left")
+    axis.set_title("x above 0" if layer.kind == "relu" else MAPS[kind], fontsize=9, loc="left")
     axis.set_xlabel(f"{layer.neurons} features, folded" if fc else "summed over channels")
     axis.set(xticks=[], yticks=[])
     figure.colorbar(image, ax=axis, location="bottom", label="per sample")
@@ -226,11 +251,10 @@ def _channels(
         interpolation="nearest", extent=(steps[0] - 0.5, steps[-1] + 0.5, channels - 0.5, -0.5),
     )  # fmt: skip
     what = "features" if layer.kind == "fc" else "channels"
-    never = "never spike" if kind == "spikes" else "without gradient"
-    axis.set_title(f"{int(dead.sum())} of {channels} {what} {never} (red)", fontsize=9, loc="left")
+    axis.set_title(f"{int(dead.sum())} of {channels} {what} {NEVER[kind]} (red)", fontsize=9, loc="left")
     axis.set(xlabel="timestep", ylabel=what.removesuffix("s"))
     if len(steps) == 1:
         axis.set_xticks(steps)
     else:
         _whole(axis)
-    figure.colorbar(image, ax=axis, location="bottom", label="spike rate" if kind == "spikes" else "share of dm not 0")
+    figure.colorbar(image, ax=axis, location="bottom", label=SHARES[kind])

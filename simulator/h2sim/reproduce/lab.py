@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from h2sim.activity import Activity, Phase
+from h2sim.activity import PHASES, Activity, Phase
 from h2sim.arch import Arch, arch_sha256, load_arch
 from h2sim.energy import Cost, EnergyTable, load_energy_table, parse_energy_table, price
 from h2sim.errors import ReproductionError
@@ -142,9 +142,8 @@ class Lab:
             every = replace(every, spikes=setting.spikes)
             own = {layer: replace(sparsity, spikes=setting.spikes) for layer, sparsity in own.items()}
         structure = Structure(**setting.masks.model_dump()) if setting.masks else None
-        more = {} if phases is None else {"phases": phases}
         meta, members = synthesise(
-            network, network.timesteps, batch, every, SEED, layers=own, structure=structure, **more
+            network, network.timesteps, batch, every, SEED, layers=own, structure=structure, phases=phases or PHASES
         )
         path = Path(self._folder.name) / f"{len(self._kept)}.npz"
         write_trace(path, meta, members)

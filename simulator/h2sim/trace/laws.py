@@ -49,6 +49,8 @@ def _gradients(trace: Trace) -> Iterator[str]:
     found = {}
     for layer in trace.meta.layers:
         has_masks = all(trace.has(f"{layer.name}.{kind}") for kind in ("window", "grad"))
+        if layer.trained_norms:
+            continue  # its mask is of dL/dx before the norm, which is not 0 where dm is
         if has_masks and layer.neuron.equation == "lif" and (count := impossible_gradients(trace, layer)):
             found[layer.name] = count
     if found:

@@ -118,6 +118,11 @@ class Trace:
         return member in self._members
 
     @property
+    def members(self) -> tuple[str, ...]:
+        """The members that the file carries and the format knows, in the format's order."""
+        return tuple(self._members)
+
+    @property
     def has_values(self) -> bool:
         """Whether any layer carries values that can be verified."""
         return any(name.rpartition(".")[2] in VALUES for name in self._members)
@@ -157,6 +162,10 @@ class Trace:
     def input_analog(self) -> Array:
         """The analog network input: float16 or float32 (T or 1, N, C, H, W), finite."""
         return self._read("input.analog")
+
+    def array(self, member: str) -> Array:
+        """Any of its members, as stored."""
+        return self._read(member)
 
     def values(self, layer: str, kind: str) -> Array:
         """A layer's recorded values, as stored and finite; kind is one of VALUES ('membrane', 'weight_grad', ...)."""

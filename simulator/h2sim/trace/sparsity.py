@@ -10,7 +10,8 @@ from h2sim.errors import TraceError, at
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict
 from h2sim.io.yamlfile import read_mapping
-from h2sim.trace.network import Network
+from h2sim.trace.model import VERSION
+from h2sim.trace.network import Network, check_layers
 from h2sim.trace.synth import Sparsity
 
 TABLE = "table-3.2"
@@ -44,11 +45,12 @@ def reported_sparsity(network: Network) -> tuple[Sparsity, dict[str, Sparsity]]:
     window = dict(zip(convolutions[:-1], row.window, strict=True))
     grad = dict(zip(convolutions[1:], row.grad, strict=True))
     layers, before = {}, rest
-    for layer in network.layers:
-        name = layer["name"]
-        if layer["kind"] in ("conv", "encode"):
+    meta = check_layers(list(network.layers), network.name)
+    for layer in meta.layers:
+        name = layer.name
+        if layer.kind in ("conv", "encode"):
             before = Sparsity(table.spikes, window.get(name, rest.window), grad.get(name, rest.grad))
-        if layer["kind"] != "fc":
+        if layer.kind != "fc" and (meta.version == VERSION or not layer.is_map):
             layers[name] = before
     return rest, layers
 

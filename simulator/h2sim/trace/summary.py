@@ -10,7 +10,7 @@ import numpy as np
 from h2sim.arrays import Bytes, Float64s, Ints
 from h2sim.io.progress import Progress
 from h2sim.trace.bits import unpack
-from h2sim.trace.members import MASKS
+from h2sim.trace.members import BITS
 from h2sim.trace.model import Layer
 from h2sim.trace.read import Trace
 
@@ -21,7 +21,7 @@ class LayerSummary:
 
     spike_rate: fraction of set spikes; output_sparsity: fraction of neurons outside the window (O in table 3.2);
     input_sparsity: fraction of membrane gradients dm that are 0 (I in table 3.2); samples_without_gradient: number of
-    samples whose gradient mask is 0 at every timestep.
+    samples whose gradient mask is 0 at every timestep; kept: fraction that a gate lets through.
     """
 
     layer: str
@@ -32,6 +32,7 @@ class LayerSummary:
     output_sparsity: float | None
     input_sparsity: float | None
     samples_without_gradient: int | None
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class TraceSummary:
     output_sparsity: float | None
     input_sparsity: float | None
     samples_without_gradient: int | None
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
 class LayerCounts:
-    """The set bits of a layer's masks, by kind ('spikes', 'window', 'grad'): int64 (T, N) for each mask that it has."""
+    """The set bits of a layer's masks, by kind, one of BITS: int64 (T, N) for each mask that it has.
+
+    A mask that all timesteps share counts at each of them.
+    """
 
     layer: Layer
     set_bits: Mapping[str, Ints]
@@ -77,12 +82,13 @@ def trace_counts(trace: Trace, progress: Progress | None = None) -> list[LayerCo
 
     progress(layer, done, total) is called before every layer.
     """
-    rows = []
+    rows, samples = [], (trace.meta.timesteps, trace.meta.batch)
     for number, layer in enumerate(trace.meta.layers):
         if progress:
             progress(layer.name, number, len(trace.meta.layers))
-        kinds = [kind for kind in MASKS if trace.has(f"{layer.name}.{kind}")]
-        rows.append(LayerCounts(layer, {kind: _set_bits(trace.mask(layer.name, kind)) for kind in kinds}))
+        kinds = [kind for kind in BITS if trace.has(f"{layer.name}.{kind}")]
+        counts = {kind: np.broadcast_to(_set_bits(trace.mask(layer.name, kind)), samples) for kind in kinds}
+        rows.append(LayerCounts(layer, counts))
     return rows
 
 
@@ -96,7 +102,7 @@ def summarise(rows: Sequence[LayerCounts]) -> TraceSummary:
     window, grad = _mean(rows, "window"), _mean(rows, "grad")
     with_grad = [row.set_bits["grad"].sum(axis=0) for row in rows if "grad" in row.set_bits]
     silent = int(np.count_nonzero(np.sum(with_grad, axis=0) == 0)) if with_grad else None
-    return TraceSummary(_mean(rows, "spikes"), _zeros(window), _zeros(grad), silent)
+    return TraceSummary(_mean(rows, "spikes"), _zeros(window), _zeros(grad), silent, _mean(rows, "kept"))
 
 
 def layer_maps(packed: Bytes, layer: Layer, samples: Sequence[int], timesteps: Sequence[int]) -> LayerMaps:
@@ -122,7 +128,7 @@ def layer_summary(counts: LayerCounts) -> LayerSummary:
     layer, grad = counts.layer, counts.set_bits.get("grad")
     silent = None if grad is None else int(np.count_nonzero(grad.sum(axis=0) == 0))
     shape = layer.out_chw[:1] if layer.kind == "fc" else layer.out_chw
-    spikes, window, gradient = (_mean([counts], kind) for kind in MASKS)
+    spikes, window, gradient, kept = (_mean([counts], kind) for kind in BITS)
     return LayerSummary(
         layer=layer.name,
         kind=layer.kind,
@@ -132,6 +138,7 @@ def layer_summary(counts: LayerCounts) -> LayerSummary:
         output_sparsity=_zeros(window),
         input_sparsity=_zeros(gradient),
         samples_without_gradient=silent,
+        kept=kept,
     )
 
 
