@@ -101,7 +101,15 @@ def emit_verilog(
 @click.option(
     "--planes", default=1, show_default=True, type=click.IntRange(1, 4), help="Most bit planes of LUT engines' counts."
 )
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
 @click.option("--mutations", is_flag=True, help="Then change the simulator and see that the check notices.")
+@click.option(
+    "--mutation-cases",
+    default=1500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Layers a mutation is shown.",
+)
 @click.option("--record", metavar="FILE", help="Write a Markdown record ('-': stdout).")
 def check(
     arch: str,
@@ -112,7 +120,9 @@ def check(
     simulator: str | None,
     wide: int,
     planes: int,
+    engine: tuple[str, ...],
     mutations: bool,
+    mutation_cases: int,
     record: str | None,
 ) -> None:
     """Run random layers on the RTL and compare cycles, fill and every value with the simulator's engines.
@@ -129,7 +139,7 @@ def check(
     Examples:
       h2sim rtl check
       h2sim rtl check --machines 45 --cases 400 --wide 3 --mutations --record rtl-record.md
-      h2sim rtl check --planes 4
+      h2sim rtl check --planes 4 --engine forward --engine weight_update
       h2sim rtl check --simulator amaranth --machines 3 --cases 4
     """
     import h2sim
@@ -155,7 +165,11 @@ def check(
         fail("--wide: expected Verilator; got Amaranth's simulator")
     if not compiled:
         click.echo("h2sim: Amaranth's simulator: about a second a case", err=True)
-    plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth", wide, planes)
+    if wide and engine and "backward" not in engine:
+        fail("--wide: expected --engine backward with it, or no --engine; got " + ", ".join(engine))
+    engines = tuple(name for name in ENGINE_NAMES if name in engine or not engine)
+    simulator = "verilator" if compiled else "amaranth"
+    plan = campaign.Plan(machines, cases, seed, jobs, simulator, wide, planes, engines, mutation_cases)
     with progress("checking") as report:
         found = campaign.run(machine, plan, mutations, report)
     show(check_document(campaign.by_kind(found), found.total.cycles, found.mutations), err=record == "-")

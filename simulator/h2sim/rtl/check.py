@@ -94,10 +94,10 @@ def differences(layer: Layer, run: RtlRun) -> list[str]:
     return found
 
 
-def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
+def machines(arch: Arch, count: int, seed: int = 0, engines: Sequence[str] = ENGINES) -> list[Hardware]:
     """Machines to check: of the engines in turn, first the arch itself with a smaller array, then random small ones."""
-    own = [smaller(arch, engine) for engine in ENGINES]
-    drawn = [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(3, count)]
+    own, n = [smaller(arch, engine) for engine in engines], len(engines)
+    drawn = [hardware_of(np.random.default_rng([seed, i]), arch, engines[i % n]) for i in range(n, count)]
     return (own + drawn)[:count]
 
 
