@@ -12,11 +12,13 @@ from h2sim.rtl import corners
 from h2sim.rtl.corners import (
     BATCH_BELOW_P,
     CORNERS,
+    COUNTS,
     PARTIAL_COLUMNS,
     PARTIAL_LANES,
     PARTIAL_ROWS,
     SAMPLES_BELOW_P,
     STRIDE_2,
+    corners_drawn,
     corners_of,
 )
 from h2sim.rtl.draw import conv_shape, fc_shape
@@ -48,7 +50,8 @@ def conv(samples=(1, 2), channels=(2, 2), stride=(1, 1)) -> ConvShape:
     ],
 )
 def test_a_layer_lies_in_the_corners_of_its_sizes(kind, shape, expected):
-    assert set(corners_of(kind, shape, ENGINE)) == set(expected)
+    assert set(corners_of(kind, shape, ENGINE, 1)) == set(expected)
+    assert set(corners_of(kind, shape, ENGINE, 2)) == {*expected, COUNTS}
 
 
 def drawn() -> Counter[str]:
@@ -56,14 +59,14 @@ def drawn() -> Counter[str]:
     found: Counter[str] = Counter()
     for seed in range(DRAWN):
         rng = np.random.default_rng(seed)
-        found.update(corners_of("backward_conv", conv_shape(rng, (3, 3), 1000, ENGINE), ENGINE))
-        found.update(corners_of("backward_fc", fc_shape(rng, 12, ENGINE), ENGINE))
+        found.update(corners_of("backward_conv", conv_shape(rng, (3, 3), 1000, ENGINE), ENGINE, 1))
+        found.update(corners_of("backward_fc", fc_shape(rng, 12, ENGINE), ENGINE, 1))
     return found
 
 
 def test_every_corner_is_drawn_often_and_more_often_than_by_chance(monkeypatch):
     on_purpose = drawn()
-    assert min(on_purpose[corner] for corner in CORNERS) > DRAWN // 8
+    assert min(on_purpose[corner] for corner in corners_drawn(1)) > DRAWN // 8
     monkeypatch.setattr(corners, "OFTEN", 0.0)
     by_chance = drawn()
     for corner in (BATCH_BELOW_P, PARTIAL_LANES, STRIDE_2):

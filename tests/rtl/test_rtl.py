@@ -148,6 +148,12 @@ def test_more_wide_machines_than_the_arch_has_are_refused():
     assert done.output == "h2sim: --wide: expected at most 3 (h2learn: 4x16x4, 8x32x4, 16x64x4); got 4\n"
 
 
+def test_wide_machines_without_the_backward_engine_are_refused():
+    done = CliRunner().invoke(main, ["rtl", "check", "--wide", "1", "--engine", "forward"])
+    assert done.exit_code == 2
+    assert done.output == "h2sim: --wide: expected --engine backward with it, or no --engine; got forward\n"
+
+
 def test_wide_machines_are_not_run_on_amaranths_simulator():
     done = CliRunner().invoke(main, ["rtl", "check", "--wide", "1", "--simulator", "amaranth"])
     assert done.exit_code == 2

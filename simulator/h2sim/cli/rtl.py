@@ -54,8 +54,9 @@ def emit_verilog(
 ) -> None:
     """Write the engines of ARCH as Verilog: DIR/ENGINE_engine.v and one file per unit.
 
-    The data path is integer, pipelined as the arch file's latencies say. Memories for partial sums and neuron states
-    are inferred. Engines with more port bits than a top module can have get their operand buffers as black boxes.
+    The data path is integer, pipelined as the arch file's latencies say. LUT engines take counts of up to 8 bit planes;
+    B planes need B - 1 or B more sum bits. Memories for partial sums and neuron states are inferred. Engines with more
+    port bits than a top module can have get their operand buffers as black boxes.
 
     \b
     Examples:
@@ -97,7 +98,18 @@ def emit_verilog(
 @click.option(
     "--wide", default=0, show_default=True, type=click.IntRange(0), help="Wide Backward Engines, up to the arch's own."
 )
+@click.option(
+    "--planes", default=1, show_default=True, type=click.IntRange(1, 4), help="Most bit planes of LUT engines' counts."
+)
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), multiple=True, help="Only this engine (may be repeated).")
 @click.option("--mutations", is_flag=True, help="Then change the simulator and see that the check notices.")
+@click.option(
+    "--mutation-cases",
+    default=1500,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Layers a mutation is shown.",
+)
 @click.option("--record", metavar="FILE", help="Write a Markdown record ('-': stdout).")
 def check(
     arch: str,
@@ -107,7 +119,10 @@ def check(
     jobs: int,
     simulator: str | None,
     wide: int,
+    planes: int,
+    engine: tuple[str, ...],
     mutations: bool,
+    mutation_cases: int,
     record: str | None,
 ) -> None:
     """Run random layers on the RTL and compare cycles, fill and every value with the simulator's engines.
@@ -118,10 +133,13 @@ def check(
     --wide N adds N Backward Engines, 120 layers each, from the smallest wide one (more than 20 PE groups): the last has
     the arch's own array, each before it half the rows and columns. h2learn has three: 4x16x4, 8x32x4, 16x64x4.
 
+    --planes N gives the layers of Forward and Weight Update Engines counts of 1 to N bit planes in place of spikes.
+
     \b
     Examples:
       h2sim rtl check
       h2sim rtl check --machines 45 --cases 400 --wide 3 --mutations --record rtl-record.md
+      h2sim rtl check --planes 4 --engine forward --engine weight_update
       h2sim rtl check --simulator amaranth --machines 3 --cases 4
     """
     import h2sim
@@ -147,7 +165,11 @@ def check(
         fail("--wide: expected Verilator; got Amaranth's simulator")
     if not compiled:
         click.echo("h2sim: Amaranth's simulator: about a second a case", err=True)
-    plan = campaign.Plan(machines, cases, seed, jobs, "verilator" if compiled else "amaranth", wide)
+    if wide and engine and "backward" not in engine:
+        fail("--wide: expected --engine backward with it, or no --engine; got " + ", ".join(engine))
+    engines = tuple(name for name in ENGINE_NAMES if name in engine or not engine)
+    simulator = "verilator" if compiled else "amaranth"
+    plan = campaign.Plan(machines, cases, seed, jobs, simulator, wide, planes, engines, mutation_cases)
     with progress("checking") as report:
         found = campaign.run(machine, plan, mutations, report)
     show(check_document(campaign.by_kind(found), found.total.cycles, found.mutations), err=record == "-")

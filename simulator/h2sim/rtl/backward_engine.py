@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from h2sim.rtl.backward_column import BackwardColumn
 from h2sim.rtl.group_pe import COORDINATE_BITS
-from h2sim.rtl.lut_engine import STATUS, SWEEP_LOOPS, TILES, packed
+from h2sim.rtl.lut_engine import STATUS, SWEEP_LOOPS, TILES
 from h2sim.rtl.neuron_unit import Sweep, neuron_config
 from h2sim.rtl.output_finder import OutputFinder
 from h2sim.rtl.parameters import BackwardParameters
@@ -25,6 +25,7 @@ from h2sim.rtl.primitives import (
     WritePort,
     delay,
     lanes_of,
+    packed,
 )
 
 CONFIG = (*TILES, "width", "edge_width", "row_groups", "samples", "lane_groups", "last_lanes", "batch", "timesteps")

@@ -6,6 +6,7 @@ The cycles of every grid iteration, the fill, and every result must be equal.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -24,10 +25,14 @@ ENGINES = tuple(KINDS)
 
 @dataclass
 class Report:
-    """What a check found: how many cases, by kind of layer and by corner; disagreements, one line each."""
+    """What a check found: how many cases, by kind of layer and by corner; disagreements, one line each.
+
+    planes: cases by kind of layer and number of bit planes.
+    """
 
     cases: dict[str, int] = field(default_factory=dict)
     corners: dict[str, int] = field(default_factory=dict)
+    planes: Counter[tuple[str, int]] = field(default_factory=Counter)
     cycles: int = 0
     stalled_cases: int = 0
     adder_conflicts: int = 0
@@ -36,7 +41,9 @@ class Report:
     def add(self, layer: Layer, run: RtlRun, hardware: Hardware) -> None:
         """Counts one layer, and compares what the RTL did with what the simulator says."""
         self.cases[layer.kind] = self.cases.get(layer.kind, 0) + 1
-        for corner in corners_of(layer.kind, layer.shape, getattr(hardware.arch.engines, hardware.engine)):
+        self.planes[layer.kind, layer.planes] += 1
+        engine = getattr(hardware.arch.engines, hardware.engine)
+        for corner in corners_of(layer.kind, layer.shape, engine, layer.planes):
             self.corners[corner] = self.corners.get(corner, 0) + 1
         self.cycles += run.total_cycles
         self.stalled_cases += run.stall_cycles > 0
@@ -49,6 +56,7 @@ class Report:
             self.cases[kind] = self.cases.get(kind, 0) + count
         for corner, count in other.corners.items():
             self.corners[corner] = self.corners.get(corner, 0) + count
+        self.planes += other.planes
         self.cycles += other.cycles
         self.stalled_cases += other.stalled_cases
         self.adder_conflicts += other.adder_conflicts
@@ -86,10 +94,10 @@ def differences(layer: Layer, run: RtlRun) -> list[str]:
     return found
 
 
-def machines(arch: Arch, count: int, seed: int = 0) -> list[Hardware]:
+def machines(arch: Arch, count: int, seed: int = 0, engines: Sequence[str] = ENGINES) -> list[Hardware]:
     """Machines to check: of the engines in turn, first the arch itself with a smaller array, then random small ones."""
-    own = [smaller(arch, engine) for engine in ENGINES]
-    drawn = [hardware_of(np.random.default_rng([seed, i]), arch, ENGINES[i % len(ENGINES)]) for i in range(3, count)]
+    own, n = [smaller(arch, engine) for engine in engines], len(engines)
+    drawn = [hardware_of(np.random.default_rng([seed, i]), arch, engines[i % n]) for i in range(n, count)]
     return (own + drawn)[:count]
 
 

@@ -1,4 +1,4 @@
-"""The corners of the random layers: sizes that a machine does not divide, and strides. They are drawn often, counted.
+"""The corners of the random layers: sizes that a machine does not divide, strides, counts. They are drawn often.
 
 Lanes are samples, pairs of channel and kernel offset, input features, or positions, as the engine has them. A corner is
 named after the layer's own numbers, whatever the lanes of the engine are.
@@ -18,11 +18,17 @@ PARTIAL_LANES = "C_in not a multiple of P"
 PARTIAL_COLUMNS = "channels not a multiple of the columns"
 PARTIAL_ROWS = "channels not a multiple of the rows"
 STRIDE_2 = "stride 2"
-CORNERS = (BATCH_BELOW_P, SAMPLES_BELOW_P, PARTIAL_LANES, PARTIAL_COLUMNS, PARTIAL_ROWS, STRIDE_2)
+COUNTS = "counts of several bit planes"
+CORNERS = (BATCH_BELOW_P, SAMPLES_BELOW_P, PARTIAL_LANES, PARTIAL_COLUMNS, PARTIAL_ROWS, STRIDE_2, COUNTS)
 OFTEN = 0.4  # how often each corner is drawn on purpose; it is also met by chance
 
 
-def corners_of(kind: str, shape: ConvShape | FcShape, engine: Any) -> tuple[str, ...]:
+def corners_drawn(planes: int) -> tuple[str, ...]:
+    """The corners in which layers may lie whose operands have at most so many bit planes."""
+    return CORNERS if planes > 1 else tuple(corner for corner in CORNERS if corner != COUNTS)
+
+
+def corners_of(kind: str, shape: ConvShape | FcShape, engine: Any, planes: int) -> tuple[str, ...]:
     """The corners in which a layer of some kind (draw.KINDS) lies on an engine, in the order of CORNERS."""
     if isinstance(shape, ConvShape):
         inputs, outputs, stride = shape.in_channels, shape.out_channels, shape.stride
@@ -37,6 +43,7 @@ def corners_of(kind: str, shape: ConvShape | FcShape, engine: Any) -> tuple[str,
         PARTIAL_COLUMNS: on_columns % engine.columns > 0,
         PARTIAL_ROWS: kind in ("backward_conv", "backward_fc", "encode_forward") and on_rows % engine.rows > 0,
         STRIDE_2: stride == (2, 2),
+        COUNTS: planes > 1,
     }
     return tuple(corner for corner in CORNERS if lies[corner])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.arch.schema import Arch, TileSize
-from h2sim.arrays import Array, Bytes
+from h2sim.arrays import Array, Bytes, Ints
 from h2sim.engines.work import EngineWork
 from h2sim.reference.result import EngineRun
 from h2sim.rtl import fixed, images
@@ -26,7 +26,7 @@ from h2sim.rtl.parameters import (
 from h2sim.shapes import ConvShape, FcShape
 
 Results = Callable[[Array], dict[str, Array]]
-WIDTHS = Widths(operand_bits=8, sum_bits=20, fraction_bits=8, psum_blocks=64, most_samples=12)
+WIDTHS = Widths(operand_bits=8, sum_bits=20, fraction_bits=8, psum_blocks=64, plane_bits=2, most_samples=12)
 MOST_OFFSETS = 64  # (channel, kernel offset) pairs of a case
 WIDE = 20  # PEs (Backward Engine: groups) above which an array counts as wide
 KINDS = {
@@ -40,13 +40,15 @@ KINDS = {
 class Hardware:
     """One engine of an arch, which is built once and runs many cases.
 
-    kernel: the largest that the Backward Engine is built for. simulated: the arch that the simulator is asked about, if
-    a mutation check makes it another one.
+    kernel: the largest that the Backward Engine is built for. planes: the most bit planes of the counts that layers of
+    a LUT engine have; 1: spikes. simulated: the arch that the simulator is asked about, if a mutation check makes it
+    another one.
     """
 
     engine: str
     arch: Arch
     kernel: tuple[int, int] = (3, 3)
+    planes: int = 1
     simulated: Arch | None = None
 
     def parameters(self) -> LutParameters | BackwardParameters:
@@ -83,6 +85,7 @@ class Layer:
     fill_cycles: int
     results: dict[str, Array]
     read: Results
+    planes: int = 1
 
 
 def smaller(arch: Arch, engine: str) -> Hardware:
@@ -172,6 +175,24 @@ def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> Bytes:
         mask &= raster % step == 0
     drawn: Bytes = mask.astype(np.uint8)
     return drawn
+
+
+def counts(spikes: Bytes, most: int, seed: int) -> tuple[Ints, int]:
+    """Random counts of 1 to `most` bit planes, and how many. The lowest plane is `spikes`; others are drawn as it is.
+
+    They have a generator of their own: the rest of a layer does not depend on `most`.
+    """
+    rng = np.random.default_rng([seed, most])
+    planes = int(rng.integers(1, most + 1))
+    k = spikes.astype(np.int64)
+    for b in range(1, planes):
+        k += bits(rng, spikes.shape).astype(np.int64) << b
+    return k, planes
+
+
+def about(shape: ConvShape | FcShape, planes: int) -> str:
+    """A layer in words, for a disagreement."""
+    return f"{shape}, {planes} planes"
 
 
 def values(rng: np.random.Generator, *shape: int) -> Array:

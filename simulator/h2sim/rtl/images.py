@@ -60,6 +60,12 @@ def cut(maps: Array, tile: TileSize) -> Array:
     return np.moveaxis(split, -3, -2)
 
 
+def planes_of(counts: Array, planes: int) -> Ints:
+    """The bit planes of counts along a new first axis, lowest first."""
+    bits: Ints = np.stack([counts.astype(np.int64) >> b & 1 for b in range(planes)])
+    return bits
+
+
 def packed(bits: Array) -> Ints:
     """Packs the bits along the last axis into one word, element 0 in the lowest bit."""
     words: Ints = (bits.astype(np.int64) << np.arange(bits.shape[-1])).sum(axis=-1)

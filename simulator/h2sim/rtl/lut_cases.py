@@ -9,7 +9,17 @@ from h2sim.arrays import Array
 from h2sim.reference.forward import array_rows
 from h2sim.rtl.bench import Case, Image
 from h2sim.rtl.fixed import FixedNeuron
-from h2sim.rtl.images import ONE_POSITION, cut, lane_counts, over, packed, padded_to, sweep_shape, tile_counts
+from h2sim.rtl.images import (
+    ONE_POSITION,
+    cut,
+    lane_counts,
+    over,
+    packed,
+    padded_to,
+    planes_of,
+    sweep_shape,
+    tile_counts,
+)
 from h2sim.shapes import ConvShape, FcShape, ceil_div
 
 
@@ -21,6 +31,7 @@ def forward_conv(
     weight: Array,
     bias: Array,
     neuron: FixedNeuron,
+    planes: int = 1,
 ) -> Case:
     """The case of a convolution, with the arguments of reference.forward.forward_conv as integers."""
     s, n, v = shape, engine.sub_luts, engine.sub_lut_inputs
@@ -38,27 +49,35 @@ def forward_conv(
                 windows[:, :, :, r, j * v + i] = seen[:, : s.out_height, : s.out_width]
     operands = operands.reshape(column_groups, engine.columns, row_groups, engine.rows, n, v)
     lanes = operands.transpose(0, 2, 5, 3, 1, 4).reshape(column_groups, row_groups, v, -1)
-    tiles = cut(packed(windows).transpose(0, 3, 1, 2), tile)  # (samples, rows, tiles y, tiles x, y, x)
+    words = packed(planes_of(windows, planes)).transpose(0, 1, 4, 2, 3)
+    tiles = cut(words, tile)  # (plane, samples, rows, tiles y, tiles x, y, x)
     counts = tile_counts(tile, s.out_height, s.out_width)
     lane_groups = lane_counts(s.samples, engine.parallelism)
     groups = lane_groups["lane_groups"]
-    tiles = padded_to(tiles, groups * engine.parallelism, *tiles.shape[1:])
-    tiles = tiles.reshape(groups, engine.parallelism, row_groups, engine.rows, *tiles.shape[2:])
-    by_lane = tiles.transpose(4, 5, 2, 0, 6, 7, 3, 1)  # tiles y, tiles x, row group, lane group, y, x, row, lane
-    by_lane = by_lane.reshape(*by_lane.shape[:6], -1)
+    tiles = padded_to(tiles, planes, groups * engine.parallelism, *tiles.shape[2:])
+    tiles = tiles.reshape(planes, groups, engine.parallelism, row_groups, engine.rows, *tiles.shape[3:])
+    # tiles y, tiles x, row group, lane group, plane, y, x | row, lane
+    by_lane = tiles.transpose(5, 6, 3, 1, 0, 7, 8, 4, 2)
+    by_lane = by_lane.reshape(*by_lane.shape[:7], -1)
     images = {
         "operands": Image(over(lanes, {1: counts["tiles_y"], 2: counts["tiles_x"]})),
         "spikes": Image(over(by_lane, {0: column_groups})),
         "bias": Image(padded_to(bias, column_groups * engine.columns).reshape(column_groups, -1)),
     }
     config = counts | lane_groups | neuron.registers() | {"buffer_mode": 0, "batch": s.batch, "timesteps": s.timesteps}
-    config |= {"column_groups": column_groups, "row_groups": row_groups}
+    config |= {"column_groups": column_groups, "row_groups": row_groups, "planes": planes}
     config |= {"entries": engine.sub_lut_size, "edge_entries": engine.sub_lut_size}
     return Case(config, images, sweep_shape(column_groups, tile, counts, s, engine.parallelism))
 
 
 def forward_fc(
-    engine: ForwardEngine, shape: FcShape, spikes: Array, weight: Array, bias: Array, neuron: FixedNeuron
+    engine: ForwardEngine,
+    shape: FcShape,
+    spikes: Array,
+    weight: Array,
+    bias: Array,
+    neuron: FixedNeuron,
+    planes: int = 1,
 ) -> Case:
     """The case of a fully connected layer, with the arguments of reference.forward.forward_fc as integers."""
     s, n, p = shape, engine.sub_luts, engine.parallelism
@@ -70,27 +89,26 @@ def forward_fc(
     lanes = words.transpose(0, 2, 3, 4, 1, 5).reshape(column_groups, row_groups, entries, -1)
     lane_groups = lane_counts(s.samples, p)
     groups = lane_groups["lane_groups"]
-    bits = padded_to(spikes.reshape(s.samples, -1), groups * p, features)
-    bits = bits.reshape(groups, p, row_groups, entries, engine.rows, n)
+    bits = planes_of(padded_to(spikes.reshape(s.samples, -1), groups * p, features), planes)
+    bits = bits.reshape(planes, groups, p, row_groups, entries, engine.rows, n)
     spread = np.zeros((*bits.shape, engine.sub_lut_inputs), np.int64)
     spread[..., 0] = bits  # a sub-LUT's spike is the lowest bit of what would be its address
-    sent = (
-        packed(spread.reshape(*bits.shape[:-1], -1)).transpose(2, 0, 3, 4, 1).reshape(row_groups, groups, entries, -1)
-    )
+    sent = packed(spread.reshape(*bits.shape[:-1], -1)).transpose(3, 1, 0, 4, 5, 2)
+    sent = sent.reshape(row_groups, groups, planes, entries, -1)
     images = {
         "operands": Image(over(lanes, {1: 1, 2: 1})),
-        "spikes": Image(over(sent, {0: column_groups, 1: 1, 2: 1, 5: 1})),
+        "spikes": Image(over(sent, {0: column_groups, 1: 1, 2: 1, 6: 1})),
         "bias": Image(padded_to(bias, column_groups * engine.columns).reshape(column_groups, -1)),
     }
     last = ceil_div(s.in_features - (row_groups - 1) * per_entry * entries, per_entry)
     config = ONE_POSITION | lane_groups | neuron.registers() | {"buffer_mode": 1, "batch": s.batch}
-    config |= {"timesteps": s.timesteps, "column_groups": column_groups, "row_groups": row_groups}
+    config |= {"timesteps": s.timesteps, "column_groups": column_groups, "row_groups": row_groups, "planes": planes}
     config |= {"entries": entries, "edge_entries": last}
     return Case(config, images, (column_groups, 1, 1, s.timesteps, s.batch, 1))
 
 
 def weight_update_conv(
-    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Array, grad: Array
+    engine: WeightUpdateEngine, tile: TileSize, shape: ConvShape, spikes: Array, grad: Array, planes: int = 1
 ) -> Case:
     """The case of a convolution, with the arguments of reference.weight_update.weight_update_conv as integers."""
     s, n, v, p = shape, engine.sub_luts, engine.sub_lut_inputs, engine.parallelism
@@ -116,14 +134,16 @@ def weight_update_conv(
     offset_groups = ceil_div(offsets, p)
     flat = maps.reshape(s.timesteps, s.batch, offsets, s.out_height, s.out_width)
     flat = padded_to(flat, step_groups * engine.rows, s.batch, offset_groups * p, *flat.shape[3:])
-    words = packed(_segments(cut(flat, tile), segments, n, v).reshape(*flat.shape[:3], *shape_of[3:7], n * v))
-    words = words.reshape(step_groups, engine.rows, s.batch, offset_groups, p, *words.shape[3:])
-    # tiles y, tiles x, sample, step group, y, segment, offset group | row, lane
-    sent = words.transpose(5, 6, 2, 0, 7, 8, 3, 1, 4)
-    sent = sent.reshape(*sent.shape[:7], -1)
+    seen = _segments(cut(flat, tile), segments, n, v).reshape(*flat.shape[:3], *shape_of[3:7], n * v)
+    words = packed(planes_of(seen, planes))
+    words = words.reshape(planes, step_groups, engine.rows, s.batch, offset_groups, p, *words.shape[4:])
+    # tiles y, tiles x, sample, step group, y, segment, plane, offset group | row, lane
+    sent = words.transpose(6, 7, 3, 1, 8, 9, 0, 4, 2, 5)
+    sent = sent.reshape(*sent.shape[:8], -1)
     images = {"operands": Image(lanes), "spikes": Image(over(sent, {0: column_groups}))}
     config = {name: counts[name] for name in ("tiles_y", "tiles_x", "height", "edge_height")}
     config |= {"segments": segments, "edge_segments": ceil_div(counts["edge_width"], n * v), "buffer_mode": 0}
+    config |= {"planes": planes}
     config |= {"batch": s.batch, "column_groups": column_groups, "step_groups": step_groups}
     config |= {"offset_groups": offset_groups, "entries": engine.sub_lut_size}
     return Case(config, images, (column_groups, offset_groups))
@@ -135,7 +155,7 @@ def _segments(tiles: Array, segments: int, sub_luts: int, inputs: int) -> Array:
     return wide.reshape(*tiles.shape[:-1], segments, sub_luts, inputs)
 
 
-def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Array, grad: Array) -> Case:
+def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Array, grad: Array, planes: int = 1) -> Case:
     """The case of an FC layer, with the arguments of reference.weight_update.weight_update_fc as integers."""
     s, p = shape, engine.parallelism
     step_groups, column_groups = ceil_div(s.timesteps, engine.rows), ceil_div(s.out_features, engine.columns)
@@ -145,14 +165,14 @@ def weight_update_fc(engine: WeightUpdateEngine, shape: FcShape, spikes: Array, 
     first = np.zeros((column_groups, s.batch, step_groups, engine.rows, engine.columns, engine.sub_luts), np.int64)
     first[..., 0] = values.transpose(3, 2, 0, 1, 4)
     lanes = first.reshape(column_groups, s.batch, step_groups, -1)
-    bits = padded_to(spikes, step_groups * engine.rows, s.batch, offset_groups * p)
-    bits = bits.reshape(step_groups, engine.rows, s.batch, offset_groups, p).transpose(2, 0, 3, 1, 4)
-    sent = bits.reshape(s.batch, step_groups, offset_groups, -1).astype(np.int64)
+    bits = planes_of(padded_to(spikes, step_groups * engine.rows, s.batch, offset_groups * p), planes)
+    bits = bits.reshape(planes, step_groups, engine.rows, s.batch, offset_groups, p).transpose(3, 1, 0, 4, 2, 5)
+    sent = bits.reshape(s.batch, step_groups, planes, offset_groups, -1)
     images = {
         "operands": Image(over(lanes, {1: 1, 2: 1, 5: 1, 6: 1, 7: 1})),
         "spikes": Image(over(sent, {0: column_groups, 1: 1, 2: 1, 5: 1, 6: 1})),
     }
     names = ("tiles_y", "tiles_x", "height", "edge_height", "segments", "edge_segments", "entries", "buffer_mode")
     config = dict.fromkeys(names, 1) | {"batch": s.batch, "column_groups": column_groups}
-    config |= {"step_groups": step_groups, "offset_groups": offset_groups}
+    config |= {"step_groups": step_groups, "offset_groups": offset_groups, "planes": planes}
     return Case(config, images, (column_groups, offset_groups))

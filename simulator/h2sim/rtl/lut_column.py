@@ -14,9 +14,10 @@ from h2sim.rtl.primitives import Unit, adder_tree, delay, lanes_of
 class LutColumn(Unit):
     """Acc of one array column: per lane an adder tree over the rows, and a bank of the partial-sum buffer.
 
-    `store` and `address` come one cycle before a sum is added there; with `begins` it is added to `bias` instead. With
-    neurons, the sum of lane p at raster position i lies in bank (p + i) mod P, so that the sweep finds P neighbouring
-    positions of one sample in P different banks.
+    `store`, `address` and `plane` come one cycle before a sum, times 2**plane, is added there; with `begins` it is
+    added to `bias` instead. The shift takes no cycle: in FP16 it is an addition to the exponent. With neurons, the sum
+    of lane p at raster position i lies in bank (p + i) mod P, so that the sweep finds P neighbouring positions of one
+    sample in P different banks.
     """
 
     def __init__(self, parameters: LutParameters) -> None:
@@ -27,6 +28,7 @@ class LutColumn(Unit):
             "store": In(1),
             "begins": In(1),
             "address": In(p.address_bits),
+            "plane": In(p.plane_bits),
             "bias": In(signed(p.sum_bits)),
             "totals": Out(p.parallelism * p.sum_bits),
         }
@@ -44,7 +46,8 @@ class LutColumn(Unit):
         by_row = lanes_of(self.sums, p.parallelism * p.sum_bits)
         outputs = [lanes_of(row, p.sum_bits, True) for row in by_row]
         lanes = [adder_tree(m, [row[i] for row in outputs], p.add_cycles, p.sum_bits) for i in range(p.parallelism)]
-        lanes = [delay(m, lane, p.add_cycles - 1) for lane in lanes]
+        plane = delay(m, self.plane, 1)
+        lanes = [shifted(m, delay(m, lane, p.add_cycles - 1), plane) for lane in lanes]
         if p.neurons:
             phase = delay(m, self.phase, 1)
             lanes = [Array(lanes)[self._bank_of(phase, bank, -1)] for bank in range(p.parallelism)]
@@ -96,3 +99,10 @@ class LutColumn(Unit):
             ]
             results.append(lane.result)
         m.d.comb += self.neurons.eq(Cat(*results))
+
+
+def shifted(m: Module, value: Value, plane: Value) -> Value:
+    """value * 2**plane, in as many bits as `value` has."""
+    result = Signal(value.shape())
+    m.d.comb += result.eq(value << plane)
+    return result

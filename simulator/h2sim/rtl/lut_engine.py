@@ -1,18 +1,21 @@
 """Forward Engine and Weight Update Engine (figures 3.2 and 3.4): a LUT PE array, Acc below each column, Soma.
 
 Both are one machine: it programs the LUTs with the operands of a job, streams the job's windows, and takes the next.
+Counts pass one bit plane after the other, lowest first, each as windows of spikes: once a plane the lanes of a Forward
+Engine's turn take all positions, and the Weight Update Engine's take all offsets.
 They differ in what their loops count (`JOB_LOOPS`, `STREAM_LOOPS`) and in what lies behind Acc: Soma, or the weight
 gradients.
 """
 
 from __future__ import annotations
 
-from amaranth import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from h2sim.rtl.lut_column import LutColumn
 from h2sim.rtl.lut_pe import LutPe
-from h2sim.rtl.neuron_unit import Sweep, neuron_config
+from h2sim.rtl.lut_store import gradient_store, soma_store
+from h2sim.rtl.neuron_unit import neuron_config
 from h2sim.rtl.parameters import LutParameters
 from h2sim.rtl.primitives import (
     COUNT_BITS,
@@ -24,13 +27,14 @@ from h2sim.rtl.primitives import (
     WritePort,
     delay,
     lanes_of,
+    packed,
 )
 
 JOB_LOOPS = {
     "forward": ("column_group", "tile_y", "tile_x", "row_group"),
     "weight_update": ("column_group", "tile_y", "tile_x", "sample", "step_group", "segment_y", "segment_x"),
 }
-STREAM_LOOPS = {"forward": ("lane_group", "y", "x"), "weight_update": ("offset_group",)}
+STREAM_LOOPS = {"forward": ("lane_group", "plane", "y", "x"), "weight_update": ("plane", "offset_group")}
 STATUS = ("computing", "iteration_end", "done", "overrun", "adder_conflict")
 INSIDE_ITERATION = {"forward": None, "weight_update": "sample"}  # the outermost loop inside a grid iteration
 SWEEP_LOOPS = ("column_group", "tile_y", "tile_x", "step", "sample", "item")
@@ -86,7 +90,7 @@ class LutEngine(Unit):
             shared = ("column_group", "offset_group")
             self.ports += [WritePort("results", p.columns * p.parallelism, p.sum_bits, shared)]
         self.halves = ("operands", "spikes")
-        self.config = {name: In(COUNT_BITS) for name in CONFIG[p.name]} | {"buffer_mode": In(1)}
+        self.config = {name: In(COUNT_BITS) for name in (*CONFIG[p.name], "planes")} | {"buffer_mode": In(1)}
         self.config |= neuron_config(p.widths) if p.neurons else {}
         members: dict[str, object] = {name: Out(1) for name in STATUS} | {"start": In(1)}
         for half in self.halves:
@@ -120,8 +124,9 @@ class LutEngine(Unit):
 
     def _stream_limits(self, m: Module) -> dict[str, Value]:
         if not self.parameters.neurons:
-            return {"offset_group": self.offset_groups}
-        return {"lane_group": self.lane_groups} | {name: Signal(COUNT_BITS, name=f"{name}_limit") for name in "yx"}
+            return {"plane": self.planes, "offset_group": self.offset_groups}
+        outer = {"lane_group": self.lane_groups, "plane": self.planes}
+        return outer | {name: Signal(COUNT_BITS, name=f"{name}_limit") for name in "yx"}
 
     def _connect_edges(self, m: Module) -> None:
         """Connects the loop limits that differ in the last tile of a row or column of tiles."""
@@ -226,7 +231,7 @@ class LutEngine(Unit):
         }
         spikes = lanes_of(self.spikes_data, p.parallelism * p.spike_bits)
         operands = lanes_of(self.operands_data, p.sub_luts * p.operand_bits)
-        store = self._soma_store(m) if p.neurons else self._gradient_store(m)
+        store = soma_store(self, m) if p.neurons else gradient_store(self, m)
         results = []
         for c in range(p.columns):
             sums = []
@@ -245,89 +250,6 @@ class LutEngine(Unit):
         m.d.comb += self.results_data.eq(Cat(*results))
         self._watch_adders(m)
 
-    def _gradient_store(self, m: Module) -> dict[str, Value]:
-        stream, later = self.stream_nest, self.store_cycles
-        shared = packed([stream.index["column_group"], stream.index["offset_group"]])
-        m.d.comb += [
-            self.results_valid.eq(delay(m, self.streaming, later + 2)),
-            self.results_shared.eq(delay(m, shared, later + 2)),
-            self.done.eq(delay(m, self.final, later + 3)),
-        ]
-        first = stream.index["sample"] + stream.index["step_group"] + stream.index["segment_y"]
-        first = (first + stream.index["segment_x"] + stream.index["tile_y"] + stream.index["tile_x"]) == 0
-        return {
-            "store": delay(m, self.streaming, later),
-            "begins": delay(m, first, later),
-            "address": delay(m, stream.index["offset_group"][: self.parameters.word_bits], later),
-            "bias": 0,
-        }
-
-    def _soma_store(self, m: Module) -> dict[str, Value]:
-        p, stream, later = self.parameters, self.stream_nest, self.store_cycles
-        word, phase, ring = Signal(p.word_bits), Signal(range(max(2, p.parallelism))), Signal(8)
-        first_part = (stream.index["row_group"] == 0) & (~self.buffer_mode | (stream.index["x"] == 0))
-        x_last = stream.index["x"] + 1 == stream.limits["x"]
-        last_part = stream.index["row_group"] + 1 == self.row_groups
-        window_done = self.streaming & (~self.buffer_mode | x_last)
-        group_done = self.streaming & stream.last["y"]
-        block_done = self.stream_last & last_part
-        with m.If(self.stream_last):
-            m.d.sync += word.eq(0)
-        with m.Elif(window_done):
-            m.d.sync += word.eq(word + 1)
-        with m.If(group_done):
-            m.d.sync += phase.eq(0)
-        with m.Elif(window_done):
-            m.d.sync += phase.eq(Mux(phase == p.parallelism - 1, 0, phase + 1))
-        with m.If(block_done):
-            m.d.sync += ring.eq(Mux(ring == p.widths.psum_blocks - 1, 0, ring + 1))
-        group_last = stream.index["lane_group"] + 1 == self.lane_groups
-        samples = Mux(group_last, self.last_lanes, p.parallelism)
-        completed = Mux(group_done & last_part, samples, 0)
-        m.d.comb += self.bias_shared.eq(delay(m, stream.index["column_group"], later))
-        swept = self._sweep(m, delay(m, completed, later + 1), delay(m, block_done, later + 1))
-        return swept | {
-            "store": delay(m, self.streaming, later),
-            "begins": delay(m, first_part, later),
-            "address": delay(m, Cat(word, ring)[: p.address_bits], later),
-            "phase": delay(m, phase, later),
-        }
-
-    def _sweep(self, m: Module, completed: Value, block_done: Value) -> dict[str, Value]:
-        """Soma's sweep over the samples whose sums are complete (neuron_unit): what words and states it reads."""
-        p = self.parameters
-        loops = {"column_group": self.column_groups, "tile_y": self.tiles_y, "tile_x": self.tiles_x}
-        loops |= {"step": self.timesteps, "sample": self.batch}
-        m.submodules.sweep = sweep = Sweep(loops, p.tile, p.parallelism, p.state_words)
-        index, last = sweep.nest.index, sweep.nest.last
-        group, lane = Signal(p.word_bits), Signal(range(max(2, p.parallelism)))
-        ring, lag, block_swept = Signal(8), Signal(COUNT_BITS), Signal()
-        m.d.comb += [
-            block_swept.eq(sweep.item & last["step"]),
-            sweep.height.eq(Mux(index["tile_y"] + 1 == self.tiles_y, self.edge_height, self.height)),
-            sweep.width.eq(Mux(index["tile_x"] + 1 == self.tiles_x, self.edge_width, self.width)),
-            sweep.completed.eq(completed),
-            self.overrun.eq(self.streaming & (lag >= p.widths.psum_blocks)),
-            self.results_valid.eq(delay(m, sweep.item, 1 + p.soma_cycles)),
-            self.results_shared.eq(delay(m, packed([*index.values()]), 1 + p.soma_cycles)),
-            self.done.eq(delay(m, sweep.item & last["column_group"], 2 + p.soma_cycles)),
-        ]
-        m.d.sync += lag.eq(lag + block_done - block_swept)
-        lane_last = lane == p.parallelism - 1
-        with m.If(block_swept):
-            m.d.sync += [group.eq(0), lane.eq(0), ring.eq(Mux(ring == p.widths.psum_blocks - 1, 0, ring + 1))]
-        with m.Elif(sweep.sample_last):
-            m.d.sync += [lane.eq(Mux(lane_last, 0, lane + 1)), group.eq(Mux(lane_last, group + sweep.positions, group))]
-        word = Signal(p.word_bits)
-        m.d.comb += word.eq(group + index["item"] * p.parallelism)
-        return {
-            "sweep_phase": lane,  # (lane + position) mod P of an item's first position
-            "sweep_address": Cat(word, ring),
-            "item": sweep.item,
-            "first_step": sweep.initial,
-            "state_address": sweep.address,
-        }
-
     def _watch_adders(self, m: Module) -> None:
         """Drives `adder_conflict`: programming adds in a cycle in which windows are in the Acc tree."""
         p = self.parameters
@@ -337,8 +259,3 @@ class LutEngine(Unit):
             in_flight.append(delay(m, in_flight[-1], 1))
         conflict = delay(m, self.programming & adds & ~self.buffer_mode, 1)
         m.d.comb += self.adder_conflict.eq(conflict & Cat(*in_flight[1 + p.add_cycles - 1 + p.read_cycles :]).any())
-
-
-def packed(counters: list[Value]) -> Value:
-    """Counters side by side in one vector, COUNT_BITS each."""
-    return Cat(*[(counter | Const(0, COUNT_BITS))[:COUNT_BITS] for counter in counters])

@@ -16,8 +16,10 @@ from h2sim.rtl.draw import (
     Hardware,
     Layer,
     Results,
+    about,
     bits,
     conv_shape,
+    counts,
     fc_shape,
     fixed_neuron,
     integers,
@@ -34,18 +36,18 @@ def forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Genera
     arch, engine, built = machines(hardware)
     shape, neuron = conv_shape(rng, (5, 5), 100, built), fixed_neuron(rng)
     in_map, out_map = maps(shape)
-    spikes = bits(rng, in_map)
+    k, planes = counts(bits(rng, in_map), hardware.planes, seed)
     weight, bias = values(rng, shape.out_channels, shape.in_channels, *shape.kernel), values(rng, shape.out_channels)
-    case = lut_cases.forward_conv(built, arch.tile, shape, spikes, weight, bias, neuron)
-    reference = ref_forward.forward_conv(engine, arch.tile, shape, spikes, weight, bias)
-    work = forward.conv(engine, arch.tile, shape)
+    case = lut_cases.forward_conv(built, arch.tile, shape, k, weight, bias, neuron, planes)
+    reference = ref_forward.forward_conv(engine, arch.tile, shape, k, weight, bias, planes)
+    work = forward.conv(engine, arch.tile, shape, planes)
     fill = forward.fill_cycles(engine, arch.latency) + work.neuron_cycles
     read = soma_reader(arch.tile, built.columns, out_map[2:], out_map)
     results = soma_results(integers(reference), neuron)
     return Layer(
         kind=kind,
         seed=seed,
-        about=str(shape),
+        about=about(shape, planes),
         shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
@@ -53,17 +55,18 @@ def forward_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.Genera
         fill_cycles=fill,
         results=results,
         read=read,
+        planes=planes,
     )
 
 
 def forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
     shape, neuron = fc_shape(rng, 200, built), fixed_neuron(rng)
-    spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
+    k, planes = counts(bits(rng, (shape.timesteps, shape.batch, shape.in_features)), hardware.planes, seed)
     weight, bias = values(rng, shape.out_features, shape.in_features), values(rng, shape.out_features)
-    case = lut_cases.forward_fc(built, shape, spikes, weight, bias, neuron)
-    reference = ref_forward.forward_fc(engine, shape, spikes, weight, bias)
-    work = forward.fc(engine, shape, int(spikes.sum()))
+    case = lut_cases.forward_fc(built, shape, k, weight, bias, neuron, planes)
+    reference = ref_forward.forward_fc(engine, shape, k, weight, bias, planes)
+    work = forward.fc(engine, shape, int(np.bitwise_count(k).sum()), planes)
     fill = forward.fill_cycles(engine, arch.latency) + work.neuron_cycles
     one, out = TileSize(height=1, width=1), (shape.timesteps, shape.batch, shape.out_features)
     read = soma_reader(one, built.columns, (shape.out_features, 1, 1), out)
@@ -71,7 +74,7 @@ def forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generato
     return Layer(
         kind=kind,
         seed=seed,
-        about=str(shape),
+        about=about(shape, planes),
         shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
@@ -79,6 +82,7 @@ def forward_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generato
         fill_cycles=fill,
         results=results,
         read=read,
+        planes=planes,
     )
 
 
@@ -98,17 +102,18 @@ def weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.
     arch, engine, built = machines(hardware)
     shape = conv_shape(rng, (4, 4), MOST_OFFSETS, built)
     in_map, out_map = maps(shape)
-    spikes, grad = bits(rng, in_map), values(rng, *out_map)
-    case = lut_cases.weight_update_conv(built, arch.tile, shape, spikes, grad)
-    reference = ref_update.weight_update_conv(engine, arch.tile, shape, spikes, grad)
-    work = weight_update.conv(engine, arch.tile, shape)
+    k, planes = counts(bits(rng, in_map), hardware.planes, seed)
+    grad = values(rng, *out_map)
+    case = lut_cases.weight_update_conv(built, arch.tile, shape, k, grad, planes)
+    reference = ref_update.weight_update_conv(engine, arch.tile, shape, k, grad, planes)
+    work = weight_update.conv(engine, arch.tile, shape, planes)
     fill = weight_update.fill_cycles(engine, arch.latency)
     results = {"weight gradients": integers(reference)}
     read = _gradient_reader(reference.values.shape, built.columns)
     return Layer(
         kind=kind,
         seed=seed,
-        about=str(shape),
+        about=about(shape, planes),
         shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
@@ -116,24 +121,25 @@ def weight_update_conv(hardware: Hardware, kind: str, seed: int, rng: np.random.
         fill_cycles=fill,
         results=results,
         read=read,
+        planes=planes,
     )
 
 
 def weight_update_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Generator, stall_seed: int) -> Layer:
     arch, engine, built = machines(hardware)
     shape = fc_shape(rng, MOST_OFFSETS, built)
-    spikes = bits(rng, (shape.timesteps, shape.batch, shape.in_features))
+    k, planes = counts(bits(rng, (shape.timesteps, shape.batch, shape.in_features)), hardware.planes, seed)
     grad = values(rng, shape.timesteps, shape.batch, shape.out_features)
-    case = lut_cases.weight_update_fc(built, shape, spikes, grad)
-    reference = ref_update.weight_update_fc(engine, shape, spikes, grad)
-    work = weight_update.fc(engine, shape, int(spikes.sum()))
+    case = lut_cases.weight_update_fc(built, shape, k, grad, planes)
+    reference = ref_update.weight_update_fc(engine, shape, k, grad, planes)
+    work = weight_update.fc(engine, shape, int(np.bitwise_count(k).sum()), planes)
     fill = weight_update.fill_cycles(engine, arch.latency)
     results = {"weight gradients": integers(reference)}
     read = _gradient_reader(reference.values.shape, built.columns)
     return Layer(
         kind=kind,
         seed=seed,
-        about=str(shape),
+        about=about(shape, planes),
         shape=shape,
         case=stalling(case, stall_seed, built),
         reference=reference,
@@ -141,4 +147,5 @@ def weight_update_fc(hardware: Hardware, kind: str, seed: int, rng: np.random.Ge
         fill_cycles=fill,
         results=results,
         read=read,
+        planes=planes,
     )

@@ -17,15 +17,19 @@ import numpy as np
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Array, Ints
 from h2sim.reference import finder, result
+from h2sim.reference.acc import AccTree
+from h2sim.reference.array import LutArray
 from h2sim.rtl.bench import RtlRun, VerilatorBench
 from h2sim.rtl.check import differences
 from h2sim.rtl.corners import (
     BATCH_BELOW_P,
+    COUNTS,
     PARTIAL_COLUMNS,
     PARTIAL_LANES,
     PARTIAL_ROWS,
     SAMPLES_BELOW_P,
     STRIDE_2,
+    corners_drawn,
     corners_of,
 )
 from h2sim.rtl.layers import Hardware, hardware_of, layers
@@ -138,6 +142,45 @@ def _all_lanes(engine: Any, shape: Any) -> Ints:
     return np.full(ceil_div(shape.samples, engine.parallelism), engine.parallelism, np.int64)
 
 
+def _shift(another: Callable[[int], int]) -> tuple[str, Any]:
+    """A patch of Acc: a sum is shifted by another number than its plane's."""
+    original = AccTree.accumulate
+
+    def wrong(self: AccTree, psum: Any, outputs: Any, plane: int = 0, first: int = 0) -> np.float32:
+        return original(self, psum, outputs, another(plane), first)
+
+    return "h2sim.reference.acc.AccTree.accumulate", wrong
+
+
+def _plane_late() -> tuple[str, Any]:
+    """A patch of the array of a convolution: a sum is shifted by the plane of the cycle before."""
+    original = LutArray.accumulate
+
+    def wrong(self: LutArray, addresses: Any, column: int, psum: np.float32, plane: int = 0) -> np.float32:
+        cycle, latest, before = vars(self).get("plane_seen", (-1, 0, 0))
+        if cycle != self.bench.clock.now:
+            latest, before = plane, latest
+        vars(self)["plane_seen"] = self.bench.clock.now, latest, before
+        return original(self, addresses, column, psum, before)
+
+    return "h2sim.reference.array.LutArray.accumulate", wrong
+
+
+def _highest_first(name: str, array: Array, shape: tuple[int, ...], planes: int) -> Ints:
+    """Wrong planes: they pass highest first, while the shifts count up."""
+    counts = result.checked_counts(name, array, shape, planes)
+    reversed_planes: Ints = np.zeros_like(counts)
+    for b in range(planes):
+        reversed_planes += result.plane(counts, b).astype(np.int64) << (planes - 1 - b)
+    return reversed_planes
+
+
+def _at_one_pass(target: str) -> tuple[str, Any]:
+    """A patch of a fast engine's function: all planes pass in the cycles of one."""
+    original = pkgutil.resolve_name(target)
+    return target, lambda *arguments: original(*arguments[:-1])
+
+
 MUTATIONS = (
     Mutation("tile_sync_cycles - 1", "backward", _number("engines.backward.tile_sync_cycles", -1)),
     Mutation("tile_sync_cycles + 1", "backward", _number("engines.backward.tile_sync_cycles", 1)),
@@ -197,6 +240,19 @@ MUTATIONS = (
              patch=_asked("h2sim.engines.weight_update.fc", _whole("in_features", "parallelism"))),
     Mutation("partial column group left out (fast)", "weight_update", corner=PARTIAL_COLUMNS,
              patch=_asked("h2sim.engines.weight_update.conv", _whole("out_channels", "columns"))),
+    *(
+        Mutation(name, engine, patch=patch, corner=COUNTS)
+        for engine in ("forward", "weight_update")
+        for name, patch in (
+            ("planes not shifted (stepped)", _shift(lambda plane: 0)),
+            ("planes shifted by one too many (stepped)", _shift(lambda plane: plane + 1)),
+            ("plane number a cycle late (stepped)", _plane_late()),
+            ("planes highest first, shifts lowest first (stepped)",
+             (f"h2sim.reference.{engine}.checked_counts", _highest_first)),
+            ("planes in one pass (fast)", _at_one_pass(f"h2sim.engines.{engine}.conv")),
+            ("planes in one pass (fast FC)", _at_one_pass(f"h2sim.engines.{engine}.fc")),
+        )
+    ),
 )  # fmt: skip
 
 
@@ -227,9 +283,9 @@ def check_mutations(hardware: Hardware, bench: VerilatorBench, n_cases: int) -> 
     runs = list(bench.run([layer.case for layer in original]))
     found = {"unchanged": sum(bool(differences(layer, run)) for layer, run in zip(original, runs, strict=True))}
     engine = getattr(hardware.arch.engines, hardware.engine)
-    lies = [corners_of(layer.kind, layer.shape, engine) for layer in original]
+    lies = [corners_of(layer.kind, layer.shape, engine, layer.planes) for layer in original]
     for mutation in MUTATIONS:
-        if mutation.engine == hardware.engine:
+        if mutation.engine == hardware.engine and mutation.corner in (None, *corners_drawn(hardware.planes)):
             seeds = [seed for seed, corners in enumerate(lies) if mutation.corner in (None, *corners)]
             found[mutation.name] = _noticed(mutation, hardware, seeds, [runs[seed] for seed in seeds])
     return found

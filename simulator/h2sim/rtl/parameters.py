@@ -21,13 +21,14 @@ class Widths:
     """Widths of the integer data path, in bits.
 
     operand_bits: of operands; sum_bits: of LUT entries and partial sums; fraction_bits: behind the point of membrane
-    potentials and gradients.
+    potentials and gradients. Sums of counts of B bit planes are up to 2**B - 1 times those of spikes.
     """
 
     operand_bits: int = 16
     sum_bits: int = 24
     fraction_bits: int = 8
     psum_blocks: int = 2  # halves of the partial-sum buffer: output tiles that the neuron unit may be behind
+    plane_bits: int = 3  # of a plane's number in the LUT engines: counts have up to 2**plane_bits bit planes
     most_samples: int = 64  # of the layer, batch x timestep: the depth of the partial-sum buffer
 
     @property
@@ -91,6 +92,10 @@ class LutParameters(ArrayParameters):
     @property
     def entry_bits(self) -> int:
         return self.inputs
+
+    @property
+    def plane_bits(self) -> int:
+        return self.widths.plane_bits
 
     @property
     def spike_bits(self) -> int:

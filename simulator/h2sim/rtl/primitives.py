@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth import ClockSignal, Elaboratable, Instance, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib.wiring import Component, In, Out
 
 COUNT_BITS = 16  # every loop counter and configuration register
@@ -45,6 +45,11 @@ def lanes_of(vector: Value, width: int, is_signed: bool = False) -> list[Value]:
     """A flat vector cut into words of `width` bits, word 0 lowest."""
     words = [vector[i : i + width] for i in range(0, len(vector), width)]
     return [word.as_signed() for word in words] if is_signed else words
+
+
+def packed(counters: list[Value]) -> Value:
+    """Counters side by side in one vector, COUNT_BITS each."""
+    return Cat(*[(counter | Const(0, COUNT_BITS))[:COUNT_BITS] for counter in counters])
 
 
 class LoopNest(Elaboratable):
