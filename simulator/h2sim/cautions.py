@@ -49,14 +49,9 @@ def trace_cautions(trace: Trace, mode: str = "dual") -> tuple[str, ...]:
         *_silent(trace),
         *(_open_windows(trace) if mode in ("output_only", "dual") else ()),
         *_nearly_binary(trace),
-        *((BATCH_NORM,) if flattered_by_norm(trace) else ()),
+        *((BATCH_NORM,) if trace.meta.norm_unsaid else ()),
         *trace.broken_laws,
     )
-
-
-def flattered_by_norm(trace: Trace) -> bool:
-    """Whether the recorded network had batch norm of which the trace's layers say nothing, as in version 1."""
-    return bool(trace.meta.source.get("batch_norm")) and not any(layer.norm for layer in trace.meta.layers)
 
 
 def table_cautions(table: EnergyTable) -> tuple[str, ...]:

@@ -343,6 +343,11 @@ class TraceMeta(Frozen):
         return FcShape(self.timesteps, self.batch, layer.in_chw[0], layer.out_chw[0])
 
     @property
+    def norm_unsaid(self) -> bool:
+        """Whether the recorded network had batch norm of which the layers say nothing, as in version 1."""
+        return bool(self.source.get("batch_norm")) and not any(layer.norm for layer in self.layers)
+
+    @property
     def analog(self) -> bool:
         """Whether the network input is analog."""
         return self.input_kind == "analog"

@@ -11,7 +11,6 @@ import numpy as np
 
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Bools, Bytes, Float32s, Float64s, Floats
-from h2sim.cautions import flattered_by_norm
 from h2sim.errors import TraceError
 from h2sim.io.progress import Progress
 from h2sim.trace import Layer, Neuron, Trace
@@ -40,7 +39,7 @@ def verify_trace(arch: Arch, trace: Trace, progress: Progress | None = None) -> 
         rows=tuple(checker.rows),
         layers=tuple(layer.name for layer in trace.meta.layers),
         unchecked=tuple(checker.unchecked),
-        batch_norm=flattered_by_norm(trace),
+        batch_norm=trace.meta.norm_unsaid,
         broken_laws=trace.broken_laws,
     )
 
