@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.arch import Arch, load_arch
-from h2sim.trace import Trace, load_trace, write_trace
+from h2sim.trace import Trace, load_trace, parse_meta, write_trace
 from h2sim.trace.bits import pack
 from tests.helpers.operands import MAKERS, Drawn, N, T, draw
 
@@ -31,6 +31,9 @@ def draw_step(seed: int, folder: Path, phases: int = 3) -> Trace:
         _mean_over_time(drawn, rng)
     meta = drawn.meta() | {"phases": drawn.meta()["phases"][:phases]}
     meta["layers"] = [_with_norm(entry, rng) for entry in meta["layers"]]
+    for name in parse_meta(meta, "random").under_mean:
+        if f"{name}.kept" in drawn.members:
+            drawn.members[f"{name}.kept"] = drawn.members[f"{name}.kept"][:1]
     write_trace(folder / "step.npz", meta, drawn.members)
     return load_trace(folder / "step.npz")
 

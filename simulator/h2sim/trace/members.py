@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,8 @@ def _of_map(layer: Layer, meta: TraceMeta) -> Iterator[tuple[str, Expected]]:
     """The members of what makes one map out of others: only what does not follow from what it reads."""
     trains, shape = "backward" in meta.phases, (meta.timesteps, meta.batch, *layer.out_chw)
     if layer.kind == "gate":
-        yield "kept", _mask(meta, layer.neurons, True, once=True)
+        mask = _mask(meta, layer.neurons, True, once=True)
+        yield "kept", replace(mask, shapes=mask.shapes[-1:]) if layer.name in meta.under_mean else mask
     if layer.kind == "relu":
         yield "window", _mask(meta, layer.neurons, trains)
     if layer.kind == "pool" and layer.mode == "max":

@@ -343,6 +343,18 @@ class TraceMeta(Frozen):
         return FcShape(self.timesteps, self.batch, layer.in_chw[0], layer.out_chw[0])
 
     @property
+    def under_mean(self) -> frozenset[str]:
+        """Maps between neurons and a mean over time: a gate among them has one mask for all timesteps of a sample."""
+        layers, found = {layer.name: layer for layer in self.layers}, set()
+        waiting = [name for layer in self.layers if layer.mean_over_time for name in layer.inputs]
+        while waiting:
+            name = waiting.pop()
+            if name in layers and layers[name].is_map and name not in found:
+                found.add(name)
+                waiting += layers[name].inputs
+        return frozenset(found)
+
+    @property
     def norm_unsaid(self) -> bool:
         """Whether the recorded network had batch norm of which the layers say nothing, as in version 1."""
         return bool(self.source.get("batch_norm")) and not any(layer.norm for layer in self.layers)

@@ -69,10 +69,14 @@ def _fault(layer: Layer, routed: bool) -> str:
 
 def _masks_under_mean(meta: TraceMeta) -> list[str]:
     """A mean over time takes the same weights at every timestep, so that a gate under it has one mask for all."""
-    layers = {layer.name: layer for layer in meta.layers}
     last = meta.layers[-1]
     return [
-        at(f"layer {last.name}", "dropout mask", f"one a sample, for gate {name} under a mean over time", "timestep")
-        for name in last.inputs
-        if last.mean_over_time and name in layers and layers[name].kind == "gate"
+        at(
+            f"layer {last.name}",
+            "dropout mask",
+            f"one a sample, for gate {gate.name} under a mean over time",
+            "timestep",
+        )
+        for gate in meta.layers
+        if gate.kind == "gate" and gate.name in meta.under_mean
     ]
