@@ -88,9 +88,13 @@ def _of_groups(arch: Arch, graph: Graph, layer: Layer) -> str:
                       (one.out_channels, engine.columns))  # fmt: skip
     be = shape.passes((one.out_channels, other.rows), (one.in_channels, other.columns))
     return (
-        f"{layer.name} in {layer.groups} groups of channels: {len(fe)} passes of the Forward Engine and {len(be)} of "
-        "the Backward Engine, one after the other; what is not on the array's diagonal idles"
+        f"{layer.name} in {layer.groups} groups of channels: {_passes(len(fe))} of the Forward Engine and "
+        f"{_passes(len(be))} of the Backward Engine, one after the other; what is not on the array's diagonal idles"
     )
+
+
+def _passes(count: int) -> str:
+    return f"{count} pass" if count == 1 else f"{count} passes"
 
 
 def _of_norms(arch: Arch, graph: Graph, layer: Layer) -> Iterator[str]:
