@@ -6,7 +6,6 @@ import json
 import math
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,8 @@ from hypothesis import strategies as st
 import h2sim
 from h2sim.cli.estimate import estimate as command
 from h2sim.cli.support import Commands
-from h2sim.compare.estimate import SHIPPED, accumulates, ann_flops, estimate, fan_out, load_estimate_data
+from h2sim.compare.estimate import SHIPPED, estimate, load_estimate_data
+from h2sim.compare.operations import accumulates, ann_flops, fan_out, set_at
 from h2sim.compare.simulated import simulated
 from h2sim.errors import BaselineError, EnergyTableError
 from h2sim.trace.bits import pack
@@ -206,7 +206,7 @@ def test_accumulates_are_what_loops_over_spikes_outputs_and_taps_count(seed, c_i
             window = padded[..., y * stride : y * stride + kernel, x * stride : x * stride + kernel]
             expected += c_out * int(window.sum())
     packed = pack(bits.reshape(timesteps, batch, -1))
-    assert accumulates(SimpleNamespace(input_spikes=lambda: packed), layer) == expected
+    assert accumulates(layer, set_at(packed, layer.in_chw)) == expected
     inside = np.pad(np.ones((size, size), int), padding)
     taps = sum(
         int(inside[y * stride : y * stride + kernel, x * stride : x * stride + kernel].sum())

@@ -9,15 +9,14 @@ whole sub-batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
+from h2sim.compare.operations import Bits, Operation, work_of
 from h2sim.energy import EnergyTable
 from h2sim.energy.scaling import Factor, energy_factor, voltage_factor
 from h2sim.errors import BaselineError
@@ -26,10 +25,12 @@ from h2sim.io.strict import Strict
 from h2sim.io.yamlfile import read_file
 from h2sim.trace import Layer, Trace
 from h2sim.trace.bits import popcount
+from h2sim.trace.model import VERSION
+from h2sim.trace.operands import operands_of
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 SHIPPED = Path(__file__).with_name("estimate.yaml")
-Operation = Literal["MAC", "AC", "none"]
+MOST_NAMED = 6
 
 
 class Format(Strict):
@@ -94,14 +95,16 @@ class Energy:
 class LayerEstimate:
     """The estimate of one layer. Operations and energies are of one sample, spikes and accumulates of the sub-batch.
 
-    operation: MAC (analog input), AC (spikes), or none (pool and add, which neither source counts).
-    ann_flops: operations of the ANN layer (table 6).
-    zeta: spikes at the input, over all T, per sample and input neuron; may exceed 1. For an analog input: how often the
+    operation: MAC (analog values), AC (spikes, counts), or none (pool and add, which neither source counts). A sum of
+    maps without neuron is AC as well.
+    ann_flops: operations of the ANN layer (table 6); of a sum of maps its additions.
+    input_spikes: of counts the set bits of all planes, each of which is added; in a sum of maps what is not 0.
+    zeta: those at the input, over all T, per sample and input neuron; may exceed 1. For an analog input: how often the
     layer is computed. tasa: zeta / T.
     spike_rate: the layer's own spikes, over all T, per sample and neuron; None if it does not spike.
     snn_flops: ann_flops x zeta. diet_operations: ann_flops x spike rate (eq. 18).
     accumulates: exact number of additions that the spikes at the input cause; None for an analog input.
-    energy: by eq. 7 or 8, at the source's node. ann_energy: ann_flops x E_MAC.
+    energy: by eq. 7 or 8, at the source's node. ann_energy: ann_flops x E_MAC (of a sum of maps, E_AC).
     """
 
     layer: str
@@ -193,8 +196,8 @@ def estimate(
     """
     data = data or load_estimate_data()
     chosen = assumptions or data.assumptions
-    meta, spikes = trace.meta, _spike_counts(trace)
-    rows = tuple(_layer(trace, layer, spikes, data, chosen) for layer in meta.layers)
+    meta, bits = trace.meta, Bits(trace)
+    rows = tuple(_layer(trace, layer, bits, data, chosen) for layer in meta.layers)
     step = energy_factor(data.node_nm, table.node_nm)
     factor = step.value * voltage_factor(data.voltage_v, table.voltage_v)
     return Estimate(
@@ -207,7 +210,7 @@ def estimate(
         to_nm=table.node_nm,
         factor=factor,
         factor_says=_says(step, data.voltage_v, table.voltage_v),
-        notes=_notes(trace, chosen),
+        notes=_notes(trace, chosen, rows),
     )
 
 
@@ -219,102 +222,77 @@ def _says(step: Factor, from_v: float, to_v: float) -> str:
     return f"energy {step.from_nm:g} to {step.to_nm:g} nm x {span}{volts}; {step.source}"
 
 
-def _notes(trace: Trace, chosen: Assumptions) -> tuple[str, ...]:
-    notes = ["pool and add layers are in neither source's count: 0 operations"]
+def _notes(trace: Trace, chosen: Assumptions, rows: tuple[LayerEstimate, ...]) -> tuple[str, ...]:
+    newer = trace.meta.version != VERSION
+    notes = [f"pool and add layers {'with neurons ' if newer else ''}are in neither source's count: 0 operations"]
     if trace.meta.analog and trace.analog_steps > 1 and chosen.encode == "once":
         notes.append(
             f"encode once: the analog input has {trace.analog_steps} timesteps of its own, each is worked through"
         )
-    if not all(layer.spiking for layer in trace.meta.layers) and chosen.spike_rate == "own":
+    silent = (layer for layer in trace.meta.layers if not layer.spiking and (layer.has_weights or not newer))
+    if any(silent) and chosen.spike_rate == "own":
         notes.append("spike_rate own: a layer that never spikes takes its input's spike rate [A]")
-    return tuple(notes)
+    return (*notes, *(_map_notes(trace, rows) if newer else ()))
 
 
-def _spike_counts(trace: Trace) -> dict[str, int]:
-    """Spikes of the network input (if binary) and of every spiking layer over T and all samples."""
-    counts = {layer.name: popcount(trace.mask(layer.name, "spikes")) for layer in trace.meta.layers if layer.spiking}
-    return counts if trace.meta.analog else {"input": popcount(trace.input_spikes()), **counts}
+def _map_notes(trace: Trace, rows: tuple[LayerEstimate, ...]) -> Iterator[str]:
+    """What neither source knows: counts, sums of maps, analog values behind the input."""
+    operands, found = operands_of(trace.meta), {row.layer: row for row in rows}
+    read = {layer.name: operands[layer.inputs[0]] for layer in trace.meta.layers if layer.has_weights}
+    counts = [name for name, operand in read.items() if operand.kind == "counts"]
+    if counts:
+        most = max(read[name].planes for name in counts)
+        yield f"counts of up to {most} bit planes ({_some(counts)}): an addition for each set bit of every plane [A]"
+    sums = [layer.name for layer in trace.meta.layers if layer.is_map and found[layer.name].operation == "AC"]
+    if sums:
+        yield f"sums of maps without neuron ({_some(sums)}): an addition for each value that is not 0 [A]"
+    analog = [
+        layer.name
+        for layer in trace.meta.layers
+        if layer.has_weights and layer.inputs[0] != "input" and read[layer.name].kind == "analog"
+    ]
+    if analog:
+        yield f"analog values behind the input ({_some(analog)}): MACs at every timestep"
 
 
-def _layer(
-    trace: Trace, layer: Layer, spikes: dict[str, int], data: EstimateData, chosen: Assumptions
-) -> LayerEstimate:
-    batch, neurons = trace.meta.batch, math.prod(layer.in_chw)
-    own = spikes[layer.name] if layer.spiking else None
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def _layer(trace: Trace, layer: Layer, bits: Bits, data: EstimateData, chosen: Assumptions) -> LayerEstimate:
+    batch, work = trace.meta.batch, work_of(trace, layer, bits, chosen.padding)
+    own = popcount(trace.mask(layer.name, "spikes")) if layer.spiking else None
     rate = None if own is None else own / (batch * layer.neurons)
-    counted, analog = layer.weight_shape is not None, layer.kind == "encode"
-    flops = ann_flops(layer, chosen.padding)
-    arrived = None if analog or not counted else spikes[layer.inputs[0]]
-    zeta = _repeats(trace, chosen) if arrived is None else arrived / (batch * neurons)
+    counted, analog = work.operation != "none", work.operation == "MAC"
+    zeta = _repeats(trace, layer, chosen) if work.arrived is None else work.arrived / (batch * work.elements)
     diet = zeta if analog or rate is None or chosen.spike_rate == "input" else rate
     fp32, int32 = data.formats.fp32, data.formats.int32
     mac, ac = Energy(fp32.mac_pj, int32.mac_pj), Energy(fp32.ac_pj, int32.ac_pj)
     return LayerEstimate(
         layer=layer.name,
         kind=layer.kind,
-        operation="none" if not counted else "MAC" if analog else "AC",
-        ann_flops=flops,
-        input_neurons=neurons,
-        input_spikes=arrived,
+        operation=work.operation,
+        ann_flops=work.flops,
+        input_neurons=work.elements,
+        input_spikes=work.arrived,
         zeta=zeta if counted else None,
-        tasa=None if arrived is None else zeta / trace.meta.timesteps,
+        tasa=None if work.arrived is None else zeta / trace.meta.timesteps,
         spikes=own,
         spike_rate=rate,
-        snn_flops=flops * zeta,
-        diet_operations=flops * diet,
-        accumulates=None if analog else accumulates(trace, layer) if counted else 0,
-        energy=(mac if analog else ac).times(flops * zeta),
-        ann_energy=mac.times(flops),
+        snn_flops=work.flops * zeta,
+        diet_operations=work.flops * diet,
+        accumulates=work.exact,
+        energy=(mac if analog else ac).times(work.flops * zeta),
+        ann_energy=(mac if layer.has_weights else ac).times(work.flops),
     )
 
 
-def _repeats(trace: Trace, chosen: Assumptions) -> float:
-    """How often an encoding layer is computed: once per frame that differs, or at all T timesteps."""
-    return float(trace.meta.timesteps if chosen.encode == "every-step" else trace.analog_steps)
+def _repeats(trace: Trace, layer: Layer, chosen: Assumptions) -> float:
+    """How often a layer of analog values is computed.
 
-
-def ann_flops(layer: Layer, padding: Literal["counted", "skipped"] = "counted") -> int:
-    """Multiply-accumulates of the ANN layer for one sample: k^2 Ho Wo Co Ci (table 6). An fc layer is a 1 x 1 map.
-
-    padding: whether taps outside the input are counted or skipped. 0 for a layer without weights.
+    What reads the input: once per frame that differs, or at all T timesteps; what reads anything behind it: at all T.
     """
-    if layer.weight_shape is None:
-        return 0
-    weights = math.prod(layer.weight_shape)
-    if layer.kind == "fc":
-        return weights
-    if padding == "counted":
-        return weights * math.prod(layer.out_chw[1:])
-    rows, columns = _fan_outs(layer)
-    return math.prod(layer.weight_shape[:2]) * int(rows.sum()) * int(columns.sum())
-
-
-def fan_out(size: int, out_size: int, kernel: int, stride: int, padding: int) -> npt.NDArray[np.int64]:
-    """For each input place of one axis, the number of (output, tap) pairs that read it; int64, (size,)."""
-    places = np.arange(out_size)[:, None] * stride - padding + np.arange(kernel)[None, :]
-    inside = places[(places >= 0) & (places < size)]
-    return np.bincount(inside, minlength=size).astype(np.int64)
-
-
-def _fan_outs(layer: Layer) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    assert layer.kernel is not None
-    assert layer.stride is not None
-    assert layer.padding is not None
-    sizes = zip(layer.in_chw[1:], layer.out_chw[1:], layer.kernel, layer.stride, layer.padding, strict=True)
-    rows, columns = (fan_out(*axis) for axis in sizes)
-    return rows, columns
-
-
-def accumulates(trace: Trace, layer: Layer) -> int:
-    """Exact number of additions that the spikes at a conv or fc layer's input cause, over all T and samples."""
-    source = layer.inputs[0]
-    packed = trace.input_spikes() if source == "input" else trace.mask(source, "spikes")
-    if layer.kind == "fc":
-        return layer.out_chw[0] * popcount(packed)
-    channels, height, width = layer.in_chw
-    places = np.zeros((height, width), np.int64)
-    for step in packed:  # one timestep's bits at a time
-        bits = np.unpackbits(step, axis=-1, count=channels * height * width)
-        places += bits.reshape(-1, height, width).sum(axis=0, dtype=np.int64)
-    rows, columns = _fan_outs(layer)
-    return layer.out_chw[0] * int(rows @ places @ columns)
+    behind = layer.inputs[0] != "input" and trace.meta.version != VERSION
+    every = behind or chosen.encode == "every-step"
+    return float(trace.meta.timesteps if every else trace.analog_steps)

@@ -123,7 +123,7 @@ _COMPARE = {
 }
 
 _ESTIMATE = {
-    "does": "MAC: analog input; AC: spikes; none: no count in the sources",
+    "does": "MAC: analog values; AC: spikes, counts plane by plane, sums of maps; none: no count in the sources",
     "ANN ops": "operations of the layer in the ANN, k per sample (HIRE-SNN, table 6)",
     "zeta in": "spikes of the layer's input over all timesteps / its neurons",
     "TASA": "time-averaged spiking activity: zeta / timesteps",
