@@ -16,7 +16,7 @@ from h2sim.arch import load_arch
 from h2sim.rtl import bench as benches
 from h2sim.rtl.bench import AmaranthBench, VerilatorBench, has_verilator
 from h2sim.rtl.check import ENGINES, Report, check_machine, machines, wide_machines
-from h2sim.rtl.corners import corners_drawn
+from h2sim.rtl.corners import PARTIAL_ROWS, corners_drawn
 from h2sim.rtl.layers import layers
 from h2sim.rtl.mutations import MUTATIONS, check_mutations, mutation_machine
 
@@ -45,7 +45,7 @@ def built(tmp_path_factory):
 
 
 @needs_verilator
-@pytest.mark.parametrize(("engine", "cases"), [("forward", 40), ("weight_update", 100), ("backward", 160)])
+@pytest.mark.parametrize(("engine", "cases"), [("forward", 40), ("weight_update", 60), ("backward", 160)])
 def test_rtl_agrees_and_every_mutation_of_the_simulator_is_noticed(built, engine, cases):
     noticed = check_mutations(*built[engine], cases)
     assert noticed.pop("unchanged") == 0
@@ -113,16 +113,16 @@ def test_wide_machines_end_with_the_published_array():
     assert wide_machines(H2LEARN.with_({"engines.backward.rows": 2, "engines.backward.columns": 10})) == []
 
 
-def record_of(name: str, planes: int) -> tuple[str, int]:
-    """A committed record and its cases; it has no disagreement, and every corner and mutation has cases."""
+def record_of(name, planes, engines):
+    """A committed record of some engines and its cases; no disagreement, and cases of every corner and mutation."""
     record = (ROOT / "reports" / name).read_text()
     cases, wrong = re.search(r"\*\*([\d,]+) cases, (\d+) disagreements\*\*", record).groups()
     assert wrong == "0"
     corners = corners_drawn(planes)
-    for corner in corners:
+    for corner in corners if "backward" in engines else set(corners) - {PARTIAL_ROWS}:
         assert int(re.search(rf"\| {re.escape(corner)} \| ([\d,]+) \|", record)[1].replace(",", "")) > 0
     for mutation in MUTATIONS:
-        if mutation.corner in (None, *corners):
+        if mutation.corner in (None, *corners) and mutation.engine in engines:
             corner = re.escape(mutation.corner or "any")
             row = rf"\| {mutation.engine} \|.*\| {corner} \| {re.escape(mutation.name)} \| ([\d,]+) \|"
             assert [int(c.replace(",", "")) > 0 for c in re.findall(row, record)] == [True], mutation.name
@@ -130,13 +130,13 @@ def record_of(name: str, planes: int) -> tuple[str, int]:
 
 
 def test_the_committed_record_is_of_ten_thousand_cases_without_a_disagreement():
-    record, cases = record_of("rtl-record.md", planes=1)
+    record, cases = record_of("rtl-record.md", 1, ENGINES)
     assert cases >= 10_000
     assert re.search(r"\| backward \| 16x64x4, .* \| 120 \| [\d,]+ \| 0 \|", record)
 
 
 def test_the_committed_record_of_counts_has_two_thousand_cases_of_one_to_four_planes():
-    record, _ = record_of("rtl-planes.md", planes=PLANES)
+    record, _ = record_of("rtl-planes.md", PLANES, ENGINES[:2])
     rows = re.findall(
         r"\| ((?:forward|weight_update)_(?:conv|fc)) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", record
     )
