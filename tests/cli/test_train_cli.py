@@ -54,6 +54,21 @@ def test_options_reach_the_settings_and_the_trace(tmp_path):
     assert json.loads((tmp_path / "r" / "run.json").read_text())["objective"]["loss"] == "mse"
 
 
+def test_a_network_of_colour_pictures_trains_on_digits_with_dropout(tmp_path):
+    how = ["--size", "8,8", "--channels", "3", "--dropout-mask", "timestep"]
+    done = invoke("4C3(Encoding)(BN)-MP2-D20-10FC", "mnist-5k", *SHORT, *how, "-o", tmp_path / "r")
+    assert done.exit_code == 0, done.output
+    trace = load_trace(tmp_path / "r" / "traces" / "epoch-001" / "batch-00.npz")
+    trace.check()
+    assert (trace.meta.version, trace.meta.input_shape) == (2, (3, 8, 8))
+    assert trace.meta.dataset.endswith("grey in 3 channels, 8x8")
+    assert trace.meta.source["dropout_mask"] == "timestep"
+    assert trace.mask("drop1", "kept").shape[0] == 2
+    red, green, blue = trace.input_analog()[0, 0]
+    assert (red == green).all()
+    assert (green == blue).all()
+
+
 def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
     first = [NOTATION, "mnist-5k", *SHORT, "-o", tmp_path / "first"]
     assert invoke(*first).exit_code == 0
@@ -73,6 +88,15 @@ def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
         (["nonsense!", "mnist-5k"], "nonsense!: no such network"),
         ([NOTATION, "mnist-6k"], "mnist-6k"),
         ([NOTATION, "mnist-5k", "--recipe", "stdp"], "training: recipe: expected one of bptt; got 'stdp'"),
+        (
+            ["4C3(BN)-D20-10FC(Mean)", "mnist-5k", "--readout", "rate"],
+            "fc1: mean_over_time: expected of the last layer, which passes its current on; got one that fires",
+        ),
+        (
+            ["4C3-D20-10FC(Mean)", "mnist-5k", "--dropout-mask", "timestep"],
+            "layer fc1: dropout mask: expected one a sample, for gate drop1 under a mean over time; got timestep",
+        ),
+        (["4C3-10FC", "saccade-mnist", "--channels", "3"], "channels: expected 2, its own: only grey images"),
         ([NOTATION, "mnist-5k", "--trace-epochs", "2"], "--trace-epochs: epoch: expected at most 1, the last; got 2"),
         ([NOTATION, "mnist-5k", "--trace-epochs", "first"], "expected epochs such as 0,2,last; got 'first'"),
         (

@@ -16,7 +16,6 @@ from h2sim.errors import NetworkError, OutputError, TraceError
 from h2sim.io import library
 from h2sim.trace import (
     Sparsity,
-    check_layers,
     layer_table,
     load_network,
     load_trace,
@@ -354,11 +353,8 @@ def test_a_wrong_network_is_one_line(notation, shape, message):
 @pytest.mark.parametrize("name", library.names("network"))
 def test_every_shipped_network_makes_a_valid_trace_and_says_where_it_is_from(name):
     network = load_network(name)
-    meta = check_layers(list(network.layers), name, network.input_entry)
-    if meta.version == 1:
-        data, _ = synthesise(network, network.timesteps, 1, Sparsity(0.9, 0.8, 0.9), seed=0)
-        meta = parse_meta(data, name)
-    found = meta.input_shape
+    meta, _ = synthesise(network, network.timesteps, 1, Sparsity(0.9, 0.8, 0.9), seed=0)
+    found = parse_meta(meta, name).input_shape
     assert found == (network.input_shape if "in_shape" in network.layers[0] else (784, 1, 1))
     assert network.name == name
     assert len(network.source) > 10

@@ -137,15 +137,16 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
     """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.
 
     NETWORK is a shipped network, a network file or the notation; its input and classes follow the data set. A network
-    whose first layer encodes reads images as they are, any other reads them rate-coded. `h2sim workload list` names
-    networks and data sets. A run that was killed goes on with --resume and ends in the same bytes.
+    whose first layer encodes reads images as they are, any other reads them rate-coded. Dropout, batch norm, groups and
+    what passes on without neuron make traces of version 2. `h2sim workload list` names networks and data sets. A run
+    that was killed goes on with --resume and ends in the same bytes.
 
     \b
     Examples:
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
       h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run
       h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
-      h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 -o run
+      h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 --initial-deviation 0.3 -o run
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
       h2sim run h2learn run/traces/epoch-004/batch-00.npz
     """
