@@ -101,14 +101,15 @@ class Neuron(Frozen):
 
 def _fraction(value: Any) -> Any:
     """A number, or [numerator, denominator], as the exact fraction."""
+    given = list(value) if isinstance(value, list | tuple) else value
     if isinstance(value, list | tuple):
         if len(value) != 2 or not all(type(n) is int for n in value) or value[1] == 0:
-            raise ValueError(f"expected a number, or integers [numerator, denominator]; got {show(list(value))}")
+            raise ValueError(f"expected a number, or integers [numerator, denominator]; got {show(given)}")
         value = Fraction(*value)
     elif type(value) in (int, float) and math.isfinite(value):
         value = Fraction(value)
     if not isinstance(value, Fraction) or value <= 0:
-        raise ValueError(f"expected a number above 0, or two integers whose quotient is; got {show(value)}")
+        raise ValueError(f"expected a number above 0, or two integers whose quotient is; got {show(given)}")
     if max(value.numerator, value.denominator).bit_length() > MOST_SCALE_BITS:
         raise ValueError(f"expected a quotient of integers of at most {MOST_SCALE_BITS} bits; got {show(str(value))}")
     return value

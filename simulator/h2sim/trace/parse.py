@@ -35,8 +35,6 @@ def parse_meta(data: object, where: str) -> TraceMeta:
     faults = _version_faults(data, where)
     if faults:
         refuse(faults)
-    if data["version"] == VERSION:
-        data = _known_to_first(data)
     try:
         meta = TraceMeta.model_validate(_with_neurons(data))
     except ValidationError as error:
@@ -55,7 +53,7 @@ def _version_faults(data: dict[str, Any], where: str) -> list[str]:
     version = data.get("version")
     if type(version) is not int or version not in (VERSION, NEWEST):
         return [at(where, "version", f"{VERSION} or {NEWEST}, which this h2sim reads", _brief(version))]
-    return _newer_kinds(data, where) if version == VERSION else _unknown_keys(data, where)
+    return _of_newest(data, where) if version == VERSION else _unknown_keys(data, where)
 
 
 def version_of(data: Mapping[str, Any]) -> int:
@@ -73,21 +71,17 @@ def version_of(data: Mapping[str, Any]) -> int:
     return NEWEST if "input" in data else VERSION
 
 
-def _newer_kinds(data: Mapping[str, Any], where: str) -> list[str]:
-    """Layers of a file of the first version that are of a kind which only the newest has."""
-    kinds = [(number, layer.get("kind")) for number, (_, layer) in enumerate(_layers(data))]
-    return [at(where, f"layers.{number}.kind", KINDS, repr(kind)) for number, kind in kinds if kind in KINDS_OF_2]
-
-
-def _known_to_first(data: dict[str, Any]) -> dict[str, Any]:
-    """Metadata without what only the newest version has: a reader of the first ignores what it does not know."""
-    known = {key: value for key, value in data.items() if key != "input"}
-    if isinstance(known.get("layers"), list):
-        known["layers"] = [
-            {key: value for key, value in layer.items() if key not in KEYS_OF_2} if isinstance(layer, dict) else layer
-            for layer in known["layers"]
-        ]
-    return known
+def _of_newest(data: Mapping[str, Any], where: str) -> list[str]:
+    """What a file of the first version uses that only the newest has: without it, it would mean something else."""
+    wanted = f"a file of version {NEWEST}, which knows it"
+    faults = [at(where, "input", wanted, VERSION)] if "input" in data else []
+    for number, (name, layer) in enumerate(_layers(data)):
+        kind = layer.get("kind")
+        if kind in KINDS_OF_2:
+            faults.append(at(where, f"layers.{number}.kind", KINDS, repr(kind)))
+        else:
+            faults += [at(where, f"layers.{name}.{key}", wanted, VERSION) for key in layer if key in KEYS_OF_2]
+    return faults
 
 
 def _unknown_keys(data: Mapping[str, Any], where: str) -> list[str]:
