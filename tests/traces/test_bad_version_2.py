@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from h2sim.cli import main
-from h2sim.trace import load_trace
+from h2sim.trace import load_trace, parse_meta
 from tests.helpers.gated import gated
 from tests.helpers.look import h2sim
 from tests.helpers.operands import draw
@@ -135,7 +135,7 @@ def test_a_count_above_the_most_is_one_line(tmp_path, command):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("mode", "max"), ("groups", 1), ("ceil_mode", True), ("norm", {"kind": "batch"}), ("mean_over_time", False)],
+    [("mode", "max"), ("groups", 2), ("ceil_mode", True), ("norm", {"kind": "batch"}), ("mean_over_time", True)],
 )
 def test_a_key_of_version_2_in_a_file_of_version_1_is_one_line(tmp_path, key, value, command):
     meta, members = parts()
@@ -143,6 +143,11 @@ def test_a_key_of_version_2_in_a_file_of_version_1_is_one_line(tmp_path, key, va
     path = raw_trace(tmp_path / "old.npz", meta, members)
     said = f"old.npz: meta: layers.pool1.{key}: expected a file of version 2, which knows it; got 1"
     one_line(called(command, path, tmp_path), said)
+
+
+def test_a_dump_of_metadata_of_version_1_reads_as_what_was_dumped():
+    meta = parse_meta(parts()[0], "x")
+    assert parse_meta(json.loads(meta.model_dump_json()), "x") == meta
 
 
 def test_an_input_in_a_file_of_version_1_is_one_line(tmp_path):

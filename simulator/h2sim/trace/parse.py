@@ -72,16 +72,28 @@ def version_of(data: Mapping[str, Any]) -> int:
 
 
 def _of_newest(data: Mapping[str, Any], where: str) -> list[str]:
-    """What a file of the first version uses that only the newest has: without it, it would mean something else."""
+    """What a file of the first version uses that only the newest has: without it, it would mean something else.
+
+    A key at its default, as a dump of the metadata has it, says no more than the first version means.
+    """
     wanted = f"a file of version {NEWEST}, which knows it"
-    faults = [at(where, "input", wanted, VERSION)] if "input" in data else []
+    faults = [at(where, "input", wanted, VERSION)] if data.get("input") is not None else []
     for number, (name, layer) in enumerate(_layers(data)):
         kind = layer.get("kind")
         if kind in KINDS_OF_2:
             faults.append(at(where, f"layers.{number}.kind", KINDS, repr(kind)))
         else:
-            faults += [at(where, f"layers.{name}.{key}", wanted, VERSION) for key in layer if key in KEYS_OF_2]
+            faults += [
+                at(where, f"layers.{name}.{key}", wanted, VERSION)
+                for key in layer
+                if key in KEYS_OF_2 and layer[key] not in _silent(key)
+            ]
     return faults
+
+
+def _silent(key: str) -> tuple[Any, ...]:
+    """The default of a layer's field, and as JSON has it."""
+    return Layer.model_fields[key].default, {"scale": [1, 1], "norm": []}.get(key)
 
 
 def _unknown_keys(data: Mapping[str, Any], where: str) -> list[str]:
