@@ -99,7 +99,9 @@ PLANTS: dict[str, Plant] = {
     "the_order_of_samples_does_not_matter": after(backward_jobs, "_conv", first_sample_counts_twice),
     "twice_the_samples_are_twice_the_operations": after(forward, "conv", lambda work, *_: busier(work, 1)),
     "a_silent_sample_adds_no_work_to_what_skips_zeros": after(forward, "fc", first_bit),
-    "fewer_bits_are_never_more_work": after(forward, "fc", lambda work, _, __, spikes, ___: reads(work, -2 * spikes * 99)),
+    "fewer_bits_are_never_more_work": after(
+        forward, "fc", lambda work, _, __, spikes, ___: reads(work, -2 * spikes * 99)
+    ),
     "fewer_gradients_are_never_slower": after(backward_jobs, "_conv", empty_costs),
     "masks_that_an_engine_does_not_read_change_nothing": after(
         weight_update, "conv", lambda work, *_: slower(work, next(_counter))
