@@ -6,8 +6,9 @@ Plain forms over whole arrays, for the engines' references and for what they pre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,15 +33,18 @@ class Derived:
         self.operands = operands_of(trace.meta)
         self._layers = {layer.name: layer for layer in trace.meta.layers}
 
-    def counts(self, name: str) -> Ints:
-        """k of a map of spikes or counts, int64: its values are operands[name].scales * k."""
+    def counts(self, name: str) -> Array:
+        """k of a map of spikes or counts: its values are operands[name].scales * k.
+
+        Integers of the narrowest type that holds the largest count, uint8, uint16 or int64.
+        """
         if self.operands[name].kind == "analog":
             raise TraceError(at(str(self.trace.path), name, "a map of spikes or counts", "analog values"))
         if name == "input":
             return self._input()
         layer = self._layers[name]
         if layer.spiking:
-            return self.bits(layer, "spikes").astype(np.int64)
+            return self.bits(layer, "spikes")
         if layer.op != "sum":
             return self._product(layer)
         if layer.kind == "concat":
@@ -49,17 +53,22 @@ class Derived:
             return self._sum(layer)
         return self._of_map(layer, self.counts(layer.inputs[0]))
 
-    def _of_map(self, layer: Layer, k: Ints) -> Ints:
+    def _narrowest(self, name: str) -> type[np.integer[Any]]:
+        most = self.operands[name].most
+        return np.uint8 if most < 1 << 8 else np.uint16 if most < 1 << 16 else np.int64
+
+    def _of_map(self, layer: Layer, k: Array) -> Array:
         """What a gate, an upsampling or a pool makes of k."""
-        made: Ints
+        made: Array
         if layer.kind == "gate":
             made = k * self.bits(layer, "kept")
         elif layer.kind == "upsample":
             made = upsampled(k, layer)
         elif layer.mode == "max":
-            made = windows(k, layer, -1).max(axis=(5, 6))
+            made = largest(k, layer, 0)
         else:
-            made = windows(k, layer, 0).sum(axis=(5, 6)) * sums_of(layer).times
+            kind = self._narrowest(layer.name)
+            made = summed(k.astype(kind), layer) * sums_of(layer).times.astype(kind)
         return made
 
     def needed(self, name: str) -> Bools:
@@ -98,15 +107,11 @@ class Derived:
         The offset counts all of the window, what lies outside the map too.
         """
         if self.operands[layer.inputs[0]].kind != "analog":
-            read = windows(self.counts(layer.inputs[0]), layer, -1)
-        elif self.trace.has(f"{layer.name}.route"):
+            return first_largest(self.counts(layer.inputs[0]), layer)
+        if self.trace.has(f"{layer.name}.route"):
             return self.trace.values(layer.name, "route").astype(np.int64)
-        else:
-            wanted = "the member, since the largest of analog values does not follow from masks"
-            raise TraceError(at(str(self.trace.path), f"{layer.name}.route", wanted, "none"))
-        flat = read.reshape(*read.shape[:5], -1)
-        found: Ints = flat.argmax(axis=-1)
-        return found
+        wanted = "the member, since the largest of analog values does not follow from masks"
+        raise TraceError(at(str(self.trace.path), f"{layer.name}.route", wanted, "none"))
 
     def pairs(self, name: str) -> int:
         """Pairs (y, an element that y feeds) through which a map's gradient goes on to what needs it [A].
@@ -123,7 +128,7 @@ class Derived:
         if layer.kind == "add":
             return sum(int(part.sum()) for part in below)
         if layer.kind == "pool" and layer.mode != "max":
-            return int(windows(below[0], layer, 0).sum())
+            return sum(int(read.sum()) for _, read, _ in windows(below[0], layer))
         return int(self.needed(name).sum())
 
     def _of_one(self, layer: Layer, below: Bools) -> Bools:
@@ -136,13 +141,13 @@ class Derived:
         elif layer.kind == "norm":
             found = _in_groups(below, layer)
         elif layer.mode != "max":
-            found = np.logical_or.reduce(windows(below, layer, 0), axis=(5, 6))
+            found = largest(below, layer, False)
         elif below.all():  # wherever it routes
             found = np.ones((*below.shape[:2], *layer.out_chw), bool)
         else:
-            read = windows(below, layer, 0)
-            flat = read.reshape(*read.shape[:5], -1)
-            found = np.take_along_axis(flat, self.route(layer)[..., None], axis=-1)[..., 0]
+            route, found = self.route(layer), np.zeros((*below.shape[:2], *layer.out_chw), bool)
+            for offset, read, _ in windows(below, layer):
+                found |= read & (route == offset)
         return found
 
     def _of_product(self, layer: Layer, needed_a: Bools, needed_b: Bools) -> Bools:
@@ -150,24 +155,25 @@ class Derived:
         some: Bools = (needed_a & (b if layer.op == "and" else ~b)) | (needed_b & a)
         return some
 
-    def _product(self, layer: Layer) -> Ints:
+    def _product(self, layer: Layer) -> Array:
         a, b = (self.counts(each) for each in layer.inputs)
         return a * b if layer.op == "and" else a * (1 - b)
 
-    def _sum(self, layer: Layer) -> Ints:
+    def _sum(self, layer: Layer) -> Array:
         """The sum of k_i * s_i / s."""
         made = self.operands[layer.name]
-        total = np.zeros((self.meta.timesteps, self.meta.batch, *layer.out_chw), np.int64)
+        kind = self._narrowest(layer.name)
+        total = np.zeros((self.meta.timesteps, self.meta.batch, *layer.out_chw), kind)
         for name in layer.inputs:
-            total += self.counts(name) * times(self.operands[name], made).reshape(-1, 1, 1)
+            total += self.counts(name).astype(kind) * times(self.operands[name], made).astype(kind).reshape(-1, 1, 1)
         return total
 
-    def _input(self) -> Ints:
+    def _input(self) -> Array:
         if self.meta.input_kind == "counts":
-            return self.trace.input_counts().astype(np.int64)
+            return self.trace.input_counts().astype(self._narrowest("input"))
         chw = self.meta.input_shape
         bits = unpack(self.trace.input_spikes(), chw[0] * chw[1] * chw[2])
-        return bits.reshape(*bits.shape[:2], *chw).astype(np.int64)
+        return bits.reshape(*bits.shape[:2], *chw)
 
     def bits(self, layer: Layer, kind: str) -> Array:
         """A mask as uint8 (T, N, C, H, W); of what is kept once a sample, the same at every timestep."""
@@ -201,10 +207,42 @@ def _in_groups(needed: Bools, layer: Layer) -> Bools:
     return needed
 
 
-def windows(values: Array, layer: Layer, outside: float) -> Array:
-    """The elements that each output of a pool reads: (T, N, C, H_out, W_out, kernel height, width), raster order."""
+def windows(values: Array, layer: Layer) -> Iterator[tuple[int, Array, Bools]]:
+    """Each element of a pool's windows in raster order: its offset, what every output reads there, and where.
+
+    What is read: (T, N, C, H_out, W_out), 0 outside of the map; where: (H_out, W_out), whether that lies inside. One
+    element at a time, so that no array is larger than the map and its output.
+    """
     rows, columns = axis_of(layer, 0).reads, axis_of(layer, 1).reads
-    taken = values[:, :, :, rows[:, None, :, None], columns[None, :, None, :]]
-    there = (rows >= 0)[:, None, :, None] & (columns >= 0)[None, :, None, :]
-    found: Array = np.where(there, taken, np.array(outside, values.dtype))
+    for a in range(rows.shape[1]):
+        for b in range(columns.shape[1]):
+            there = (rows[:, a] >= 0)[:, None] & (columns[:, b] >= 0)
+            read = values[:, :, :, rows[:, a][:, None], columns[:, b][None]]
+            yield a * columns.shape[1] + b, np.where(there, read, np.zeros(1, values.dtype)), there
+
+
+def summed(values: Array, layer: Layer) -> Array:
+    """The sum over each window, in the type of the values."""
+    total = np.zeros((*values.shape[:2], *layer.out_chw), values.dtype)
+    for _, read, _ in windows(values, layer):
+        total += read
+    return total
+
+
+def largest(values: Array, layer: Layer, least: float) -> Array:
+    """The largest of each window; least: below which no value lies."""
+    found = np.full((*values.shape[:2], *layer.out_chw), least, values.dtype)
+    for _, read, there in windows(values, layer):
+        np.maximum(found, read, out=found, where=there)
+    return found
+
+
+def first_largest(values: Array, layer: Layer) -> Ints:
+    """The offset of the first of the largest of each window, int64."""
+    best = np.zeros((*values.shape[:2], *layer.out_chw), values.dtype)
+    found, seen = np.zeros(best.shape, np.int64), np.zeros(layer.out_chw[1:], bool)
+    for offset, read, there in windows(values, layer):
+        better = there & (~seen | (read > best))
+        found[better], best[better] = offset, read[better]
+        seen |= there
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from h2sim.arrays import Array, Float32s, Float64s, Ints
-from h2sim.trace.derived import Derived, upsampled, windows
+from h2sim.trace.derived import Derived, largest, summed, upsampled
 from h2sim.trace.model import Layer
 from h2sim.trace.operands import Operand
 from h2sim.trace.windows import axis_of, sums_of
@@ -36,13 +36,11 @@ def made(derived: Derived, layer: Layer, sent: Sequence[Checked]) -> Checked:
     """An analog map but a norm, of what its inputs send."""
     (x, slack), *_ = sent
     if layer.kind == "pool" and layer.mode == "max":
-        return windows(x, layer, -np.inf).max(axis=(5, 6)), windows(slack, layer, 0).max(axis=(5, 6))
+        return largest(x, layer, -np.inf), largest(slack, layer, 0)
     if layer.kind == "pool":
-        share, terms = _shares(layer), windows(np.abs(x), layer, 0)
-        size = terms.sum(axis=(5, 6)) * share
-        total = windows(x, layer, 0).sum(axis=(5, 6), dtype=np.float32) * share
-        rounding = summation_tolerance(terms.shape[5] * terms.shape[6], size)
-        return total.astype(np.float32), windows(slack, layer, 0).sum(axis=(5, 6)) * share + rounding
+        share, terms = _shares(layer), math.prod(axis_of(layer, axis).reads.shape[1] for axis in (0, 1))
+        size, total = summed(np.abs(x), layer) * share, summed(x, layer) * share
+        return total.astype(np.float32), summed(slack, layer) * share + summation_tolerance(terms, size)
     if layer.kind == "concat":
         return np.concatenate([v for v, _ in sent], axis=2), np.concatenate([s for _, s in sent], axis=2)
     if layer.kind == "add" and layer.op != "sum":
