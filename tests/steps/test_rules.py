@@ -92,7 +92,7 @@ def test_an_average_of_spikes_under_a_convolution(run):
     assert through(back, "state") == ELEMENTS // 8 + state_bytes(members, "a")
     assert through(back, "output") == 2 * NEURONS + NEURONS // 8
     assert back.neuron.grad_element == NEURONS + in_window(members, "a")  # every element lies in one window
-    assert "note: average over 2x2 spikes of a before b: counts up to 4, 3 bit planes, 3x the windows" in notes(result)
+    assert "note: average over 2x2 spikes before b: counts up to 4, 3 bit planes, 3x the windows" in notes(result)
 
 
 def notes(result: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from h2sim.arch.schema import Arch
 from h2sim.engines.forward import sub_kernels
@@ -13,11 +13,36 @@ from h2sim.trace import Layer, TraceMeta
 from h2sim.trace.graph import Graph
 
 MOST_WORDS = 3  # maps of maps that a sentence spells out
+MOST_NAMED = 6  # layers
 
 
 def step_notes(arch: Arch, graph: Graph) -> tuple[str, ...]:
-    """What a step takes for granted where the trace says nothing, then a sentence for every rule that was used."""
-    return (*_of_biases(graph.meta), *(note for layer in graph.meta.layers for note in _of_layer(arch, graph, layer)))
+    """What a step takes for granted where the trace says nothing, then a sentence for every rule that was used.
+
+    Layers to which a rule did the same share a sentence.
+    """
+    layers = graph.meta.layers
+    return (
+        *_of_biases(graph.meta),
+        *_shared(("before", layer.name, *said) for layer in layers for said in _of_operand(arch, graph, layer)),
+        *_shared(("in", layer.name, *_of_groups(arch, graph, layer)) for layer in layers if layer.groups > 1),
+        *(_of_mean(graph, layer) for layer in layers if layer.mean_over_time),
+        *_of_norms(arch, graph),
+    )
+
+
+def _shared(found: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
+    """(word, layer, what, cost) as sentences `what word layers: cost`, one for all layers whose rest is alike."""
+    layers: dict[tuple[str, str, str], list[str]] = {}
+    for word, layer, what, cost in found:
+        layers.setdefault((what, word, cost), []).append(layer)
+    for (what, word, cost), names in layers.items():
+        yield f"{what} {word} {_named(names)}: {cost}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _of_biases(meta: TraceMeta) -> Iterator[str]:
@@ -27,47 +52,45 @@ def _of_biases(meta: TraceMeta) -> Iterator[str]:
         yield f"bias gradients are counted for every layer with weights: {which} does not say which have a bias"
 
 
-def _of_layer(arch: Arch, graph: Graph, layer: Layer) -> Iterator[str]:
-    if layer.has_weights and layer.kind != "encode":
-        yield from _of_operand(arch, graph, layer)
-    if layer.groups > 1:
-        yield _of_groups(arch, graph, layer)
-    if layer.mean_over_time:
-        yield (
-            f"mean over time before {layer.name}: its products are made at every timestep, its gradient once a sample, "
-            f"1/{graph.meta.timesteps} of the Backward Engine's cycles"
-        )
-    yield from _of_norms(arch, graph, layer)
+def _of_mean(graph: Graph, layer: Layer) -> str:
+    return (
+        f"mean over time before {layer.name}: its products are made at every timestep, its gradient once a sample, "
+        f"1/{graph.meta.timesteps} of the Backward Engine's cycles"
+    )
 
 
-def _of_operand(arch: Arch, graph: Graph, layer: Layer) -> Iterator[str]:
-    """Of what a layer reads: nothing for the spikes of neurons, which is what the machine was made for."""
+def _of_operand(arch: Arch, graph: Graph, layer: Layer) -> Iterator[tuple[str, str]]:
+    """What a layer with weights reads, and what that cost; nothing of neurons' spikes, which the machine is made for."""
     name = layer.inputs[0]
-    operand, what = graph.operand(layer), f"{described(graph, name)} before {layer.name}"
+    if not layer.has_weights or layer.kind == "encode":
+        return
+    operand, what = graph.operand(layer), described(graph, name)
+    planes = f"counts up to {operand.most}, {operand.planes} bit planes"
     if operand.kind == "counts" and multiplied(arch, graph, layer):
         yield (
-            f"{what}: counts up to {operand.most}, {operand.planes} bit planes, more than the Forward Engine passes: "
-            "multiplied on the Backward Engine, forward and for the weight gradient"
+            what,
+            f"{planes}, more than the Forward Engine passes: multiplied on the Backward Engine, forward and for the "
+            "weight gradient",
         )
     elif operand.kind == "counts":
-        yield f"{what}: counts up to {operand.most}, {operand.planes} bit planes, {operand.planes}x the windows"
+        yield what, f"{planes}, {operand.planes}x the windows"
     elif operand.kind == "analog":
-        yield f"{what}: analog, multiplied on the Backward Engine, dense, forward and for the weight gradient"
+        yield what, "analog, multiplied on the Backward Engine, dense, forward and for the weight gradient"
     elif name != "input" and not graph.spiking(name):
-        yield f"{what}: a bit an element, as spikes"
+        yield what, "a bit an element, as spikes"
 
 
 def described(graph: Graph, name: str, words: int = MOST_WORDS) -> str:
-    """`average over 2x2 spikes of conv1`: what a map is made of, up to so many maps deep."""
+    """`average over 2x2 spikes`: what a map is made of, up to so many maps deep."""
     if name == "input":
         return {"spikes": "input spikes", "counts": "input counts", "analog": "analog input"}[graph.meta.input_kind]
     layer = graph.meta.layer(name)
     if layer.spiking:
-        return f"spikes of {name}"
+        return "spikes"
     if not layer.is_map:
-        return f"the current of {name}"
+        return "currents"
     if not words:
-        return name
+        return "maps"
     below = [described(graph, each, words - 1) for each in layer.inputs]
     if layer.kind == "pool":
         size = (
@@ -81,15 +104,16 @@ def described(graph: Graph, name: str, words: int = MOST_WORDS) -> str:
     return f"{made} {below[0]}"
 
 
-def _of_groups(arch: Arch, graph: Graph, layer: Layer) -> str:
+def _of_groups(arch: Arch, graph: Graph, layer: Layer) -> tuple[str, str]:
     shape, one = graph.meta.conv_shape(layer), graph.meta.conv_shape(layer).group
     engine, other = arch.engines.forward, arch.engines.backward
-    fe = shape.passes((one.in_channels * sub_kernels(engine, shape.kernel), engine.rows),
-                      (one.out_channels, engine.columns))  # fmt: skip
-    be = shape.passes((one.out_channels, other.rows), (one.in_channels, other.columns))
+    rows = one.in_channels * sub_kernels(engine, shape.kernel), engine.rows
+    fe = _passes(len(shape.passes(rows, (one.out_channels, engine.columns))))
+    be = _passes(len(shape.passes((one.out_channels, other.rows), (one.in_channels, other.columns))))
     return (
-        f"{layer.name} in {layer.groups} groups of channels: {_passes(len(fe))} of the Forward Engine and "
-        f"{_passes(len(be))} of the Backward Engine, one after the other; what is not on the array's diagonal idles"
+        f"{layer.groups} groups of channels",
+        f"{fe} of the Forward Engine and {be} of the Backward Engine, one after the other; what is not on the array's "
+        "diagonal idles",
     )
 
 
@@ -97,20 +121,22 @@ def _passes(count: int) -> str:
     return f"{count} pass" if count == 1 else f"{count} passes"
 
 
-def _of_norms(arch: Arch, graph: Graph, layer: Layer) -> Iterator[str]:
-    kinds = " and ".join(f"{norm.kind} norm" for norm in layer.trained_norms)
-    where = "of its input" if layer.kind == "norm" else "before its neurons" if layer.spiking else "of its current"
-    if folded := len(layer.norm) - len(layer.trained_norms):
-        fixed = f"{folded} fixed normalisation{'s' * (folded > 1)}"
-        yield f"{layer.name}: {fixed} {where}, folded into the weights, at no cost"
-    if not kinds:
+def _of_norms(arch: Arch, graph: Graph) -> Iterator[str]:
+    """Sentences on the normalisations of all layers together, for one of each layer is much alike."""
+    layers = graph.meta.layers
+    fixed = [layer.name for layer in layers if len(layer.norm) > len(layer.trained_norms)]
+    if fixed:
+        yield f"fixed normalisation of {_named(fixed)}: folded into the weights, at no cost"
+    trained = [layer for layer in layers if layer.trained_norms]
+    if not trained:
         return
-    if not Normalised.of(arch, layer).count:
-        yield f"{layer.name}: {kinds} {where} costs nothing here (normalisation: none), which flatters the machine"
+    kinds = " and ".join(dict.fromkeys(f"{norm.kind} norm" for layer in trained for norm in layer.trained_norms))
+    what = f"{kinds} of {_named([layer.name for layer in trained])}"
+    if not any(Normalised.of(arch, layer).count for layer in trained):
+        yield f"{what}: costs nothing here (normalisation: none), which flatters the machine"
         return
-    elements = graph.samples * layer.neurons * len(layer.trained_norms)
-    forward = 2 * VALUE_BYTES * elements
-    text = f"{layer.name}: {kinds} {where} takes two passes: {forward} B more to and from memory in the forward pass"
+    each = VALUE_BYTES * graph.samples * sum(layer.neurons * len(layer.trained_norms) for layer in trained)
+    text = f"{what}: two passes, {2 * each} B more to and from memory in the forward pass"
     if "backward" in graph.meta.phases:
-        text += f", {(1 + BACKWARD_READS) * VALUE_BYTES * elements} B in the backward pass, and a dense gradient"
+        text += f", {(1 + BACKWARD_READS) * each} B in the backward pass, and a dense gradient"
     yield text
