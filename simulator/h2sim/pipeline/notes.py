@@ -60,7 +60,7 @@ def _of_mean(graph: Graph, layer: Layer) -> str:
 
 
 def _of_operand(arch: Arch, graph: Graph, layer: Layer) -> Iterator[tuple[str, str]]:
-    """What a layer with weights reads, and what that cost; nothing of neurons' spikes, which the machine is made for."""
+    """What a layer with weights reads, and its cost; nothing of neurons' spikes, for which the machine is made."""
     name = layer.inputs[0]
     if not layer.has_weights or layer.kind == "encode":
         return
