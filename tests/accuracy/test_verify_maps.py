@@ -119,3 +119,19 @@ def test_gradients_do_not_change_when_only_what_is_needed_is_computed(tmp_path, 
     for name, grad in whole.items():
         assert torch.equal(grad, part[name]), name
     assert any(grad.abs().max() > 0 for grad in whole.values())
+
+
+def test_conv_norm_maximum_neuron(tmp_path):
+    """The neuron stands behind the maximum of normalised currents: where it routes is recorded."""
+    layers = parse_notation("4C3(BN)-AP2-2FC", (1, 6, 6))
+    layers[0] |= {"spiking": False}
+    layers[1] |= {"mode": "max"}
+    trainer, _ = stepped(tiny_trainer(layers), 6)
+    _, record, part = trainer.recorded_step(8, values=True)
+    trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
+    trace = load_trace(tmp_path / "t.npz")
+    report = verify_trace(ARCH, trace)
+    assert report.unchecked == ()
+    assert [row for row in report.rows if not row.passed] == []
+    assert trace.has("pool1.route")
+    assert {("conv1", "grad_current"), ("pool1", "membrane")} <= {(row.layer, row.quantity) for row in report.rows}

@@ -91,6 +91,7 @@ def _of_layer(layer: Layer, meta: TraceMeta) -> Iterator[tuple[str, Expected]]:
         yield "weight", Expected(_FLOATS, (weight,), False)
         yield "bias", Expected(_FLOATS, (weight[:1],), False)
         yield "weight_grad", Expected(_FLOATS, (weight,), False)
+    yield from _of_maximum(layer, shape)
     yield from _of_norm(layer, shape)
 
 
@@ -102,10 +103,15 @@ def _of_map(layer: Layer, meta: TraceMeta) -> Iterator[tuple[str, Expected]]:
         yield "kept", replace(mask, shapes=mask.shapes[-1:]) if layer.name in meta.under_mean else mask
     if layer.kind == "relu":
         yield "window", _mask(meta, layer.neurons, trains)
+    yield from _of_maximum(layer, shape)
+    yield from _of_norm(layer, shape)
+
+
+def _of_maximum(layer: Layer, shape: tuple[int, ...]) -> Iterator[tuple[str, Expected]]:
+    """Where a maximum routes, which only that of analog values does not tell by itself."""
     if layer.kind == "pool" and layer.mode == "max":
         reach = math.prod(layer.kernel or layer.in_chw[1:])
         yield "route", Expected(("uint8",), (shape,), False, most=min(255, reach - 1))
-    yield from _of_norm(layer, shape)
 
 
 def _of_norm(layer: Layer, shape: tuple[int, ...]) -> Iterator[tuple[str, Expected]]:

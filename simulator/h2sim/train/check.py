@@ -45,7 +45,7 @@ def checked(layers: list[dict[str, Any]], input_entry: dict[str, Any] | None, dr
     routed = {
         layer.name
         for layer in meta.layers
-        if layer.kind == "pool" and layer.mode == "max" and layer.is_map and maps[layer.inputs[0]].kind == "analog"
+        if layer.kind == "pool" and layer.mode == "max" and maps[layer.inputs[0]].kind == "analog"
     }
     faults = [f"layer {layer.name}: {fault}" for layer in meta.layers if (fault := _fault(layer, layer.name in routed))]
     if dropout_mask == "timestep":

@@ -55,7 +55,9 @@ class _Checker:
         self.flushed = 2.0**-14 if trace.meta.source.get("gradient_dtype") == "float16-flush" else 0.0
 
     def layer(self, layer: Layer) -> None:
-        """All checks of one layer that its recorded values allow."""
+        """All checks of one layer that its recorded values allow; those of a map show in its neighbours."""
+        if self.values.graph.gradients.is_routed(layer):
+            return
         self._forward(layer)
         if "backward" in self.meta.phases:
             self._backward(layer)
@@ -66,8 +68,6 @@ class _Checker:
         self.unchecked.append(Unchecked(layer.name, why))
 
     def _forward(self, layer: Layer) -> None:
-        if self.values.graph.gradients.is_routed(layer):
-            return  # its values show in what reads it
         if layer.spiking and layer.neuron.equation == "other":
             self._skip(layer, "another neuron equation: spikes, window and membrane not checked")
             return
@@ -138,21 +138,24 @@ class _Checker:
     # backward
 
     def _backward(self, layer: Layer) -> None:
-        if self.values.graph.gradients.is_routed(layer):
-            return  # nothing is recorded of it; what goes through it shows below
         recorded, sent_on = self.values.recorded(layer.name, "grad_membrane"), self.values.engine_gradient(layer)
-        if recorded is None:
+        shape, mask = self.values.shape(layer.name), self.values.mask(layer.name, "grad")
+        if recorded is None and not (layer.trained_norms and not layer.spiking and sent_on is not None):
             self._skip(layer, "no grad_membrane recorded: gradient not checked")
             return
-        recorded = np.broadcast_to(recorded, self.values.shape(layer.name))
-        mask = self.values.mask(layer.name, "grad")
         if sent_on is not None:
-            self._mask_row(layer, np.broadcast_to(sent_on, recorded.shape), mask)
+            self._mask_row(layer, np.broadcast_to(sent_on, shape), mask)
+        if recorded is None:  # of a current, what stands behind its norm has the same gradient
+            if spatial := self._spatial(layer):
+                self._behind_norm(layer, spatial, sent_on)
+            return
+        recorded = np.broadcast_to(recorded, shape)
         if layer.spiking and layer.neuron.equation == "other":
             self._skip(layer, "another neuron equation: gradient not checked")
             return
         if layer.trained_norms:
-            self._behind_norm(layer, recorded, sent_on)
+            stored = np.broadcast_to(stored_rounding(recorded), shape)
+            self._behind_norm(layer, (recorded.astype(np.float32), stored), sent_on)
         spatial = self._spatial(layer)
         if spatial is None:
             return
@@ -174,16 +177,14 @@ class _Checker:
         row, _ = compare_bits(layer.name, what, stored, mask, underflow, np.zeros(gradient.shape))
         self.rows.append(row)
 
-    def _behind_norm(self, layer: Layer, recorded: Floats, sent_on: Floats | None) -> None:
-        """dL/dx, which the engines take, from the recorded gradient of what the norm gives."""
+    def _behind_norm(self, layer: Layer, given: Checked, sent_on: Floats | None) -> None:
+        """dL/dx, which the engines take, from the gradient of what the norm gives."""
         norm = self.values.normal(layer)
         if norm is None or sent_on is None:
             self._skip(layer, "no norm_weight or grad_current recorded: gradient through the norm not checked")
             return
-        dm = as_map(recorded, layer.out_chw)
-        stored = np.broadcast_to(stored_rounding(recorded), recorded.shape).reshape(dm.shape)
-        dx, slack = norm.backward((dm, stored))
-        shape = recorded.shape
+        dy, shape = as_map(given[0], layer.out_chw), given[0].shape
+        dx, slack = norm.backward((dy, given[1].reshape(dy.shape)))
         slack = slack.reshape(shape) + stored_rounding(sent_on) + self.flushed
         self.rows.append(compare_values(layer.name, "grad_current", dx.reshape(shape), sent_on, slack))
 
