@@ -13,6 +13,7 @@ import numpy as np
 
 from h2sim.errors import BaselineError, at
 from h2sim.io.kept import cached_property
+from h2sim.rivals.operands import unknown_operand
 from h2sim.trace import Layer, TraceMeta
 
 Chw = tuple[int, int, int]
@@ -115,8 +116,12 @@ class Stage:
 def wire(meta: TraceMeta, where: str) -> tuple[Stage, ...]:
     """The layers of a trace's network as stages, in execution order.
 
-    Raises BaselineError, one line, for a current that goes on without spikes to anything but an add layer.
+    Raises BaselineError, one line, for a current that goes on without spikes to anything but an add layer, and for what
+    only version 2 of the format has.
     """
+    for layer in meta.layers:
+        if why := unknown_operand(meta, layer):
+            raise BaselineError(at(where, f"layer {layer.name}", "neurons and weights", why))
     folded = _folded(meta)
     stages: dict[str, Stage] = {}
     for layer in meta.layers:

@@ -10,6 +10,7 @@ import numpy as np
 from h2sim.activity import BufferTraffic
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, halves
+from h2sim.rivals.operands import unknown_operand
 from h2sim.rivals.spinalflow.engine import SpikeMap, SpineEvents, SpineWork, conv, pool, row_segments
 from h2sim.rivals.spinalflow.schema import ARRAY, SpinalFlow
 from h2sim.shapes import ConvShape, Tile, groups_of
@@ -30,6 +31,8 @@ class LayerWork:
 
 def unsupported(graph: Graph, layer: Layer) -> str | None:
     """Why SpinalFlow cannot run a layer, or None: it takes spikes and sends spikes (or a last layer's potentials)."""
+    if why := unknown_operand(graph.meta, layer):
+        return why
     if layer.kind == "encode":
         return "analog input: the machine takes spikes only"
     if layer.kind == "add":
