@@ -111,7 +111,8 @@ def test_a_sum_pool_in_front_of_a_neuron_becomes_an_average_and_says_so():
     [
         (lambda: chain(conv(4, 8), lif(4, 8, 8), pool(nir.SumPool2d), conv(4, 4, 4), lif(4, 4, 4)),
          "sumpool2d2: average pool: expected one neuron behind it; got averages that go on to conv2d3"),
-        (lambda: chain(conv(4, 8, groups=2), lif(4, 8, 8)), "NIR graph: conv2d0: expected groups 1.*got 2"),
+        (lambda: chain(conv(3, 8, inputs=4, groups=2), lif(3, 8, 8)),
+         "NIR graph: conv2d0: expected groups that divide 2 and 3 channels; got 2"),
         (lambda: chain(conv(4, 8, dilation=2), lif(4, 4, 4)), r"NIR graph: conv2d0: expected dilation 1.*got \[2, 2\]"),
         (lambda: chain(conv(4, 8, 3), lif(4, 8, 8)), r"conv2d0: expected a weight \(C, 2, kh, kw\).*got"),
         (lambda: chain(conv(4, 8, kernel=2, padding="same"), lif(4, 8, 8)), "conv2d0: .*'same' with kernel"),

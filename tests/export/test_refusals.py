@@ -27,7 +27,6 @@ def between(*layers, out=64):
 @pytest.mark.parametrize(
     ("layer", "out", "why"),
     [
-        (nn.Conv2d(4, 4, 3, groups=2), 16, r"net.2: Conv2d: cannot be exported: 2 groups; the machine"),
         (nn.Conv2d(4, 4, 2, dilation=2), 16, r"net.2: Conv2d: cannot be exported: dilation \(2, 2\)"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), 64, "net.2: .*padding_mode 'circular'"),
         (nn.Conv2d(4, 4, 2, padding="same"), 64, "net.2: .*padding 'same' of an even kernel"),

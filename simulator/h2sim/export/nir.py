@@ -230,14 +230,14 @@ class _Reader:
     def _conv(self, key: str, node: Any, sources: tuple[str, ...], shape: Shape) -> Node:
         weight = self._weight_shape(key, node)
         (groups,) = _integers(self.where, f"{key}: groups", node.groups, (1,), 1, MOST_EXTENT)
-        if groups != 1:
-            raise ExportError(at(self.where, key, "groups 1: the machine reads all channels", groups))
         dilation = self._pair(key, "dilation", node.dilation, 1)
         if dilation != [1, 1]:
             wanted = "dilation 1: the machine's windows are dense"
             raise ExportError(at(self.where, key, wanted, dilation))
-        if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] or not weight[0]:
-            raise ExportError(at(self.where, key, f"a weight (C, {shape[0]}, kh, kw) of (C, H, W)", weight))
+        if len(shape) == 3 and (shape[0] % groups or (weight and weight[0] % groups)):
+            raise ExportError(at(self.where, key, f"groups that divide {shape[0]} and {weight[0]} channels", groups))
+        if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] // groups or not weight[0]:
+            raise ExportError(at(self.where, key, f"a weight (C, {shape[0] // groups}, kh, kw) of (C, H, W)", weight))
         if node.input_shape is not None and self._pair(key, "input_shape", node.input_shape, 1) != list(shape[1:]):
             raise ExportError(at(self.where, key, f"an input_shape of {list(shape[1:])}", show(node.input_shape)))
         geometry = self._geometry(key, weight[2:], node.stride, node.padding)
@@ -247,7 +247,7 @@ class _Reader:
             inputs=sources,
             in_shape=shape,
             out_shape=self._out(key, shape, weight[0], geometry),
-            geometry=geometry,
+            geometry={**geometry, "groups": groups} if groups > 1 else geometry,
         )
 
     def _check_neurons(self, key: str, node: Any, shape: Shape) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from h2sim.activity import PHASES
 from h2sim.arrays import Array, Bytes, Floats
-from h2sim.trace.model import FORMAT, VERSION
+from h2sim.trace.model import FORMAT
+from h2sim.trace.parse import version_of
 
 MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "bias", "weight_grad")
 
@@ -83,10 +84,10 @@ def step_meta(
     layers: list[dict[str, Any]],
     phases: tuple[str, ...] = PHASES,
 ) -> dict[str, Any]:
-    """The `meta` of a trace of version 1, unchecked: write_trace checks it."""
+    """The `meta` of a trace, of the first version that has what its layers use, unchecked: write_trace checks it."""
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version_of({"layers": layers}),
         "network": network,
         "dataset": dataset,
         "timesteps": timesteps,

@@ -86,8 +86,6 @@ def _own_forward(module: nn.Module, base: type[nn.Module]) -> str | None:
 
 
 def _conv_fault(module: Any) -> str | None:
-    if module.groups != 1:
-        return f"{module.groups} groups; the machine reads all channels (groups=1)"
     if tuple(module.dilation) != (1, 1):
         return f"dilation {tuple(module.dilation)}; the machine's windows are dense (1, 1)"
     if module.padding_mode != "zeros":
@@ -111,8 +109,8 @@ def _pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def geometry(module: Any, in_hw: tuple[int, int], path: str) -> dict[str, list[int]]:
-    """kernel, stride and padding of a convolution or an average pool that reads (H, W).
+def geometry(module: Any, in_hw: tuple[int, int], path: str) -> dict[str, Any]:
+    """kernel, stride and padding of a convolution or an average pool that reads (H, W), and a convolution's groups.
 
     Raises ExportError for an adaptive pool whose output does not divide its input.
     """
@@ -127,7 +125,8 @@ def geometry(module: Any, in_hw: tuple[int, int], path: str) -> dict[str, list[i
         padding = [size // 2 if module.padding == "same" else 0 for size in kernel]
     else:
         padding = list(_pair(module.padding))
-    return {"kernel": kernel, "stride": list(_pair(module.stride)), "padding": padding}
+    found = {"kernel": kernel, "stride": list(_pair(module.stride)), "padding": padding}
+    return {**found, "groups": module.groups} if getattr(module, "groups", 1) > 1 else found
 
 
 def _adaptive_size(size: Any, in_hw: tuple[int, int]) -> tuple[int, int]:

@@ -33,7 +33,7 @@ class Node:
     inputs: tuple[str, ...]
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
-    geometry: Mapping[str, list[int]] | None = None
+    geometry: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Piece:
     reads: tuple[str, ...]
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
-    geometry: Mapping[str, list[int]] | None = None
+    geometry: Mapping[str, Any] | None = None
     weights: str | None = None
     norms: tuple[str, ...] = ()
     pool: str | None = None

@@ -84,7 +84,7 @@ def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
 def _applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if isinstance(module, nn.Linear):
         return functional.linear(x, weight, bias)
-    return functional.conv2d(x, weight, bias, module.stride, _padding(module))
+    return functional.conv2d(x, weight, bias, module.stride, _padding(module), 1, module.groups)
 
 
 def _padding(module: Any) -> Any:

@@ -174,7 +174,7 @@ class Trainer:
         )
         if self.input_entry is not None:
             meta["input"] = self.input_entry
-        write_trace(path, {**meta, "version": version_of(meta)}, record.members(), level=level)
+        write_trace(path, {**meta, "version": version_of(meta)}, record.members(), level=level)  # of the input too
 
     def _source(self) -> dict[str, Any]:
         """The settings in the words of a trace's `source`; of dropout and norms only where there are any."""
