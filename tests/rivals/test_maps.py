@@ -30,7 +30,7 @@ def test_a_random_step_is_refused_in_a_line_or_leaves_its_maps_out(machine, seed
     ("change", "why"),
     [
         ({"mode": "max"}, "a pool of mode 'max': the machine averages over one window"),
-        ({"spiking": False}, "a pool without neurons: the machine passes on spikes of neurons alone"),
+        ({"spiking": False}, "kind 'pool' without neurons: the machine passes on spikes of neurons alone"),
     ],
 )
 def test_loihi_names_the_layer(change, why):

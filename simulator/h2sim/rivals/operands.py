@@ -16,7 +16,7 @@ def unknown_operand(meta: TraceMeta, layer: Layer) -> str | None:
     if "input" in layer.inputs and meta.input_kind == "counts":
         return "an input of counts: the machine takes binary spikes"
     if layer.is_map:
-        return f"a {layer.kind} without neurons: the machine passes on spikes of neurons alone"
+        return f"kind {layer.kind!r} without neurons: the machine passes on spikes of neurons alone"
     if layer.groups > 1:
         return f"{layer.groups} groups of channels: the machine reads all channels"
     if layer.op != "sum":
