@@ -131,7 +131,7 @@ def test_kept_masks_and_counts_are_compared_bit_by_bit_and_number_by_number(tmp_
 
 
 def test_a_mask_once_a_sample_and_one_at_every_timestep_differ_in_shape_alone(tmp_path):
-    path = gated(tmp_path)
+    path = gated(tmp_path, mean=False)
     b = changed(path, "b.npz", **{"gate1.kept": np.repeat(np.load(path)["gate1.kept"], 3, axis=0)})
     row = next(row for row in diff_traces(load_trace(path), load_trace(b)).masks if row.member == "gate1.kept")
     assert (row.differ, row.rate_a, row.rate_b) == (None, 0.75, 0.75)

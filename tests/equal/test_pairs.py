@@ -37,7 +37,7 @@ ARCHES = st.fixed_dictionaries({field: st.sampled_from(values) for field, values
 
 def open_masks(grad, window, most_bytes=1 << 20):
     """What `pairs_of` asks of an open trace's maps."""
-    masks = {"grad": grad, "window": window}
+    masks = {"grad": grad, "needed": window}
     return SimpleNamespace(kept=Kept(most_bytes), packed=lambda layer, kind: masks[kind])
 
 

@@ -16,9 +16,14 @@ CONV = {"kind": "conv", "in_shape": [1, 4, 4], "out_shape": [1, 4, 4], "kernel":
 
 
 def gated(
-    folder: Path, *, phases: tuple[str, ...] = ("forward", "backward", "weight_update"), seed: int = 0, **source: Any
+    folder: Path,
+    *,
+    phases: tuple[str, ...] = ("forward", "backward", "weight_update"),
+    seed: int = 0,
+    mean: bool = True,
+    **source: Any,
 ) -> Path:
-    """Counts in, a convolution, an average of its spikes, a gate, a read-out over the mean of time; T = 3, N = 2."""
+    """Counts in, a convolution, an average of its spikes, a gate, a read-out, with `mean` over the mean of time; T = 3, N = 2."""
     rng = np.random.default_rng(seed)
     layers = [
         {"name": "conv1", "inputs": ["input"], **CONV},
@@ -27,7 +32,7 @@ def gated(
         {"name": "gate1", "kind": "gate", "inputs": ["pool1"], "in_shape": [1, 2, 2], "out_shape": [1, 2, 2],
          "scale": [5, 4]},
         {"name": "fc1", "kind": "fc", "inputs": ["gate1"], "in_features": 4, "out_features": 3, "spiking": False,
-         "mean_over_time": True},
+         **({"mean_over_time": True} if mean else {})},
     ]  # fmt: skip
     meta = {
         "format": "h2sim-trace", "version": 2, "network": "gated", "dataset": "", "timesteps": 3, "batch": 2,
@@ -42,7 +47,7 @@ def gated(
     if len(phases) > 1:
         members |= {
             "conv1.window": pack(np.ones((3, 2, 16))), "conv1.grad": pack(rng.integers(0, 2, (3, 2, 16))),
-            "fc1.grad": pack(np.array([[[1, 0, 1], [0, 0, 0]]])),
+            "fc1.grad": pack(np.array([[[1, 0, 1], [0, 0, 0]]]).repeat(1 if mean else 3, axis=0)),
         }  # fmt: skip
     write_trace(folder / "gated.npz", meta, members)
     return folder / "gated.npz"
