@@ -23,7 +23,7 @@ def gated(
     mean: bool = True,
     **source: Any,
 ) -> Path:
-    """Counts in, a convolution, an average of its spikes, a gate, a read-out, with `mean` over the mean of time; T = 3, N = 2."""
+    """Counts in, a convolution, an average of its spikes, a gate, a read-out; mean: over time; T = 3, N = 2."""
     rng = np.random.default_rng(seed)
     layers = [
         {"name": "conv1", "inputs": ["input"], **CONV},
