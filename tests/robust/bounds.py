@@ -125,6 +125,16 @@ def bits(rng: Rng, *shape: int) -> np.ndarray:
     return (rng.random(shape) < density(rng)).astype(np.uint8)
 
 
+def counts(rng: Rng, planes: int, *shape: int) -> np.ndarray:
+    """Spikes, or counts of so many bit planes."""
+    return bits(rng, *shape) * rng.integers(0, 1 << planes, shape).astype(np.uint8)
+
+
+def above(rng: Rng, rows: int, own: int) -> int:
+    """Rows that other groups of channels hold above `own`; none where all do not fit."""
+    return int(rng.integers(0, rows - own + 1)) if rows >= own else 0
+
+
 def packed(rng: Rng, samples: int, neurons: int) -> np.ndarray:
     return np.packbits(bits(rng, samples, neurons), axis=1)
 
@@ -217,37 +227,41 @@ def _(rng: Rng) -> tuple[Any, ...]:
 @case("datapath.forward_conv")
 def _(rng: Rng) -> tuple[Any, ...]:
     w, samples, n_in, n_out, lut_inputs = draw_window(rng), one(rng, 1, 2), some(rng), some(rng), one(rng, 1, 2, 3, 6)
-    weight = values(rng, n_out, n_in, *w.kernel)
+    weight, planes = values(rng, n_out, n_in, *w.kernel), one(rng, 1, 1, 3)
+    sub_luts, rows = one(rng, 1, 2, 4), one(rng, 1, 2, 5, 64)
+    own = n_in * -(-w.kernel[0] // sub_luts) * -(-w.kernel[1] // lut_inputs)
     return (
-        *part_of(rng, samples), bits(rng, samples, n_in, *w.size), weight,
+        *part_of(rng, samples), counts(rng, planes, samples, n_in, *w.size), weight,
         PLAIN["datapath.conv_luts"](weight, lut_inputs), values(rng, n_out), w.geometry, bool(rng.integers(2)),
-        lut_inputs, one(rng, 1, 2, 4), one(rng, 1, 2, 5, 64), room(samples, n_out, *w.out),
+        lut_inputs, sub_luts, rows, planes, above(rng, rows, own), room(samples, n_out, *w.out),
     )  # fmt: skip
 
 
 @case("datapath.forward_fc")
 def _(rng: Rng) -> tuple[Any, ...]:
-    samples, n_in, n_out = some(rng), one(rng, 1, 2, 9, 40), some(rng)
-    arrays = bits(rng, samples, n_in), values(rng, n_out, n_in), values(rng, n_out)
-    return *part_of(rng, samples), *arrays, one(rng, 1, 2, 8), one(rng, 1, 3, 64), room(samples, n_out)
+    samples, n_in, n_out, planes = some(rng), one(rng, 1, 2, 9, 40), some(rng), one(rng, 1, 1, 3)
+    arrays = counts(rng, planes, samples, n_in), values(rng, n_out, n_in), values(rng, n_out)
+    sizes = one(rng, 1, 2, 8), one(rng, 1, 3, 64), one(rng, 1, 8)
+    return *part_of(rng, samples), *arrays, *sizes, planes, room(samples, n_out)
 
 
 @case("datapath.weight_gradient_conv")
 def _(rng: Rng) -> tuple[Any, ...]:
     w, batch, steps, n_in, n_out = draw_window(rng), one(rng, 1, 2), one(rng, 1, 3), one(rng, 1, 2), some(rng)
-    arrays = bits(rng, steps * batch, n_in, *w.size), values(rng, steps * batch, n_out, *w.out)
+    planes = one(rng, 1, 1, 3)
+    arrays = counts(rng, planes, steps * batch, n_in, *w.size), values(rng, steps * batch, n_out, *w.out)
     return (
         *part_of(rng, n_out), *arrays, w.geometry, (one(rng, 1, 4, 20), one(rng, 1, 4, 20)), bool(rng.integers(2)),
-        one(rng, 1, 2, 6), one(rng, 1, 2, 4), one(rng, 1, 2, 5), batch,
+        one(rng, 1, 2, 6), one(rng, 1, 2, 4), one(rng, 1, 2, 5), batch, planes,
         np.zeros((n_out, n_in, *w.kernel), np.float32),
     )  # fmt: skip
 
 
 @case("datapath.weight_gradient_fc")
 def _(rng: Rng) -> tuple[Any, ...]:
-    batch, steps, n_in, n_out = one(rng, 1, 2), one(rng, 1, 4), some(rng), some(rng)
-    arrays = bits(rng, steps * batch, n_in), values(rng, steps * batch, n_out)
-    return *part_of(rng, n_out), *arrays, one(rng, 1, 2, 5), batch, np.zeros((n_out, n_in), np.float32)
+    batch, steps, n_in, n_out, planes = one(rng, 1, 2), one(rng, 1, 4), some(rng), some(rng), one(rng, 1, 1, 3)
+    arrays = counts(rng, planes, steps * batch, n_in), values(rng, steps * batch, n_out)
+    return *part_of(rng, n_out), *arrays, one(rng, 1, 2, 5), batch, planes, np.zeros((n_out, n_in), np.float32)
 
 
 @case("datapath.backward_conv")
@@ -255,7 +269,8 @@ def _(rng: Rng) -> tuple[Any, ...]:
     w, samples, n_in, n_out = draw_window(rng), one(rng, 1, 2), one(rng, 1, 3), some(rng)
     grad = values(rng, samples, n_out, *w.out)
     arrays = grad, (grad != 0).astype(np.uint8), bits(rng, samples, n_in, *w.size), values(rng, n_out, n_in, *w.kernel)
-    return *part_of(rng, samples), *arrays, w.geometry, one(rng, 1, 2, 64), room(samples, n_in, *w.size)
+    rows = one(rng, 1, 2, 64)
+    return *part_of(rng, samples), *arrays, w.geometry, rows, above(rng, rows, n_out), room(samples, n_in, *w.size)
 
 
 @case("datapath.backward_fc")
@@ -269,7 +284,8 @@ def _(rng: Rng) -> tuple[Any, ...]:
 def _(rng: Rng) -> tuple[Any, ...]:
     w, samples, n_in, n_out = draw_window(rng), one(rng, 1, 2), one(rng, 1, 3), some(rng)
     arrays = values(rng, samples, n_in, *w.size), values(rng, n_out, n_in, *w.kernel), values(rng, n_out)
-    return *part_of(rng, samples), *arrays, w.geometry, one(rng, 1, 2, 64), room(samples, n_out, *w.out)
+    rows = one(rng, 1, 2, 64)
+    return *part_of(rng, samples), *arrays, w.geometry, rows, above(rng, rows, n_in), room(samples, n_out, *w.out)
 
 
 @case("datapath.encode_weight_gradient")
