@@ -15,6 +15,7 @@ import numpy as np
 from h2sim.arrays import Array, Bools, Ints
 from h2sim.errors import TraceError, at
 from h2sim.trace.bits import unpack
+from h2sim.trace.gradients import Gradients
 from h2sim.trace.model import Layer
 from h2sim.trace.operands import Operand, operands_of
 from h2sim.trace.windows import axis_of, sums_of
@@ -32,6 +33,7 @@ class Derived:
         self.trace, self.meta = trace, trace.meta
         self.operands = operands_of(trace.meta)
         self._layers = {layer.name: layer for layer in trace.meta.layers}
+        self._gradients = Gradients(trace.meta)
 
     def counts(self, name: str) -> Array:
         """k of a map of spikes or counts: its values are operands[name].scales * k.
@@ -77,7 +79,7 @@ class Derived:
         By structure, whatever the kind. It hangs on what lies below the map alone, so that all its readers share it.
         """
         shape = (self.meta.timesteps, self.meta.batch, *self.chw(name))
-        if not self.trained(name):
+        if not self._gradients.trained(name):
             return np.zeros(shape, bool)
         layer = self._layers[name]
         if layer.spiking:
@@ -93,13 +95,6 @@ class Derived:
             some: Bools = np.logical_or.reduce(below)
             return some
         return self._of_one(layer, below[0])
-
-    def trained(self, name: str) -> bool:
-        """Whether anything below a map has weights, so that its gradient is asked for at all."""
-        if name == "input":
-            return False
-        layer = self._layers[name]
-        return layer.has_weights or any(map(self.trained, layer.inputs))
 
     def route(self, layer: Layer) -> Ints:
         """Which element of its window a maximum gives on: int64, the first of the largest in raster order.

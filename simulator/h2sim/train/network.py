@@ -219,6 +219,8 @@ class SpikingNetwork(nn.Module):
     def _sent(self, layer: Described, value: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
         """What a layer gives to its readers: normalised, then fired where it has neurons."""
         norm = self.norm(layer.name)
+        if record is not None and layer.spiking and not value.requires_grad:  # no weights below: recorded all the same
+            value = value.detach().requires_grad_()
         if norm is not None:
             value = norm(self._before_norm(layer, value, record))
         if layer.kind == "relu" and record is not None:

@@ -59,8 +59,10 @@ class _Checker:
         if self.values.graph.gradients.is_routed(layer):
             return
         self._forward(layer)
-        if "backward" in self.meta.phases:
+        if "backward" in self.meta.phases and self.values.graph.gradients.trained(layer.name):
             self._backward(layer)
+        elif "backward" in self.meta.phases:
+            self._skip(layer, "nothing that it reads is trained: the machine computes no gradient for it")
         if "weight_update" in self.meta.phases and layer.has_weights:
             self._weight_gradient(layer)
 
