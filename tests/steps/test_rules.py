@@ -161,3 +161,71 @@ def test_counts_of_many_planes_are_multiplied(run):
     # two timesteps of one turn of 4 positions, 9 taps, and 4 cycles to meet
     assert row(result, "b", "forward").compute_cycles == T * N * (9 + 4)
     assert "3 bit planes, more than the Forward Engine passes: multiplied" in notes(result)
+
+
+@pytest.fixture
+def narrow():
+    """A machine on whose arrays two groups of one channel lie side by side, and a third takes a pass of its own."""
+    return {f"engines.{engine}.{side}": 2 for engine in ("forward", "backward") for side in ("rows", "columns")} | {
+        "engines.weight_update.columns": 2, "engines.forward.sub_luts": 3}  # fmt: skip
+
+
+def grouped_layers() -> list[dict[str, Any]]:
+    """Three groups of one channel, 3x3, on 4x4 positions: one tile."""
+    shape = {"in_shape": [3, 4, 4], "out_shape": [3, 4, 4]}
+    first = {**conv("a", "input", 4), "out_shape": [3, 4, 4]}
+    out = {**fc("b", 4), "in_features": 48}
+    return [first, {**conv("b", "a", 4), **shape, "groups": 3}, out]
+
+
+def test_groups_read_their_own_channels_and_weights(run, narrow):
+    result, members = run(grouped_layers(), **narrow)
+    forward, back, update = (row(result, "b", phase) for phase in ("forward", "backward", "weight_update"))
+    assert forward.compute_cycles == 2 * (8 + 1 * 16)  # two passes, of two groups and of one
+    channel = T * N * 16  # spikes, or gradients, of a channel
+    assert loaded(forward, "spikes") == (2 * channel) // 8 + channel // 8
+    assert loaded(forward, "weights") == 2 * 9 * 3  # FP16, 3x3, no weights off the diagonal
+    assert loaded(back, "weights") == 2 * 9 * 3
+    assert loaded(back, "gradients") == 3 * (2 * channel + channel // 8)
+    assert loaded(update, "spikes") == (2 * channel) // 8 + channel // 8
+    assert loaded(update, "gradients") == 3 * 2 * channel
+    assert update.offchip_write_bytes == 2 * 9 * 3  # dw
+    compressed, _ = run(grouped_layers(), **narrow, **{"engines.backward.dm_compressed": True})
+    nonzero = int(np.bitwise_count(members["b.grad"]).sum())
+    assert loaded(row(compressed, "b", "backward"), "gradients") == 2 * nonzero + 3 * channel // 8
+
+
+def loaded(found: Any, buffer: str) -> int:
+    """Bytes that memory put into a buffer."""
+    (traffic,) = [b for b in found.buffers if b.buffer == buffer]
+    return int(traffic.write_bytes)
+
+
+def test_multiplied_counts_are_read_as_bits_and_analog_values_in_fp16(run):
+    few = {"engines.forward.most_planes": {"conv": 2, "fc": 1}}
+    result, _ = run([conv("a", "input", 4), POOL, conv("b", "p", 2), fc("p", 2)], **few)
+    assert loaded(row(result, "b", "forward"), "gradients") == 3 * ELEMENTS // 8
+    assert loaded(row(result, "b", "weight_update"), "gradients") == 3 * ELEMENTS // 8
+    assert loaded(row(result, "out", "forward"), "gradients") == 3 * ELEMENTS // 8
+    assert loaded(row(result, "out", "weight_update"), "gradients") == 3 * ELEMENTS // 8
+    current = {**conv("a", "input", 4), "spiking": False}
+    result, _ = run([current, conv("b", "a", 4), fc("b", 4)])
+    assert loaded(row(result, "b", "forward"), "gradients") == 2 * NEURONS
+    assert row(result, "a", "forward").offchip_write_bytes == 2 * NEURONS
+    assert through(row(result, "b", "backward"), "output") == 2 * NEURONS + NEURONS // 8  # dL/dx and its mask
+
+
+def test_planes_touch_partial_sums_once_each(run):
+    result, _ = run([conv("a", "input", 4), POOL, conv("b", "p", 2), fc("p", 2)])
+    assert through(row(result, "b", "forward"), "psum") == 3 * 2 * ELEMENTS
+    assert through(row(result, "out", "forward"), "psum") == 3 * 2 * T * N * 3
+
+
+def test_a_pool_nobody_reads_carries_the_loss(run):
+    last = {**POOL, "inputs": ["b"]}
+    result, members = run([conv("a", "input", 4), conv("b", "a", 4), last])
+    back = row(result, "p", "backward")
+    assert back.neuron.grad_element == NEURONS + in_window(members, "b")
+    assert through(back, "state") == state_bytes(members, "b")
+    assert through(back, "output") == 2 * NEURONS + NEURONS // 8
+    assert row(result, "p", "forward").offchip_write_bytes == 3 * ELEMENTS // 8

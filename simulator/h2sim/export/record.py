@@ -14,10 +14,12 @@ import numpy as np
 
 from h2sim.activity import PHASES
 from h2sim.arrays import Array, Bytes, Floats
+from h2sim.trace.members import OF_NORM
 from h2sim.trace.model import FORMAT
 from h2sim.trace.parse import version_of
 
-MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "bias", "weight_grad")
+MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "bias", "weight_grad", "kept", *OF_NORM,
+           "route")  # fmt: skip
 
 
 def pack_bits(mask: Array) -> Array:
@@ -40,6 +42,11 @@ class LayerRecord:
     and grad_membrane are (T, N, C, H, W) or (T, N, F); weight, bias and weight_grad have PyTorch's layout, and
     weight_grad is summed over the sub-batch. A layer that does not spike has neither spikes nor window; its grad is
     that of its current. values: whether the layer keeps its values.
+
+    Version 2: kept: a gate's mask, packed, of every timestep or of one for all. current and grad_current: x (T, N, ...)
+    of what is normalised, before the norm, and dL/dx; grad is then the mask of dL/dx, and grad_membrane still dm.
+    norm_weight, norm_bias: (C,), what the norm multiplies by and adds. route: uint8 (T, N, C, H, W), which element of
+    its window a maximum of analog values gives on, in raster order.
     """
 
     values: bool = True
@@ -51,21 +58,32 @@ class LayerRecord:
     weight: Array | None = None
     bias: Array | None = None
     weight_grad: Array | None = None
+    kept: Bytes | None = None
+    current: Array | None = None
+    grad_current: Array | None = None
+    norm_weight: Array | None = None
+    norm_bias: Array | None = None
+    route: Bytes | None = None
 
 
 @dataclass
 class StepRecord:
-    """What a sub-batch did in one step: its input, analog (T or 1, N, C, H, W) or packed spikes, and its layers."""
+    """What a sub-batch did in one step: its input and its layers.
+
+    The input is analog (T or 1, N, C, H, W), packed spikes, or counts, uint8 or uint16 (T, N, C, H, W).
+    """
 
     input_analog: Array | None = None
     input_spikes: Array | None = None
+    input_counts: Array | None = None
     layers: dict[str, LayerRecord] = field(default_factory=dict)
 
     def members(self) -> Iterator[tuple[str, Array]]:
         """The trace's members, one at a time, in the order of the layers."""
-        for name, array in (("input.analog", self.input_analog), ("input.spikes", self.input_spikes)):
+        for kind in ("analog", "spikes", "counts"):
+            array = getattr(self, f"input_{kind}")
             if array is not None:
-                yield name, array
+                yield f"input.{kind}", array
         for layer, record in self.layers.items():
             for member in MEMBERS:
                 array = getattr(record, member)

@@ -16,6 +16,7 @@ from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import VALUE_BYTES, GradientStationary, OutputStationary, Traffic, bits_to_bytes
 from h2sim.pipeline.geometry import NeuronTiles, columns_of, input_regions, widths
+from h2sim.pipeline.jobs import job_of
 from h2sim.pipeline.outputs import Outputs, outputs_of
 from h2sim.shapes import ConvShape
 from h2sim.trace import Layer
@@ -41,21 +42,10 @@ def analog_forward(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     traffic = stationary.traffic(
         ("gradients", b.gradients), ("weights", b.weights), ("psum", b.psum), again, ("output", b.output)
     )
-    return Job(
-        layer=layer.name,
-        phase="forward",
-        engine="backward",
-        side="forward",
-        cycles=work.iteration_cycles,
-        fill_cycles=fill + made.fill_cycles,
-        traffic=traffic,
-        pe_array=work.pe_array,
-        acc=work.acc + made.acc,
-        neuron=made.soma,
-        useful_operations=work.useful_operations,
-        peak_operations=work.peak_operations,
-        after=graph.producers(layer),
-    )
+    return job_of(
+        layer, "forward", "backward", work, traffic, graph.producers(layer),
+        fill_cycles=fill + made.fill_cycles, acc=made.acc, neuron=made.soma,
+    )  # fmt: skip
 
 
 def _images(graph: Graph, layer: Layer) -> int:

@@ -19,7 +19,7 @@ from h2sim.memory.job import Job
 from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
 from h2sim.pipeline.below import Moved, below, bias_sums, moved, normalised, tiles_of_map
 from h2sim.pipeline.geometry import by_group, columns_of, positions, shared_out, widths
-from h2sim.pipeline.soma_jobs import no_work
+from h2sim.pipeline.jobs import job_of, no_work
 from h2sim.shapes import ConvShape, tiles_of
 from h2sim.trace import Layer
 from h2sim.trace.gradients import Share
@@ -70,21 +70,10 @@ def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> J
 
 
 def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, moved: Moved, fill: int) -> Job:
-    return Job(
-        layer=layer.name,
-        phase="backward",
-        engine="backward",
-        side="backward",
-        cycles=work.iteration_cycles,
-        fill_cycles=fill + moved.fill_cycles,
-        traffic=traffic,
-        pe_array=work.pe_array,
-        acc=work.acc + moved.acc,
-        neuron=moved.grad,
-        useful_operations=work.useful_operations,
-        peak_operations=work.peak_operations,
-        after=graph.gradient_ready(layer),
-    )
+    return job_of(
+        layer, "backward", "backward", work, traffic, graph.gradient_ready(layer),
+        fill_cycles=fill + moved.fill_cycles, acc=moved.acc, neuron=moved.grad,
+    )  # fmt: skip
 
 
 def _be_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:

@@ -15,7 +15,7 @@ from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.pipeline.geometry import NeuronTiles, shared_out
-from h2sim.pipeline.normal import Normalised
+from h2sim.pipeline.norms import Normalised
 from h2sim.pipeline.outputs import kept_bytes
 from h2sim.shapes import ceil_div
 from h2sim.trace import Layer

@@ -11,6 +11,7 @@ from h2sim.memory.job import Job
 from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes
 from h2sim.pipeline.analog_jobs import analog_forward, multiplied
 from h2sim.pipeline.geometry import columns_of, input_regions, widths
+from h2sim.pipeline.jobs import job_of
 from h2sim.pipeline.outputs import Outputs, outputs_of
 from h2sim.pipeline.soma_jobs import soma_job
 from h2sim.shapes import ConvShape, groups_of
@@ -30,21 +31,10 @@ def forward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
 
 def _job(arch: Arch, graph: Graph, layer: Layer, work: EngineWork, made: Outputs, stationary: OutputStationary) -> Job:
     fill = forward.fill_cycles(arch.engines.forward, arch.latency) + work.neuron_cycles
-    return Job(
-        layer=layer.name,
-        phase="forward",
-        engine="forward",
-        side="forward",
-        cycles=work.iteration_cycles,
-        fill_cycles=fill + made.fill_cycles,
-        traffic=_traffic(arch, stationary),
-        pe_array=work.pe_array,
-        acc=work.acc + made.acc,
-        neuron=made.soma,
-        useful_operations=work.useful_operations,
-        peak_operations=work.peak_operations,
-        after=graph.producers(layer),
-    )
+    return job_of(
+        layer, "forward", "forward", work, _traffic(arch, stationary), graph.producers(layer),
+        fill_cycles=fill + made.fill_cycles, acc=made.acc, neuron=made.soma,
+    )  # fmt: skip
 
 
 def _traffic(arch: Arch, stationary: OutputStationary) -> Traffic:

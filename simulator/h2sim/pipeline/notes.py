@@ -8,7 +8,7 @@ from h2sim.arch.schema import Arch
 from h2sim.engines.forward import sub_kernels
 from h2sim.memory.traffic import VALUE_BYTES
 from h2sim.pipeline.analog_jobs import multiplied
-from h2sim.pipeline.normal import BACKWARD_READS, Normalised
+from h2sim.pipeline.norms import BACKWARD_READS, Normalised
 from h2sim.trace import Layer, TraceMeta
 from h2sim.trace.graph import Graph
 

@@ -11,7 +11,7 @@ from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.memory.traffic import bits_to_bytes
 from h2sim.pipeline.geometry import NeuronTiles
-from h2sim.pipeline.normal import Normalised
+from h2sim.pipeline.norms import Normalised
 from h2sim.shapes import ceil_div
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph

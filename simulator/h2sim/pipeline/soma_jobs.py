@@ -9,10 +9,10 @@ import numpy as np
 from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
-from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import bits_to_bytes, neuron_stream
 from h2sim.pipeline.geometry import NeuronTiles, shared_out
+from h2sim.pipeline.jobs import job_of, no_work
 from h2sim.pipeline.outputs import outputs_of
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph
@@ -32,30 +32,10 @@ def soma_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     traffic = neuron_stream(
         reads[0], made.writes[0], ("spikes", engine.buffers.spikes), ("output", engine.buffers.output)
     )
-    work = no_work(made.writes.shape[1])
-    return Job(
-        layer=layer.name,
-        phase="forward",
-        engine="forward",
-        side="forward",
-        cycles=work.iteration_cycles,
-        fill_cycles=arch.latency.soma + made.fill_cycles,
-        traffic=traffic,
-        acc=_summing(graph, layer) + made.acc,
-        neuron=made.soma,
-        after=graph.producers(layer),
-    )
-
-
-def no_work(tiles: int) -> EngineWork:
-    """That of a job without PE cycles, which streams so many tiles."""
-    return EngineWork(
-        iteration_cycles=np.zeros((1, tiles, 1), np.int64),
-        pe_array=NO_ACTIONS,
-        acc=NO_ACTIONS,
-        useful_operations=0,
-        peak_operations=0,
-    )
+    return job_of(
+        layer, "forward", "forward", no_work(made.writes.shape[1]), traffic, graph.producers(layer),
+        fill_cycles=arch.latency.soma + made.fill_cycles, acc=_summing(graph, layer) + made.acc, neuron=made.soma,
+    )  # fmt: skip
 
 
 def _read(graph: Graph, layer: Layer, neurons: NeuronTiles) -> Ints:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2sim.activity import Engine
 from h2sim.arch.schema import Arch
 from h2sim.engines import weight_update
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
-from h2sim.memory.traffic import VALUE_BYTES, GradientStationary, Traffic, bits_to_bytes
+from h2sim.memory.traffic import VALUE_BYTES, GradientStationary, bits_to_bytes
 from h2sim.pipeline.analog_jobs import analog_update, multiplied
 from h2sim.pipeline.geometry import NeuronTiles, columns_of, positions, widths
+from h2sim.pipeline.jobs import job_of
 from h2sim.shapes import tiles_of
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph
@@ -23,7 +23,8 @@ def update_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
     if not layer.has_weights:
         return None
     if multiplied(arch, graph, layer):
-        return _job(graph, layer, "backward", *analog_update(arch, graph, layer))
+        work, traffic, fill = analog_update(arch, graph, layer)
+        return job_of(layer, "weight_update", "backward", work, traffic, graph.gradient_ready(layer), fill_cycles=fill)
     work, stationary = (_conv if layer.kind == "conv" else _fc)(arch, graph, maps, layer)
     b = arch.engines.weight_update.buffers
     traffic = stationary.traffic(
@@ -33,24 +34,7 @@ def update_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
         arch.pipeline.accumulate_weight_gradients,
     )
     fill = weight_update.fill_cycles(arch.engines.weight_update, arch.latency)
-    return _job(graph, layer, "weight_update", work, traffic, fill)
-
-
-def _job(graph: Graph, layer: Layer, engine: Engine, work: EngineWork, traffic: Traffic, fill: int) -> Job:
-    return Job(
-        layer=layer.name,
-        phase="weight_update",
-        engine=engine,
-        side="backward",
-        cycles=work.iteration_cycles,
-        fill_cycles=fill,
-        traffic=traffic,
-        pe_array=work.pe_array,
-        acc=work.acc,
-        useful_operations=work.useful_operations,
-        peak_operations=work.peak_operations,
-        after=graph.gradient_ready(layer),
-    )
+    return job_of(layer, "weight_update", "weight_update", work, traffic, graph.gradient_ready(layer), fill_cycles=fill)
 
 
 def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> tuple[EngineWork, GradientStationary]:

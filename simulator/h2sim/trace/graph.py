@@ -110,21 +110,6 @@ class Graph:
         """Whether a convolution reads a map: the Backward Engine then asks where its gradient is needed."""
         return any(c.kind == "conv" for c in self._consumers[name])
 
-    def completed_by(self, layer: Layer) -> list[str]:
-        """The inputs of `layer` whose gradient is complete once this layer's part is there.
-
-        These are the inputs of which `layer` is the first consumer. The current that a non-spiking layer gives to an
-        `add` is left out: its gradient is the add's own, so nothing is to be computed.
-        """
-        found = []
-        for name in layer.inputs:
-            if name not in self._layers or self._consumers[name][0] is not layer:
-                continue
-            if self.is_own(self._layers[name], layer):
-                continue
-            found.append(name)
-        return found
-
     def biases_of(self, name: str) -> int:
         """How many bias gradients (eq. 2.8) are sums of the gradient dm of layer `name`.
 
@@ -136,10 +121,6 @@ class Graph:
             return own
         under = [n for n in layer.inputs if n in self._layers and not self._layers[n].spiking]
         return own + sum(self.biases_of(n) for n in under)
-
-    def other_parts(self, name: str, but: Layer) -> int:
-        """How many consumers of `name` other than `but` left their part of its gradient in memory."""
-        return sum(1 for c in self._consumers[name] if c is not but)
 
     def gradient_ready(self, layer: Layer) -> tuple[JobKey, ...]:
         """The jobs after which the membrane gradient dm of a layer is in memory.

@@ -12,7 +12,6 @@ from h2sim.export.record import LayerRecord, StepRecord, half, pack_bits
 from h2sim.train.batches import Batch, Coding, coded_batch
 from h2sim.train.network import SpikingNetwork
 from h2sim.train.objective import Objective
-from h2sim.train.record import TrainedLayer, TrainedStep
 
 
 def gradients(network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective) -> float:
@@ -34,8 +33,8 @@ def recorded_gradients(
     each part, and dropout draws for each. values: the record also keeps membranes, gradients and weights, not only the
     masks.
     """
-    record, total = TrainedStep(), len(batch.labels)
-    record.layers = {layer["name"]: TrainedLayer(values=values) for layer in network.layers}
+    record, total = StepRecord(), len(batch.labels)
+    record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
     first = batch.part(0, samples)
     loss = _part(network, first, timesteps, objective, total, record.layers)
     inputs = first.inputs.numpy()
@@ -71,7 +70,7 @@ def _keep_parameters(network: SpikingNetwork, record: StepRecord) -> None:
     """Keeps weights, biases and the present weight gradients, which are those of the recorded samples."""
     for name, layer in record.layers.items():
         norm = network.norm(name)
-        if norm is not None and isinstance(layer, TrainedLayer):
+        if norm is not None:
             layer.norm_weight, layer.norm_bias = _stored(norm.weight), _stored(norm.bias)
         if name not in network.weights:
             continue
