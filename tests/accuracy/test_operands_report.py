@@ -1,4 +1,4 @@
-"""reports/operands.py on a small trained step: every line is another count than the step's own, where its rule bears."""
+"""reports/operands.py on a small trained step: every line is another count than the step's, where its rule bears."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from h2sim.trace import load_trace, parse_notation  # noqa: E402
-from tests.helpers.tiny import stepped, tiny_trainer  # noqa: E402
+from h2sim.trace import load_trace, parse_notation
+from tests.helpers.tiny import stepped, tiny_trainer
 
 ROOT = Path(__file__).parents[2]
 

@@ -138,6 +138,7 @@ def check(
     \b
     Examples:
       h2sim rtl check
+      h2sim rtl check --planes 4 --engine forward --cases 60
       h2sim rtl check --machines 45 --cases 400 --wide 3 --mutations --record rtl-record.md
       h2sim rtl check --planes 4 --engine forward --engine weight_update
       h2sim rtl check --simulator amaranth --machines 3 --cases 4
