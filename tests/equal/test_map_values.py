@@ -9,7 +9,7 @@ from h2sim.trace.derived import Derived
 from h2sim.trace.model import Norm
 from h2sim.verify.maps import counted, handed_on, made, scales_of
 from h2sim.verify.norms import Normal
-from tests.helpers.operands import draw, in_torch
+from tests.helpers.operands import draw, in_torch, made_of
 
 torch = pytest.importorskip("torch")
 
@@ -46,10 +46,8 @@ def test_maps_and_what_they_hand_on(seed, tmp_path):
 
 def again(drawn, name, inputs):
     """A map in torch, made of these inputs alone."""
-    from tests.helpers.operands import _made
-
     (entry,) = [each for each in drawn.layers if each["name"] == name]
-    return _made(drawn, entry, inputs)
+    return made_of(drawn, entry, inputs)
 
 
 @pytest.mark.parametrize("over", [("T", "N", "H", "W"), ("C", "H", "W")])

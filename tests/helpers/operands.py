@@ -235,11 +235,12 @@ def in_torch(drawn: Drawn) -> tuple[dict[str, Any], dict[str, Any]]:
     for entry in drawn.layers:
         if entry["name"] not in maps and entry["kind"] != "fc":
             reads = [maps[each] for each in entry["inputs"]]
-            maps[entry["name"]] = _made(drawn, entry, reads)
+            maps[entry["name"]] = made_of(drawn, entry, reads)
     return maps, leaves
 
 
-def _made(drawn: Drawn, entry: dict[str, Any], reads: list[Any]) -> Any:
+def made_of(drawn: Drawn, entry: dict[str, Any], reads: list[Any]) -> Any:
+    """What a map makes of its inputs, in torch."""
     import torch
     from torch.nn import functional
 

@@ -229,3 +229,17 @@ def test_a_pool_nobody_reads_carries_the_loss(run):
     assert through(back, "state") == state_bytes(members, "b")
     assert through(back, "output") == 2 * NEURONS + NEURONS // 8
     assert row(result, "p", "forward").offchip_write_bytes == 3 * ELEMENTS // 8
+
+
+def test_a_map_that_only_a_sum_reads_goes_to_memory_and_one_that_only_a_pool_reads_does_not(run):
+    shape = {"in_shape": [2, 2, 2], "out_shape": [2, 2, 2]}
+    total = {"name": "s", "kind": "add", "inputs": ["p", "q"], **shape, "spiking": False}
+    result, _ = run([conv("a", "input", 4), POOL, {**POOL, "name": "q", "mode": "max"}, total, fc("s", 2)])
+    assert row(result, "p", "forward").offchip_write_bytes == 3 * ELEMENTS // 8
+    assert row(result, "q", "forward").offchip_write_bytes == ELEMENTS // 8
+    assert row(result, "s", "forward").offchip_read_bytes == (3 + 1) * ELEMENTS // 8
+    again = {"name": "r", "kind": "pool", "inputs": ["p"], "in_shape": [2, 2, 2], "out_shape": [2, 1, 1],
+             "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "spiking": False}  # fmt: skip
+    result, _ = run([conv("a", "input", 4), POOL, again, fc("r", 1)])
+    assert row(result, "p", "forward").offchip_write_bytes == 0
+    assert row(result, "r", "forward").offchip_read_bytes == 0
