@@ -317,7 +317,7 @@ class Arch(Strict):
     latency: Latency = Field(description="[A] depths of pipeline stages in cycles")
     pipeline: Pipeline = Field(description="overlap over sub-batches")
     normalisation: Normalisation = Field(
-        default_factory=lambda: NORMALISATION, description="what batch norm costs in training"
+        default_factory=lambda: NORMALISATION, description="[A] what batch norm costs in training"
     )
     power_gating: PowerGating = Field(
         "none",
