@@ -6,6 +6,7 @@ import pytest
 
 import h2sim
 from h2sim.errors import H2SimError
+from h2sim.rivals.operands import unknown_operand
 from h2sim.trace import parse_meta
 from h2sim.trace.model import KINDS_OF_2
 from tests.helpers.steps import draw_step
@@ -46,3 +47,30 @@ def test_loihi_names_the_layer(change, why):
     )  # fmt: skip
     with pytest.raises(H2SimError, match=f"layer p: expected neurons and weights; got {why}"):
         wire(meta, "t.npz")
+
+
+SHAPE = {"in_shape": [2, 4, 4], "out_shape": [2, 4, 4]}
+WINDOW = {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ({"kind": "add", "inputs": ["a", "b"], "op": "and", **SHAPE}, "an 'and' of spikes: the machine sums"),
+        ({"kind": "conv", "inputs": ["a"], "groups": 2, **SHAPE, **WINDOW}, "2 groups of channels"),
+        ({"kind": "gate", "inputs": ["a"], **SHAPE}, "kind 'gate' without neurons"),
+        ({"kind": "pool", "inputs": ["a"], "adaptive": True, **SHAPE}, "a pool of mode 'average', adaptive"),
+        ({"kind": "add", "inputs": ["a", "b"], **SHAPE}, None),
+        ({"kind": "conv", "inputs": ["a"], "norm": {"kind": "batch"}, **SHAPE, **WINDOW}, None),
+    ],
+)
+def test_what_no_rival_has_a_place_for(layer, why):
+    read = [{"name": name, "kind": "conv", "inputs": ["input"], **SHAPE, **WINDOW} for name in ("a", "b")]
+    meta = parse_meta(
+        {"format": "h2sim-trace", "version": 2, "network": "", "dataset": "", "timesteps": 1, "batch": 1,
+         "phases": ["forward"], "neuron": {"threshold": 1.0, "decay": 0.0, "window": [0.0, 1.0]},
+         "source": {"kind": "synthetic"}, "layers": [*read, {"name": "new", **layer}]}, "t",
+    )  # fmt: skip
+    said = unknown_operand(meta, meta.layer("new"))
+    assert said is None if why is None else (said or "").startswith(why)
+    assert unknown_operand(meta, meta.layer("a")) is None
