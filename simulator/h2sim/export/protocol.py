@@ -1,4 +1,4 @@
-"""What the exporter must know of a neuron, whatever library it is from: NeuronSpec."""
+"""What the exporter must know of a neuron, whatever library it is from: NeuronSpec; of an integrator: ReadOut."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ class NeuronSpec:
     towards one, is described with v minus that value in place of v.
 
     fire: s as a differentiable function of v - threshold, whose derivative is the surrogate. surrogate: its name.
-    detach_reset: the gradient does not pass through the reset. multi_step: one call takes (T, N, ...); else T calls
-    take (N, ...). membrane: for any other equation, the function that gives v (T, N, ...) from x and s, (T, N, ...);
+    detach_reset: the gradient does not pass through the reset. multi_step: one call takes all timesteps; else T calls
+    take (N, ...). time_axis: of a call for all timesteps, which axis is time: 0 is (T, N, ...), 1 is (N, T, ...), -1 is
+    (N, ..., T); None: the exporter finds the one under which the spikes follow the equation. flat_timesteps: T, where
+    one call takes (N * T, ...) with the timesteps of a sample side by side (time_axis 1), or (T * N, ...) (time_axis
+    0). membrane: for any other equation, the function that gives v (T, N, ...) from x and s, (T, N, ...);
     masks are then still exact, and the trace says `"equation": "other"`. notes: what the reader of an export should
     know.
 
@@ -40,10 +43,17 @@ class NeuronSpec:
     gain: float = 1.0
     detach_reset: bool = False
     multi_step: bool = False
+    time_axis: Literal[0, 1, -1] | None = None
+    flat_timesteps: int | None = None
     surrogate: str = "unnamed"
     membrane: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     fires_at: Literal["greater_equal", "greater"] = "greater_equal"
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a way to lay out time that there is not."""
+        if self.flat_timesteps is not None and (not self.multi_step or self.time_axis not in (0, 1)):
+            raise ValueError("flat_timesteps needs multi_step and a time_axis of 0 or 1")
 
     @property
     def equation(self) -> Literal["lif", "other"]:
@@ -66,3 +76,14 @@ class NeuronSpec:
         if self.membrane is not None:
             return f"s[t] = v[t] {fires} {self.threshold:g} with the equation of its class"
         return f"v[t] = {self.decay:g} {kept[self.reset]} + {gain}x[t], s[t] = v[t] {fires} {self.threshold:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOut:
+    """An integrator without spikes behind the last weights: what the loss reads, and no layer of a trace.
+
+    weight: the weights that it holds itself, (out, in), for one that multiplies what it reads; bias: (out,).
+    """
+
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
