@@ -13,9 +13,10 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from h2sim.errors import ExportError, at
-from h2sim.export.graph import RESHAPES, Leaves, behind, inner, is_leaf, is_mark, operation
+from h2sim.errors import ExportError
+from h2sim.export.graph import RESHAPES, Leaves, Marks, behind, inner, is_leaf, operation
 from h2sim.export.hooks import Recorded
+from h2sim.export.obstacles import Obstacles, refusal
 
 MOST_NAMED = 4
 _HOLDERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Bilinear, nn.Embedding, nn.RNNBase, nn.RNNCellBase, _ConvNd)
@@ -24,9 +25,9 @@ _OF_ONE = ("Neg", "Mul", "Div", "Squeeze", "Unsqueeze", "View", "Clone")  # a si
 _WORK = {
     "conv": ("Convolution", "MkldnnConvolution", "CudnnConvolution"),
     "linear": ("Addmm", "Mm", "Bmm", "Linear", "MkldnnLinear"),
-    "pool": ("AvgPool2D", "AdaptiveAvgPool2D", "MkldnnAdaptiveAvgPool2D", "Mean"),
 }
-REMEDY = "no row would show its work: call an nn.Linear, nn.Conv2d or norm as a module instead"
+_INSTEAD = "call an nn.Linear, nn.Conv2d or norm as a module instead"
+REMEDY = f"no row would show its work: {_INSTEAD}"
 
 
 def unaccounted(names: Sequence[str], leaves: Leaves, got: str) -> ExportError:
@@ -34,23 +35,27 @@ def unaccounted(names: Sequence[str], leaves: Leaves, got: str) -> ExportError:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     where = ", ".join(names[:MOST_NAMED]) + more
     wanted = "to be used by an exported layer, norm or neuron that holds it, and by nothing else"
-    return ExportError(at(where, f"weights of {leaves.holder(names[0])}", wanted, got))
+    return refusal(where, f"weights of {leaves.holder(names[0])}", wanted, got)
 
 
 class Accounts:
     """The uses of every leaf behind the loss. penalised: ids of the parameters that a penalty of the loss reads too."""
 
-    def __init__(self, modules: Sequence[Recorded], leaves: Leaves) -> None:
+    def __init__(self, modules: Sequence[Recorded], leaves: Leaves, marks: Marks) -> None:
         self.penalised: set[int] = set()
-        self._leaves = leaves
-        self._interiors = [(found.path, _own(found.module), _interior(found)) for found in modules]
+        self._leaves, self._marks = leaves, marks
+        self._interiors = [(found.path, _own(found.module), _interior(found, marks)) for found in modules]
         self._neurons = {found.path for found in modules if found.role.neuron}
         self._accounted: set[int] = set()
 
-    def check_uses(self, loss_value: torch.Tensor) -> None:
-        """Raises ExportError, which names the parameters and the operation, for uses that are not accounted for."""
-        root = loss_value.grad_fn
-        reached, penalty = behind([root], stop=lambda node: False), _penalty(root)
+    def check_uses(self, roots: Sequence[torch.Tensor], of_loss: bool = True) -> None:
+        """Raises ExportError, which names the parameters and the operation, for uses that are not accounted for.
+
+        roots: the loss, or the outputs of a model, whose terms are then no penalty.
+        """
+        nodes = [root.grad_fn for root in roots]
+        reached = behind(nodes, stop=lambda node: False)
+        penalty = _penalty(nodes[0], self._marks) if of_loss else set()
         faults: dict[str, str] = {}
         for node in reached:
             for leaf in (found.variable for found in inner(node) if is_leaf(found)):
@@ -94,33 +99,36 @@ def _own(module: nn.Module) -> set[int]:
     return {id(parameter) for parameter in module.parameters()} - apart
 
 
-def _interior(found: Recorded) -> set[Any]:
+def _interior(found: Recorded, marks: Marks) -> set[Any]:
     """The nodes between what a module read and what it sent or kept as its state."""
-    sent = [behind_mark for edge in found.sends for behind_mark in inner(edge.node)]
-    return {node for node in behind([*sent, *found.states]) if not is_mark(node)}
+    sent = {edge.node for edge in found.sends}
+    reached = behind([*sent, *found.states], stop=lambda node: node in marks and node not in sent)
+    return {node for node in reached if node in sent or node not in marks}
 
 
-def check_own_work(modules: Sequence[Recorded]) -> None:
-    """Raises ExportError where weights or a pool compute more than their class, by a hook or a forward put on them."""
+def check_own_work(modules: Sequence[Recorded], marks: Marks, obstacles: Obstacles) -> None:
+    """Notes weights that compute more than their class, by a hook or a forward put on them."""
     for found in modules:
-        if found.role.name not in _WORK:
+        if found.role.name not in _WORK or found.role.reason:
             continue
         for edge in found.sends:
-            extra = _extra(edge.node, found)
+            extra = _extra(edge.node, found, marks)
             if extra:
                 kind = type(found.module).__name__
                 got = f"the operation {extra} inside it too (a hook, an adapter or another forward): {REMEDY}"
-                raise ExportError(at(found.path, kind, f"what a {kind} computes, and nothing else", got))
+                obstacles.add(refusal(found.path, kind, f"what a {kind} computes, and nothing else", got))
+                break
 
 
-def _extra(sent: Any, found: Recorded) -> str | None:
+def _extra(sent: Any, found: Recorded, marks: Marks) -> str | None:
     """An operation between what a module read and what it sent that its class does not do; None if there is none."""
-    reached = behind(inner(sent))
+    reached = behind([sent], stop=lambda node: node in marks and node is not sent)
     users: dict[Any, list[Any]] = {}
     for node in reached:
-        for used in () if is_mark(node) else inner(node):
+        for used in () if node in marks and node is not sent else inner(node):
             users.setdefault(used, []).append(node)
-    pending = [node for node in reached if is_mark(node) and node.edge.path == found.path and not node.edge.output]
+    read = {edge.node for edge in found.reads}
+    pending = [node for node in reached if node in read]
     way, works = dict.fromkeys(pending), 0
     while pending:
         for node in users.get(pending.pop(), []):
@@ -131,7 +139,7 @@ def _extra(sent: Any, found: Recorded) -> str | None:
         name = operation(node)
         works += name in _WORK[found.role.name or ""]
         both = name == "Add" and sum(used in way for used in inner(node)) > 1
-        if works > 1 or both or not (is_mark(node) or name in _WORK[found.role.name or ""] or _only_adds(node)):
+        if works > 1 or both or not (node in read or name in _WORK[found.role.name or ""] or _only_adds(node)):
             return name
     return None
 
@@ -140,12 +148,12 @@ def _only_adds(node: Any) -> bool:
     return type(node).__name__ in RESHAPES or operation(node) == "Add"  # of a bias
 
 
-def _penalty(root: Any) -> set[Any]:
+def _penalty(root: Any, marks: Marks) -> set[Any]:
     """The nodes of those terms of the loss, a sum of single numbers, that are made of leaves alone."""
     nodes: set[Any] = set()
     for term in _terms(root):
-        reached = behind([term])
-        if not any(is_mark(node) for node in reached):
+        reached = behind([term], stop=lambda node: False)
+        if not any(node in marks for node in reached):
             nodes |= set(reached)
     return nodes
 

@@ -1,13 +1,16 @@
 """Records one training step of any torch model as a trace: `h2sim.export.trace`.
 
-Reading order: protocol (what a neuron is), neurons and the libraries' adapters, roles (what a module may be), hooks
-(the recording), graph and walk (who reads whom), accounts and products (work that no layer would show), structure
-(modules to layers), layout and step (time), dynamics (the neuron's check), weights, notes, fill.
+Reading order: protocol (what a neuron is), neurons and the libraries' adapters, roles (what a module may be),
+obstacles, hooks (the recording), graph, layout (time), maps and walk (who reads whom), accounts and products (work that
+no layer would show), step and reading (all of a forward pass), structure (the layers), dynamics (the neuron's check),
+live and weights (norms), notes, fill. `check` is `trace` without a loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +24,23 @@ from h2sim.errors import ExportError, at
 from h2sim.export.accounts import Accounts, check_own_work
 from h2sim.export.fill import Filled, fill
 from h2sim.export.graph import Leaves
-from h2sim.export.hooks import Recorded, Recorder
-from h2sim.export.layout import Extent, check_gradients, check_values, extent_of
+from h2sim.export.hooks import Recorder
+from h2sim.export.layout import check_gradients
 from h2sim.export.neurons import reset_states
-from h2sim.export.notes import warn
+from h2sim.export.notes import say
+from h2sim.export.obstacles import Obstacles
 from h2sim.export.products import Products
+from h2sim.export.reading import Reading, read_step
 from h2sim.export.record import StepRecord, step_meta
 from h2sim.export.state import as_found
 from h2sim.export.step import Step
-from h2sim.export.walk import Walker
 from h2sim.trace import parse_meta, write_trace
+from h2sim.trace.members import VALUES
+from h2sim.trace.network import input_entry
 
 Inputs = torch.Tensor | tuple[Any, ...]
-_LIBRARIES = ("spikingjelly", "snntorch", "norse")
+_LIBRARIES = ("spikingjelly", "snntorch", "norse", "sinabs")
+MOST_QUIET_BYTES = 256 << 20  # of values, which a trace keeps without a word
 
 
 @dataclass(frozen=True)
@@ -90,39 +97,79 @@ def trace(
     """
     if not 0 <= window_threshold < float("inf"):
         raise ExportError(at("export", "window_threshold", "a number of at least 0", window_threshold))
+    model = _as_written(model)
     _check_devices(model, inputs)
     with as_found(model):
-        reset_states(model)
-        recorder = Recorder(model)
-        products = Products(model, recorder.running)
-        with recorder.recording(), products:
-            output = (forward or _forward)(model, inputs)
-        leaves = Leaves(model, loss, inputs, recorder.leaves)
-        products.check_named(leaves)
-        watched = _watched(loss, products)
-        step, loss_value = _finished(leaves, recorder.modules, watched, output, targets, timesteps, batch)
-        products.check_named(leaves)
-        products.check_unnamed()
-        filled = fill(replace(step, notes=products.notes), window_threshold, values)
-    meta = _meta(model, step, filled, loss, loss_value, network, dataset, dict(source or {}))
+        passed = Pass.of(model, inputs, forward, loss)
+        reading, loss_value = _finished(passed, loss, targets, timesteps, batch)
+        filled = fill(reading, window_threshold, values)
+    meta = _meta(model, reading, filled, loss, loss_value, network, dataset, dict(source or {}))
     parse_meta(meta, "export")
     export = Export(meta, filled.record, filled.notes)
-    for message in filled.warnings:
-        warn(message)
+    _say_size(export.record)
     if path is not None:
         export.write(path)
     return export
 
 
-def _watched(loss: Callable[[Any, Any], Any], products: Products) -> Callable[[Any, Any], Any]:
-    """The loss, whose products with weights that the model holds are seen."""
+@dataclass(frozen=True)
+class Pass:
+    """A model's forward pass as it was recorded, and what it returned."""
 
-    def watched(output: Any, targets: Any) -> Any:
-        products.in_loss = True
-        with products:
-            return loss(output, targets)
+    model: nn.Module
+    recorder: Recorder
+    products: Products
+    leaves: Leaves
+    obstacles: Obstacles
+    output: Any
 
-    return watched
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Any], Any] | None, loss: Any) -> Pass:
+        """Runs the model once; neuron states are reset before it."""
+        obstacles = Obstacles()
+        reset_states(model)
+        recorder = Recorder(model, obstacles)
+        products = Products(model, recorder)
+        with _uncompiled(), recorder.recording(), products:
+            output = (forward or _forward)(model, inputs)
+        return cls(model, recorder, products, Leaves(model, loss, inputs, recorder.leaves), obstacles, output)
+
+    def check_products(self) -> None:
+        """Notes products that no layer shows."""
+        with self.obstacles.noted():
+            self.products.check_named(self.leaves)
+        with self.obstacles.noted():
+            self.products.check_unnamed()
+
+    def accounts(self) -> Accounts:
+        """The uses of parameters."""
+        modules = [found for found in self.recorder.modules.values() if not found.role.reason]
+        check_own_work(modules, self.recorder.marks, self.obstacles)
+        return Accounts(modules, self.leaves, self.recorder.marks)
+
+
+def _as_written(model: nn.Module) -> nn.Module:
+    """The model that torch.compile was given, or the model itself."""
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Compiled modules and functions run as they were written, so that their operations are seen."""
+    if "torch._dynamo.eval_frame" not in sys.modules:  # nothing was compiled, and importing it takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def _say_size(record: StepRecord) -> None:
+    """Says how large the values are that a trace keeps, if they are large."""
+    of_values = sum(array.nbytes for name, array in record.members() if name.rpartition(".")[2] in VALUES)
+    if of_values > MOST_QUIET_BYTES:
+        size = f"{of_values / (1 << 20):,.0f} MiB"
+        say(f"the trace keeps {size} of values, which h2sim verify checks; values=False keeps masks alone")
 
 
 def _forward(model: nn.Module, inputs: Inputs) -> Any:
@@ -130,41 +177,40 @@ def _forward(model: nn.Module, inputs: Inputs) -> Any:
 
 
 def _finished(
-    leaves: Leaves,
-    modules: dict[str, Recorded],
+    passed: Pass,
     loss: Callable[[Any, Any], torch.Tensor],
-    output: Any,
     targets: Any,
     timesteps: int | None,
     batch: int | None,
-) -> tuple[Step, float]:
-    """The structure, loss and gradients of a forward pass that has been recorded; the loss's value beside them."""
-    neurons = [found for found in modules.values() if found.role.neuron]
-    if not neurons:
-        hint = "known are SpikingJelly's, snnTorch's and Norse's, and modules with a method h2sim_neuron"
-        raise ExportError(at("model", "neurons", f"at least one that is called ({hint})", "none"))
-    extent = extent_of(neurons, timesteps)
-    if batch is not None and not 1 <= batch <= extent.samples:
-        raise ExportError(at("export", "batch", f"1 to {extent.samples}, the samples of the inputs", batch))
-    _check_targets(targets, extent)
-    check_values(modules.values())
-    walker = Walker(leaves, modules.values())
-    reads = {path: walker.inputs_of(found) for path, found in modules.items()}
-    value = _loss_value(loss(output, targets))
-    accounts = Accounts(list(modules.values()), leaves)
-    accounts.check_uses(value)
-    check_own_work(list(modules.values()))
+) -> tuple[Reading, float]:
+    """The layers, loss and gradients of a forward pass that has been recorded; the loss's value beside them.
+
+    Raises ExportError with a line per obstacle.
+    """
+    obstacles, products = passed.obstacles, passed.products
+    reading = read_step(passed.recorder, passed.leaves, obstacles, timesteps, batch, targets)
+    accounts = passed.accounts()
+    value = None
+    if not obstacles:
+        products.in_loss = True
+        with products:
+            value = _loss_value(loss(passed.output, targets))
+        with obstacles.noted():
+            accounts.check_uses([value])
+    passed.check_products()
+    obstacles.check()
+    assert reading is not None
+    assert value is not None
     _backward(value)
-    accounts.check_gradients(leaves.model)
-    check_gradients(list(modules.values()))
-    step = Step(
-        modules=modules,
-        reads=_through_identities(modules, reads),
-        extent=extent,
-        batch=batch or extent.samples,
+    accounts.check_gradients(passed.model)
+    check_gradients(list(passed.recorder.modules.values()))
+    masks = {tuple(mask.shape) for made in reading.step.maps.values() for mask in made.factors}
+    step = replace(
+        reading.step,
         penalised=frozenset(accounts.penalised),
+        notes=(*reading.step.notes, *products.notes(masks)),
     )
-    return step, float(value.detach())
+    return replace(reading, step=step), float(value.detach())
 
 
 def _backward(value: torch.Tensor) -> None:
@@ -187,18 +233,6 @@ def _loss_value(value: Any) -> torch.Tensor:
     return value
 
 
-def _through_identities(modules: dict[str, Recorded], reads: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """What each module reads, with modules left out that pass on what they get (dropout that is off)."""
-
-    def real(path: str) -> tuple[str, ...]:
-        if path not in modules or modules[path].role.name != "identity":
-            return (path,)
-        return tuple(inner for term in reads[path] for inner in real(term))
-
-    kept = {path: terms for path, terms in reads.items() if modules[path].role.name != "identity"}
-    return {path: tuple(inner for term in terms for inner in real(term)) for path, terms in kept.items()}
-
-
 def _check_devices(model: nn.Module, inputs: Inputs) -> None:
     named = [*model.named_buffers(), *model.named_parameters()]
     for name, tensor in named:
@@ -215,18 +249,9 @@ def _check_devices(model: nn.Module, inputs: Inputs) -> None:
                 raise ExportError(at("inputs", "device", f"{device} as the model's", tensor.device))
 
 
-def _check_targets(targets: Any, extent: Extent) -> None:
-    if not torch.is_tensor(targets) or not targets.dim() or extent.samples in tuple(targets.shape[:2]):
-        return
-    got = f"shape {tuple(targets.shape)}"
-    if targets.shape[0] == extent.timesteps:
-        got += f": does the model lay out (N, T, ...)? The neurons must read (T, N, ...), here T={extent.timesteps}"
-    raise ExportError(at("targets", "samples", f"{extent.samples} as the inputs", got))
-
-
 def _meta(
     model: nn.Module,
-    step: Step,
+    reading: Reading,
     filled: Filled,
     loss: Callable[[Any, Any], torch.Tensor],
     loss_value: float,
@@ -236,25 +261,27 @@ def _meta(
 ) -> dict[str, Any]:
     said = {
         "kind": "training",
-        "framework": ", ".join(_frameworks(step)),
+        "framework": ", ".join(_frameworks(reading.step)),
         "recipe": "bptt",
         "loss": getattr(loss, "__name__", type(loss).__name__),
         "loss_value": loss_value,
         "loss_scale": 1.0,
         "gradient_dtype": filled.dtype,
         "batch_norm": filled.batch_norm,
-        "samples_of_loss": step.extent.samples,
+        "samples_of_loss": reading.step.extent.samples,
         "surrogates": filled.surrogates,
         "notes": list(filled.notes),
     }
     return step_meta(
         network=network or type(model).__name__,
         dataset=dataset,
-        timesteps=step.extent.timesteps,
-        batch=step.batch,
+        timesteps=reading.step.extent.timesteps,
+        batch=reading.step.batch,
         neuron=filled.neuron,
         source={**said, **source, **({"batch_norm": True} if filled.batch_norm else {})},
         layers=filled.layers,
+        input=input_entry(filled.layers, reading.input_kind, reading.most),
+        derived=any(piece.is_map for piece in reading.pieces),
     )
 
 

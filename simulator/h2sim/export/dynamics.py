@@ -50,9 +50,10 @@ def membrane_of(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor, eps: float, 
     """
     m = spec.membrane(x, s) if spec.membrane else _lif(spec, x, s)
     threshold = threshold_of(spec)
-    slack = _slack(spec, x, m, eps)
     fired = m > threshold if spec.fires_at == "greater" else m >= threshold
-    wrong = (fired != (s != 0)) & ((m - threshold).abs() > slack)
+    wrong = fired != (s != 0)
+    if bool(wrong.any()):
+        wrong &= (m - threshold).abs() > _slack(spec, x, m, eps)
     if bool(wrong.any()):
         got = f"{int(wrong.sum())} of {wrong.numel()} that differ: this is not the neuron's equation or initial state"
         raise ExportError(at(path, "spikes", f"those of {spec}", got))

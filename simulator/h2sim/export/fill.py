@@ -2,82 +2,69 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from h2sim.errors import ExportError, at
 from h2sim.export import dynamics
-from h2sim.export.notes import counts_warning, live_norms, norm_warning, step_notes
+from h2sim.export.notes import gradient_notes, reading_notes
 from h2sim.export.protocol import NeuronSpec
+from h2sim.export.reading import Reading
 from h2sim.export.record import LayerRecord, StepRecord, pack_bits
-from h2sim.export.step import Step, check_reads, network_input
-from h2sim.export.structure import INPUT, Piece, assemble
-from h2sim.export.weights import Fold, fold_of, folded, gives, weight_gradient
+from h2sim.export.step import Replay, Step
+from h2sim.export.structure import INPUT, Piece, chw
+from h2sim.export.weights import Fold, applied, fold_of, folded, gives, weight_gradient
 
 _CLOSE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """What a trace holds of a step (record, layers, neuron), and what its maker should know (notes, and warnings)."""
+    """What a trace holds of a step (record, layers, neuron), and what its maker should know (notes)."""
 
     record: StepRecord
     layers: list[dict[str, Any]]
     neuron: dict[str, Any]
     notes: tuple[str, ...]
     surrogates: dict[str, str]
-    warnings: tuple[str, ...]
     batch_norm: bool
     dtype: str
 
 
-def fill(step: Step, least: float, keep_values: bool) -> Filled:
+def fill(reading: Reading, least: float, keep_values: bool) -> Filled:
     """The layers and arrays of a step.
 
     least: the window threshold (capture.trace); keep_values: whether to keep values beside masks. Raises ExportError,
     which names the module, for what a trace cannot hold.
     """
-    check_reads(step)
-    given = network_input(step)
-    analog = bool(((given != 0) & (given != 1)).any())
-    structure = assemble({path: step.node(path) for path in step.reads}, analog)
+    step = reading.step
     dtype = next(found for found in step.modules.values() if found.role.neuron).reads[0].value.dtype
-    notes = [f"{path}: average behind the last layer: read-out, not a layer" for path in structure.ignored]
+    notes: list[str] = []
     if keep_values and torch.finfo(dtype).bits < 32:
         keep_values = False
         notes.append(f"values left out: the model computes in {dtype}, their check in float32")
     record, surrogates, layers = StepRecord(), {}, []
-    _fill_input(step, record, given, analog, [piece for piece in structure.pieces if INPUT in piece.reads])
-    filler = _Filler(
-        step=step,
-        pieces=structure.pieces,
-        least=least,
-        keep_values=keep_values,
-        eps=torch.finfo(dtype).eps,
-        notes=notes,
-    )
-    for piece in structure.pieces:
+    _fill_input(reading, record)
+    filler = _Filler(reading=reading, least=least, keep_values=keep_values, eps=torch.finfo(dtype).eps, notes=notes)
+    for piece in reading.pieces:
         entry, record.layers[piece.name] = filler.layer(piece)
         layers.append(entry)
         if piece.neuron:
             surrogates[piece.name] = filler.spec(piece).surrogate
-    live = live_norms(step)
-    warnings = [said for said in (norm_warning(step, live), counts_warning(given) if analog else None) if said]
     shared = _share_neuron(layers)
-    unique = tuple(dict.fromkeys([*notes, *step_notes(step), *warnings]))
+    said = [*notes, *reading_notes(reading), *gradient_notes(step.modules, bool(step.penalised))]
     return Filled(
         record=record,
         layers=layers,
         neuron=shared,
-        notes=unique,
+        notes=tuple(dict.fromkeys(said)),
         surrogates=surrogates,
-        warnings=tuple(warnings),
-        batch_norm=bool(live),
+        batch_norm=bool(reading.live),
         dtype=str(dtype).removeprefix("torch."),
     )
 
@@ -91,10 +78,16 @@ def _share_neuron(layers: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in first.items() if value is not None and (key, value) != ("equation", "lif")}
 
 
-def _fill_input(step: Step, record: StepRecord, given: torch.Tensor, analog: bool, readers: list[Piece]) -> None:
-    if analog:
-        shape = readers[0].in_shape
-        record.input_analog = given.reshape(*given.shape[:2], *shape).float().numpy()
+def _fill_input(reading: Reading, record: StepRecord) -> None:
+    step, given = reading.step, reading.step.inputs
+    shape = next(piece.in_shape for piece in reading.pieces if INPUT in piece.reads)
+    shape = chw(shape)
+    whole = given.reshape(*given.shape[:2], *shape)
+    if reading.input_kind == "analog":
+        record.input_analog = whole.float().numpy()
+    elif reading.input_kind == "counts":
+        kind = np.uint8 if (reading.most or 0) < 256 else np.uint16
+        record.input_counts = whole.expand(step.extent.timesteps, *whole.shape[1:]).numpy().astype(kind)
     else:
         record.input_spikes = pack_bits(given.expand(step.extent.timesteps, *given.shape[1:]).numpy() != 0)
 
@@ -103,12 +96,21 @@ def _fill_input(step: Step, record: StepRecord, given: torch.Tensor, analog: boo
 class _Filler:
     """Fills one layer at a time and adds to `notes`. eps: rounding of the model's number format."""
 
-    step: Step
-    pieces: tuple[Piece, ...]
+    reading: Reading
     least: float
     keep_values: bool
     eps: float
     notes: list[str]
+    replay: Replay = field(init=False)
+    unmeaned: Replay = field(init=False)  # every timestep of what a mean over time takes
+
+    def __post_init__(self) -> None:
+        self.replay, self.unmeaned = Replay(self.step), Replay(self.step, means=False)
+
+    @property
+    def step(self) -> Step:
+        """The recorded step."""
+        return self.reading.step
 
     def spec(self, piece: Piece) -> NeuronSpec:
         """The neuron of a spiking layer."""
@@ -119,40 +121,112 @@ class _Filler:
     def layer(self, piece: Piece) -> tuple[dict[str, Any], LayerRecord]:
         """A layer's entry (with its neuron, if it spikes) and its arrays."""
         entry, record = piece.entry(), LayerRecord(values=self.keep_values)
-        shape = (piece.out_shape[0],) if piece.kind == "fc" else piece.out_shape
-        full = (self.step.extent.timesteps, self.step.batch, *shape)
+        if piece.is_map:
+            self._map(piece, record)
+            return entry, record
         fold = self._fold(piece)
         if piece.weights:
-            module: Any = self.step.modules[piece.weights].module
-            shifted = piece.norms or self._pool_norms(piece)  # a batch norm's shift is a bias
-            entry["bias"] = bool(shifted) or getattr(module, "bias", None) is not None
+            module: Any = self._module(piece.weights)
+            shifted = fold is None or bool(fold.shift.any())  # a norm's shift is a bias
+            entry["bias"] = shifted or getattr(module, "bias", None) is not None
         if piece.neuron:
-            entry["neuron"], value, grad = self._spiking(piece, record, full)
+            entry["neuron"], value, grad = self._spiking(piece, record)
         else:
             value, grad = self._current(piece, fold)
-        record.grad = pack_bits(grad.numpy() != 0)
+        sent_on = self._norms(piece, record) if piece.norms else grad
+        record.grad = pack_bits(sent_on.numpy() != 0)
         if not self.keep_values:
             return entry, record
         if fold is None:
-            self._note_norm(piece)
-        if fold is not None or not self._pool_norms(piece):
-            record.membrane = value.expand(full[0], *value.shape[1:]).reshape(full).float().numpy()
-            record.grad_membrane = grad.reshape(full).float().numpy()
+            self._note_unfolded(piece)
+        if fold is not None or not piece.behind:
+            record.membrane, record.grad_membrane = self._stored(piece, value), self._stored(piece, grad)
         if piece.weights and fold is not None:
-            self._weights(piece, record, fold, grad)
+            self._weights(piece, record, fold, sent_on)
         return entry, record
+
+    def _stored(self, piece: Piece, value: torch.Tensor) -> np.ndarray[Any, Any]:
+        """Values (T or 1, N, ...) as a trace holds them, (T, N, C, H, W) or (T, N, F), float32."""
+        shape = (math.prod(piece.out_shape),) if piece.kind == "fc" else piece.out_shape
+        whole = value.expand(self.step.extent.timesteps, *value.shape[1:])
+        return whole.reshape(*whole.shape[:2], *shape).float().numpy()
+
+    def _module(self, path: str) -> Any:
+        return self.step.modules[path].layer
+
+    # maps
+
+    def _map(self, piece: Piece, record: LayerRecord) -> None:
+        """What does not follow from what a map reads: a mask, where a maximum of analog values routes, a norm."""
+        name, maps = piece.map or "", self.step.maps
+        if piece.kind == "gate":
+            record.kept = self._kept(piece)
+        elif piece.kind == "relu":
+            record.window = self._packed(piece, self.replay.value(name) > 0)
+        elif piece.kind == "norm":
+            self._norm_values(piece, record, name)
+        elif (
+            piece.kind == "pool"
+            and piece.entry_keys.get("mode") == "max"
+            and not self._is_counted(maps[name].inputs[0])
+        ):
+            self._route(piece, record)
+        if piece.norms:
+            self._norms(piece, record)
+
+    def _packed(self, piece: Piece, mask: torch.Tensor) -> np.ndarray[Any, Any]:
+        return pack_bits(mask.expand(self.step.extent.timesteps, *mask.shape[1:]).numpy())
+
+    def _kept(self, piece: Piece) -> np.ndarray[Any, Any]:
+        made = self.step.maps[piece.map or ""]
+        if made.kind == "gate":
+            return pack_bits(self.replay.kept(made).numpy())
+        return pack_bits(np.ones((1, self.step.batch, *piece.out_shape), bool))  # a factor
+
+    def _route(self, piece: Piece, record: LayerRecord) -> None:
+        route = self.replay.route(self.step.maps[piece.map or ""])
+        if int(route.max()) < 256:
+            whole = route.expand(self.step.extent.timesteps, *route.shape[1:])
+            record.route = whole.to(torch.uint8).numpy()
+
+    def _is_counted(self, name: str) -> bool:
+        """Whether a map holds spikes or counts, by structure."""
+        if name in self.step.maps:
+            made = self.step.maps[name]
+            return made.kind != "relu" and all(map(self._is_counted, made.inputs))
+        if name == INPUT:
+            return self.reading.input_kind != "analog"
+        return self.step.modules[name].role.neuron is not None
+
+    # norms
+
+    def _norms(self, piece: Piece, record: LayerRecord) -> torch.Tensor:
+        """dL/dx of what the first norm of the step reads, (T, N, ...); its values go into the record."""
+        return self._norm_values(piece, record, piece.norms[0])
+
+    def _norm_values(self, piece: Piece, record: LayerRecord, path: str) -> torch.Tensor:
+        tensors, live = self.step.tensors, self.reading.live[path]
+        grad = tensors.grad_read(path)
+        if grad.shape[0] < self.step.extent.timesteps:
+            wanted = "a call per timestep, or one for all of them"
+            raise ExportError(at(path, "calls", wanted, "one on a current that stands still"))
+        if self.keep_values:
+            record.current = self._stored(piece, tensors.read(path))
+            record.grad_current = self._stored(piece, grad)
+            if live.weight is not None and live.bias is not None and len(piece.norms or (path,)) == 1:
+                factor = math.prod(float(self.step.maps[name].factor) for name in piece.then)
+                record.norm_weight = (live.weight * factor).numpy()
+                record.norm_bias = (live.bias * factor).numpy()
+        return grad
 
     # neurons
 
-    def _spiking(
-        self, piece: Piece, record: LayerRecord, full: tuple[int, ...]
-    ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
+    def _spiking(self, piece: Piece, record: LayerRecord) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
         """The neuron's entry, m and dm; spikes and window go into the record."""
-        step, spec, path = self.step, self.spec(piece), piece.neuron or ""
-        x, s = step.read(path), step.sent(path)
-        m = dynamics.membrane_of(spec, x, s, self.eps, path)
+        spec, path, tensors = self.spec(piece), piece.neuron or "", self.step.tensors
+        s, m = tensors.sent(path), self.step.membranes[path]
         window = dynamics.window_of(spec, m, self.least, path)
-        dm, ds = step.grad_read(path), step.grad_sent(path)
+        dm, ds = tensors.grad_read(path), tensors.grad_sent(path)
         record.spikes, record.window = pack_bits(s.numpy() != 0), pack_bits(window.mask.numpy())
         self.notes += [note for note in spec.notes if note not in self.notes]
         self._note_window(piece, spec, window)
@@ -193,75 +267,68 @@ class _Filler:
         if not dynamics.follows_gradient(spec, m, s, ds, dm, path):
             self.notes.append(f"{piece.name}: gradient not eq. 2.5 of its spikes' (is the membrane read?): not checked")
             return False
-        readers = self.step.readers(path)
-        if not readers:
+        if not self.step.readers(path):
             return True
-        total = torch.stack([self.step.grad_read(reader).flatten(2) for reader in readers]).sum(0)
-        if float((total - ds.flatten(2)).abs().max()) <= _CLOSE * max(float(ds.abs().max()), 1e-30):
+        total = self.replay.gradient(path).reshape(ds.shape)
+        if float((total - ds).abs().max()) <= _CLOSE * max(float(ds.abs().max()), 1e-30):
             return True
         self.notes.append(f"{piece.name}: its spikes have a gradient that no later layer sent: gradient not checked")
         return False
 
     # currents and weights
 
-    def _pool_norms(self, piece: Piece) -> tuple[str, ...]:
-        """Batch norms behind the pool that averages the currents of this layer."""
-        last = piece.norms[-1] if piece.norms else piece.weights
-        return tuple(norm for other in self.pieces if last in other.reads and other.pool for norm in other.norms)
+    def _parts(self, names: tuple[str, ...]) -> list[Any]:
+        """Norms as modules, and factors."""
+        maps, modules = self.step.maps, self.step.modules
+        return [maps[name].factor if name in maps else modules[name].module for name in names]
 
     def _fold(self, piece: Piece) -> Fold | None:
-        """All batch norms that belong to the layer's weights; None if they are no fixed scale and shift."""
-        behind = self._pool_norms(piece)
-        if behind and not self._pool_is_plain(piece):
-            return None
-        fold = fold_of([self.step.modules[path].module for path in piece.norms + behind])
+        """All that belongs to the layer's weights; None if it is no fixed scale and shift."""
+        fold = fold_of(self._parts(piece.folded + piece.behind))
         if fold and not fold.trivial:
-            self.notes.append(f"{piece.name}: {', '.join(piece.norms + behind)} folded into weight and bias")
+            named = ", ".join(piece.folded + piece.behind)
+            self.notes.append(f"{piece.name}: {named} folded into weight and bias")
         return fold
 
-    def _pool_is_plain(self, piece: Piece) -> bool:
-        """Whether no pool behind the layer has padding, so that the average of a constant is that constant."""
-        last = piece.norms[-1] if piece.norms else piece.weights
-        return all((other.geometry or {})["padding"] == [0, 0] for other in self.pieces if last in other.reads)
+    def _note_unfolded(self, piece: Piece) -> None:
+        norms = ", ".join(piece.folded + piece.behind)
+        self.notes.append(f"{piece.name}: weight and bias left out: {norms} is no fixed scale and shift per channel")
 
     def _current(self, piece: Piece, fold: Fold | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and dL/dx, (T, N, ...), of a layer that does not spike. A batch norm behind its pool is folded into x."""
-        path = piece.norms[-1] if piece.norms else piece.weights or ""
-        value, grad = self.step.sent(path), self._grad_of_current(path)
-        behind = fold_of([self.step.modules[norm].module for norm in self._pool_norms(piece)])
+        """x and dL/dx, (T, N, ...), of a layer that does not spike. What is folded from behind a map is in x."""
+        if piece.mean:
+            return self._of_mean(piece)
+        value, grad = self.replay.value(piece.last), self._grad_of(piece.last)
+        behind = fold_of(self._parts(piece.behind))
         if fold is None or behind is None or behind.trivial:
             return value, grad
-        scale, shift = (part.to(value.dtype).reshape(-1, 1, 1) for part in (behind.scale, behind.shift))
+        scale, shift = (
+            part.to(value.dtype).reshape(-1, *[1] * (value.dim() - 3)) for part in (behind.scale, behind.shift)
+        )
         return value * scale + shift, grad / scale
 
-    def _grad_of_current(self, path: str) -> torch.Tensor:
-        """dL/d(what a module sent), (T, N, ...), also where one call served all timesteps."""
-        grad = self.step.grad_sent(path)
-        if grad.shape[0] == self.step.extent.timesteps:
-            return grad
-        return torch.stack([self._grad_to_reader(reader, path) for reader in self.step.readers(path)]).sum(0)
+    def _of_mean(self, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
+        """x[t], and dL/dx[t], the same for all t, of a product of a mean over time."""
+        module, steps = self._module(piece.weights or ""), self.step.extent.timesteps
+        read = self.unmeaned.value(self.step.sources[piece.weights or ""])
+        with torch.no_grad():
+            weight, bias = module.weight.cpu(), None if module.bias is None else module.bias.cpu()
+            flat = read.flatten(0, 1).flatten(1).to(weight.dtype)
+            value = applied(module, flat, weight, bias).reshape(*read.shape[:2], -1).to(read.dtype)
+        grad = self.step.tensors.grad_sent(piece.weights or "") / steps
+        return value, grad.expand(steps, *grad.shape[1:])
 
-    def _grad_to_reader(self, reader: str, path: str) -> torch.Tensor:
-        grad = self.step.grad_read(reader)
-        if grad.shape[0] == self.step.extent.timesteps:
-            return grad.reshape(*grad.shape[:2], *self.step.sent(path).shape[2:])
-        if self.step.modules[reader].role.name != "pool":
-            wanted = "a call per timestep, or a neuron or a pool behind a static current"
-            raise ExportError(at(path, "calls", wanted, f"{reader!r} behind it"))
-        later = self._grad_of_current(reader)
-        with torch.enable_grad():
-            x = self.step.read(reader).expand(later.shape[0], *grad.shape[1:]).flatten(0, 1).requires_grad_(True)
-            (back,) = torch.autograd.grad(_average(x, self.step.node(reader).geometry or {}), x, later.flatten(0, 1))
-        return back.reshape(*later.shape[:2], *back.shape[1:])
-
-    def _note_norm(self, piece: Piece) -> None:
-        norms = ", ".join(piece.norms + self._pool_norms(piece))
-        self.notes.append(f"{piece.name}: weight and bias left out: {norms} is no fixed scale and shift per channel")
+    def _grad_of(self, name: str) -> torch.Tensor:
+        """dL/d(what a module or factor gives), (T, N, ...), also where one call served all timesteps."""
+        if name in self.step.maps:
+            return self.replay.gradient(name)
+        grad = self.step.tensors.grad_sent(name)
+        return grad if grad.shape[0] == self.step.extent.timesteps else self.replay.gradient(name)
 
     def _weights(self, piece: Piece, record: LayerRecord, fold: Fold, grad: torch.Tensor) -> None:
         step, path = self.step, piece.weights or ""
-        module: Any = step.modules[path].module
-        if not module.weight.is_leaf and not gives(module, step.read(path), step.sent(path)):
+        module, read, sent = self._module(path), step.tensors.read(path), step.tensors.sent(path)
+        if not module.weight.is_leaf and not gives(module, read, sent):
             got = "others from call to call (spectral_norm in training?): call eval() on that layer"
             raise ExportError(at(path, "weights", "the same at every timestep", got))
         if not module.weight.is_leaf:
@@ -275,7 +342,7 @@ class _Filler:
         if own is not None and whole and not changed:
             dw = own.detach().cpu()
         else:
-            dw = weight_gradient(module, step.read(path), grad.reshape(*grad.shape[:2], *step.sent(path).shape[2:]))
+            dw = weight_gradient(module, read, grad.reshape(*grad.shape[:2], *sent.shape[2:]))
             self.notes.append(f"{piece.name}: weight_grad computed from what the layer read and its gradient")
         layout = (*weight.shape, 1, 1) if piece.kind == "encode" and weight.dim() == 2 else tuple(weight.shape)
         record.weight = weight.reshape(layout).numpy()
@@ -283,14 +350,10 @@ class _Filler:
         record.weight_grad = dw.float().reshape(layout).numpy()
 
     def _is_shared(self, module: Any) -> bool:
-        weights = Counter(id(getattr(found.module, "weight", None)) for found in self.step.modules.values())
+        weights = Counter(id(getattr(found.layer, "weight", None)) for found in self.step.modules.values())
         return weights[id(module.weight)] > 1
 
 
 def _shortest(value: float) -> float:
     """The shortest decimal that is the same float32 number."""
     return float(str(np.float32(value)))
-
-
-def _average(x: torch.Tensor, geometry: Any) -> torch.Tensor:
-    return functional.avg_pool2d(x, geometry["kernel"], geometry["stride"], geometry["padding"])

@@ -1,18 +1,22 @@
-"""Autograd's graph as the exporter reads it: what lies behind a node, and what its leaves are."""
+"""Autograd's graph as the exporter reads it: what lies behind a node, what was recorded there, what its leaves are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from h2sim.export.hooks import Edge
 
 RESHAPES = frozenset(
     f"{name}Backward{number}"
     for name in (
         "View", "UnsafeView", "ReshapeAlias", "Permute", "Transpose", "T", "Squeeze", "Unsqueeze", "Select", "Slice",
         "Unbind", "Expand", "Repeat", "Clone", "Alias", "Split", "SplitWithSizes", "ToCopy", "Index", "Flip",
+        "AsStrided",
     )
     for number in range(4)
 )  # fmt: skip
@@ -21,11 +25,6 @@ RESHAPES = frozenset(
 def is_leaf(node: Any) -> bool:
     """Whether the node stands for a tensor that no operation made: `node.variable`."""
     return type(node).__name__ == "AccumulateGrad"
-
-
-def is_mark(node: Any) -> bool:
-    """Whether the node stands for what a recorded module read or sent: `node.edge`."""
-    return hasattr(node, "edge")
 
 
 def operation(node: Any) -> str:
@@ -38,7 +37,35 @@ def inner(node: Any) -> list[Any]:
     return [found for found, _ in node.next_functions if found is not None]
 
 
-def behind(roots: Iterable[Any], stop: Callable[[Any], bool] = is_mark) -> dict[Any, Any]:
+def out_shape(node: Any) -> tuple[int, ...]:
+    """The shape of what a node's operation made."""
+    return tuple(int(size) for size in node._input_metadata[0].shape)
+
+
+class Marks:
+    """Which nodes stand for what a recorded module read or sent. Holding a node keeps its Python object the same."""
+
+    def __init__(self) -> None:
+        self._edges: dict[Any, Edge] = {}
+
+    def put(self, node: Any, edge: Edge) -> None:
+        """Says that the edge's tensor was made by the node."""
+        self._edges[node] = edge
+
+    def of(self, node: Any) -> Edge | None:
+        """The edge of a node, None of one in between."""
+        return self._edges.get(node)
+
+    def sent(self, node: Any) -> Edge | None:
+        """The edge of a node whose value a module sent."""
+        edge = self._edges.get(node)
+        return edge if edge is not None and edge.output else None
+
+    def __contains__(self, node: Any) -> bool:
+        return node in self._edges
+
+
+def behind(roots: Iterable[Any], stop: Callable[[Any], bool]) -> dict[Any, Any]:
     """{node: the node that it was reached from (itself for a root)}; what lies behind a node that stops is left out."""
     reached = {root: root for root in roots}
     pending = list(reached)

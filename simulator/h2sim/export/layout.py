@@ -1,32 +1,85 @@
 """Makes one tensor (T, N, ...) of the tensors of a module's calls, however the model lays time out.
 
-A module may be called once per timestep with (N, ...), once with (T, N, ...), once with (T*N, ...), or, on an input
-that stands still, once with (N, ...) for all timesteps, which gives (1, N, ...).
+A module may be called once per timestep with (N, ...), once with all timesteps, once with time folded into the batch,
+or, on an input that stands still, once with (N, ...) for all timesteps, which gives (1, N, ...). A call with all
+timesteps has one order of axes in a whole model: (T, N, ...), (N, T, ...) or (N, ..., T).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from h2sim.errors import ExportError, at
 from h2sim.export.hooks import Edge, Recorded
 
+TimeAxis = Literal[0, 1, -1]
+ORDERS: dict[TimeAxis, str] = {0: "(T, N, ...)", 1: "(N, T, ...)", -1: "(N, ..., T)"}
+
 
 @dataclass(frozen=True)
 class Extent:
-    """Timesteps and samples of the step."""
+    """Timesteps and samples of the step, and which axis of a tensor that holds all timesteps is time."""
 
     timesteps: int
     samples: int
+    time_axis: TimeAxis = 0
+
+    def whole(self, x: torch.Tensor) -> torch.Tensor:
+        """A tensor that holds all timesteps, as (T, N, ...)."""
+        return x.movedim(self.time_axis, 0)
+
+    def unfolded(self, x: torch.Tensor) -> torch.Tensor:
+        """(T * N, ...), or (N * T, ...) where time comes second, as (T, N, ...)."""
+        if self.time_axis == 1:
+            return x.reshape(self.samples, self.timesteps, *x.shape[1:]).transpose(0, 1)
+        return x.reshape(self.timesteps, self.samples, *x.shape[1:])
+
+    def is_whole(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape holds all timesteps of all samples on axes of their own."""
+        if self.time_axis == -1:
+            return len(shape) > 2 and shape[0] == self.samples and shape[-1] == self.timesteps
+        first = (self.timesteps, self.samples) if self.time_axis == 0 else (self.samples, self.timesteps)
+        return tuple(shape[:2]) == first
+
+    def sample(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of one sample at one timestep in a tensor of this shape."""
+        if self.is_whole(shape):
+            return tuple(shape[1:-1] if self.time_axis == -1 else shape[2:])
+        return tuple(shape[1:])
+
+    def axes(self, shape: Sequence[int], sample: tuple[int, ...]) -> tuple[str, ...] | None:
+        """What each axis of a tensor is: T, N, TN, then C, H and W or F; None where it does not hold such samples.
+
+        sample: the shape of one, (C, H, W) or (F,); it may also be flattened.
+        """
+        inside = {3: ("C", "H", "W"), 1: ("F",)}
+        whole = {0: ("T", "N"), 1: ("N", "T"), -1: ("N",)}[self.time_axis]
+        behind = ("T",) if self.time_axis == -1 else ()
+        leads: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+        if self.is_whole(shape):
+            leads.append((whole, behind))
+        if shape and shape[0] == self.timesteps * self.samples:
+            leads.append((("TN",), ()))
+        if shape and shape[0] == self.samples:
+            leads.append((("N",), ()))
+        for lead, last in leads:
+            rest = tuple(shape[len(lead) : len(shape) - len(last)])
+            if rest in (sample, (math.prod(sample),)) and len(rest) in inside:
+                return (*lead, *inside[len(rest)], *last)
+        return None
 
 
-def extent_of(neurons: list[Recorded], timesteps: int | None) -> Extent:
-    """Timesteps and samples as the neurons saw them. Raises ExportError if they disagree, or with `timesteps`."""
-    found = {neuron.path: _neuron_extent(neuron) for neuron in neurons}
+def extent_of(neurons: list[Recorded], timesteps: int | None, time_axis: TimeAxis) -> Extent:
+    """Timesteps and samples as the neurons saw them, if the model lays time out so.
+
+    Raises ExportError if they disagree, or with `timesteps`.
+    """
+    found = {neuron.path: _neuron_extent(neuron, time_axis) for neuron in neurons}
     first_path, first = next(iter(found.items()))
     for path, extent in found.items():
         if extent != first:
@@ -38,19 +91,25 @@ def extent_of(neurons: list[Recorded], timesteps: int | None) -> Extent:
     return first
 
 
-def _neuron_extent(neuron: Recorded) -> Extent:
+def _neuron_extent(neuron: Recorded, time_axis: TimeAxis) -> Extent:
     shapes = [tuple(edge.value.shape) for edge in neuron.reads]
-    multi = neuron.role.neuron is not None and neuron.role.neuron.multi_step
+    spec = neuron.role.neuron
+    assert spec is not None
     kind = type(neuron.module).__name__
-    if multi and len(shapes) != 1:
-        raise ExportError(at(neuron.path, kind, "one call for all timesteps", f"{len(shapes)} calls"))
     if len(set(shapes)) > 1:
         wanted = "one shape in all calls: a module that several layers share is not supported"
         raise ExportError(at(neuron.path, kind, wanted, f"{shapes[0]} and {next(s for s in shapes if s != shapes[0])}"))
-    least = 3 if multi else 2
+    if spec.flat_timesteps:
+        if shapes[0][0] % spec.flat_timesteps:
+            wanted = f"a multiple of {spec.flat_timesteps} timesteps in front"
+            raise ExportError(at(neuron.path, kind, wanted, shapes[0]))
+        return Extent(spec.flat_timesteps, shapes[0][0] // spec.flat_timesteps, time_axis)
+    least = 3 if spec.multi_step else 2
     if len(shapes[0]) < least:
-        raise ExportError(at(neuron.path, kind, "(T, N, ...)" if multi else "(N, ...)", shapes[0]))
-    return Extent(shapes[0][0], shapes[0][1]) if multi else Extent(len(shapes), shapes[0][0])
+        raise ExportError(at(neuron.path, kind, ORDERS[time_axis] if spec.multi_step else "(N, ...)", shapes[0]))
+    if not spec.multi_step:
+        return Extent(len(shapes), shapes[0][0], time_axis)
+    return Extent(shapes[0][time_axis], shapes[0][1 if time_axis == 0 else 0], time_axis)
 
 
 def stacked(tensors: list[torch.Tensor], extent: Extent, rank: int | None, where: tuple[str, str]) -> torch.Tensor:
@@ -64,11 +123,11 @@ def stacked(tensors: list[torch.Tensor], extent: Extent, rank: int | None, where
         if len(tensors) == t and shape[0] == n and rank in (None, len(shape) - 1):
             return torch.stack(tensors)
         if len(tensors) == 1:
-            if shape[:2] == (t, n) and rank in (None, len(shape) - 2):
-                return tensors[0]
+            if extent.is_whole(shape) and rank in (None, len(shape) - 2):
+                return extent.whole(tensors[0])
             if rank in (None, len(shape) - 1):
                 if shape[0] == t * n:
-                    return tensors[0].reshape(t, n, *shape[1:])
+                    return extent.unfolded(tensors[0])
                 if shape[0] == n:
                     return tensors[0].unsqueeze(0)
     size = "" if rank is None else f" of {rank}-dimensional samples"

@@ -52,7 +52,7 @@ def load_nir(
         raise ExportError(at(where, "graph", "a nir.NIRGraph or a file's name", type(found).__name__))
     reader = _Reader(found, where)
     nodes = reader.nodes()
-    structure = assemble(nodes, input_kind == "analog")
+    pieces = assemble(nodes, input_kind == "analog")
     summed = [key for key in nodes if type(found.nodes[key]).__name__ == "SumPool2d"]
     source = f"NIR graph {where}" if isinstance(graph, str | Path) else where
     for key in summed:
@@ -60,7 +60,7 @@ def load_nir(
     if reader.batched:
         source += f"; {reader.batched}: the batch of 1 in front of its shape is left out"
     default = Path(where).stem if isinstance(graph, str | Path) else "nir"
-    layers = tuple(piece.entry() for piece in structure.pieces)
+    layers = tuple(piece.entry() for piece in pieces)
     _checked(layers, where)
     channels, height, width = reader.input_shape if len(reader.input_shape) == 3 else (*reader.input_shape, 1, 1)
     return Network(
@@ -215,7 +215,7 @@ class _Reader:
                 inputs=sources,
                 in_shape=shape,
                 out_shape=self._out(key, shape, shape[0], geometry),
-                geometry=geometry,
+                entry=geometry,
             )
         if _WEIGHTS.get(kind) == "conv":
             return self._conv(key, node, sources, shape)
@@ -247,7 +247,7 @@ class _Reader:
             inputs=sources,
             in_shape=shape,
             out_shape=self._out(key, shape, weight[0], geometry),
-            geometry={**geometry, "groups": groups} if groups > 1 else geometry,
+            entry={**geometry, "groups": groups} if groups > 1 else geometry,
         )
 
     def _check_neurons(self, key: str, node: Any, shape: Shape) -> None:

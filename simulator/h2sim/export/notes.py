@@ -1,87 +1,73 @@
-"""What the maker of a trace should know although the trace is right: sentences for its `notes`, and the warnings."""
+"""What the maker of a trace should know although the trace is right: sentences for its `notes`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
 
 from h2sim.export.hooks import Recorded
-from h2sim.export.step import Step
-from h2sim.export.weights import depends_on_batch, is_plain
+from h2sim.export.live import Live
+from h2sim.export.reading import Reading
+from h2sim.export.structure import Piece
 
 MOST_NAMED = 4
-LIVE_NORM = (
-    "its arithmetic is not modelled, and the gradient masks are those of the membrane's gradient dm, not of what the "
-    "norm sends on, which is dense: the Backward Engine looks better than it would be"
-)
 
 
-def warn(message: str) -> None:
-    """A line on standard error, as the command line's warnings."""
-    print(f"h2sim: warning: export.trace: {message}", file=sys.stderr)
+def say(message: str) -> None:
+    """A line on standard error, as the command line's notes."""
+    print(f"h2sim: note: export.trace: {message}", file=sys.stderr)
 
 
-def live_norms(step: Step) -> list[str]:
-    """Norms that compute mean and variance of what they read."""
-    norms = [(path, found) for path, found in step.modules.items() if found.role.name == "norm"]
-    return [path for path, found in norms if depends_on_batch(found.module) or _spreads(found)]
-
-
-def _spreads(found: Recorded) -> bool:
-    """Whether a norm with a forward of its own passes the gradient of one value to others: it only looks fixed."""
-    if is_plain(found.module):
-        return False
-    with torch.enable_grad():
-        x = found.reads[0].value.detach().requires_grad_(True)
-        (dx,) = torch.autograd.grad(found.module(x).flatten()[0], x)
-    return int((dx != 0).sum()) > 1
-
-
-def norm_warning(step: Step, paths: Sequence[str]) -> str | None:
-    """The sentence on norms of `live_norms`; None if there is none."""
-    if not paths:
-        return None
-    batch = all(isinstance(step.modules[path].module, nn.modules.batchnorm._BatchNorm) for path in paths)
-    what = (
-        "batch norm by the statistics of the batch, as in training"
-        if batch
-        else "a norm by the statistics of what it reads"
-    )
-    return f"{_listed(paths)}: {what}: {LIVE_NORM}"
-
-
-def counts_warning(given: torch.Tensor) -> str | None:
-    """The sentence on an input (T or 1, N, ...) that holds event counts; None for spikes and for anything else."""
-    if given.shape[0] == 1 or not bool(((given >= 0) & (given == given.round())).all()) or float(given.max()) <= 1:
-        return None
-    share = 100 * float((given == 0).float().mean())
-    return (
-        f"the network input holds whole numbers from 0 to {float(given.max()):g}, as event counts do, {share:.0f} % of "
-        "them 0: they are kept as analog values, so that the layer that reads them multiplies each one, zeros too; an "
-        "input of spikes has only 0 and 1"
-    )
-
-
-def step_notes(step: Step) -> Iterator[str]:
-    """Layers that training would not change, modules that the loss does not depend on, arithmetic that is no layer."""
+def reading_notes(reading: Reading) -> Iterator[str]:
+    """What a step was found to be, beside its layers."""
+    step = reading.step
     yield from step.notes
+    if step.extent.time_axis:
+        order = {1: "(N, T, ...)", -1: "(N, ..., T)"}[step.extent.time_axis]
+        yield f"the model lays out {order}: found by the neurons' own spikes"
+    if reading.input_kind == "counts":
+        yield counts_note(step.inputs, reading.most)
+    yield from _of_norms(reading.live, reading.pieces)
     for path, found in step.modules.items():
         weight = getattr(found.module, "weight", None)
         if found.role.name in ("conv", "linear") and isinstance(weight, torch.Tensor) and not weight.requires_grad:
             yield f"{path}: frozen (requires_grad is False): its weight update is recorded and counted all the same"
-        if not _has_gradient(found):
+
+
+def counts_note(given: torch.Tensor, most: int | None) -> str:
+    """The sentence on an input (T, N, ...) that holds event counts."""
+    share = 100 * float((given == 0).float().mean())
+    return (
+        f"the network input holds whole numbers from 0 to {float(given.max()):g}, as event counts do, {share:.0f} % of "
+        f"them 0: kept as counts from 0 to {most}, one pass a bit plane; an input of spikes has only 0 and 1"
+    )
+
+
+def _of_norms(live: Mapping[str, Live], pieces: Sequence[Piece]) -> Iterator[str]:
+    """Which norms are of the step, and where no trace can hold their values."""
+    placed = {name: piece.name for piece in pieces for name in (*piece.norms, piece.map or "")}
+    if live:
+        yield f"{listed(list(live))}: by the statistics of the step: recorded as norms of layers"
+    for path, found in live.items():
+        if found.weight is None:
+            yield (
+                f"{placed.get(path, path)}: {path} has no one scale and offset for each channel, or is over other axes "
+                "than a trace knows: the values behind it are not checked"
+            )
+
+
+def gradient_notes(modules: Mapping[str, Recorded], penalised: bool) -> Iterator[str]:
+    """Modules that the loss does not depend on, and penalties."""
+    for path, found in modules.items():
+        if not any(edge.grad is not None for edge in (*found.sends, *found.reads)):
             yield f"{path}: the loss does not depend on what it sends: its gradient is 0"
-    if step.penalised:
+    if penalised:
         yield "the loss adds a penalty of weights: it is in loss_value, but in no weight_grad"
 
 
-def _has_gradient(found: Recorded) -> bool:
-    return any(edge.grad is not None for edge in (*found.sends, *found.reads))
-
-
-def _listed(paths: Sequence[str]) -> str:
+def listed(paths: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     return ", ".join(paths[:MOST_NAMED]) + more

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from h2sim.errors import ExportError, at
 from h2sim.export.accounts import REMEDY, unaccounted
 from h2sim.export.graph import Leaves, tensors_in
-from h2sim.export.hooks import Recorded
+from h2sim.export.hooks import Recorder
+from h2sim.export.obstacles import refusal
 
 _PRODUCTS = frozenset((
     "mm", "addmm", "bmm", "addbmm", "baddbmm", "mv", "addmv", "dot", "vdot", "linear", "_trilinear", "convolution",
@@ -29,20 +29,23 @@ _NORMS = frozenset((
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
     "_batch_norm_with_update", "native_layer_norm", "native_group_norm", "_fused_rms_norm",
 ))  # fmt: skip
+_ATTENTION = frozenset(("bmm", "baddbmm", *(name for name in _PRODUCTS if name.startswith("_scaled_dot"))))
 _ELEMENTWISE = frozenset(("mul", "mul_", "div", "div_", "addcmul", "addcmul_", "lerp", "_prelu_kernel"))
 _TABLES = frozenset(("index", "index_select", "gather", "take", "where"))  # weights that activations choose from
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches operations while it is entered. running: the recorded modules that run, whose work a layer shows.
+    """Watches operations while it is entered. recorder: knows the modules that run, whose work a layer shows.
 
-    in_loss: set it while the loss is computed, whose products are no work of the network unless the model holds them.
+    It also tells the recorder before memory is written into. in_loss: set it while the loss is computed, whose products
+    are no work of the network unless the model holds them.
     """
 
-    def __init__(self, model: nn.Module, running: Sequence[Recorded]) -> None:
+    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.in_loss = False
-        self._running = running
+        self._recorder, self._running = recorder, recorder.running
+        self._writes: dict[Any, tuple[int, ...]] = {}  # which arguments an operation writes into, by number
         self._names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.numel() > 1:
@@ -57,11 +60,15 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        name, tensors = func.overloadpacket.__name__, list(tensors_in([args, list((kwargs or {}).values())]))
+        if self._recorder.paused:
+            return func(*args, **(kwargs or {}))
+        if written := self._written(func):
+            self._recorder.before_write([args[n] for n in written if isinstance(args[n], torch.Tensor)])
+        made, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
         if self._running:
             self._note_inside(name)
             return made
+        tensors = list(tensors_in([args, list((kwargs or {}).values())]))
         if name in _PRODUCTS or name in _NORMS:
             self._note(name, tensors)
         elif name in _ELEMENTWISE:
@@ -72,12 +79,23 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._hand_on(tensors, made)
         return made
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """A sentence for each shape of tensor that scaled activations and that nothing holds."""
+    def _written(self, func: Any) -> tuple[int, ...]:
+        """The positional arguments that an operation writes into."""
+        if func not in self._writes:
+            schema = func._schema
+            found = [n for n, each in enumerate(schema.arguments) if each.alias_info and each.alias_info.is_write]
+            self._writes[func] = tuple(found) if schema.is_mutable else ()
+        return self._writes[func]
+
+    def notes(self, gates: set[tuple[int, ...]]) -> tuple[str, ...]:
+        """A sentence for each shape of tensor that scaled activations and that nothing holds.
+
+        gates: shapes of the masks that layers have.
+        """
         return tuple(
             f"values behind the layers multiplied by a tensor of shape {shape}: read-out, not a layer"
             for shape in self._scaled
+            if shape not in gates
         )
 
     def check_named(self, leaves: Leaves) -> None:
@@ -90,10 +108,12 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Raises ExportError for products of activations with each other, with what no module holds, or in a neuron."""
         for path, name in self._inside.items():
             got = f"the operation {name} inside {path!r}: {REMEDY}"
-            raise ExportError(at(path, "products", "none in a neuron, a norm, a pool or a dropout", got))
+            raise refusal(path, "products", "none in a neuron or a norm", got)
         if self._unnamed:
-            got = f"the operation {self._unnamed[0]} outside of every one: {REMEDY}"
-            raise ExportError(at("model", "products and norms", "layers, which are modules", got))
+            name = self._unnamed[0]
+            got = f"the operation {name} outside of every one: {REMEDY}"
+            rewrite = "attention between spikes is planned and not yet there" if name in _ATTENTION else ""
+            raise refusal("model", "products and norms", "layers, which are modules", got, rewrite)
 
     def _follows(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is computed from layers, or from parameters, even if it is detached."""

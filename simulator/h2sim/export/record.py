@@ -15,7 +15,7 @@ import numpy as np
 from h2sim.activity import PHASES
 from h2sim.arrays import Array, Bytes, Floats
 from h2sim.trace.members import OF_NORM
-from h2sim.trace.model import FORMAT
+from h2sim.trace.model import FORMAT, NEWEST
 from h2sim.trace.parse import version_of
 
 MEMBERS = ("spikes", "window", "grad", "membrane", "grad_membrane", "weight", "bias", "weight_grad", "kept", *OF_NORM,
@@ -101,11 +101,17 @@ def step_meta(
     source: dict[str, Any],
     layers: list[dict[str, Any]],
     phases: tuple[str, ...] = PHASES,
+    input: dict[str, Any] | None = None,
+    derived: bool = False,
 ) -> dict[str, Any]:
-    """The `meta` of a trace, of the first version that has what its layers use, unchecked: write_trace checks it."""
+    """The `meta` of a trace, of the first version that has what its layers use, unchecked: write_trace checks it.
+
+    derived: whether the record leaves maps out that follow from others, which only the newest version does.
+    """
+    of_input = {} if input is None else {"input": input}
     return {
         "format": FORMAT,
-        "version": version_of({"layers": layers}),
+        "version": NEWEST if derived else version_of({"layers": layers, **of_input}),
         "network": network,
         "dataset": dataset,
         "timesteps": timesteps,
@@ -113,5 +119,6 @@ def step_meta(
         "phases": list(phases),
         "neuron": neuron,
         "source": source,
+        **of_input,
         "layers": layers,
     }

@@ -1,8 +1,10 @@
-"""A layer's weight, bias and weight gradient as the machine would see them: with batch norm folded in."""
+"""A layer's weight, bias and weight gradient as the machine would see them: with batch norm and factors folded in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,25 +17,28 @@ _WRAPPERS = ("BatchNorm1d", "BatchNorm2d", "_ThresholdDependentBatchNormBase")  
 
 @dataclass(frozen=True)
 class Fold:
-    """Batch norms in evaluation mode as one scale and shift per output channel: y = scale * x + shift."""
+    """Fixed norms and factors as one scale and shift per output channel: y = scale * x + shift."""
 
     scale: torch.Tensor
     shift: torch.Tensor
 
     @property
     def trivial(self) -> bool:
-        """Whether there is no batch norm, so that nothing changes."""
-        return self.scale.numel() == 1
+        """Whether there is none of them, so that nothing changes."""
+        return self.scale.numel() == 1 and float(self.scale) == 1
 
 
-def fold_of(norms: list[Any]) -> Fold | None:
-    """Batch norms, one after the other, as one scale and shift per channel.
+def fold_of(parts: Sequence[Any]) -> Fold | None:
+    """Batch norms and factors (Fraction), one after the other, as one scale and shift per channel.
 
     None if one of them is in training mode, is another norm or computes in a way of its own, or has a scale of 0.
     """
     scale: torch.Tensor = torch.ones(1, dtype=torch.float64)
     shift: torch.Tensor = torch.zeros(1, dtype=torch.float64)
-    for norm in norms:
+    for norm in parts:
+        if isinstance(norm, Fraction):
+            scale, shift = scale * float(norm), shift * float(norm)
+            continue
         if not is_plain(norm) or depends_on_batch(norm) or norm.running_mean is None or norm.running_var is None:
             return None
         own = 1 / (norm.running_var.double().cpu() + norm.eps).sqrt()
@@ -69,7 +74,8 @@ def folded(module: Any, fold: Fold) -> tuple[torch.Tensor, torch.Tensor | None]:
     bias = None if module.bias is None else module.bias.detach().double().cpu()
     if not fold.trivial:
         weight = weight * fold.scale.reshape(-1, *[1] * (weight.dim() - 1))
-        bias = fold.shift if bias is None else bias * fold.scale + fold.shift
+        if bias is not None or bool(fold.shift.any()):
+            bias = fold.shift.expand(len(weight)) if bias is None else bias * fold.scale + fold.shift
     return weight.float(), None if bias is None else bias.float()
 
 
@@ -77,11 +83,12 @@ def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether the module's weights make y of x, both (T or 1, N, ...). Weights made anew in each call may not."""
     with torch.no_grad():
         weight, bias = module.weight, module.bias
-        again = _applied(module, x.flatten(0, 1).to(weight.device, weight.dtype), weight, bias).to(y.dtype).cpu()
+        again = applied(module, x.flatten(0, 1).to(weight.device, weight.dtype), weight, bias).to(y.dtype).cpu()
     return float((again - y.flatten(0, 1)).abs().max()) <= _CLOSE * max(1.0, float(y.abs().max()))
 
 
-def _applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """What a module's class makes of x (samples, ...) with these weights."""
     if isinstance(module, nn.Linear):
         return functional.linear(x, weight, bias)
     return functional.conv2d(x, weight, bias, module.stride, _padding(module), 1, module.groups)
@@ -101,6 +108,6 @@ def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Ten
         return dy.T @ x
     with torch.enable_grad():
         weight = torch.zeros(module.weight.shape, dtype=x.dtype, requires_grad=True)
-        out = _applied(module, x, weight, None)
+        out = applied(module, x, weight, None)
         (dw,) = torch.autograd.grad(out, weight, dy)
     return dw

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from h2sim.export.record import LayerRecord, pack_bits
+from h2sim.export.torchmaps import MAKERS, at_places, places_of_maxima, routes, shaped
 from h2sim.trace import Layer as Described
 from h2sim.train import record as kept
 from h2sim.train.check import checked
 from h2sim.train.lif import Neuron, lif, record_grad, rounded
-from h2sim.train.maps import MAKERS, at_places, places_of_maxima, routes, shaped
 from h2sim.train.norm import Normalisation
 
 Layer = dict[str, Any]

@@ -13,7 +13,7 @@ import torch
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError, at
 from h2sim.export.record import StepRecord, step_meta
-from h2sim.trace import version_of, write_trace
+from h2sim.trace import write_trace
 from h2sim.train import bptt
 from h2sim.train.batches import Batch, BatchStream, Coding
 from h2sim.train.network import Layer, SpikingNetwork
@@ -171,10 +171,9 @@ class Trainer:
             neuron=self.settings.neuron.to_meta(),
             source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
             layers=[self._entry(layer) for layer in self.network.layers],
+            input=self.input_entry,
         )
-        if self.input_entry is not None:
-            meta["input"] = self.input_entry
-        write_trace(path, {**meta, "version": version_of(meta)}, record.members(), level=level)  # of the input too
+        write_trace(path, meta, record.members(), level=level)
 
     def _source(self) -> dict[str, Any]:
         """The settings in the words of a trace's `source`; of dropout and norms only where there are any."""

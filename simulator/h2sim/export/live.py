@@ -1,0 +1,114 @@
+"""Norms by the statistics of the step: what each is over, its scale and offset, found by its values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from h2sim.export.hooks import Recorded
+from h2sim.export.step import Tensors
+from h2sim.export.weights import depends_on_batch, is_plain
+from h2sim.trace.derived import AXES
+
+_CLOSE = 1e-4  # of the largest value, for another order of the sums of a statistic
+Over = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Live:
+    """A norm: entry, as a trace's layer has it; weight and bias, (C,), None where it computes in another way.
+
+    over is then only where its gradient is dense.
+    """
+
+    entry: dict[str, Any]
+    weight: torch.Tensor | None
+    bias: torch.Tensor | None
+
+
+def is_live(found: Recorded) -> bool:
+    """Whether a norm computes mean and variance of what it reads."""
+    return depends_on_batch(found.module) or _spreads(found)
+
+
+def _spreads(found: Recorded) -> bool:
+    """Whether a norm with a forward of its own passes the gradient of one value to others: it only looks fixed."""
+    if is_plain(found.module):
+        return False
+    with torch.enable_grad():
+        x = found.reads[0].value.detach().requires_grad_(True)
+        (dx,) = torch.autograd.grad(found.module(x).flatten()[0], x)
+    return int((dx != 0).sum()) > 1
+
+
+def live_of(tensors: Tensors, path: str) -> Live:
+    """A norm of the step, by what it read and sent."""
+    found = tensors.modules[path]
+    x, y = (_maps(each(path)) for each in (tensors.read, tensors.sent))
+    eps = float(getattr(found.module, "eps", None) or 0.0)
+    batch = tensors.batch == tensors.extent.samples
+    for over in _candidates(found):
+        if "N" in over and not batch:
+            continue  # its statistics are over samples that the trace leaves out
+        affine = _affine(found.module, x, y, over, eps)
+        if affine is not None:
+            return Live(_entry(over, eps), *affine)
+    return Live(_entry(_candidates(found)[0], eps), None, None)
+
+
+def _entry(over: Over, eps: float) -> dict[str, Any]:
+    return {"kind": "batch" if "N" in over else "layer", "training": True, "over": list(over), "eps": eps}
+
+
+def _maps(x: torch.Tensor) -> torch.Tensor:
+    x = x.double()
+    return x if x.dim() == 5 else x.reshape(*x.shape[:2], -1, 1, 1)
+
+
+def _candidates(found: Recorded) -> list[Over]:
+    """What a norm may be over, the likeliest first."""
+    bases = {cls.__name__ for cls in type(found.module).__mro__}
+    batch: list[Over] = [("T", "N", "H", "W"), ("N", "H", "W")]
+    batch = batch if len(found.reads) == 1 else batch[::-1]
+    layer: list[Over] = [("C", "H", "W"), ("C",), ("H", "W")]
+    if "_InstanceNorm" in bases:
+        layer = layer[::-1]
+    return batch + layer if "_BatchNorm" in bases else layer + batch
+
+
+def _affine(
+    module: nn.Module, x: torch.Tensor, y: torch.Tensor, over: Over, eps: float
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Scale and offset by channel, (C,), with which the norm over these axes gives y of x; None if none do."""
+    axes = tuple(AXES.index(axis) for axis in over)
+    mean = x.mean(axes, keepdim=True)
+    hat = (x - mean) / (x.var(axes, unbiased=False, keepdim=True) + eps).sqrt()
+    for weight, bias in (_own(module, x.shape[2]), _fitted(hat, y)):
+        error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
+        if float(error) <= _CLOSE * max(1e-3, float(y.abs().max())):
+            return weight.float(), bias.float()
+    return None
+
+
+def _own(module: Any, channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The module's own scale and offset, where it has one for each channel; else 1 and 0."""
+
+    def own(name: str, otherwise: float) -> torch.Tensor:
+        found = getattr(module, name, None)
+        if isinstance(found, torch.Tensor) and tuple(found.shape) == (channels,):
+            return found.detach().double().cpu()
+        return torch.full((channels,), otherwise, dtype=torch.float64)
+
+    return own("weight", 1.0), own("bias", 0.0)
+
+
+def _fitted(hat: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and offset by channel of the line through (hat, y) with the least squares."""
+    axes = (0, 1, 3, 4)
+    middle, level = hat.mean(axes, keepdim=True), y.mean(axes, keepdim=True)
+    spread = ((hat - middle) ** 2).sum(axes)
+    slope = ((hat - middle) * (y - level)).sum(axes) / spread.clamp_min(1e-30)
+    return slope, level.flatten() - slope * middle.flatten()
