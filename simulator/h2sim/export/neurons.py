@@ -10,9 +10,9 @@ from torch import nn
 
 from h2sim.errors import ExportError, at
 from h2sim.export import norse, snntorch, spikingjelly
-from h2sim.export.protocol import METHOD, NeuronSpec
+from h2sim.export.protocol import METHOD, NeuronSpec, ReadOut
 
-Adapter = Callable[[nn.Module, str], NeuronSpec | str | None]
+Adapter = Callable[[nn.Module, str], NeuronSpec | ReadOut | str | None]
 
 ADAPTERS: dict[str, Adapter] = {
     "spikingjelly": spikingjelly.neuron,
@@ -21,8 +21,8 @@ ADAPTERS: dict[str, Adapter] = {
 }
 
 
-def neuron_of(module: nn.Module, path: str) -> NeuronSpec | str | None:
-    """The neuron that a module is; a reason why no trace can hold it; or None if it is no neuron.
+def neuron_of(module: nn.Module, path: str) -> NeuronSpec | ReadOut | str | None:
+    """The neuron or integrator that a module is; a reason why no trace can hold it; or None if it is neither.
 
     A module's own `h2sim_neuron` comes first. Else the first of its classes that a known library defines decides, so
     that a subclass counts as what it inherits from; the exporter checks the equation against the recorded spikes.

@@ -48,7 +48,7 @@ def role_of(module: nn.Module, path: str) -> Role | None:
     if isinstance(neuron, NeuronSpec):
         return Role("neuron", neuron=neuron)
     if neuron is not None:
-        return Role(None, neuron)
+        return Role(None, neuron if isinstance(neuron, str) else "an integrator without spikes")
     bases = {cls.__name__ for cls in type(module).__mro__}
     for names, reason in _REFUSED:
         if bases & set(names):
