@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from h2sim.errors import ExportError, at
-from h2sim.export import norse, snntorch, spikingjelly
+from h2sim.export import norse, sinabs, snntorch, spikingjelly
 from h2sim.export.protocol import METHOD, NeuronSpec, ReadOut
 
 Adapter = Callable[[nn.Module, str], NeuronSpec | ReadOut | str | None]
@@ -18,6 +18,7 @@ ADAPTERS: dict[str, Adapter] = {
     "spikingjelly": spikingjelly.neuron,
     "snntorch": snntorch.neuron,
     "norse": norse.neuron,
+    "sinabs": sinabs.neuron,
 }
 
 
@@ -53,7 +54,7 @@ def _finite(spec: NeuronSpec) -> NeuronSpec | str:
 
 def reset_states(model: nn.Module) -> None:
     """Resets every stateful module of the known libraries, as before a new batch."""
-    resets: tuple[Callable[[Any], None], ...] = (spikingjelly.reset, snntorch.reset)
+    resets: tuple[Callable[[Any], None], ...] = (spikingjelly.reset, snntorch.reset, sinabs.reset)
     for module in model.modules():
         for reset in resets:
             reset(module)

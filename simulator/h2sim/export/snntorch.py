@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from h2sim.export.parameters import values
 from h2sim.export.protocol import NeuronSpec, Reset
 
 _FAMILY = ("SpikingNeuron", "LIF")
@@ -42,12 +43,6 @@ def _fault(module: Any) -> str | None:
     if module.state_quant:
         return "a quantised state (state_quant)"
     return None
-
-
-def _values(value: torch.Tensor) -> torch.Tensor:
-    """A parameter: one number () if all its values are equal, else one value per neuron, as the library has it."""
-    value = value.detach().cpu()
-    return value.reshape(-1)[0] if bool((value == value.reshape(-1)[0]).all()) else value
 
 
 def _name(function: Callable[[torch.Tensor], torch.Tensor]) -> str:
@@ -138,8 +133,8 @@ class _Alpha:
 
 def _leaky(module: Any) -> _Neuron:
     return _Neuron(
-        beta=_values(module.beta.clamp(0, 1)),
-        threshold=_values(module.threshold),
+        beta=values(module.beta.clamp(0, 1)),
+        threshold=values(module.threshold),
         reset=module.reset_mechanism,
         delayed=bool(module.reset_delay),
         before_input=module.reset_mechanism == "zero",
@@ -149,8 +144,8 @@ def _leaky(module: Any) -> _Neuron:
 def _lapicque(module: Any) -> _Neuron:
     r, c, dt = module.R, module.C, module.time_step
     return _Neuron(
-        beta=_values(1 - dt / (r * c)),
-        threshold=_values(module.threshold),
+        beta=values(1 - dt / (r * c)),
+        threshold=values(module.threshold),
         reset=module.reset_mechanism,
         gain=float(r * (1 / (r * c)) * dt),
     )
@@ -158,9 +153,9 @@ def _lapicque(module: Any) -> _Neuron:
 
 def _synaptic(module: Any) -> _Neuron:
     return _Neuron(
-        beta=_values(module.beta.clamp(0, 1)),
-        alpha=_values(module.alpha.clamp(0, 1)),
-        threshold=_values(module.threshold),
+        beta=values(module.beta.clamp(0, 1)),
+        alpha=values(module.alpha.clamp(0, 1)),
+        threshold=values(module.threshold),
         reset=module.reset_mechanism,
         delayed=bool(module.reset_delay),
     )
@@ -168,9 +163,9 @@ def _synaptic(module: Any) -> _Neuron:
 
 def _alpha(module: Any) -> _Alpha:
     return _Alpha(
-        alpha=_values(module.alpha.clamp(0, 1)),
-        beta=_values(module.beta.clamp(0, 1)),
-        threshold=_values(module.threshold),
+        alpha=values(module.alpha.clamp(0, 1)),
+        beta=values(module.beta.clamp(0, 1)),
+        threshold=values(module.threshold),
         reset=module.reset_mechanism,
     )
 
