@@ -47,8 +47,8 @@ def role_of(module: nn.Module, path: str) -> Role | None:
     neuron = neuron_of(module, path)
     if isinstance(neuron, NeuronSpec):
         return Role("neuron", neuron=neuron)
-    if neuron is not None:
-        return Role(None, neuron if isinstance(neuron, str) else "an integrator without spikes")
+    if isinstance(neuron, str):
+        return Role(None, neuron)
     bases = {cls.__name__ for cls in type(module).__mro__}
     for names, reason in _REFUSED:
         if bases & set(names):
