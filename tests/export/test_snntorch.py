@@ -122,13 +122,9 @@ def test_a_surrogate_that_is_nowhere_zero_has_the_window_that_the_user_asks_for(
     ("make", "why"),
     [
         (lambda: snn.RLeaky(beta=0.5, linear_features=4, init_hidden=True), "recurrent connections"),
-        (lambda: snn.Leaky(beta=torch.rand(4), init_hidden=True), "beta of 4 values, not one for the whole layer"),
-        (lambda: snn.Leaky(beta=0.5, threshold=torch.rand(4), init_hidden=True), "threshold of 4 values"),
         (lambda: snn.Leaky(beta=0.5, graded_spikes_factor=2.0, init_hidden=True), "a graded_spikes_factor other than"),
         (lambda: snn.Leaky(beta=0.5, surrogate_disable=True, init_hidden=True), "no surrogate gradient"),
         (lambda: snn.Leaky(beta=0.5, state_quant=lambda m: m, init_hidden=True), "a quantised state"),
-        (lambda: snn.Lapicque(beta=0.5, init_hidden=True), "Lapicque, whose equation h2sim does not know"),
-        (lambda: snn.Synaptic(alpha=0.5, beta=0.5, reset_mechanism="zero", init_hidden=True), "Synaptic with reset"),
     ],
 )
 def test_a_neuron_that_no_trace_can_hold_is_refused_by_name(make, why):

@@ -262,6 +262,8 @@ class Recorder:
             raise ExportError(at(found.path, type(found.module).__name__, "floating-point numbers", y.dtype))
         if not y.requires_grad:
             y = self._following(y).clone()
+        elif found.role.neuron is not None:
+            y = y.clone()  # the neuron's reset reads its spikes too, whose gradient is not what readers send
         base = y._base if y._is_view() else None
         if base is not None and (base.numel() != y.numel() or not y.is_contiguous() or base.grad_fn is None):
             y, base = y.clone(), None

@@ -99,11 +99,13 @@ def _neuron_extent(neuron: Recorded, time_axis: TimeAxis) -> Extent:
     if len(set(shapes)) > 1:
         wanted = "one shape in all calls: a module that several layers share is not supported"
         raise ExportError(at(neuron.path, kind, wanted, f"{shapes[0]} and {next(s for s in shapes if s != shapes[0])}"))
-    if spec.flat_timesteps:
-        if shapes[0][0] % spec.flat_timesteps:
-            wanted = f"a multiple of {spec.flat_timesteps} timesteps in front"
-            raise ExportError(at(neuron.path, kind, wanted, shapes[0]))
-        return Extent(spec.flat_timesteps, shapes[0][0] // spec.flat_timesteps, time_axis)
+    known = spec.flat_timesteps or spec.flat_samples
+    if known:
+        if shapes[0][0] % known:
+            what = "timesteps" if spec.flat_timesteps else "samples"
+            raise ExportError(at(neuron.path, kind, f"a multiple of {known} {what} in front", shapes[0]))
+        sizes = (known, shapes[0][0] // known)
+        return Extent(*(sizes if spec.flat_timesteps else sizes[::-1]), time_axis)
     least = 3 if spec.multi_step else 2
     if len(shapes[0]) < least:
         raise ExportError(at(neuron.path, kind, ORDERS[time_axis] if spec.multi_step else "(N, ...)", shapes[0]))

@@ -9,20 +9,21 @@ from typing import Any
 from torch import nn
 
 from h2sim.errors import ExportError, at
-from h2sim.export import norse, snntorch, spikingjelly
-from h2sim.export.protocol import METHOD, NeuronSpec
+from h2sim.export import norse, sinabs, snntorch, spikingjelly
+from h2sim.export.protocol import METHOD, NeuronSpec, ReadOut
 
-Adapter = Callable[[nn.Module, str], NeuronSpec | str | None]
+Adapter = Callable[[nn.Module, str], NeuronSpec | ReadOut | str | None]
 
 ADAPTERS: dict[str, Adapter] = {
     "spikingjelly": spikingjelly.neuron,
     "snntorch": snntorch.neuron,
     "norse": norse.neuron,
+    "sinabs": sinabs.neuron,
 }
 
 
-def neuron_of(module: nn.Module, path: str) -> NeuronSpec | str | None:
-    """The neuron that a module is; a reason why no trace can hold it; or None if it is no neuron.
+def neuron_of(module: nn.Module, path: str) -> NeuronSpec | ReadOut | str | None:
+    """The neuron or integrator that a module is; a reason why no trace can hold it; or None if it is neither.
 
     A module's own `h2sim_neuron` comes first. Else the first of its classes that a known library defines decides, so
     that a subclass counts as what it inherits from; the exporter checks the equation against the recorded spikes.
@@ -53,7 +54,7 @@ def _finite(spec: NeuronSpec) -> NeuronSpec | str:
 
 def reset_states(model: nn.Module) -> None:
     """Resets every stateful module of the known libraries, as before a new batch."""
-    resets: tuple[Callable[[Any], None], ...] = (spikingjelly.reset, snntorch.reset)
+    resets: tuple[Callable[[Any], None], ...] = (spikingjelly.reset, snntorch.reset, sinabs.reset)
     for module in model.modules():
         for reset in resets:
             reset(module)

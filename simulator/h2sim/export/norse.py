@@ -1,26 +1,34 @@
-"""Norse's neurons (1.1): LIFBoxCell, and LIFCell and LIF, whose synaptic current makes another equation.
+"""Norse's neurons (1.1): LIFBoxCell, IAFCell and IAF; LIFCell and LIF, whose synaptic current makes another equation.
 
 LIFBoxCell: v' = v + k (x + v_leak - v) with k = dt * tau_mem_inv. With u = v - v_leak that is u' = (1 - k) u + k x. v
-starts at v_leak. reset_value sets v to v_reset, reset_subtract subtracts v_th. A spike needs v > v_th, not >=.
+starts at v_leak. reset_value sets v to v_reset, reset_subtract subtracts v_th. IAF: v' = v + x, which starts at v_reset
+and returns to it. A spike needs v > v_th, not >=. LI and its cells integrate without spikes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from h2sim.export.protocol import NeuronSpec
+from h2sim.export.protocol import NeuronSpec, ReadOut
 
-_FAMILY = ("SNNCell", "SNN", "SNNRecurrent", "SNNRecurrentCell")
+_FAMILY = ("SNNCell", "SNN")
+_RECURRENT = ("SNNRecurrent", "SNNRecurrentCell", "CobaLIFCell", "LIFCorrelation")
+_READ_OUTS = ("LI", "LICell", "LIBoxCell")
 
 
-def neuron(module: Any, name: str) -> NeuronSpec | str | None:
-    """The neuron that a Norse class of this name is; a reason why no trace can hold it; None if it is none."""
+def neuron(module: Any, name: str) -> NeuronSpec | ReadOut | str | None:
+    """The neuron or integrator that a Norse class of this name is; a reason why no trace can hold it; None if none."""
+    if name in _READ_OUTS:
+        return ReadOut()
+    if name == "LILinearCell":
+        return ReadOut(weight=module.input_weights)
     bases = {base.__name__ for base in type(module).__mro__}
-    if bases & {"SNNRecurrent", "SNNRecurrentCell"}:
+    if bases & set(_RECURRENT):
         return "recurrent connections, which the machine does not have"
-    if name not in ("LIFBoxCell", "LIFCell", "LIF"):
+    if name not in _EQUATIONS:
         return f"{name}, whose equation h2sim does not know" if bases & set(_FAMILY) else None
     for field in module.p._fields:
         value = getattr(module.p, field)
@@ -28,7 +36,11 @@ def neuron(module: Any, name: str) -> NeuronSpec | str | None:
             return f"{field} of {value.numel()} values, not one for the whole layer"
     if module.p.method in ("heaviside", "adjoint"):
         return f"method {module.p.method!r}, which has no surrogate that h2sim can ask"
-    return _box(module) if name == "LIFBoxCell" else _lif(module, name == "LIF")
+    return _EQUATIONS[name](module)
+
+
+def _number(value: Any) -> float:
+    return float(torch.as_tensor(value).detach())
 
 
 def _fire(p: Any) -> Any:
@@ -37,29 +49,46 @@ def _fire(p: Any) -> Any:
     return lambda u: threshold(u, p.method, p.alpha)
 
 
+def _name(p: Any) -> str:
+    return f"{p.method}(alpha={_number(p.alpha):g})"
+
+
 def _box(module: Any) -> NeuronSpec | str:
-    p, k = module.p, float(module.dt * module.p.tau_mem_inv)
-    leak, subtracts = float(p.v_leak), p.reset_method.__name__ == "reset_subtract"
+    p, k = module.p, _number(module.dt * module.p.tau_mem_inv)
+    leak, subtracts = _number(p.v_leak), p.reset_method.__name__ == "reset_subtract"
     if p.reset_method.__name__ not in ("reset_value", "reset_subtract"):
         return f"reset method {p.reset_method.__name__}, which h2sim does not know"
-    if leak != 0 if subtracts else float(p.v_reset) != leak:
+    if leak != 0 if subtracts else _number(p.v_reset) != leak:
         wanted = "v_leak 0" if subtracts else "v_reset as v_leak"
-        return f"v_leak {leak:g} and v_reset {float(p.v_reset):g}: a trace has {wanted}"
+        return f"v_leak {leak:g} and v_reset {_number(p.v_reset):g}: a trace has {wanted}"
     return NeuronSpec(
         decay=1.0 - k,
-        threshold=float(p.v_th) - leak,
+        threshold=_number(p.v_th) - leak,
         fire=_fire(p),
         reset="subtract" if subtracts else "zero",
         gain=k,
-        surrogate=f"{p.method}(alpha={float(p.alpha):g})",
+        surrogate=_name(p),
         fires_at="greater",
     )
 
 
-def _lif(module: Any, multi_step: bool) -> NeuronSpec:
+def _iaf(module: Any, multi_step: bool = False) -> NeuronSpec:
+    p = module.p
+    return NeuronSpec(
+        decay=1.0,
+        threshold=_number(p.v_th) - _number(p.v_reset),
+        fire=_fire(p),
+        multi_step=multi_step,
+        time_axis=0 if multi_step else None,
+        surrogate=_name(p),
+        fires_at="greater",
+    )
+
+
+def _lif(module: Any, multi_step: bool = False) -> NeuronSpec:
     p, dt = module.p, module.dt
-    mem, syn = float(dt * p.tau_mem_inv), float(dt * p.tau_syn_inv)
-    leak, threshold, reset_to = float(p.v_leak), float(p.v_th), float(p.v_reset)
+    mem, syn = _number(dt * p.tau_mem_inv), _number(dt * p.tau_syn_inv)
+    leak, threshold, reset_to = _number(p.v_leak), _number(p.v_th), _number(p.v_reset)
 
     def membrane(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         v, current, out = torch.full_like(x[0], leak), torch.zeros_like(x[0]), []
@@ -76,7 +105,17 @@ def _lif(module: Any, multi_step: bool) -> NeuronSpec:
         threshold=threshold,
         fire=_fire(p),
         multi_step=multi_step,
-        surrogate=f"{p.method}(alpha={float(p.alpha):g})",
+        time_axis=0 if multi_step else None,
+        surrogate=_name(p),
         membrane=membrane,
         fires_at="greater",
     )
+
+
+_EQUATIONS: dict[str, Callable[[Any], NeuronSpec | str]] = {
+    "LIFBoxCell": _box,
+    "IAFCell": _iaf,
+    "IAF": lambda module: _iaf(module, multi_step=True),
+    "LIFCell": _lif,
+    "LIF": lambda module: _lif(module, multi_step=True),
+}

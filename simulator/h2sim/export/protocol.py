@@ -25,9 +25,9 @@ class NeuronSpec:
     take (N, ...). time_axis: of a call for all timesteps, which axis is time: 0 is (T, N, ...), 1 is (N, T, ...), -1 is
     (N, ..., T); None: the exporter finds the one under which the spikes follow the equation. flat_timesteps: T, where
     one call takes (N * T, ...) with the timesteps of a sample side by side (time_axis 1), or (T * N, ...) (time_axis
-    0). membrane: for any other equation, the function that gives v (T, N, ...) from x and s, (T, N, ...);
-    masks are then still exact, and the trace says `"equation": "other"`. notes: what the reader of an export should
-    know.
+    0). flat_samples: N, of a module of that kind which knows N instead of T. membrane: for any other equation, the
+    function that gives v (T, N, ...) from x and s, (T, N, ...); masks are then still exact, and the trace says
+    `"equation": "other"`. notes: what the reader of an export should know.
 
     A module of your own says what it is by a method `h2sim_neuron`:
 
@@ -45,6 +45,7 @@ class NeuronSpec:
     multi_step: bool = False
     time_axis: Literal[0, 1, -1] | None = None
     flat_timesteps: int | None = None
+    flat_samples: int | None = None
     surrogate: str = "unnamed"
     membrane: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     fires_at: Literal["greater_equal", "greater"] = "greater_equal"
@@ -52,8 +53,9 @@ class NeuronSpec:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a way to lay out time that there is not."""
-        if self.flat_timesteps is not None and (not self.multi_step or self.time_axis not in (0, 1)):
-            raise ValueError("flat_timesteps needs multi_step and a time_axis of 0 or 1")
+        flat = self.flat_timesteps is not None or self.flat_samples is not None
+        if flat and (not self.multi_step or self.time_axis not in (0, 1)):
+            raise ValueError("flat_timesteps and flat_samples need multi_step and a time_axis of 0 or 1")
 
     @property
     def equation(self) -> Literal["lif", "other"]:
