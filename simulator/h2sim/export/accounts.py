@@ -45,7 +45,7 @@ class Accounts:
         self.penalised: set[int] = set()
         self._leaves, self._marks = leaves, marks
         self._interiors = [(found.path, _own(found.module), _interior(found, marks)) for found in modules]
-        self._neurons = {found.path for found in modules if found.role.neuron}
+        self._stateful = {found.path for found in modules if found.role.name in ("neuron", "readout")}
         self._accounted: set[int] = set()
 
     def check_uses(self, roots: Sequence[torch.Tensor], of_loss: bool = True) -> None:
@@ -84,7 +84,7 @@ class Accounts:
         if penalty:
             return "a penalty of the loss alone: leave it out of the penalty, or out of the model"
         inside = next((path for path, _, nodes in self._interiors if node in nodes), None)
-        if inside in self._neurons and not self._leaves.is_named(leaf):
+        if inside in self._stateful and not self._leaves.is_named(leaf):
             return None  # a state that the neuron began with, as Norse makes it
         where = (
             f"inside {inside!r}" if inside else f"outside of {owners[0][0]!r} too" if owners else "outside of every one"

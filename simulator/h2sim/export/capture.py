@@ -130,9 +130,20 @@ class Pass:
         reset_states(model)
         recorder = Recorder(model, obstacles)
         products = Products(model, recorder)
-        with _uncompiled(), recorder.recording(), products:
-            output = (forward or _forward)(model, inputs)
+        try:
+            with _uncompiled(), recorder.recording(), products:
+                output = (forward or _forward)(model, inputs)
+        except Exception:
+            obstacles.check()  # what a refused module sends may not be what the next one takes
+            raise
         return cls(model, recorder, products, Leaves(model, loss, inputs, recorder.leaves), obstacles, output)
+
+    def reading(self, timesteps: int | None, batch: int | None, targets: Any) -> Reading | None:
+        """What was recorded, as a step; obstacles are noted."""
+        with self.obstacles.noted():
+            self.products.check_named(self.leaves)
+        noted = self.products.named
+        return read_step(self.recorder, self.leaves, self.obstacles, timesteps, batch, targets, noted)
 
     def check_products(self) -> None:
         """Notes products that no layer shows."""
@@ -188,7 +199,7 @@ def _finished(
     Raises ExportError with a line per obstacle.
     """
     obstacles, products = passed.obstacles, passed.products
-    reading = read_step(passed.recorder, passed.leaves, obstacles, timesteps, batch, targets)
+    reading = passed.reading(timesteps, batch, targets)
     accounts = passed.accounts()
     value = None
     if not obstacles:
@@ -197,7 +208,8 @@ def _finished(
             value = _loss_value(loss(passed.output, targets))
         with obstacles.noted():
             accounts.check_uses([value])
-    passed.check_products()
+    if not obstacles:
+        passed.check_products()
     obstacles.check()
     assert reading is not None
     assert value is not None

@@ -18,9 +18,10 @@ from h2sim.export.reading import Reading
 from h2sim.export.record import LayerRecord, StepRecord, pack_bits
 from h2sim.export.step import Replay, Step
 from h2sim.export.structure import INPUT, Piece, chw
-from h2sim.export.weights import Fold, applied, fold_of, folded, gives, weight_gradient
+from h2sim.export.weights import Fold, fold_of, folded, gives, weight_gradient
 
 _CLOSE = 1e-5
+MOST_ROUTE = 255  # a route is a byte
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +103,9 @@ class _Filler:
     eps: float
     notes: list[str]
     replay: Replay = field(init=False)
-    unmeaned: Replay = field(init=False)  # every timestep of what a mean over time takes
 
     def __post_init__(self) -> None:
-        self.replay, self.unmeaned = Replay(self.step), Replay(self.step, means=False)
+        self.replay = Replay(self.step)
 
     @property
     def step(self) -> Step:
@@ -121,6 +121,8 @@ class _Filler:
     def layer(self, piece: Piece) -> tuple[dict[str, Any], LayerRecord]:
         """A layer's entry (with its neuron, if it spikes) and its arrays."""
         entry, record = piece.entry(), LayerRecord(values=self.keep_values)
+        if piece.entry_keys.get("mode") == "max":
+            self._route(piece, record)
         if piece.is_map:
             self._map(piece, record)
             return entry, record
@@ -158,20 +160,13 @@ class _Filler:
 
     def _map(self, piece: Piece, record: LayerRecord) -> None:
         """What does not follow from what a map reads: a mask, where a maximum of analog values routes, a norm."""
-        name, maps = piece.map or "", self.step.maps
         if piece.kind == "gate":
             record.kept = self._kept(piece)
         elif piece.kind == "relu":
-            record.window = self._packed(piece, self.replay.value(name) > 0)
+            record.window = self._packed(piece, self.replay.value(piece.map or "") > 0)
         elif piece.kind == "norm":
-            self._norm_values(piece, record, name)
-        elif (
-            piece.kind == "pool"
-            and piece.entry_keys.get("mode") == "max"
-            and not self._is_counted(maps[name].inputs[0])
-        ):
-            self._route(piece, record)
-        if piece.norms:
+            self._norm_values(piece, record, piece.map or "")
+        elif piece.norms:
             self._norms(piece, record)
 
     def _packed(self, piece: Piece, mask: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -184,10 +179,15 @@ class _Filler:
         return pack_bits(np.ones((1, self.step.batch, *piece.out_shape), bool))  # a factor
 
     def _route(self, piece: Piece, record: LayerRecord) -> None:
-        route = self.replay.route(self.step.maps[piece.map or ""])
-        if int(route.max()) < 256:
-            whole = route.expand(self.step.extent.timesteps, *route.shape[1:])
-            record.route = whole.to(torch.uint8).numpy()
+        """Where a maximum of analog values routes; that of spikes and counts follows from them."""
+        made = self.step.maps[piece.map or ""]
+        if self._is_counted(made.inputs[0]):
+            return
+        route = self.replay.route(made)
+        if int(route.max()) > MOST_ROUTE:
+            wanted = f"at most {MOST_ROUTE + 1} elements for a maximum of values that are no spikes"
+            raise ExportError(at(made.name, "window", wanted, int(route.max()) + 1))
+        record.route = route.expand(self.step.extent.timesteps, *route.shape[1:]).to(torch.uint8).numpy()
 
     def _is_counted(self, name: str) -> bool:
         """Whether a map holds spikes or counts, by structure."""
@@ -308,15 +308,10 @@ class _Filler:
         return value * scale + shift, grad / scale
 
     def _of_mean(self, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
-        """x[t], and dL/dx[t], the same for all t, of a product of a mean over time."""
-        module, steps = self._module(piece.weights or ""), self.step.extent.timesteps
-        read = self.unmeaned.value(self.step.sources[piece.weights or ""])
-        with torch.no_grad():
-            weight, bias = module.weight.cpu(), None if module.bias is None else module.bias.cpu()
-            flat = read.flatten(0, 1).flatten(1).to(weight.dtype)
-            value = applied(module, flat, weight, bias).reshape(*read.shape[:2], -1).to(read.dtype)
-        grad = self.step.tensors.grad_sent(piece.weights or "") / steps
-        return value, grad.expand(steps, *grad.shape[1:])
+        """x, and dL/dx[t] of each timestep, of a product of a mean over time: each has 1/T of the gradient."""
+        value, grad = (each(piece.weights or "") for each in (self.step.tensors.sent, self.step.tensors.grad_sent))
+        steps = self.step.extent.timesteps
+        return value, (grad / steps).expand(steps, *grad.shape[1:])
 
     def _grad_of(self, name: str) -> torch.Tensor:
         """dL/d(what a module or factor gives), (T, N, ...), also where one call served all timesteps."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from h2sim.errors import ExportError, at
 from h2sim.export.graph import Marks, inner, tensors_in
-from h2sim.export.obstacles import Obstacles, refusal
+from h2sim.export.obstacles import Obstacle, Obstacles, Refusal, refusal
 from h2sim.export.protocol import ReadOut
 from h2sim.export.roles import Role, role_of
 
@@ -184,9 +184,8 @@ class Recorder:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             kind = type(module).__name__
             if found.role.reason:
-                self.obstacles.add(
-                    refusal(found.path, kind, "one that a trace can hold", found.role.reason, found.role.rewrite)
-                )
+                why = f"{kind}: cannot be exported: {found.role.reason}"
+                self.obstacles.add(Refusal(Obstacle(found.path, why, found.role.rewrite)))
             if not args or not isinstance(args[0], torch.Tensor):
                 got = type(args[0]).__name__ if args else "keywords only"
                 raise ExportError(at(found.path, kind, "a tensor as its first argument", got))

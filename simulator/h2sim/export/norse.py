@@ -79,7 +79,6 @@ def _iaf(module: Any, multi_step: bool = False) -> NeuronSpec:
         threshold=_number(p.v_th) - _number(p.v_reset),
         fire=_fire(p),
         multi_step=multi_step,
-        time_axis=0 if multi_step else None,
         surrogate=_name(p),
         fires_at="greater",
     )
@@ -105,7 +104,6 @@ def _lif(module: Any, multi_step: bool = False) -> NeuronSpec:
         threshold=threshold,
         fire=_fire(p),
         multi_step=multi_step,
-        time_axis=0 if multi_step else None,
         surrogate=_name(p),
         membrane=membrane,
         fires_at="greater",

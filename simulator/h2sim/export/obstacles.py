@@ -39,10 +39,10 @@ def refusal(module: str, field: str, wanted: str, got: object, rewrite: str = ""
 
 
 class Obstacles:
-    """Collects obstacles, each once, in the order in which they were met."""
+    """Collects obstacles in the order in which they were met: of a module the first one of each field."""
 
     def __init__(self) -> None:
-        self._found: dict[Obstacle, None] = {}
+        self._found: dict[tuple[str, str], Obstacle] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -50,16 +50,13 @@ class Obstacles:
     @property
     def found(self) -> tuple[Obstacle, ...]:
         """All of them."""
-        return tuple(self._found)
+        return tuple(self._found.values())
 
     def add(self, error: ExportError) -> None:
         """Keeps what an error says."""
-        if isinstance(error, Refusal):
-            self._found.setdefault(error.obstacle)
-            return
-        for line in error.args:
-            module, _, why = str(line).partition(": ")
-            self._found.setdefault(Obstacle(module, why))
+        lines = [error.obstacle] if isinstance(error, Refusal) else [_of_line(str(line)) for line in error.args]
+        for obstacle in lines:
+            self._found.setdefault((obstacle.module, obstacle.why.partition(": ")[0]), obstacle)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -72,4 +69,9 @@ class Obstacles:
     def check(self) -> None:
         """Raises ExportError, a line per obstacle, if there is any."""
         if self._found:
-            raise ExportError(*map(str, self._found))
+            raise ExportError(*map(str, self._found.values()))
+
+
+def _of_line(line: str) -> Obstacle:
+    module, _, why = line.partition(": ")
+    return Obstacle(module, why)

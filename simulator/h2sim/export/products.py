@@ -51,6 +51,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor.numel() > 1:
                 self._names.setdefault(_storage(tensor), name)
         self._named: dict[str, str] = {}
+        self._operations: set[str] = set()
         self._unnamed: list[str] = []
         self._inside: dict[str, str] = {}
         self._followers: dict[int, torch.Tensor] = {}  # computed from layers, with or without a gradient
@@ -63,7 +64,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._recorder.paused:
             return func(*args, **(kwargs or {}))
         if written := self._written(func):
-            self._recorder.before_write([args[n] for n in written if isinstance(args[n], torch.Tensor)])
+            given = [*(args[n] for n in written if n < len(args)), (kwargs or {}).get("out")]
+            self._recorder.before_write([each for each in given if isinstance(each, torch.Tensor)])
         made, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
         if self._running:
             self._note_inside(name)
@@ -97,6 +99,11 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for shape in self._scaled
             if shape not in gates
         )
+
+    @property
+    def named(self) -> set[str]:
+        """The operations that used what the model holds, as autograd names them but for case."""
+        return set(self._operations)
 
     def check_named(self, leaves: Leaves) -> None:
         """Raises ExportError for products with tensors that the model holds, and names them."""
@@ -136,7 +143,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_inside(self, name: str) -> None:
         found = self._running[-1]
-        if name in _PRODUCTS and found.role.name not in ("conv", "linear"):
+        if name in _PRODUCTS and found.role.name in ("neuron", "norm", "map"):
             self._inside.setdefault(found.path, name)
 
     def _note(self, name: str, tensors: list[torch.Tensor]) -> None:
@@ -164,6 +171,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_held(self, name: str, held: list[str]) -> None:
         for parameter in held:
+            self._operations.add(name.removesuffix("_").replace("_", ""))
             self._named.setdefault(parameter, f"the operation {name} outside of every one: {REMEDY}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from h2sim.export.layout import ORDERS, Extent, TimeAxis, check_values, extent_o
 from h2sim.export.live import Live, is_live, live_of
 from h2sim.export.obstacles import Obstacles
 from h2sim.export.step import Step, Tensors, check_reads, check_spikes, network_input
-from h2sim.export.structure import INPUT, Node, Piece, assemble
+from h2sim.export.structure import Node, Piece, assemble
 from h2sim.export.walk import HOLE, Walker
 from h2sim.export.weights import fold_of
 
@@ -47,10 +47,12 @@ def read_step(
     timesteps: int | None = None,
     batch: int | None = None,
     targets: Any = None,
+    noted: Container[str] = (),
 ) -> Reading | None:
     """What was recorded of a forward pass; None if there are obstacles, which are noted.
 
-    batch: how many samples to keep; targets: whose first sizes hold the samples. Raises ExportError for what makes all
+    batch: how many samples to keep; targets: whose first sizes hold the samples; noted: operations of which an obstacle
+    has been noted. Raises ExportError for what makes all
     else pointless: no neurons, values that are not finite, a wrong argument.
     """
     modules = recorder.modules
@@ -72,6 +74,7 @@ def read_step(
             extent,
             lambda path: tensors.sample(path, "sent"),
             obstacles,
+            noted,
         )
         sources = {path: walker.source_of(found) for path, found in layers.items()}
         if obstacles or HOLE in sources.values():
@@ -203,8 +206,3 @@ def _membranes(tensors: Tensors, neurons: list[Recorded], obstacles: Obstacles) 
 
 def _fits(targets: Any, extent: Extent) -> bool:
     return not torch.is_tensor(targets) or not targets.dim() or extent.samples in tuple(targets.shape[:2])
-
-
-def reads_input(piece: Piece) -> bool:
-    """Whether a layer reads the network input itself."""
-    return INPUT in piece.reads

@@ -87,7 +87,6 @@ def _made(
         gain=gain,
         detach_reset=bool(module.detach_reset),
         multi_step=multi_step,
-        time_axis=0 if multi_step else None,
         surrogate=surrogate_name(module.surrogate_function),
         membrane=membrane,
     )

@@ -150,10 +150,10 @@ class Step:
 
 
 class Replay:
-    """The maps of a step, computed again from what its modules sent. means: whether means over time are taken."""
+    """The maps of a step, computed again from what its modules sent."""
 
-    def __init__(self, step: Step, means: bool = True) -> None:
-        self.step, self.means = step, means
+    def __init__(self, step: Step) -> None:
+        self.step = step
         self._values: dict[str, torch.Tensor] = {}
         self._gradients: dict[str, torch.Tensor] = {}
         self._layers: dict[str, Layer] = {}
@@ -193,7 +193,7 @@ class Replay:
             reads = [x.expand(steps, *x.shape[1:]) for x in reads]
         x = reads[0]
         if made.kind == "mean":
-            return x.mean(0, keepdim=True) if self.means else x
+            return x.mean(0, keepdim=True)
         if made.kind == "scale":
             return x * float(made.factor)
         if made.kind == "not":
@@ -254,7 +254,7 @@ class Replay:
 
     def _later(self, made: Map) -> torch.Tensor:
         """dL/d(what a map gives); of a mean over time it is one for all timesteps."""
-        if made.kind != "mean" or not self.means:
+        if made.kind != "mean":
             return self.gradient(made.name)
         value = self.value(made.name)
         total = torch.zeros_like(value)
@@ -289,8 +289,12 @@ def check_reads(step: Step, obstacles: Obstacles) -> None:
 
 
 def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
-    read, sent = step.tensors.read(path).flatten(2), replay.value(source).flatten(2)
     wanted = f"what {source} sent" if source in step.modules else f"{source}, as made of what layers sent"
+    try:
+        read, sent = step.tensors.read(path).flatten(2), replay.value(source).flatten(2)
+    except RuntimeError as error:  # shapes that do not go together: a part was taken
+        got = " ".join(str(error).split())[:120]
+        raise ExportError(at(path, "reads", wanted, f"shapes that differ: {got}")) from None
     if sent.shape[2] != read.shape[2] or sent.shape[0] > read.shape[0]:
         raise ExportError(at(path, "reads", f"{wanted}, {tuple(sent.shape)}", tuple(read.shape)))
     if torch.equal(read, sent.expand_as(read)):

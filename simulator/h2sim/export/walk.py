@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ _JOINS = frozenset(("Stack", "Cat", "CopySlices"))
 _ANOTHER = "a recurrent or skipped step, or one module at two places (give each place its own)"
 _LABELS = {"mean": "mean_over_time", "add": "sum", "scale": "scaled", "gate": "dropout", "not": "not"}
 _BINARY = ("gate", "concat", "upsample", "and", "and_not")
+_WANTED = "layers, the network input, and what pools, sums, gates make of them"
+_LOOSE = "a parameter"  # of no recorded module
 HOLE = "?"  # what a module reads that no map is: an obstacle has been noted
 
 
@@ -37,7 +40,10 @@ class Walker:
         extent: Extent,
         shape_of: Callable[[str], Shape],
         obstacles: Obstacles,
+        noted: Container[str] = (),
     ) -> None:
+        """noted: operations, in lower case, that an obstacle has been noted of."""
+        self._noted = noted
         self.maps: dict[str, Map] = {}
         self._leaves, self._marks, self._tags, self._modules = leaves, marks, tags, modules
         self._extent, self._shape_of, self._obstacles = extent, shape_of, obstacles
@@ -52,13 +58,23 @@ class Walker:
 
         So is where it reads something else at another timestep, as with a recurrent connection.
         """
-        sources = [self._source(edge.node.next_functions[0][0], found) for edge in found.reads]
+        sources = [self._read(edge.node.next_functions[0][0], found) for edge in found.reads]
         for source in sources[1:]:
             if source != sources[0] and HOLE not in (source, sources[0]):
                 wanted = f"the same layers at every timestep ({sources[0]})"
                 self._obstacles.add(refusal(found.path, "reads", wanted, f"{source}: {_ANOTHER}"))
                 return HOLE
         return sources[0]
+
+    def _read(self, node: Any, reader: Recorded) -> str:
+        source = self._source(node, reader)
+        if source != _LOOSE:
+            return source
+        (leaf,) = [found.variable for found in behind([node], self._marks.__contains__) if is_leaf(found)]
+        name = self._leaves.name(leaf)
+        got = name if " " in name else f"parameter {name!r}"
+        self._obstacles.add(refusal(reader.path, "reads", _WANTED, got))
+        return HOLE
 
     def shape(self, name: str) -> Shape:
         """The shape of one sample of a map, of what a module sends, or of the network input."""
@@ -93,6 +109,10 @@ class Walker:
             sources = [self._known[found] for found in inner(node)]
             if HOLE in sources:
                 return HOLE
+            if _LOOSE in sources:
+                if type(node).__name__ in RESHAPES:
+                    return _LOOSE
+                raise Unknown(f"the operation {operation(node)}")
             return self._operation(node, sources, reader)
         except Unknown as unknown:
             self._refuse(node, unknown, reader)
@@ -116,8 +136,7 @@ class Walker:
             self.inputs.setdefault(reader.path, []).append(leaf)
             self._input_shape = self._extent.sample(tuple(leaf.shape))
             return INPUT
-        name = self._leaves.name(leaf)
-        raise Unknown(name if " " in name else f"parameter {name!r}")
+        return _LOOSE
 
     def _operation(self, node: Any, sources: list[str], reader: Recorded) -> str:
         name, kind = operation(node), type(node).__name__
@@ -136,6 +155,8 @@ class Walker:
             raise Unknown(f"the operation {name}", _attention(name))
         shape = self.shape(sources[0])
         for made in made_of(node, shape, self._extent):
+            if made.in_shape is not None and made.in_shape != shape:
+                raise Unknown(f"a {made.kind} over {made.in_shape} of {sources[0]}, which sends {shape}")
             sources = [self._interned(node, made, tuple(sources))]
         return sources[0]
 
@@ -172,7 +193,9 @@ class Walker:
 
     def _sum(self, node: Any, sources: list[str]) -> str:
         shapes = [self.shape(source) for source in sources]
-        return self._interned(node, Made("add", next((s for s in shapes if s), ())), tuple(sources))
+        if len({math.prod(shape) for shape in shapes}) > 1:
+            raise Unknown(f"the sum of {' and '.join(map(str, shapes))}", "add maps of one shape")
+        return self._interned(node, Made("add", max(shapes, key=len)), tuple(sources))
 
     def _product(self, node: Any, sources: list[str]) -> str:
         """a b, or a (1 - b), of spikes."""
@@ -223,6 +246,8 @@ class Walker:
 
     def _refuse(self, node: Any, unknown: Unknown, reader: Recorded) -> None:
         """Notes an operation: by the parameters that it uses, if it uses any, else by the reader."""
+        if operation(node).lower() in self._noted:
+            return
         used = [found.variable for found in behind([node], self._marks.__contains__) if is_leaf(found)]
         loose = [leaf for leaf in used if not self._leaves.is_input(leaf) and id(leaf) not in self._held]
         if loose and not is_leaf(node):
@@ -230,8 +255,8 @@ class Walker:
             got = f"{unknown.got} on the way to {reader.path!r}: {REMEDY}"
             self._obstacles.add(unaccounted(names, self._leaves, got))
             return
-        wanted = "layers, the network input, and what pools, sums, gates make of them"
-        self._obstacles.add(refusal(reader.path, "reads", wanted, f"{unknown.got} on the way", unknown.rewrite))
+        got = f"{unknown.got} on the way"
+        self._obstacles.add(refusal(reader.path, "reads", _WANTED, got, unknown.rewrite))
 
 
 def _attention(name: str) -> str:

@@ -83,12 +83,11 @@ def gives(module: Any, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether the module's weights make y of x, both (T or 1, N, ...). Weights made anew in each call may not."""
     with torch.no_grad():
         weight, bias = module.weight, module.bias
-        again = applied(module, x.flatten(0, 1).to(weight.device, weight.dtype), weight, bias).to(y.dtype).cpu()
+        again = _applied(module, x.flatten(0, 1).to(weight.device, weight.dtype), weight, bias).to(y.dtype).cpu()
     return float((again - y.flatten(0, 1)).abs().max()) <= _CLOSE * max(1.0, float(y.abs().max()))
 
 
-def applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """What a module's class makes of x (samples, ...) with these weights."""
+def _applied(module: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if isinstance(module, nn.Linear):
         return functional.linear(x, weight, bias)
     return functional.conv2d(x, weight, bias, module.stride, _padding(module), 1, module.groups)
@@ -108,6 +107,6 @@ def weight_gradient(module: Any, x: torch.Tensor, dy: torch.Tensor) -> torch.Ten
         return dy.T @ x
     with torch.enable_grad():
         weight = torch.zeros(module.weight.shape, dtype=x.dtype, requires_grad=True)
-        out = applied(module, x, weight, None)
+        out = _applied(module, x, weight, None)
         (dw,) = torch.autograd.grad(out, weight, dy)
     return dw
