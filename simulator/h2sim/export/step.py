@@ -289,7 +289,7 @@ def check_reads(step: Step, obstacles: Obstacles) -> None:
 
 
 def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
-    wanted = f"what {source} sent" if source in step.modules else f"{source}, as made of what layers sent"
+    wanted = f"what {_described(step, source)} sent"
     try:
         read, sent = step.tensors.read(path).flatten(2), replay.value(source).flatten(2)
     except RuntimeError as error:  # shapes that do not go together: a part was taken
@@ -307,6 +307,14 @@ def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
     if bool(wrong.any()):
         got = f"{int(wrong.sum())} of {wrong.numel()} other values: something unseen between them"
         raise ExportError(at(path, "reads", wanted, got))
+
+
+def _described(step: Step, name: str) -> str:
+    """`conv2 + conv1` of a sum; of any other map its name."""
+    made = step.maps.get(name)
+    if made is None or made.kind != "add" or "op" in made.entry:
+        return name if made is None else f"layers, as {name},"
+    return " + ".join(_described(step, each) for each in made.inputs)
 
 
 def network_input(
