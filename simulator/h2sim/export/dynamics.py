@@ -28,13 +28,14 @@ class Window:
     """Where the surrogate's derivative exceeds the window threshold.
 
     mask: bool, where m is in the window. interval: (low, high) around the neuron's threshold. exact: whether the window
-    is just low < m < high. height: eta if the surrogate is a rectangle, else None.
+    is just low < m < high. height: eta if the surrogate is a rectangle, else None. slope: ds/dv at every m.
     """
 
     mask: torch.Tensor
     interval: tuple[float, float]
     exact: bool
     height: float | None
+    slope: torch.Tensor
 
 
 def threshold_of(spec: NeuronSpec) -> float:
@@ -116,11 +117,13 @@ def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Win
     slope = derivative(spec, m, path)
     given = slope.abs() > least
     mask = (m > low) & (m < high)
-    room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
-    near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
-    exact = not bool(((given != mask) & ~near).any())
+    exact = torch.equal(given, mask)
+    if not exact:
+        room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
+        near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
+        exact = not bool(((given != mask) & ~near).any())
     height = _height(spec, slope, mask, (low, high), path) if exact else None
-    return Window(mask if exact else given, (low, high), exact, height)
+    return Window(mask if exact else given, (low, high), exact, height, slope)
 
 
 def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: float) -> float:
@@ -161,15 +164,15 @@ def _height(
 
 
 def follows_gradient(
-    spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, path: str
+    spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, slope: torch.Tensor
 ) -> bool:
-    """Whether dm is what eq. 2.4 and 2.5 give from ds with the library's surrogate.
+    """Whether dm is what eq. 2.4 and 2.5 give from ds with the library's surrogate, whose derivative at m is slope.
 
     It is not if a loss reads the membrane itself.
     """
     if spec.membrane is not None:
         return False
-    slope, threshold = derivative(spec, m, path) * spec.scale, threshold_of(spec)
+    slope, threshold = slope * spec.scale, threshold_of(spec)
     later, worst = torch.zeros_like(m[0]), 0.0
     for t in reversed(range(m.shape[0])):
         carried = spec.decay * later

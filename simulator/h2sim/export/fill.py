@@ -231,7 +231,8 @@ class _Filler:
         self.notes += [note for note in spec.notes if note not in self.notes]
         self._note_window(piece, spec, window)
         lif = spec.equation == "lif" and window.exact
-        scale = window.height if lif and self._explained(piece, spec, m, s, ds, dm) else None
+        known = lif and (not self.keep_values or self._explained(piece, spec, m, s, ds, dm, window.slope))
+        scale = window.height if known else None
         entry = {
             "threshold": spec.threshold / spec.scale,
             "decay": spec.decay,
@@ -260,11 +261,18 @@ class _Filler:
             self.notes.append(f"{piece.name}: membrane, threshold and window divided by the input gain {spec.scale:g}")
 
     def _explained(
-        self, piece: Piece, spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor
+        self,
+        piece: Piece,
+        spec: NeuronSpec,
+        m: torch.Tensor,
+        s: torch.Tensor,
+        ds: torch.Tensor,
+        dm: torch.Tensor,
+        slope: torch.Tensor,
     ) -> bool:
         """Whether dm follows from the spikes' gradient, and that from the layers behind: then verify can check it."""
         path = piece.neuron or ""
-        if not dynamics.follows_gradient(spec, m, s, ds, dm, path):
+        if not dynamics.follows_gradient(spec, m, s, ds, dm, slope):
             self.notes.append(f"{piece.name}: gradient not eq. 2.5 of its spikes' (is the membrane read?): not checked")
             return False
         if not self.step.readers(path):
