@@ -89,12 +89,17 @@ def _affine(
     axes = tuple(AXES.index(axis) for axis in over)
     mean = x.mean(axes, keepdim=True)
     hat = (x - mean) / (x.var(axes, unbiased=False, keepdim=True) + eps).sqrt()
-    for make in (lambda: _own(module, x.shape[2]), lambda: _fitted(hat, y)):
-        weight, bias = make()
-        error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
-        if float(error) <= _CLOSE * max(1e-3, float(y.abs().max())):
-            return weight.float(), bias.float()
-    return None
+    found = _own(module, x.shape[2])
+    if not _gives(*found, hat, y):
+        found = _fitted(hat, y)
+        if not _gives(*found, hat, y):
+            return None
+    return found[0].float(), found[1].float()
+
+
+def _gives(weight: torch.Tensor, bias: torch.Tensor, hat: torch.Tensor, y: torch.Tensor) -> bool:
+    error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
+    return float(error) <= _CLOSE * max(1e-3, float(y.abs().max()))
 
 
 def _own(module: Any, channels: int) -> tuple[torch.Tensor, torch.Tensor]:

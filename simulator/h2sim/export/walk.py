@@ -22,6 +22,7 @@ _LABELS = {"mean": "mean_over_time", "add": "sum", "scale": "scaled", "gate": "d
 _BINARY = ("gate", "concat", "upsample", "and", "and_not")
 _WANTED = "layers, the network input, and what pools, sums, gates make of them"
 _LOOSE = "a parameter"  # of no recorded module
+_OF_VALUES = "only of spikes: attention, which is planned, and gates by values are not yet there"
 HOLE = "?"  # what a module reads that no map is: an obstacle has been noted
 
 
@@ -205,9 +206,7 @@ class Walker:
         op = "and_not" if kinds[1] == "not" else "and"
         a, b = sources[0], self.maps[sources[1]].inputs[0] if op == "and_not" else sources[1]
         if not (self._is_binary(a) and self._is_binary(b)):
-            raise Unknown(
-                f"a product of {a} and {b}", "only of spikes: attention and gates by values are not there yet"
-            )
+            raise Unknown(f"a product of {a} and {b}", _OF_VALUES)
         shapes = [self.shape(a), self.shape(b)]
         if len({len(shape) for shape in shapes}) > 1:
             raise Unknown(f"a product of {shapes[0]} and {shapes[1]}")
