@@ -78,7 +78,7 @@ def test_a_wrong_parameter_is_noticed_by_the_spikes(wrong):
 def test_a_rectangle_is_found_again(half, height, threshold, gain, seed):
     spec = NeuronSpec(decay=0.5, threshold=threshold, fire=lambda u: Width.apply(u, half, height), gain=gain)
     m = currents(seed)
-    window = dynamics.window_of(spec, m, 0.0, "lif")
+    window = dynamics.Windows(0.0).of(spec, m, "lif")
     assert window.exact
     assert window.interval == pytest.approx(((threshold - half) / gain, (threshold + half) / gain), abs=1e-4, rel=1e-4)
     assert window.height == pytest.approx(height * gain)

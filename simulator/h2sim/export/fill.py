@@ -103,9 +103,10 @@ class _Filler:
     eps: float
     notes: list[str]
     replay: Replay = field(init=False)
+    windows: dynamics.Windows = field(init=False)
 
     def __post_init__(self) -> None:
-        self.replay = Replay(self.step)
+        self.replay, self.windows = Replay(self.step), dynamics.Windows(self.least)
 
     @property
     def step(self) -> Step:
@@ -225,7 +226,7 @@ class _Filler:
         """The neuron's entry, m and dm; spikes and window go into the record."""
         spec, path, tensors = self.spec(piece), piece.neuron or "", self.step.tensors
         s, m = tensors.sent(path), self.step.membranes[path]
-        window = dynamics.window_of(spec, m, self.least, path)
+        window = self.windows.of(spec, m, path)
         dm, ds = tensors.grad_read(path), tensors.grad_sent(path)
         record.spikes, record.window = pack_bits(s.numpy() != 0), pack_bits(window.mask.numpy())
         self.notes += [note for note in spec.notes if note not in self.notes]
