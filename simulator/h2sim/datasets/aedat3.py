@@ -162,6 +162,8 @@ def _packets(path: str, file: IO[bytes], place: int, stop: int) -> Iterator[tupl
             got = f"type {kind}, {number} of {capacity} events of {size} bytes"
             raise DatasetError(at(path, "packet header", wanted, got))
         n_events = number if kind == POLARITY_EVENT else 0
+        if n_events > MOST_EVENTS:
+            raise DatasetError(at(path, "packet", f"at most {MOST_EVENTS} events", n_events))
         events = file.read(n_events * EVENT_BYTES) if size * capacity <= stop - place else b""
         if size * capacity > stop - place or len(events) < n_events * EVENT_BYTES:  # the file may change as it is read
             raise DatasetError(at(path, "packet", f"{size * capacity} bytes of events", stop - place))
