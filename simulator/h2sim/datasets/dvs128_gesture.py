@@ -12,7 +12,7 @@ import numpy as np
 from h2sim.arrays import Float32s, Ints
 from h2sim.datasets.aedat3 import PacketIndex, index_packets
 from h2sim.datasets.aedat_header import read_header
-from h2sim.datasets.base import Dataset, Options, Split
+from h2sim.datasets.base import Dataset, Options, Split, chw
 from h2sim.datasets.events import bins, frames
 from h2sim.datasets.files import data_bytes
 from h2sim.errors import DatasetError, at
@@ -81,7 +81,7 @@ def load_dvs128_gesture(name: str, folder: Path, options: Options) -> Dataset:
         labels = np.array([gesture.number - 1 for gesture in gestures], np.int64)
         rows = np.arange(len(labels)) + sum(len(split) for split in splits)
         splits.append(Split(labels, rows, Gestures(gestures, packets, size, options.timesteps, bin_us)))
-    return Dataset(f"{name} ({bins(bin_us)})", "events", (2, *size), CLASSES, *splits)
+    return Dataset(f"{name} ({bins(bin_us)})", "events", chw(2, size), CLASSES, *splits)
 
 
 def _packets(path: str) -> PacketIndex:
