@@ -111,7 +111,7 @@ def assemble(nodes: Mapping[str, Node], analog: bool, obstacles: Obstacles | Non
 
     What fits no layer is put with obstacles, if they are given. Otherwise this raises ExportError, a line each.
     """
-    found = obstacles or Obstacles()
+    found = Obstacles() if obstacles is None else obstacles
     pieces = _Assembly(nodes, analog, found).pieces()
     if obstacles is None:
         found.check()
