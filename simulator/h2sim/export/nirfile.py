@@ -15,11 +15,12 @@ import nir
 import numpy as np
 
 from h2sim.arrays import Array
+from h2sim.export.nirgraph import MOST_NESTED
 from h2sim.io.faults import show
 from h2sim.io.reading import GIB, MIB, check_file
 
 MOST_FILE_BYTES = 8 * GIB
-MOST_GROUPS_DEEP = 8
+MOST_GROUPS_DEEP = 2 * MOST_NESTED + 2
 MOST_OBJECTS = 100_000
 MOST_READ_BYTES = 16 * MIB  # of the sizes, names and edges together
 MOST_WEIGHTS = 1 << 36  # whose values are not read, as in a trace
@@ -43,6 +44,10 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
         held = _Walk().group(node, 0)
     if held.get("type") != "NIRGraph":
         raise ValueError(f"a {show(held.get('type'))} where a NIRGraph is expected")
+    return _graph(held)
+
+
+def _graph(held: dict[str, Any]) -> nir.NIRGraph:
     nodes = held.get("nodes")
     if not isinstance(nodes, dict):
         raise ValueError("no group 'nodes'")
@@ -66,16 +71,19 @@ def _node(key: str, entry: Any) -> nir.NIRNode:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
         raise ValueError(f"node {show(key)} without a type")
     if entry["type"] == "NIRGraph":
-        raise ValueError(f"node {show(key)} is a graph in the graph")
+        try:
+            return _graph(entry)
+        except ValueError as error:
+            raise ValueError(f"in {show(key)}: {error}") from None
     for field in PAIRS.get(entry["type"], ()):
         value = entry.get(field)
         if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iu":
             entry[field] = np.repeat(value.reshape(1), 2)
     try:
         with np.errstate(all="ignore"):
-            if entry["type"] != "Conv2d":
+            if entry["type"] not in ("Conv1d", "Conv2d"):
                 return cast(nir.NIRNode, nir.ir.dict2NIRNode(entry))
-            node = nir.Conv2d.from_dict({**entry, "input_shape": None})  # nir would divide by any stride at once
+            node = nir.ir.dict2NIRNode({**entry, "input_shape": None})  # nir would divide by any stride at once
             node.input_shape = entry.get("input_shape")
             return node
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
