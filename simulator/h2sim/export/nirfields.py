@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,28 @@ def repeated(found: Shape, shape: Shape) -> str | None:
         return "channel"
     fits = all(size in (1, wanted) for size, wanted in zip(own[::-1], shape[::-1], strict=False))
     return "element" if fits else None
+
+
+def factors(key: str, value: Any, shape: Shape) -> tuple[str, Fraction | None]:
+    """What a Scale's numbers are for a map of this shape, by their values: see `repeated`; and one above 0 for all."""
+    size = size_of(key, "scale", value)
+    each = repeated(size, shape)
+    if each is None:
+        raise fault(key, f"one factor, or factors of shape {list(shape)}", list(size))
+    try:
+        numbers = np.asarray(value, np.float64).reshape(size[max(0, len(size) - len(shape)) :])
+    except (TypeError, ValueError, RuntimeError):
+        return each, None
+    if (numbers == numbers.flat[0]).all():
+        return "one", _fraction(float(numbers.flat[0]))
+    if len(shape) == 3 and numbers.shape == shape and (numbers == numbers[:, :1, :1]).all():
+        return "channel", None
+    return each, None
+
+
+def _fraction(number: float) -> Fraction | None:
+    """A number above 0 as a fraction, the simplest that is the same to a millionth."""
+    if not 0 < number < math.inf:
+        return None
+    simple = Fraction(number).limit_denominator(1000)
+    return simple if abs(float(simple) - number) <= 1e-6 * number else Fraction(number)

@@ -25,14 +25,14 @@ MOST_OBJECTS = 100_000
 MOST_READ_BYTES = 16 * MIB  # of the sizes, names and edges together
 MOST_WEIGHTS = 1 << 36  # whose values are not read, as in a trace
 MOST_PARAMETERS = 1 << 24  # of neurons, for each of which nir makes more of them
-MOST_READ_VALUES = 64  # of an array of numbers; a longer one is known by its shape
+MOST_READ_VALUES = 64  # of an array of numbers; a longer one is known by its shape, but for factors
 ROWS_AT_ONCE = 16  # of strings, each of which may name the same megabytes
 PAIRS = {"Conv2d": ("stride", "padding", "dilation"), "AvgPool2d": ("kernel_size", "stride", "padding")}
 PAIRS["SumPool2d"] = PAIRS["AvgPool2d"]
 
 
 def read_graph(path: str | Path) -> nir.NIRGraph:
-    """The graph, not checked. Arrays of more than 64 numbers have their shape and zeros in no memory.
+    """The graph, not checked. Arrays of more than 64 numbers, but for a Scale's, have their shape and no values.
 
     Raises OSError for a file that is none, and whatever nir and h5py raise for one that is damaged.
     """
@@ -137,7 +137,7 @@ class _Walk:
         n_values, most = math.prod(data.shape), MOST_WEIGHTS if key == "weight" else MOST_PARAMETERS
         if n_values > most:
             raise ValueError(f"{show(key)} declares {n_values} values, where at most {most} are known")
-        if n_values > MOST_READ_VALUES:
+        if n_values > MOST_READ_VALUES and key != "scale":
             return np.broadcast_to(np.zeros((), data.dtype), data.shape)
         self._spend(key, data)
         return np.asarray(data[()])

@@ -81,7 +81,7 @@ def flattened(graph: nir.NIRGraph) -> Flat:
         raise fault(INPUT, "another name of a node", "this one, which stands for the input")
     flat.input = inputs[0]
     for starts in flat.before.values():
-        starts[:] = dict.fromkeys(starts)
+        starts[:] = sorted(set(starts))  # exporters write edges in any order
     for end, starts in flat.before.items():
         for start in starts:
             flat.after[start].append(end)

@@ -6,18 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
-
-import numpy as np
 
 from h2sim.export.nirfields import (
     Shape,
     check_neurons,
     convolution,
+    factors,
     fault,
     geometry,
     input_shape,
-    repeated,
     size_of,
     windows,
 )
@@ -127,9 +124,10 @@ class Reader:
                 wanted = f"inputs that are all {list(first.held)} before they are flattened"
                 raise fault(key, wanted, f"{start} of {list(sent.held)}", "flatten behind the sum")
         sources = tuple(sent.source for sent in found.values())
-        if not silent:
-            self._check_readouts(key, sources)
-        if len(sources) == 1 or silent:
+        if silent or (len(sources) == 1 and kind in (PASS, "Flatten")):
+            return first
+        self._check_readouts(key, sources)
+        if len(sources) == 1:
             return first
         if len(set(sources)) != len(sources):
             raise fault(key, "each input once", f"{' + '.join(sources)}", "double it by its weights")
@@ -175,11 +173,7 @@ class Reader:
 
     def _scaled(self, key: str, sent: _Sent) -> _Sent:
         """A factor that all its readers' weights can take needs no node; `assemble` finds a place for any other."""
-        scale = self.flat.nodes[key].scale
-        size = size_of(key, "scale", scale)
-        each = repeated(size, sent.shape)
-        if each is None:
-            raise fault(key, f"one factor, or factors of shape {list(sent.shape)}", list(size))
+        each, factor = factors(key, self.flat.nodes[key].scale, sent.shape)
         if each == "channel" and len(sent.shape) != len(sent.held):
             each = "element"
         weights = _LINEAR if each == "element" else _WEIGHTS
@@ -189,9 +183,8 @@ class Reader:
         role = self.nodes[sent.source].role if sent.source in self.nodes else ""
         if each == "element" and role != "linear":
             wanted = "one factor, or one for each channel, that weights beside it can take"
-            raise fault(key, wanted, f"factors of shape {list(size)}", "multiply the weights by it")
-        factor = _number(scale) if each == "one" else None
-        if not factor:
+            raise fault(key, wanted, "a factor for each position", "multiply the weights by it")
+        if factor is None:
             self.unfit[key] = "a factor for each channel" if each != "one" else "one that is no number above 0"
         self.nodes[key] = Node(
             name=key, role="scale", inputs=(sent.source,), in_shape=sent.held, out_shape=sent.held,
@@ -207,15 +200,3 @@ class Reader:
             if piece.map in self.unfit:
                 wanted = "one factor above 0, or weights beside it alone that can take it"
                 self.obstacles.add(fault(piece.map, wanted, self.unfit[piece.map], "multiply the weights by it"))
-
-
-def _number(value: Any) -> Fraction | None:
-    """A number above 0 as a fraction, the simplest that is the same to a millionth."""
-    try:
-        number = float(np.asarray(value).reshape(()))
-        simple = Fraction(number).limit_denominator(1000)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        return None
-    if number <= 0:
-        return None
-    return simple if abs(float(simple) - number) <= 1e-6 * number else Fraction(number)
