@@ -144,6 +144,17 @@ def test_what_reads_several_nodes_reads_their_sum(tmp_path):
     assert ("f.sum-2", "add", "c1", "c2", "map") in named(taken)
 
 
+def test_nodes_that_read_the_same_read_one_sum():
+    nodes = {"a": conv(4, 8), "la": lif(4, 8, 8), "b": conv(4, 8), "lb": lif(4, 8, 8), "c": conv(4, 8, 4),
+             "d": conv(4, 8, 4), "l": lif(4, 8, 8)}  # fmt: skip
+    edges = [("input", "a"), ("a", "la"), ("input", "b"), ("b", "lb"), ("c", "l"), ("d", "l"),
+             *((spikes, weights) for spikes in ("la", "lb") for weights in "cd")]  # fmt: skip
+    assert named(load_nir(graph(nodes, edges)))[2:] == [
+        ("c.sum", "add", "a", "b", "map"), ("c", "conv", "c.sum", "map"), ("d", "conv", "c.sum", "map"),
+        ("l", "add", "c", "d"),
+    ]  # fmt: skip
+
+
 def flatten(*shape):
     return nir.Flatten(np.array(shape), 0)
 

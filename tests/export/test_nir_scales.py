@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
 nir = pytest.importorskip("nir")
+h5py = pytest.importorskip("h5py")
 
 from h2sim.errors import ExportError  # noqa: E402
 from h2sim.export import load_nir  # noqa: E402
 from h2sim.export.nirgraph import MOST_NESTED  # noqa: E402
 from tests.export.test_nir import chain, conv, counted, flatten, graph, lif, linear, named, pool, residual  # noqa: E402
+from tests.export.test_odd_nir import odd_value, outcome, put  # noqa: E402
 
 EACH = {
     "one": [np.full(shape, 0.5) for shape in [(), (1,), (1, 1, 1), (4, 8, 8), (1, 4, 8, 8)]],
@@ -221,3 +225,41 @@ def test_names_that_meet_when_graphs_are_written_out_are_refused():
 def test_a_residual_graph_in_a_graph_is_the_same_network():
     plain, inside = load_nir(residual()), load_nir(chain(residual()))
     assert [layer["name"] for layer in inside.layers] == [f"nirgraph0.{layer['name']}" for layer in plain.layers]
+
+
+# --- any field of a node of a graph in the graph, with any value ------------------------------------------------------
+
+
+def whole():
+    """Factors and graphs in a graph: all that can be odd in them."""
+    inner = block(4, 4, 4)
+    inner.nodes["deeper"] = block(4, 4, 4)
+    inner.edges[-1:] = [("lif", "deeper"), ("deeper", "output")]
+    return chain(block(4, 8, 2), pool(nir.SumPool2d), nir.Scale(np.full((4, 4, 4), 0.5)), inner, flatten(4, 4, 4),
+                 linear(3, 64))  # fmt: skip
+
+
+def test_any_value_of_any_field_of_a_graph_in_a_graph_in_memory_is_told_or_read():
+    rng, refused = random.Random(7), 0
+    for _ in range(160):
+        odd = found = whole()
+        while isinstance(found, nir.NIRGraph) and rng.random() < 0.9:
+            found = rng.choice(list(found.nodes.values()))
+        fields = [name for name in vars(found) if name != "metadata"]
+        setattr(found, rng.choice(fields), rng.choice([None, [], {}, [1, [2]], "x", odd, odd_value(rng)]))
+        refused += outcome(odd)[0] == "refused"
+    assert 40 < refused < 160
+
+
+def test_any_value_of_any_field_of_a_graph_in_a_graph_of_a_file_is_told_or_read(tmp_path):
+    rng, refused = random.Random(7), 0
+    nir.write(tmp_path / "good.nir", whole())
+    good, places = (tmp_path / "good.nir").read_bytes(), []
+    with h5py.File(tmp_path / "good.nir") as file:
+        file.visititems(lambda name, _: places.append(name))
+    for _ in range(160):
+        (tmp_path / "odd.nir").write_bytes(good)
+        with h5py.File(tmp_path / "odd.nir", "r+") as file:
+            put(file, rng.choice(places), odd_value(rng))
+        refused += outcome(tmp_path / "odd.nir")[0] == "refused"
+    assert 50 < refused < 160

@@ -53,6 +53,7 @@ class Reader:
         self.flat, self.obstacles = flat, obstacles
         self.nodes: dict[str, Node] = {}
         self.sent: dict[str, _Sent] = {}
+        self.sums: dict[tuple[str, ...], str] = {}
         self.unfit: dict[str, str] = {}  # factors that must not be left as a layer of their own: why
         self.notes: list[str] = []
         self.input_shape: Shape = ()
@@ -131,11 +132,14 @@ class Reader:
             return first
         if len(set(sources)) != len(sources):
             raise fault(key, "each input once", f"{' + '.join(sources)}", "double it by its weights")
-        name = self._free(f"{key}.sum")
-        self.nodes[name] = Node(
-            name=name, role="add", inputs=sources, in_shape=first.held, out_shape=first.held, implied=True
-        )
-        return replace(first, source=name)
+        return replace(first, source=self._sum(key, sources, first.held))
+
+    def _sum(self, key: str, sources: tuple[str, ...], held: Shape) -> str:
+        """The sum of several maps: one for all that read the same, named after the first of them."""
+        if sources not in self.sums:
+            self.sums[sources] = name = self._free(f"{key}.sum")
+            self.nodes[name] = Node(name=name, role="add", inputs=sources, in_shape=held, out_shape=held, implied=True)
+        return self.sums[sources]
 
     def _check_readouts(self, key: str, sources: Iterable[str]) -> None:
         for source in sources:
