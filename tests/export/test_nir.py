@@ -6,8 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import h2sim
+from h2sim.cli import main
 from h2sim.errors import ExportError
 from h2sim.trace import Sparsity, load_trace, synthesise, write_trace
 
@@ -240,7 +242,23 @@ def test_every_node_that_no_trace_can_hold_has_a_line():
         load_nir(graph(nodes, edges))
     lines = caught.value.args
     assert all(line.startswith("NIR graph: ") for line in lines)
-    assert [line.split(": ")[1] for line in lines] == ["d", "none", "t", "r, again", "lost", "c1"]
+    assert [line.split(": ")[1] for line in lines] == ["d", "c1", "none", "t", "r, again", "lost"]
+
+
+def test_the_command_line_takes_a_file_or_says_all_that_it_cannot(tmp_path):
+    plain = chain(conv(4, 8), lif(4, 8, 8), pool(nir.SumPool2d), conv(4, 4, 4), lif(4, 4, 4))
+    nir.write(tmp_path / "net.nir", plain)
+    shown = CliRunner().invoke(main, ["workload", "show", str(tmp_path / "net.nir")])
+    assert "pool, no LIF" in shown.output
+    options = ["--sparsity", "0.5", "--timesteps", "2", "--batch", "1", "-o", str(tmp_path / "t.npz")]
+    made = CliRunner().invoke(main, ["trace", "synth", str(tmp_path / "net.nir"), *options])
+    assert made.exit_code == 0, made.output
+    assert load_trace(tmp_path / "t.npz").meta.version == 2
+    plain.nodes["conv2d0"].dilation = plain.nodes["conv2d3"].dilation = np.array([2, 2])
+    nir.write(tmp_path / "net.nir", plain)
+    refused = CliRunner().invoke(main, ["workload", "show", str(tmp_path / "net.nir")])
+    assert refused.exit_code == 2
+    assert refused.output.count("expected dilation 1") == 2
 
 
 def test_a_file_that_is_no_graph_is_one_line(tmp_path):

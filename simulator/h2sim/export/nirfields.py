@@ -90,13 +90,17 @@ def windows(key: str, shape: Shape, channels: int, found: Geometry) -> Shape:
     return (int(channels), *out)
 
 
+def check_dilation(key: str, node: Any) -> None:
+    """Raises a Refusal for a Conv2d whose windows are not dense."""
+    dilation = pair(key, "dilation", node.dilation, 1)
+    if dilation != [1, 1]:
+        raise fault(key, "dilation 1: the machine's windows are dense", dilation, "set dilation to 1")
+
+
 def convolution(key: str, node: Any, shape: Shape) -> tuple[dict[str, Any], Shape]:
     """A Conv2d's entry in a trace's layer, and the shape that it makes of (C, H, W)."""
     weight = size_of(key, "weight", node.weight)
     (groups,) = integers(key, "groups", node.groups, (1,), 1, MOST_EXTENT)
-    dilation = pair(key, "dilation", node.dilation, 1)
-    if dilation != [1, 1]:
-        raise fault(key, "dilation 1: the machine's windows are dense", dilation, "set dilation to 1")
     if len(shape) == 3 and (shape[0] % groups or (weight and weight[0] % groups)):
         raise fault(key, f"groups that divide {shape[0]} and {weight[0]} channels", groups)
     if len(weight) != 4 or len(shape) != 3 or weight[1] != shape[0] // groups or not weight[0]:

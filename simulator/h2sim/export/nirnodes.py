@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from h2sim.errors import ExportError
 from h2sim.export.nirfields import (
     Shape,
+    check_dilation,
     check_neurons,
     convolution,
     factors,
@@ -53,6 +55,7 @@ class Reader:
         self.flat, self.obstacles = flat, obstacles
         self.nodes: dict[str, Node] = {}
         self.sent: dict[str, _Sent] = {}
+        self.refused: set[str] = set()
         self.sums: dict[tuple[str, ...], str] = {}
         self.unfit: dict[str, str] = {}  # factors that must not be left as a layer of their own: why
         self.notes: list[str] = []
@@ -61,8 +64,11 @@ class Reader:
     def pieces(self, analog: bool) -> tuple[Piece, ...]:
         """The layers; none if there are obstacles. analog: the network input is."""
         for key, kind in self.flat.kinds.items():
-            with self.obstacles.noted():
-                self._check_kind(key, kind)
+            try:
+                self._check_alone(key, kind)
+            except ExportError as error:
+                self.obstacles.add(error)
+                self.refused.add(key)
         ordered, looped = self.flat.order()
         if looped:
             wanted, rewrite = "edges without a cycle", "the machine only feeds forward"
@@ -78,12 +84,15 @@ class Reader:
             return pieces
         return ()
 
-    def _check_kind(self, key: str, kind: str) -> None:
+    def _check_alone(self, key: str, kind: str) -> None:
+        """Raises a Refusal for a node that no trace can hold, whatever it reads."""
         if kind in _REFUSED:
             wanted, rewrite = _REFUSED[kind]
             raise fault(key, wanted, "none" if kind == "NoneType" else f"a {kind}", rewrite)
         if kind not in (*_KNOWN, PASS, "Input", "Output"):
             raise fault(key, f"one of {', '.join(_KNOWN)}", kind)
+        if kind == "Conv2d":
+            check_dilation(key, self.flat.nodes[key])
 
     def _read(self, key: str, kind: str) -> None:
         if key == self.flat.input:
@@ -92,7 +101,11 @@ class Reader:
         before = self.flat.before[key]
         if not before and kind != "Output":
             raise fault(key, "an edge that ends here", "none")
-        if kind == "Output" or not all(start in self.sent for start in before):
+        if (
+            kind == "Output"
+            or (key in self.refused and kind not in _SHIFTS)
+            or not all(start in self.sent for start in before)
+        ):
             return  # what it reads has been refused
         sent = self._joined(key, kind, before)
         if kind in _INTEGRATORS:
@@ -132,7 +145,7 @@ class Reader:
             return first
         if len(set(sources)) != len(sources):
             raise fault(key, "each input once", f"{' + '.join(sources)}", "double it by its weights")
-        return replace(first, source=self._sum(key, sources, first.held))
+        return replace(first, source=self._sum(key, tuple(sorted(sources)), first.held))
 
     def _sum(self, key: str, sources: tuple[str, ...], held: Shape) -> str:
         """The sum of several maps: one for all that read the same, named after the first of them."""
