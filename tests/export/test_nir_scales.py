@@ -104,6 +104,16 @@ def test_factors_of_a_file_are_read(tmp_path):
         load_nir(tmp_path / "s.nir")
 
 
+def test_factors_that_a_file_only_declares_cost_no_memory(tmp_path):
+    nir.write(tmp_path / "s.nir", chain(conv(4, 8), nir.Scale(np.ones(4)), lif(4, 8, 8)))
+    with h5py.File(tmp_path / "s.nir", "r+") as file:
+        put(file, "node/nodes/scale1/scale", None, shape=(1 << 22,), dtype="f8", chunks=(1 << 16,))
+    with pytest.raises(
+        ExportError, match=r"s\.nir: file: .*; got 'scale' and what stands before it have more than 167"
+    ):
+        load_nir(tmp_path / "s.nir")
+
+
 # --- graphs in the graph ---------------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,8 @@ def input_shape(key: str, stated: Any) -> tuple[Shape, bool]:
         shape, sizes = listed[1:], (len(listed) - 1,)
     if len(sizes) != 1 or sizes[0] not in (1, 3):
         got = show(shape.tolist() if isinstance(shape, np.ndarray) else shape)
-        raise fault(key, "an input of shape (C, H, W) or (F,), without a batch", got, "state it in the Input node")
+        rewrite = "export it with one sample, or state the shape in the Input node"
+        raise fault(key, "an input of shape (C, H, W) or (F,), without a batch", got, rewrite)
     most = MOST_NEURONS if sizes[0] == 1 else MOST_EXTENT
     return integers(key, "input of shape (C, H, W) or (F,)", shape, sizes, 1, most), batched
 

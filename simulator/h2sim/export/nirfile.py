@@ -1,4 +1,4 @@
-"""A NIR graph from its HDF5 file, by the shapes of its arrays: no more is read than names, sizes and edges.
+"""A NIR graph from its HDF5 file, by the shapes of its arrays: no more is read than names, sizes, edges and factors.
 
 HDF5 lets a small file declare arrays of terabytes, hold itself, and name other files. `nir.read` follows all of it, so
 the file is walked here, within bounds, and nir's own classes are made of what was found.
@@ -22,7 +22,7 @@ from h2sim.io.reading import GIB, MIB, check_file
 MOST_FILE_BYTES = 8 * GIB
 MOST_GROUPS_DEEP = 2 * MOST_NESTED + 2
 MOST_OBJECTS = 100_000
-MOST_READ_BYTES = 16 * MIB  # of the sizes, names and edges together
+MOST_READ_BYTES = 16 * MIB  # of the sizes, names, edges and factors together
 MOST_WEIGHTS = 1 << 36  # whose values are not read, as in a trace
 MOST_PARAMETERS = 1 << 24  # of neurons, for each of which nir makes more of them
 MOST_READ_VALUES = 64  # of an array of numbers; a longer one is known by its shape, but for factors

@@ -100,7 +100,8 @@ class Reader:
             return
         before = self.flat.before[key]
         if not before and kind != "Output":
-            raise fault(key, "an edge that ends here", "none")
+            rewrite = "exporters lose edges at operations that no module stands for, as x.flatten(1)"
+            raise fault(key, "an edge that ends here", "none", rewrite)
         if (
             kind == "Output"
             or (key in self.refused and kind not in _SHIFTS)
