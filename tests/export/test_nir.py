@@ -101,6 +101,16 @@ def test_an_analog_input_is_read_by_an_encoding_layer():
     assert network.layers[0]["kind"] == "encode"
     flat = load_nir(chain(nir.Linear(np.ones((10, 6))), lif(10), shape=(6,)), input_kind="analog")
     assert flat.layers[0]["in_shape"] == [6, 1, 1]
+    with pytest.raises(ExportError, match="NIR graph: input_kind: expected 'spikes' or 'analog'; got 'counts'"):
+        load_nir(residual(), input_kind="counts")
+
+
+def test_what_reads_an_analog_input_may_be_a_map_or_a_neuron():
+    pooled = load_nir(chain(pool(), conv(4, 4), lif(4, 4, 4)), input_kind="analog")
+    assert named(pooled) == [("avgpool2d0", "pool", "input", "map"), ("conv2d1", "conv", "avgpool2d0")]
+    assert pooled.input_entry == {"kind": "analog"}
+    fires = load_nir(chain(lif(2, 8, 8), conv(4, 8), lif(4, 8, 8)), input_kind="analog")
+    assert named(fires)[0] == ("lif0", "pool", "input")
 
 
 def named(network):
@@ -201,6 +211,11 @@ def test_a_batch_of_1_is_found_however_it_is_written(shape):
         (lambda: chain(nir.Delay(np.ones(6)), linear(3, 6), lif(3), shape=(6,)), "delay0: expected no delays, which"),
         (lambda: chain(nir.Conv1d(6, np.ones((3, 2, 3)), 1, 1, 1, 1, np.ones(3)), lif(3, 6)),
          r"conv1d0: expected a convolution in two dimensions; got a Conv1d \(write it as a Conv2d over \(C, L, 1\)"),
+        (lambda: graph({"c": nir.Conv2d((7, 8), np.ones((4, 2, 3, 3)), 1, 1, 1, 1, np.ones(4))}, [("input", "c")]),
+         r"c: expected an input_shape of \[8, 8\]; got \(7, 8\)"),
+        (lambda: graph({"the network input": lif(3)}, [("input", "the network input")], (3,)),
+         "the network input: expected another name of a node; got this one, which stands for the input"),
+        (lambda: chain(flatten(2, 8, 8)), "model: layers: expected a neuron or a layer of weights; got none"),
         (lambda: graph({"a": None}, [("input", "a")]), "a: expected a node; got none .its exporter could not transl"),
         (lambda: graph({"a": nir.NIRNode}, [("input", "a")]), "a: expected one of Conv2d, .*, Scale, .*; got ABCMeta"),
         (lambda: graph({"f": flatten(3), "a": lif(3)}, [("input", "a"), ("input", "f"), ("f", "a")], (3,)),

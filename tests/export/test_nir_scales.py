@@ -56,6 +56,14 @@ def test_the_factors_of_a_product_go_to_it():
     assert named(pooled) == [("conv2d0", "conv", "input", "map"), ("avgpool2d1", "pool", "conv2d0")]
 
 
+def test_the_factors_of_a_flattened_map_go_to_the_product_behind_it_only():
+    scale = nir.Scale(np.arange(256.0))
+    network = load_nir(chain(*BEFORE, flatten(4, 8, 8), scale, linear(3, 256)))
+    assert named(network)[1:] == [("linear4", "fc", "conv2d0", "map")]
+    with pytest.raises(ExportError, match=r"scale2: expected one factor, .*; got a factor for each position"):
+        load_nir(chain(conv(4, 8), flatten(4, 8, 8), scale, lif(256)))
+
+
 def test_a_factor_that_no_weights_take_is_a_gate(tmp_path):
     network = load_nir(chain(*BEFORE, nir.Scale(np.full((4, 8, 8), 0.1)), lif(4, 8, 8), conv(4, 8, 4)))
     assert named(network)[1:3] == [("scale2", "gate", "conv2d0", "map"), ("lif3", "pool", "scale2")]
