@@ -29,11 +29,11 @@ class Unknown(Exception):
 
 @dataclass(eq=False)
 class Map:
-    """One map. kind: pool, gate, add, concat, upsample, relu, scale, mean (over time) or not (1 - spikes).
+    """One map. kind: pool, gate, add, concat, upsample, relu, scale, mean (over time), not (1 - spikes) or sign.
 
     inputs: names of maps and modules, or INPUT; in_shape, out_shape: of one sample, (C, H, W) or (F,). entry: keys of a
     trace's layer. factor: of a gate or scale. implied: whether no module of the model stands for it. factors: the
-    masks that a gate multiplies by, one a timestep or one for all.
+    masks that a gate multiplies by, one a timestep or one for all. label: of a gate that rectifies, `relu`.
     """
 
     name: str
@@ -45,13 +45,14 @@ class Map:
     factor: Fraction = Fraction(1)
     implied: bool = True
     factors: list[torch.Tensor] = field(default_factory=list)
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Made:
     """What an operation makes of its sources: the fields of a Map that do not depend on its name.
 
-    sources: which of the operation's inner nodes are read, by number.
+    constant: the mask of a gate; label: what a gate is called that is no dropout.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Made:
     factor: Fraction = Fraction(1)
     constant: torch.Tensor | None = None
     in_shape: Shape | None = None
+    label: str = ""
 
 
 Reader = Callable[[Any, Shape, Extent], list[Made]]
@@ -221,6 +223,18 @@ def _relu(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     return [Made("relu", sample)]
 
 
+def positive_of(node: Any, sample: Shape) -> Made:
+    """max(x, 0) or |x| of x >= 0: x itself, but its gradient passes only where x is above 0."""
+    above = (node._saved_result if operation(node) == "Relu" else node._saved_self) > 0
+    return Made("gate", sample, constant=above, label="relu")
+
+
+def _power(node: Any, sample: Shape, extent: Extent) -> list[Made]:
+    if float(node._saved_exponent) != 1:
+        raise Unknown(f"the power {float(node._saved_exponent):g} of activations")
+    return []
+
+
 def _one_minus(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     return [Made("not", sample)]
 
@@ -237,5 +251,6 @@ _OPERATIONS: dict[str, Reader] = {
     "UpsampleNearest2D": _upsampled,
     "UpsampleNearestExact2D": _upsampled,
     "Relu": _relu,
+    "Pow": _power,
     "Rsub": _one_minus,
 }

@@ -196,8 +196,8 @@ class Replay:
             return x.mean(0, keepdim=True)
         if made.kind == "scale":
             return x * float(made.factor)
-        if made.kind == "not":
-            return 1 - x
+        if made.kind in ("not", "sign"):
+            return 1 - x if made.kind == "not" else x.sign()
         if made.kind == "gate":
             return x * self.kept(made).to(x).reshape(-1, *x.shape[1:]) * float(made.factor)
         layer = self.layer(made)

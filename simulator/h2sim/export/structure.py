@@ -271,6 +271,10 @@ class _Assembly:
             self._absorb(node, source, self.then)
         elif alone and role in _WEIGHTS and not live:
             self._absorb(node, source, self.folded)
+        elif alone and node.role == "scale" and role == "gate":
+            gate = self.graph.nodes[source]
+            self.graph.nodes[source] = replace(gate, factor=gate.factor * node.factor)
+            self.graph.remove(node.name)
         elif (weights := self._through_maps(node)) is not None:
             self.behind.setdefault(weights, []).append(node.name)
             self.graph.remove(node.name)
@@ -333,10 +337,9 @@ class _Assembly:
     def _map(self, node: Node) -> None:
         if node.name not in self.graph.nodes:
             return
-        if node.role == "not":
-            raise refusal(
-                node.name, "map", "spikes, their maxima, sums, ...", "1 - spikes", "take it in a product only"
-            )
+        if node.role in ("not", "sign"):
+            got = "1 - spikes" if node.role == "not" else "the sign of spikes"
+            raise refusal(node.name, "map", "spikes, their maxima, sums, ...", got, "take it in a product only")
         kind, entry = node.role, dict(node.entry)
         if node.role in ("gate", "scale"):
             kind, entry["scale"] = "gate", [node.factor.numerator, node.factor.denominator]
