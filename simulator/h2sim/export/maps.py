@@ -163,6 +163,7 @@ def _mean(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     given = [int(n) - (1 << 64) * (int(n) >> 63) for n in getattr(node, "_saved_dim", ())] or range(len(shape))
     axes = extent.axes(shape, sample)
     over = {axes[n % len(shape)] for n in given} if axes else {"?"}
+    over = (over - {"HW"}) | {"H", "W"} if "HW" in over else over
     hint = "average over positions, or over time in front of the last weights"
     if not over <= {"T", "H", "W"} or len(over & {"H", "W"}) == 1:
         raise Unknown(f"a mean over {', '.join(sorted(over))} of {tuple(shape)}", hint)
