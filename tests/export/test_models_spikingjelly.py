@@ -10,7 +10,15 @@ import numpy
 import pytest
 
 from tests.helpers.lively import (
-    CURRENT, HIDDEN, LAST, READ_OUT, assert_lively, layers_of, normed, pooled, rows_of,
+    CURRENT,
+    HIDDEN,
+    LAST,
+    READ_OUT,
+    assert_lively,
+    layers_of,
+    normed,
+    pooled,
+    rows_of,
 )  # fmt: skip
 from tests.helpers.models import exported, library, machine, mean_loss, torch
 
@@ -24,7 +32,12 @@ import h2sim  # noqa: E402
 from h2sim import export  # noqa: E402
 from h2sim.errors import ExportError  # noqa: E402
 from tests.helpers.zoo import (  # noqa: E402
-    ms_resnet, parametric_lif_net, sew_resnet, spiking_resnet, spiking_vgg,
+    ms_resnet,
+    parametric_lif_net,
+    sew_resnet,
+    spikformer,
+    spiking_resnet,
+    spiking_vgg,
 )  # fmt: skip
 
 STEPS, N = 2, 2
@@ -125,7 +138,9 @@ def test_spiking_vgg11_bn_has_its_layers_and_masks(tmp_path):
 def test_a_narrow_spiking_vgg_by_value(tmp_path):
     """SpikingVGG itself with other widths; the linear layers, whose sizes are fixed in the class, are put anew."""
     torch.manual_seed(0)
-    model = spiking_vgg.SpikingVGG(cfg=[8, "M", 12, "M", 12, 12, "M"], batch_norm=True, num_classes=4, init_weights=False, **IF)
+    model = spiking_vgg.SpikingVGG(
+        cfg=[8, "M", 12, "M", 12, 12, "M"], batch_norm=True, num_classes=4, init_weights=False, **IF
+    )
     fires = {"v_threshold": 0.1, "surrogate_function": RECT}
     model.classifier = nn.Sequential(
         layer.Linear(12 * 49, 16), neuron.IFNode(**fires), layer.Dropout(), layer.Linear(16, 4)
@@ -195,7 +210,11 @@ def test_ms_resnet18_narrow(tmp_path):
     assert report.unchecked == ()
     wanted = {"stem.0": normed(CURRENT), "head_lif": pooled(HIDDEN), "head": READ_OUT}
     for block, down in blocks(True, True, True, True).items():
-        wanted |= {f"{block}.spike1": pooled(HIDDEN), f"{block}.conv1": normed(HIDDEN), f"{block}.conv2": normed(CURRENT)}
+        wanted |= {
+            f"{block}.spike1": pooled(HIDDEN),
+            f"{block}.conv1": normed(HIDDEN),
+            f"{block}.conv2": normed(CURRENT),
+        }
         wanted |= {f"{block}.downsample.0": normed(CURRENT)} if down else {}
     assert rows_of(report) == wanted
     found = layers_of(made)
@@ -215,7 +234,14 @@ def csnn():
 
     source = ast.parse((Path(library.__file__).parent / "examples/conv_fashion_mnist.py").read_text(encoding="utf-8"))
     (found,) = (each for each in source.body if isinstance(each, ast.ClassDef) and each.name == "CSNN")
-    names = {"nn": nn, "torch": torch, "layer": layer, "neuron": neuron, "surrogate": surrogate, "functional": functional}
+    names = {
+        "nn": nn,
+        "torch": torch,
+        "layer": layer,
+        "neuron": neuron,
+        "surrogate": surrogate,
+        "functional": functional,
+    }
     exec(compile(ast.Module([found], []), "conv_fashion_mnist.py", "exec"), names)
     return names["CSNN"]
 
@@ -280,7 +306,7 @@ def test_single_step_mode(tmp_path):
     assert report.unchecked == ()
     assert rows_of(report) == STACK
     norms = {entry["name"]: entry["norm"]["over"] for entry in made.meta["layers"] if "norm" in entry}
-    assert norms == dict.fromkeys(("net.0", "net.5"), ["N", "H", "W"])  # of each timestep
+    assert norms == {key: ["N", "H", "W"] for key in ("net.0", "net.5")}  # of each timestep
     assert_lively(made, trace)
 
 
@@ -291,7 +317,7 @@ def test_both_modes_give_the_same_layers(tmp_path):
     assert rows_of(report) == STACK
     assert layers_of(made) == layers_of(export.trace(Steps(*stack()), events(2, 12, 12), TARGETS, mean_loss))
     norms = {entry["name"]: entry["norm"]["over"] for entry in made.meta["layers"] if "norm" in entry}
-    assert norms == dict.fromkeys(("net.0", "net.5"), ["T", "N", "H", "W"])
+    assert norms == {key: ["T", "N", "H", "W"] for key in ("net.0", "net.5")}
     assert_lively(made, trace)
 
 
@@ -406,8 +432,11 @@ class Before(nn.Module):
 
 
 REFUSED = {
-    "Delay": (lambda: layer.Delay(1), "last: reads: .*"),
-    "SynapseFilter": (lambda: layer.SynapseFilter(tau=2.0), "last: reads: .*"),
+    "Delay": (lambda: layer.Delay(1), "between: Delay: cannot be exported: spikes of earlier timesteps"),
+    "SynapseFilter": (
+        lambda: layer.SynapseFilter(tau=2.0),
+        "between: SynapseFilter: cannot be exported: a state of its own",
+    ),
     "PSN": (lambda: neuron.PSN(T=STEPS), "between: PSN: cannot be exported: .*whose equation h2sim does not know"),
     "recurrence": (
         lambda: layer.LinearRecurrentContainer(fires(), 20, 20),
@@ -423,3 +452,79 @@ def test_a_layer_that_is_refused_by_name(name):
     with pytest.raises(ExportError, match=f"^{why}") as caught:
         export.trace(Before(make()), events(20), TARGETS, mean_loss)
     assert "\n" not in str(caught.value)
+
+
+class Attends(nn.Module):
+    """A convolution, a neuron and Spikformer's block."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif, self.fc = layer.Conv2d(2, 8, 3, padding=1), fires(), nn.Linear(8, 3)
+        self.block = spikformer.SpikformerBlock(8, 2)
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        return self.fc(self.block(self.lif(self.conv(x))).flatten(3).mean(3))
+
+
+def test_attention_is_planned():
+    with pytest.raises(ExportError) as caught:
+        export.trace(Attends(), events(2, 4, 4), TARGETS, mean_loss)
+    lines = str(caught.value).split("\n")
+    (line,) = (line for line in lines if "attention" in line)
+    assert line.startswith("block.attn.attn_lif: reads: ")
+    assert line.endswith("got the operation Bmm on the way (attention between spikes is planned and not yet there)")
+    assert [line.partition(":")[0] for line in lines if "Conv1d" in line] == [
+        "block.attn.qkv_conv_bn.0", "block.attn.proj_conv_bn.0", "block.mlp.fc1.0", "block.mlp.fc2.0",
+    ]  # fmt: skip
+
+
+# other layers of the library
+
+
+class Flattened(nn.Module):
+    """The global average as Spikformer's head has it."""
+
+    def forward(self, x):
+        return x.flatten(-2).mean(-1)
+
+
+def average_heads():
+    return {
+        "AdaptiveAvgPool2d": [layer.AdaptiveAvgPool2d(1), layer.Flatten()],
+        "flatten and mean": [Flattened()],
+        "mean of axes": [Functional(lambda x: x.mean((-2, -1)))],
+    }
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("head", average_heads())
+def test_a_global_average(head, mode, tmp_path):
+    torch.manual_seed(0)
+    layers = [layer.Conv2d(2, 4, 3), fires(), *average_heads()[head], layer.Linear(4, 3)]
+    model = Steps(*layers) if mode == "s" else in_steps(nn.Sequential(*layers))
+    made, trace, report = exported(model, events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    conv, pool, fc = made.meta["layers"]
+    assert (pool["kind"], pool["kernel"], pool["out_shape"]) == ("pool", [10, 10], [4, 1, 1])
+    assert rows_of(report) == {conv["name"]: HIDDEN, fc["name"]: READ_OUT}
+    assert_lively(made, trace)
+
+
+NORMS = {
+    "ThresholdDependentBatchNorm2d": lambda: layer.ThresholdDependentBatchNorm2d(1.0, 0.15, 4),
+    "TemporalEffectiveBatchNorm2d": lambda: layer.TemporalEffectiveBatchNorm2d(STEPS, 4),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_over_time(norm, tmp_path):
+    torch.manual_seed(0)
+    fc = layer.Linear(400, 3)
+    low = neuron.IFNode(0.05, surrogate_function=RECT)
+    model = in_steps(nn.Sequential(layer.Conv2d(2, 4, 3), NORMS[norm](), low, layer.Flatten(), fc))
+    made, trace, report = exported(model, events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert made.meta["layers"][0]["norm"]["over"] == ["T", "N", "H", "W"]
+    assert rows_of(report) == {"0": normed(HIDDEN), "4": READ_OUT}
+    assert_lively(made, trace)

@@ -77,7 +77,9 @@ class TetVgg(nn.Module):
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
         pool = SeqToANNContainer(nn.AvgPool2d(2))
-        self.features = nn.Sequential(TetLayer(2, 4, 3, 1, 1), TetLayer(4, 6, 3, 1, 1), pool, TetLayer(6, 6, 3, 1, 1), pool)
+        self.features = nn.Sequential(
+            TetLayer(2, 4, 3, 1, 1), TetLayer(4, 6, 3, 1, 1), pool, TetLayer(6, 6, 3, 1, 1), pool
+        )
         self.classifier = nn.Sequential(nn.Dropout(0.25), SeqToANNContainer(nn.Linear(6 * 3 * 3, classes)))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class TetVgg(nn.Module):
         return out
 
 
-class tdLayer(nn.Module):  # noqa: N801
+class tdLayer(nn.Module):
     """TET's resnet: a layer of one timestep over (N, T, ...), with an optional norm."""
 
     def __init__(self, layer: nn.Module, bn: nn.Module | None = None) -> None:

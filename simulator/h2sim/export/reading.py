@@ -103,7 +103,9 @@ def _drop_unread_calls(modules: Mapping[str, Recorded], timesteps: int, outputs:
     for found in more:
         kept = [n for n, edge in enumerate(found.sends) if edge.node in reached]
         if kept and len(kept) < len(found.sends):
-            notes.append(f"{found.path}: {len(found.sends) - len(kept)} of its calls left out: nothing reads what it sent")
+            notes.append(
+                f"{found.path}: {len(found.sends) - len(kept)} of its calls left out: nothing reads what it sent"
+            )
             found.reads, found.sends = ([edges[n] for n in kept] for edges in (found.reads, found.sends))
     return tuple(notes)
 
