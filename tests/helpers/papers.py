@@ -6,6 +6,7 @@ method h2sim_neuron beside.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -222,6 +223,8 @@ class TimeLastNorm(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         average: Any = 0.0
+        mean: Any
+        var: Any
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
             average = self.momentum
@@ -254,7 +257,7 @@ class TdbnNet(nn.Module):
         self.spike = TimeLastLif()
 
     def forward(self, x: Tensor) -> Tensor:
-        x, _ = torch.broadcast_tensors(x[..., None], torch.zeros((self.steps,)))
+        x = x[..., None].expand(*x.shape, self.steps)
         x = self.spike(self.conv1_s(x))
         x = self.pool1_s(x)
         x = self.spike(self.conv2_s(x))
@@ -344,27 +347,6 @@ class MsResNet(nn.Module):
         return sum(outs[1:], outs[0]) / self.steps
 
 
-class FiresLif(nn.Module):
-    """The neuron of snn_gpu_training_bptt over (T, N, ...): it fires above its threshold, and keeps its reset."""
-
-    alpha, thresh = 0.25, 0.25
-
-    def forward(self, y: Tensor) -> Tensor:
-        m = s = torch.zeros_like(y[0])
-        out = []
-        for now in y:
-            m = self.alpha * m * (1 - s) + now
-            s = Above.apply(m - self.thresh)
-            out.append(s)
-        return torch.stack(out)
-
-    def h2sim_neuron(self) -> NeuronSpec:
-        return NeuronSpec(
-            decay=self.alpha, threshold=self.thresh, fire=Above.apply, multi_step=True, time_axis=0,
-            fires_at="greater", surrogate="rectangle",
-        )  # fmt: skip
-
-
 class Above(torch.autograd.Function):
     """m > threshold, with a rectangle of width 1 and height 1 as its derivative."""
 
@@ -378,6 +360,30 @@ class Above(torch.autograd.Function):
         (u,) = ctx.saved_tensors
         passed: Tensor = grads[0] * (u.abs() < 0.5).to(u.dtype)
         return passed
+
+
+fire_above: Callable[[Tensor], Tensor] = Above.apply  # torch leaves apply untyped
+
+
+class FiresLif(nn.Module):
+    """The neuron of snn_gpu_training_bptt over (T, N, ...): it fires above its threshold, and keeps its reset."""
+
+    alpha, thresh = 0.25, 0.25
+
+    def forward(self, y: Tensor) -> Tensor:
+        m = s = torch.zeros_like(y[0])
+        out = []
+        for now in y:
+            m = self.alpha * m * (1 - s) + now
+            s = fire_above(m - self.thresh)
+            out.append(s)
+        return torch.stack(out)
+
+    def h2sim_neuron(self) -> NeuronSpec:
+        return NeuronSpec(
+            decay=self.alpha, threshold=self.thresh, fire=fire_above, multi_step=True, time_axis=0,
+            fires_at="greater", surrogate="rectangle",
+        )  # fmt: skip
 
 
 class CifarBn(nn.Module):
@@ -399,7 +405,7 @@ class CifarBn(nn.Module):
         """Norm and neuron of a place, on (T * N, ...)."""
         norm = self.norms[place] if place < len(self.norms) else self.last_norm
         y = norm(x)
-        s = self.lifs[place](y.view(self.steps, -1, *y.shape[1:]))
+        s: Tensor = self.lifs[place](y.view(self.steps, -1, *y.shape[1:]))
         return s.flatten(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ def read_step(
     """What was recorded of a forward pass; None if there are obstacles, which are noted.
 
     batch: how many samples to keep; targets: whose first sizes hold the samples; noted: operations of which an obstacle
-    has been noted; outputs: what the model returned. Raises ExportError for what makes all else pointless: no neurons, values that are not finite, a wrong argument.
+    has been noted; outputs: what the model returned. Raises ExportError for what makes all else pointless: no neurons,
+    values that are not finite, a wrong argument.
     """
     modules = recorder.modules
     neurons = [found for found in modules.values() if found.role.neuron and not found.role.reason]
