@@ -232,6 +232,7 @@ READS = {
     "a factor": (lambda: net(Words(lambda x: 0.25 * x)), "gate"),
     "a quotient": (lambda: net(Words(lambda x: x / 4)), "gate"),
     "relu": (lambda: net(nn.ReLU()), "gate"),
+    "sum over positions": (lambda: net(Words(lambda x: x.sum((2, 3))), size=1), "sum pool~"),
     "enlarged": (lambda: net(nn.Upsample(scale_factor=2), size=20), "upsample"),
 }
 
@@ -280,6 +281,101 @@ def test_a_constant_factor_into_a_neuron(name, tmp_path):
     if where == "a factor of the norm":
         assert numpy.allclose(made.members["net.0.norm_weight"], 0.5)
     assert_lively(made, trace)
+
+
+class Averaged(nn.Module):
+    """conv - norm - neuron, each timestep on its own; the last product reads what `head` makes of all their spikes."""
+
+    def __init__(self, head, features, drop=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.bn, self.lif = nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6), Lif(threshold=0.2)
+        self.drop, self.head, self.fc = nn.Dropout(drop), head, nn.Linear(features, 3)
+
+    def forward(self, x):
+        spikes = torch.stack([self.drop(self.lif(self.bn(self.conv(now)))) for now in x])
+        return self.fc(self.head(spikes).flatten(1))
+
+
+MEANS = {
+    "mean": (lambda x: x.mean(0), 600, []),
+    "sum": (lambda x: x.sum(0), 600, [("gate", [STEPS, 1])]),
+    "sum over steps": (lambda x: x.sum(0) / STEPS, 600, []),
+    "mean, then pool": (lambda x: functional.avg_pool2d(x.mean(0), 2), 150, [("pool", None)]),
+    "pool, then mean": (lambda x: functional.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, (STEPS, N)).mean(0), 150,
+                        [("pool", None)]),
+    "mean over space too": (lambda x: x.mean((0, 3, 4)), 6, [("pool", None)]),
+    "sum over space too": (lambda x: x.sum((0, 3, 4)), 6, [("pool", None), ("gate", [STEPS, 1])]),
+    "mean, then dropout": (lambda x: functional.dropout(x.mean(0), 0.25), 600, [("gate", [4, 3])]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_the_mean_over_time_in_front_of_the_last_product(name, tmp_path):
+    head, features, between = MEANS[name]
+    made, trace, report = exported(Averaged(head, features), events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report) == {"conv": normed(HIDDEN), "fc": READ_OUT}
+    first, *maps, last = made.meta["layers"]
+    assert [(entry["kind"], entry.get("scale")) for entry in maps] == between
+    assert (first["kind"], last["kind"], last["mean_over_time"]) == ("conv", "fc", True)
+    assert_lively(made, trace)
+
+
+def test_a_mean_over_time_of_what_each_timestep_drops_is_refused():
+    """A trace has one mask for all timesteps there."""
+    model = Averaged(lambda x: x.mean(0), 600, drop=0.25)
+    why = "^drop: gate: expected one mask for all timesteps in front of a mean over time; got one for each of 3 "
+    with pytest.raises(ExportError, match=why):
+        export.trace(model, events(2, 12, 12), TARGETS, mean_loss)
+
+
+class Static(nn.Module):
+    """An image through convolution and norm once, then `between` and a neuron for each timestep."""
+
+    def __init__(self, between, features=600, norm=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.static_conv = nn.Sequential(nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(6) if norm else nn.Identity())
+        self.between, self.lif, self.fc = between, Lif(threshold=0.2), nn.Linear(features, 3)
+
+    def forward(self, x):
+        current = self.between(self.static_conv(x))
+        return torch.stack([self.fc(self.lif(current).flatten(1)) for _ in range(STEPS)])
+
+
+STATIC = {
+    "alone": (lambda: Static(nn.Identity()), {"static_conv.0": normed(HIDDEN)}),
+    "without norm": (lambda: Static(nn.Identity(), norm=False), {"static_conv.0": HIDDEN}),
+    "and a factor": (lambda: Static(Words(lambda x: 2 * x)), {"static_conv.0": normed(HIDDEN)}),
+    "and a maximum": (
+        lambda: Static(nn.MaxPool2d(2), 150), {"static_conv.0": normed(CURRENT), "between": pooled(HIDDEN)},
+    ),
+    "and relu": (lambda: Static(nn.ReLU()), {"static_conv.0": normed(CURRENT), "lif": pooled(HIDDEN)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_an_image_that_is_convolved_and_normed_once(name, tmp_path):
+    """The gradient of each timestep follows from the neurons'; torch only knows their sum, and both agree."""
+    make, rows = STATIC[name]
+    made, trace, report = exported(make(), random(N, 2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report) == rows | {"fc": READ_OUT}
+    assert made.meta["layers"][0]["kind"] == "encode"
+    assert_lively(made, trace)
+
+
+def test_the_gradients_of_a_static_current_sum_to_that_of_its_one_call(tmp_path):
+    model, image = Static(nn.Identity()), random(N, 2, 12, 12)
+    made, _, _ = exported(model, image, tmp_path / "t.npz", targets=TARGETS)
+    model.lif.reset_mem()
+    current = model.static_conv[0](image)
+    kept, model.static_conv[0] = model.static_conv[0], nn.Identity()
+    (wanted,) = torch.autograd.grad(mean_loss(model(current), TARGETS), current)
+    model.static_conv[0] = kept
+    total = made.members["static_conv.0.grad_current"].sum(0)
+    assert numpy.abs(total - wanted.numpy()).max() <= 1e-6 * float(wanted.abs().max())
 
 
 def test_separable_convolutions(tmp_path):
@@ -384,6 +480,12 @@ REFUSED = {
     "dilated": (
         lambda: net(nn.Conv2d(6, 6, 3, dilation=2), size=6), (2, 12, 12),
         r"net\.3: Conv2d: cannot be exported: dilation \(2, 2\); .* \(set dilation=1\)",
+    ),
+    "1 - spikes": (
+        lambda: net(Words(lambda x: 1 - x)), (2, 12, 12), r"net\.2\.not: map: expected spikes.*; got 1 - spikes",
+    ),
+    "sum over channels": (
+        lambda: net(Words(lambda x: x.sum(1)), size=10, channels=1), (2, 12, 12), r"net\.5: reads: .*a sum over C of ",
     ),
     "learned scale": (lambda: net(Learnt(1)), (2, 12, 12), r"net\.3\.scale: weights of Learnt: .*the operation [Mm]ul"),
     "learned scale of channels": (

@@ -81,8 +81,6 @@ def made_of(node: Any, sample: Shape, extent: Extent) -> list[Made]:
 _HINTS = {
     "Sub": "no difference of activations: the machine adds",
     "Neg": "no negative factor of a map",
-    "Sum": "a sum over time, channels or space: take the mean over time behind the last neurons, or sum behind the "
-    "last weights",
     "Bmm": "attention between spikes is planned and not yet there",
     "Softmax": "attention is planned and not yet there",
     "NativeBatchNorm": "call it as the module nn.BatchNorm2d",
@@ -157,8 +155,9 @@ def _windows(before: Shape, after: Shape) -> dict[str, Any]:
     return {"kernel": kernel, "stride": list(kernel), "padding": [0, 0]}
 
 
-def _mean(node: Any, sample: Shape, extent: Extent) -> list[Made]:
-    """A mean over the positions, over time, or over both."""
+def _over_axes(node: Any, sample: Shape, extent: Extent) -> list[Made]:
+    """A mean or a sum over the positions, over time, or over both."""
+    sums = operation(node) == "Sum"
     shape = [int(n) for n in node._saved_self_sym_sizes]
     given = [int(n) - (1 << 64) * (int(n) >> 63) for n in getattr(node, "_saved_dim", ())] or range(len(shape))
     axes = extent.axes(shape, sample)
@@ -166,14 +165,16 @@ def _mean(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     over = (over - {"HW"}) | {"H", "W"} if "HW" in over else over
     hint = "average over positions, or over time in front of the last weights"
     if not over <= {"T", "H", "W"} or len(over & {"H", "W"}) == 1:
-        raise Unknown(f"a mean over {', '.join(sorted(over))} of {tuple(shape)}", hint)
+        name = "sum" if sums else "mean"
+        raise Unknown(f"a {name} over {', '.join(sorted(over))} of {tuple(shape)}", hint)
     found = []
     if "H" in over:
         after = (sample[0], 1, 1)
-        found.append(Made("pool", after, _windows(sample, after)))
+        found.append(Made("pool", after, {**_windows(sample, after), **({"mode": "sum"} if sums else {})}))
         sample = after
     if "T" in over:
         found.append(Made("mean", sample))
+        found += [Made("scale", sample, factor=Fraction(extent.timesteps))] if sums and extent.timesteps > 1 else []
     return found
 
 
@@ -245,7 +246,8 @@ _OPERATIONS: dict[str, Reader] = {
     "AvgPool2D": _avg_pool,
     "AdaptiveAvgPool2D": _adaptive("average"),
     "AdaptiveMaxPool2D": _adaptive("max"),
-    "Mean": _mean,
+    "Mean": _over_axes,
+    "Sum": _over_axes,
     "Mul": _multiplied,
     "Div": _multiplied,
     "NativeDropout": _native_dropout,

@@ -28,7 +28,7 @@ ONE_POSITION = {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0]}
 _WEIGHTS = ("conv", "linear")
 _POOLS = ("pool", "upsample")
 _SCALABLE = (*_POOLS, "gate", "relu", "concat")  # f(c x) = c f(x) for c > 0
-_MEANABLE = ("pool", "gate", "upsample")  # that a mean over time may stand in front of as well as behind
+_MEANABLE = ("pool", "gate", "upsample", "scale")  # that a mean over time may stand in front of as well as behind
 _FOLD = "put it directly behind a convolution or a linear layer, or train it"
 
 
@@ -111,7 +111,7 @@ def assemble(nodes: Mapping[str, Node], analog: bool, obstacles: Obstacles | Non
 
     What fits no layer is put with obstacles, if they are given. Otherwise this raises ExportError, a line each.
     """
-    found = obstacles or Obstacles()
+    found = Obstacles() if obstacles is None else obstacles
     pieces = _Assembly(nodes, analog, found).pieces()
     if obstacles is None:
         found.check()
@@ -271,10 +271,12 @@ class _Assembly:
             self._absorb(node, source, self.then)
         elif alone and role in _WEIGHTS and not live:
             self._absorb(node, source, self.folded)
-        elif alone and node.role == "scale" and role == "gate":
-            gate = self.graph.nodes[source]
-            self.graph.nodes[source] = replace(gate, factor=gate.factor * node.factor)
+        elif alone and node.role == "scale" and role in ("gate", "scale"):
+            first = self.graph.nodes[source]
+            self.graph.nodes[source] = replace(first, factor=first.factor * node.factor)
             self.graph.remove(node.name)
+            if role == "scale" and first.factor * node.factor == 1:
+                self.graph.remove(source)
         elif (weights := self._through_maps(node)) is not None:
             self.behind.setdefault(weights, []).append(node.name)
             self.graph.remove(node.name)

@@ -92,7 +92,7 @@ class Walker:
             if top not in self._known:
                 missing = [found for found in self._inside(top) if found not in self._known]
                 if missing:
-                    pending += missing
+                    pending += missing[::-1]  # timesteps in their order, as the masks of a gate are
                     continue
                 self._known[top] = self._combined(top, reader)
             pending.pop()
@@ -186,7 +186,9 @@ class Walker:
         if len(sources) == 1:
             return sources[0]  # and a constant, which the check by value refuses
         if len(set(sources)) == 1:
-            raise Unknown(f"the sum of {' + '.join(sources)}", "double it by a factor: 2 * x")
+            once = len(set(inner(node))) == 1
+            hint = "double it by a factor: 2 * x" if once else "of timesteps, stack them and take the mean over time"
+            raise Unknown(f"the sum of {' + '.join(sources)}", hint)
         if node._saved_alpha != 1:
             if node._saved_alpha <= 0:
                 raise Unknown(f"a sum with alpha={node._saved_alpha}", "add with a factor above 0")
