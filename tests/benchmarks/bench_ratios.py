@@ -116,3 +116,26 @@ def test_the_version_over_python_that_imports_numpy(compare):
     numpy = run("-c", "import numpy")
     compare("h2sim --version / python -c 'import numpy'", run("-m", "h2sim", "--version"), numpy)
     compare("h2sim --help / python -c 'import numpy'", run("-m", "h2sim", "--help"), numpy)
+
+
+EXPORTED = ["table 3.4's CIFAR10 network", "MNISTNet", "CIFAR10Net", "spiking_resnet18"]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_trace_without_values_over_a_training_step(compare, name):
+    """One thread; batch 4, T = 10 for the first and 4 for SpikingJelly's own, with 128, 64 and 64 channels."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("spikingjelly")
+    from h2sim import export
+    from tests.benchmarks import bench_train
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net, inputs = bench_train.spikingjelly_model(EXPORTED.index(name))
+
+    def loss(output, wanted):
+        return torch.nn.functional.cross_entropy(output.mean(0), wanted)
+
+    targets = torch.arange(4)
+    step = bench_train.plain_step(net, inputs, targets, loss)
+    compare(f"export.trace of {name} / a step", lambda: export.trace(net, inputs, targets, loss, values=False), step)

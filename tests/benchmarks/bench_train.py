@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -93,29 +93,56 @@ def spikingjelly_cifar10() -> torch.nn.Module:
     return net
 
 
-@pytest.mark.parametrize("what", ["step", "exported, masks only"])
-def test_a_step_of_the_same_network_in_spikingjelly(benchmark, what):
+def spikingjelly_model(number: int) -> tuple[torch.nn.Module, torch.Tensor]:
+    """A network in training mode, all timesteps in one call, and inputs of 4 samples for it.
+
+    0: table 3.4's; then the library's own MNISTNet, CIFAR10Net and spiking_resnet18.
+    """
+    if number == 0:
+        return spikingjelly_cifar10(), torch.rand(4, 3, 32, 32).expand(10, -1, -1, -1, -1)
+    from spikingjelly.activation_based import functional, neuron
+
+    from tests.helpers.zoo import parametric_lif_net, spiking_resnet
+
+    if number == 1:
+        net, shape = parametric_lif_net.MNISTNet(channels=128, spiking_neuron=neuron.ParametricLIFNode), (1, 28, 28)
+    elif number == 2:
+        net, shape = parametric_lif_net.CIFAR10Net(channels=64, spiking_neuron=neuron.ParametricLIFNode), (3, 32, 32)
+    else:
+        net = spiking_resnet.spiking_resnet18(num_classes=10, spiking_neuron=neuron.LIFNode)
+        shape = (3, 32, 32)
+    functional.set_step_mode(net, "m")
+    return net.train(), torch.rand(4, *shape).expand(4, -1, -1, -1, -1)
+
+
+def plain_step(net, inputs, targets, loss) -> Callable[[], None]:
+    """Forward, loss and backward of a SpikingJelly network."""
     from spikingjelly.activation_based import functional
 
+    def step():
+        functional.reset_net(net)
+        net.zero_grad()
+        loss(net(inputs), targets).backward()
+
+    return step
+
+
+@pytest.mark.parametrize("what", ["step", "exported, masks only"])
+def test_a_step_of_the_same_network_in_spikingjelly(benchmark, what):
     from h2sim import export
 
     prepare_process()
     with torch_session():
         torch.manual_seed(0)
-        net, pixels = spikingjelly_cifar10(), torch.rand(BATCH, 3, 32, 32)
-        inputs, targets = pixels.expand(10, -1, -1, -1, -1), torch.arange(BATCH)
+        net, inputs = spikingjelly_model(0)
+        targets = torch.arange(BATCH)
 
         def loss(output, wanted):
             return torch.nn.functional.cross_entropy(output.mean(0), wanted)
 
-        def step():
-            if what != "step":
-                export.trace(net, inputs, targets, loss, values=False)
-                return
-            functional.reset_net(net)
-            net.zero_grad()
-            loss(net(inputs), targets).backward()
-
+        step = plain_step(net, inputs, targets, loss)
+        if what != "step":
+            step = lambda: export.trace(net, inputs, targets, loss, values=False)  # noqa: E731
         benchmark.pedantic(step, rounds=5, warmup_rounds=1)
 
 

@@ -82,6 +82,26 @@ def test_a_finished_run_resumes_and_another_may_start_from_it(tmp_path):
     assert source["start_from"].endswith("first")
 
 
+def test_a_finished_run_goes_on_to_more_epochs_and_says_where_its_rate_breaks(tmp_path):
+    how = [NOTATION, "mnist-5k", *SHORT]
+    for schedule in ("linear", "constant"):
+        for name, epochs, resume in (("longer", 1, []), ("longer", 3, ["--resume"]), ("whole", 3, [])):
+            folder = tmp_path / schedule / name
+            folder.parent.mkdir(exist_ok=True)
+            done = invoke(*how, "--epochs", epochs, "--schedule", schedule, *resume, "-o", folder)
+            assert done.exit_code == 0, done.output
+            said = "until iteration 3 the rate fell as for --epochs 1, from there as for --epochs 3: the run differs"
+            assert (said in done.output) == (schedule == "linear" and resume != [])
+        longer, whole = (tmp_path / schedule / name / "traces/epoch-003/batch-00.npz" for name in ("longer", "whole"))
+        assert (longer.read_bytes() == whole.read_bytes()) == (schedule == "constant")
+    fewer = invoke(*how, "--epochs", 2, "--schedule", "constant", "--resume", "-o", tmp_path / "constant/longer")
+    assert (fewer.exit_code, len(fewer.stderr.splitlines())) == (2, 1)
+    assert "longer: epochs: expected at least 3, as many as have begun; got 2" in fewer.stderr
+    other = invoke(*how, "--epochs", 3, "--resume", "-o", tmp_path / "constant/longer")
+    assert (other.exit_code, len(other.stderr.splitlines())) == (2, 1)
+    assert "run.json: schedule: expected 'constant', as the run began; got 'linear'" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

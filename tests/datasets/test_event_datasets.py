@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2sim.datasets import load_dataset, saccade
-from h2sim.datasets.aedat import read_aedat, read_aedat4
+from h2sim.datasets.aedat import read_aedat
+from h2sim.datasets.aedat4 import read_aedat4
 from h2sim.datasets.base import last_tenth_held_out
 from h2sim.datasets.events import Recording, frames
 from h2sim.datasets.nmnist import read_atis
 from h2sim.errors import DatasetError
+from tests.datasets import aedat3
 from tests.datasets.test_datasets import everything, write_digits, write_idx
 
 # (t_us, x, y, on), the form in which tests write events
@@ -134,16 +136,6 @@ def dvs128(events, header=b"#!AER-DAT2.0\r\n# raw\r\n") -> bytes:
     return header + b"".join(struct.pack(">II", *word) for word in words)
 
 
-def packet(events, kind=1, overflow=0, size=8, spare=0, valid=1) -> bytes:
-    """A packet of AEDAT 3.1; `spare` is room for events that it does not hold."""
-    count = len(events)
-    header = struct.pack("<hhiiiiii", kind, 1, size, 4, overflow, count + spare, count, count)
-    return header + b"".join(struct.pack("<II", x << 17 | y << 2 | on << 1 | valid, t) for t, x, y, on in events)
-
-
-HEADER_3 = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
-
-
 def read_content(tmp_path, content: bytes) -> Recording:
     (tmp_path / "r.aedat").write_bytes(content)
     return read_aedat(str(tmp_path / "r.aedat"))
@@ -156,23 +148,31 @@ def test_an_aedat_2_recording_comes_back_upright_and_without_sync_events(tmp_pat
 
 
 def test_an_aedat_3_recording_comes_back_valid_polarity_events_only(tmp_path):
-    others = packet([(0, 0, 0, False)], kind=0) + packet([(7, 7, 7, True)], valid=0)
+    others = aedat3.packet([(0, 0, 0, False)], kind=0) + aedat3.packet([(7, 7, 7, True)], valid=0)
     late = [(9000 + (1 << 31), 0, 33, True)]
-    content = HEADER_3 + packet(EVENTS[:2], spare=1) + bytes(8) + others + packet(EVENTS[2:], overflow=1)
+    content = (
+        aedat3.HEADER + aedat3.packet(EVENTS[:2], spare=1) + bytes(8) + others + aedat3.packet(EVENTS[2:], overflow=1)
+    )
     assert listed(read_content(tmp_path, content)) == EVENTS[:2] + late
 
 
 BAD_AEDAT = [
-    (b"#!AER-DAT1.0\r\n", "AEDAT version: expected 2.0 or 3.1; got 1.0"),
+    (b"#!AER-DAT1.0\r\n", "AEDAT version: expected 2.0, 3.1 or 4.0; got 1.0"),
     (dvs128(EVENTS)[:-3], "length: expected a multiple of 8 bytes after the header, one event each; got 21"),
     (struct.pack(">II", 0x20000, 5), "event address: expected 16 bits, those of a DVS128; got 0x20000"),
     (dvs128([]), "events: expected at least one; got 0"),
-    (HEADER_3, "events: expected at least one; got 0"),
-    (HEADER_3 + packet(EVENTS)[:20], "packet header: expected 28 bytes; got 20"),
-    (HEADER_3 + packet(EVENTS)[:-1], "packet: expected 24 bytes of events; got 23"),
-    (HEADER_3 + packet(EVENTS, size=16), r"packet header: expected .*; got type 1, 3 of 3 events of 16 bytes"),
-    (HEADER_3 + packet(EVENTS, spare=-1), r"packet header: expected .*; got type 1, 3 of 2 events of 8 bytes"),
-    (HEADER_3 + packet([(0, 128, 0, True)]), r"x of an event: expected 0\.\.127; got 128"),
+    (aedat3.HEADER, "events: expected at least one; got 0"),
+    (aedat3.HEADER + aedat3.packet(EVENTS)[:20], "packet header: expected 28 bytes; got 20"),
+    (aedat3.HEADER + aedat3.packet(EVENTS)[:-1], "packet: expected 24 bytes of events; got 23"),
+    (
+        aedat3.HEADER + aedat3.packet(EVENTS, size=16),
+        r"packet header: expected .*; got type 1, 3 of 3 events of 16 bytes",
+    ),
+    (
+        aedat3.HEADER + aedat3.packet(EVENTS, spare=-1),
+        r"packet header: expected .*; got type 1, 3 of 2 events of 8 bytes",
+    ),
+    (aedat3.HEADER + aedat3.packet([(0, 128, 0, True)]), r"x of an event: expected 0\.\.127; got 128"),
 ]
 
 
@@ -185,7 +185,7 @@ def test_a_damaged_aedat_file_is_one_line(tmp_path, content, message):
 
 
 @settings(max_examples=200)
-@given(st.sampled_from([dvs128(EVENTS), HEADER_3 + packet(EVENTS) + packet(EVENTS)]), st.data())
+@given(st.sampled_from([dvs128(EVENTS), aedat3.HEADER + aedat3.packet(EVENTS) + aedat3.packet(EVENTS)]), st.data())
 def test_bytes_changed_anywhere_are_read_or_refused_in_one_line(tmp_path_factory, content, data):
     changed = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):

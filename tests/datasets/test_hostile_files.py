@@ -247,6 +247,17 @@ def test_an_odd_recording_is_one_line(tmp_path, name):
     one_line(caught)
 
 
+def test_a_packet_of_a_gigabyte_is_one_line_in_little_memory(tmp_path):
+    number, start = files.MOST_EVENTS + 1, b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"
+    (tmp_path / "r.aedat").write_bytes(start + packet(capacity=number, number=number, events=b""))
+    os.truncate(tmp_path / "r.aedat", len(start) + 28 + 8 * number)
+    with (
+        little_memory(),
+        pytest.raises(DatasetError, match=rf"packet: expected at most {number - 1} events; got {number}$"),
+    ):
+        read_aedat(str(tmp_path / "r.aedat"))
+
+
 @pytest.mark.parametrize("time", [-1, 2**62, -(2**63), 2**63 - 1])
 def test_times_that_cannot_be_subtracted_are_refused(time):
     zero, on = np.zeros(2, np.int64), np.ones(2, bool)

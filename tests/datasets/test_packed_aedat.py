@@ -8,7 +8,8 @@ from io import BytesIO
 
 import pytest
 
-from h2sim.datasets import aedat, frames
+from h2sim.datasets import aedat4 as aedat4_reader
+from h2sim.datasets import frames
 from h2sim.datasets.aedat import read_aedat
 from h2sim.errors import DatasetError
 from tests.datasets import aedat4
@@ -52,7 +53,7 @@ def test_a_packed_file_is_read(tmp_path, name):
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch, name):
     packing, packet = BOMBS[name]
     (tmp_path / "r.aedat4").write_bytes(aedat4.file(packing, packet))
-    monkeypatch.setattr(aedat, "_packets", lambda *_: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(aedat4_reader, "_packets", lambda *_: pytest.fail("it was unpacked"))
     with pytest.raises(
         DatasetError, match=r"r\.aedat4: packet: expected at most 268435456 bytes when unpacked; got more$"
     ):

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from h2sim import export
 from h2sim.errors import ExportError
 from tests.helpers.loose import Loose, weight
-from tests.helpers.models import TARGETS, Lif, Loop, exported, kinds, library, mean_loss, spikes, torch
+from tests.helpers.models import TARGETS, Lif, Loop, exported, kinds, library, mean_loss, quantities, spikes, torch
 
 ALONE = "expected to be used by an exported layer, norm or neuron that holds it, and by nothing else; got"
 LOOSE = torch.ones(3, 8, requires_grad=True)
@@ -90,8 +90,8 @@ def test_a_read_out_cell_that_holds_weights(frozen):
     refused(Loose(behind=lambda net, s: net.nested["inner"](s), nested=nested), why)
 
 
-def test_the_read_out_of_norse():
-    """Case 01 as it was found: LILinearCell is no neuron of a trace, and its product was in no row."""
+def test_the_read_out_of_norse(tmp_path):
+    """Case 01 as it was found: LILinearCell is no neuron of a trace, and its product was in no row. Now it is one."""
     norse = library("norse.torch")
 
     class Readout(nn.Module):
@@ -106,7 +106,12 @@ def test_the_read_out_of_norse():
                 sent.append(v)
             return torch.stack(sent)
 
-    refused(Readout(), f"^out.input_weights: weights of LILinearCell: {ALONE} the operation mm outside of every one")
+    model = Readout()
+    made, _, report = exported(model, spikes(8), tmp_path / "t.npz")
+    assert kinds(made) == {"fc": ("fc", ["input"], True), "out": ("fc", ["fc"], False)}
+    assert quantities(report)["out"] == {"current", "grad is dm != 0", "weight_grad"}
+    assert np.array_equal(made.members["out.weight"], model.out.input_weights.detach().numpy())
+    assert made.members["out.weight_grad"].any()
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -78,7 +78,7 @@ def test_a_wrong_parameter_is_noticed_by_the_spikes(wrong):
 def test_a_rectangle_is_found_again(half, height, threshold, gain, seed):
     spec = NeuronSpec(decay=0.5, threshold=threshold, fire=lambda u: Width.apply(u, half, height), gain=gain)
     m = currents(seed)
-    window = dynamics.window_of(spec, m, 0.0, "lif")
+    window = dynamics.Windows(0.0).of(spec, m, "lif")
     assert window.exact
     assert window.interval == pytest.approx(((threshold - half) / gain, (threshold + half) / gain), abs=1e-4, rel=1e-4)
     assert window.height == pytest.approx(height * gain)
@@ -102,7 +102,8 @@ def test_the_gradient_is_what_autograd_finds_and_a_missing_path_is_noticed(reset
     loss.backward()
     s = torch.stack(spikes)
     m = dynamics.membrane_of(spec, x.detach(), s, EPS, "lif")
-    assert dynamics.follows_gradient(spec, m, s, weights, x.grad, "lif")
-    assert not dynamics.follows_gradient(spec, m, s, weights, 1.01 * x.grad, "lif")
+    slope = dynamics.derivative(spec, m, "lif")
+    assert dynamics.follows_gradient(spec, m, s, weights, x.grad, slope)
+    assert not dynamics.follows_gradient(spec, m, s, weights, 1.01 * x.grad, slope)
     other = NeuronSpec(decay=0.5, threshold=0.3, fire=Spike.apply, reset=reset, gain=0.5, detach_reset=not detach)
-    assert dynamics.follows_gradient(other, m, s, weights, x.grad, "lif") == (reset == "none")
+    assert dynamics.follows_gradient(other, m, s, weights, x.grad, slope) == (reset == "none")

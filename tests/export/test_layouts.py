@@ -177,7 +177,7 @@ def test_an_average_behind_the_last_layer_belongs_to_the_readout(tmp_path):
     model = Loop(nn.Conv2d(2, 4, 3), Lif(), nn.Conv2d(4, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     made, _, _ = exported(model, spikes(2, 6, 6), tmp_path / "t.npz")
     assert kinds(made)["net.2"] == ("conv", ["net.0"], False)
-    assert "net.3: average behind the last layer: read-out, not a layer" in made.notes
+    assert "net.3: behind the last layer: read-out, not a layer" in made.notes
 
 
 def test_names_that_the_format_does_not_allow_are_changed(tmp_path):

@@ -20,13 +20,14 @@ from h2sim.datasets.digits import read_digits
 from h2sim.datasets.events import Recording
 from h2sim.datasets.imagenet import read_picture
 from h2sim.datasets.nmnist import read_atis
-from tests.datasets import aedat4
+from tests.datasets import aedat3, aedat4
 from tests.fuzz.containers import change_pickle, gzipped
 from tests.fuzz.kind import Files, Kind, always, expect
 from tests.fuzz.mutate import Rng, change_bytes, change_text
 
 IDX = tuple(f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
 CIFAR10 = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+TABLE_TOKENS = ("0", "12", "1.5", "-1", "", "x", "9" * 19, "1,", "class", "user01_led.aedat", "../r.aedat", "\ufeff")
 DIGIT_TOKENS = ("256", "-1", "1.5", "nan", "1e9", "", "x", "9" * 60, "0,", "\n", "#")
 
 
@@ -172,9 +173,26 @@ def _aedat_2() -> bytes:
 
 
 def _aedat_3() -> bytes:
-    events = b"".join(struct.pack("<II", x << 17 | y << 2 | on << 1 | 1, t) for t, x, y, on in EVENTS)
-    header = struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, len(EVENTS), len(EVENTS), len(EVENTS))
-    return b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n" + 2 * (header + events)
+    return aedat3.HEADER + 2 * aedat3.packet(EVENTS)
+
+
+@cache
+def _gestures() -> list[Files]:
+    files: Files = {}
+    for trial, part in (("user01_led", "train"), ("user24_led", "test")):
+        files |= {
+            f"trials_to_{part}.txt": f"{trial}.aedat\n".encode(),
+            f"{trial}_labels.csv": aedat3.table([(1, 1000, 2000), (11, 2000, 5000)]).encode(),
+            f"{trial}.aedat": aedat3.GESTURE_HEADER + aedat3.packets(EVENTS),
+        }
+    return [files]
+
+
+def _change_gestures(rng: Rng, name: str, data: bytes) -> bytes:
+    if name.endswith(".aedat") or rng.random() < 0.3:
+        return change_bytes(rng, data)
+    text = change_text(rng, data.decode().replace(",", " "), TABLE_TOKENS)
+    return text.replace(" ", ",").encode()
 
 
 @cache
@@ -210,5 +228,6 @@ KINDS = (
     Kind("data: pictures", _pictures, always(change_bytes), _read_pictures),
     Kind("data: N-MNIST", _atis, always(change_bytes), _read_recording, share=0.5),
     Kind("data: AEDAT 2 and 3", _aedat, always(change_bytes), _read_recording, share=1.5),
+    Kind("data: DVS128 Gesture", _gestures, _change_gestures, _read("dvs128-gesture")),
     Kind("data: AEDAT 4", _aedat_4, always(change_bytes), _read_recording, share=0.3),
 )

@@ -72,9 +72,13 @@ def _graphs() -> list[Files]:
         "output": nir.Output(np.array([4])),
     }
     chain = [("input", "a"), ("a", "b"), ("b", "output")]
+    inner = {"input": nir.Input(np.array([4])), "b": lif(4), "s": nir.Scale(np.full(4, 0.5)), "output": flat["output"]}
+    held = nir.NIRGraph(inner, [("input", "b"), ("b", "s"), ("s", "output")], type_check=False)
+    nested = {**flat, "b": held, "c": nir.Linear(np.ones((3, 4)))}
+    around = [("input", "a"), ("a", "b"), ("b", "c"), ("c", "output")]
     found: list[Files] = []
     with tempfile.TemporaryDirectory() as folder:
-        for graph in ((nodes, edges), (flat, chain)):
+        for graph in ((nodes, edges), (flat, chain), (nested, around)):
             nir.write(Path(folder) / "g.nir", nir.NIRGraph(*graph, type_check=False))
             found.append({"g.nir": (Path(folder) / "g.nir").read_bytes()})
     return found

@@ -34,7 +34,9 @@ class Run:
 
     def follows_gradient(self, spec: NeuronSpec | None = None) -> bool:
         """Whether dx is what eq. 2.4 and 2.5 give of ds."""
-        return dynamics.follows_gradient(spec or self.spec, self.membrane(), self.s, self.ds, self.dx, "neuron")
+        spec, m = spec or self.spec, self.membrane()
+        slope = dynamics.derivative(spec, m, "neuron")
+        return dynamics.follows_gradient(spec, m, self.s, self.ds, self.dx, slope)
 
 
 def currents(*shape: int, seed: int = 0, mean: float = 0.3) -> Tensor:

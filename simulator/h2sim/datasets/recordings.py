@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from h2sim.arrays import Ints
-from h2sim.datasets.aedat import read_aedat, read_aedat4
+from h2sim.datasets.aedat import read_aedat
 from h2sim.datasets.base import Dataset, Options, Part, Split, last_tenth_held_out
 from h2sim.datasets.events import SOURCE_BIN_US, Recordings, bins
 from h2sim.errors import DatasetError, at
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ENDINGS = (".aedat", ".aedat4")
 CIFAR10_DVS_SIZE = (42, 42)  # table 3.4
 KEPT_OPEN = 8  # recordings kept in memory, as neighbouring samples come from the same file
 
@@ -22,7 +23,7 @@ KEPT_OPEN = 8  # recordings kept in memory, as neighbouring samples come from th
 def load_cifar10_dvs(name: str, folder: Path, options: Options) -> Dataset:
     """CIFAR10-DVS: a sample per recording. The last 10 % of each class are held out: there is no official split."""
     size, bin_us = options.size or CIFAR10_DVS_SIZE, options.bin_us or SOURCE_BIN_US
-    files = [class_files(folder / c, (".aedat", ".aedat4")) for c in CIFAR10_CLASSES]
+    files = [class_files(folder / c) for c in CIFAR10_CLASSES]
     labels = np.repeat(np.arange(len(files)), [len(own) for own in files])
     paths = tuple(path for own in files for path in own)
     source = Recordings(
@@ -38,19 +39,19 @@ def load_cifar10_dvs(name: str, folder: Path, options: Options) -> Dataset:
 
 
 def load_aedat4(name: str, folder: Path, options: Options) -> Dataset:
-    """A folder of class folders of .aedat4 files, each cut into as many whole samples of T time bins as it holds.
+    """A folder of class folders of recordings, each cut into as many whole samples of T time bins as it holds.
 
     A recording shorter than one sample gives one; samples without any event are left out. The last 10 % of each
     class's samples are held out.
     """
     bin_us = options.bin_us or SOURCE_BIN_US
-    read = lru_cache(maxsize=KEPT_OPEN)(read_aedat4)
+    read = lru_cache(maxsize=KEPT_OPEN)(read_aedat)
     paths: list[str] = []
     sensors: dict[tuple[int, int], str] = {}
     labels, file_of, starts = [], [], []
-    classes = sorted(entry.name for entry in folder.iterdir() if any(entry.glob("*.aedat4")))
+    classes = sorted(entry.name for entry in folder.iterdir() if _recordings(entry))
     for label, class_name in enumerate(classes):
-        for path in class_files(folder / class_name, (".aedat4",)):
+        for path in class_files(folder / class_name):
             recording = read(path)
             sensors.setdefault(recording.sensor, path)
             cut = _starts(recording.t_us, options.timesteps * bin_us)
@@ -72,15 +73,19 @@ def load_aedat4(name: str, folder: Path, options: Options) -> Dataset:
     return _held_out(recorded, folder, np.array(labels), source, tuple(classes))
 
 
-def class_files(folder: Path, endings: tuple[str, ...]) -> list[str]:
-    """The files of one class, ordered by the numbers in their names and then by the names.
+def class_files(folder: Path) -> list[str]:
+    """The recordings of one class, ordered by the numbers in their names and then by the names.
 
     Raises DatasetError if there is none.
     """
-    files = [str(file) for file in folder.glob("*") if file.name.lower().endswith(endings)]
+    files = _recordings(folder)
     if not files:
-        raise DatasetError(at(str(folder), "files", f"at least one {' or '.join(endings)}", "none"))
+        raise DatasetError(at(str(folder), "files", f"at least one {' or '.join(ENDINGS)}", "none"))
     return sorted(files, key=lambda file: ([int(digits) for digits in re.findall(r"\d+", Path(file).name)], file))
+
+
+def _recordings(folder: Path) -> list[str]:
+    return [str(file) for file in folder.glob("*") if file.name.lower().endswith(ENDINGS)]
 
 
 def _starts(t_us: Ints, sample_us: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from h2sim.datasets import cifar, digits, idx, imagenet, nmnist, recordings, saccade
+from h2sim.datasets import cifar, digits, dvs128_gesture, idx, imagenet, nmnist, recordings, saccade
 from h2sim.datasets.base import Dataset, Description, Options
 from h2sim.datasets.search import Layout, Place
 
@@ -157,21 +157,35 @@ CIFAR10_DVS = Entry(
     Place("cifar10-dvs", (Layout(_each(*recordings.CIFAR10_CLASSES), ("extract", "CIFAR10DVS")),)),
     recordings.load_cifar10_dvs,
 )
+DVS128_GESTURE = Entry(
+    Description(
+        name="dvs128-gesture",
+        kind="events",
+        shape=(2, *dvs128_gesture.SIZE),
+        classes=dvs128_gesture.CLASSES,
+        files="trials_to_train.txt and trials_to_test.txt, and the userNN_LIGHT.aedat that they name, each with its "
+        "userNN_LIGHT_labels.csv",
+        get="DvsGesture.tar.gz of https://research.ibm.com/dvsgesture, unpacked",
+        note="a sample a row of the tables: T bins of 1 ms (table 5.6) from its start, 128x128 scaled to 32x32",
+    ),
+    Place("dvs128-gesture", (Layout(_each(*dvs128_gesture.LISTS), ("DvsGesture", "extract/DvsGesture")),)),
+    dvs128_gesture.load_dvs128_gesture,
+)
 AEDAT4 = Entry(
     Description(
         name="aedat4",
         kind="events",
         shape=None,
         classes=None,
-        files="<class>/*.aedat4",
+        files="<class>/*.aedat4 or <class>/*.aedat, of AEDAT 4, 3.1 or 2.0",
         get="record it with an event camera",
         note="cut into samples of T time bins (5 ms unless given); the last 10 % of each class are held out",
     ),
-    Place("aedat4", (Layout(_each("*/*.aedat4")),), named_only=True),
+    Place("aedat4", (Layout((("*/*.aedat4", "*/*.aedat"),)),), named_only=True),
     recordings.load_aedat4,
 )
 
-_FILED = (MNIST, MNIST_5K, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, NMNIST, CIFAR10_DVS, AEDAT4)
+_FILED = (MNIST, MNIST_5K, FASHION_MNIST, CIFAR10, CIFAR100, IMAGENET, NMNIST, CIFAR10_DVS, DVS128_GESTURE, AEDAT4)
 ENTRIES = {entry.description.name: entry for entry in _FILED}
 
 SACCADE = Description(

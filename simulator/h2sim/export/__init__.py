@@ -1,7 +1,7 @@
 """Traces of other people's models: `trace` records a step of a torch model, `load_nir` reads a NIR graph's structure.
 
-`trace`, `Export` and `NeuronSpec` need torch (and the model's own library), `load_nir` needs nir. Each is imported when
-it is asked for, so that neither library is needed for the other.
+`check` tells every obstacle to a trace of a model at once. `load_nir` needs nir, all else torch (and the model's own
+library). Each is imported when it is asked for, so that neither library is needed for the other.
 """
 
 from __future__ import annotations
@@ -11,13 +11,24 @@ from typing import TYPE_CHECKING, Any
 from h2sim.errors import ExportError
 
 if TYPE_CHECKING:
+    from h2sim.export.batches import Exports
     from h2sim.export.capture import Export, trace
     from h2sim.export.nir import load_nir
-    from h2sim.export.protocol import NeuronSpec
+    from h2sim.export.protocol import NeuronSpec, ReadOut
+    from h2sim.export.report import Report, check
 
-__all__ = ["Export", "NeuronSpec", "load_nir", "trace"]
+__all__ = ["Export", "Exports", "NeuronSpec", "ReadOut", "Report", "check", "load_nir", "trace"]
 
-_HOMES = {"Export": "capture", "trace": "capture", "NeuronSpec": "protocol", "load_nir": "nir"}
+_HOMES = {
+    "Export": "capture",
+    "Exports": "batches",
+    "NeuronSpec": "protocol",
+    "ReadOut": "protocol",
+    "Report": "report",
+    "check": "report",
+    "load_nir": "nir",
+    "trace": "capture",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,19 +1,17 @@
 """Records one training step of any torch model as a trace: `h2sim.export.trace`.
 
 Reading order: protocol (what a neuron is), neurons and the libraries' adapters, roles (what a module may be),
-obstacles, hooks (the recording), graph, layout (time), maps and walk (who reads whom), accounts and products (work that
-no layer would show), step and reading (all of a forward pass), structure (the layers), dynamics (the neuron's check),
-live and weights (norms), notes, fill. `check` is `trace` without a loss.
+obstacles, forward and hooks (the recording), graph, layout (time), maps and walk (who reads whom), accounts and
+products (work that no layer would show), step and reading (all of a forward pass), structure (the layers), dynamics
+(the neuron's check), live and weights (norms), notes, fill. `check` is `trace` without a loss; batches: of a loader.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 import torch
 from torch import nn
@@ -21,16 +19,12 @@ from torch.utils.checkpoint import CheckpointError
 
 from h2sim.arrays import Array
 from h2sim.errors import ExportError, at
-from h2sim.export.accounts import Accounts, check_own_work
+from h2sim.export.batches import DIGITS, Exports, is_loader, write_batches
 from h2sim.export.fill import Filled, fill
-from h2sim.export.graph import Leaves
-from h2sim.export.hooks import Recorder
+from h2sim.export.forward import Forward, Inputs, Pass, as_written
 from h2sim.export.layout import check_gradients
-from h2sim.export.neurons import reset_states
 from h2sim.export.notes import say
-from h2sim.export.obstacles import Obstacles
-from h2sim.export.products import Products
-from h2sim.export.reading import Reading, read_step
+from h2sim.export.reading import Reading
 from h2sim.export.record import StepRecord, step_meta
 from h2sim.export.state import as_found
 from h2sim.export.step import Step
@@ -38,7 +32,7 @@ from h2sim.trace import parse_meta, write_trace
 from h2sim.trace.members import VALUES
 from h2sim.trace.network import input_entry
 
-Inputs = torch.Tensor | tuple[Any, ...]
+Loss = Callable[[Any, Any], torch.Tensor]
 _LIBRARIES = ("spikingjelly", "snntorch", "norse", "sinabs")
 MOST_QUIET_BYTES = 256 << 20  # of values, which a trace keeps without a word
 
@@ -65,14 +59,101 @@ class Export:
         write_trace(path, self.meta, self.record.members())
 
 
+@overload
 def trace(
     model: nn.Module,
     inputs: Inputs,
     targets: Any,
-    loss: Callable[[Any, Any], torch.Tensor],
+    loss: Loss,
     path: str | Path | None = None,
     *,
-    forward: Callable[[nn.Module, Any], Any] | None = None,
+    forward: Forward | None = None,
+    timesteps: int | None = None,
+    batch: int | None = None,
+    network: str | None = None,
+    dataset: str = "not named",
+    window_threshold: float = 0.0,
+    values: bool = True,
+    source: Mapping[str, Any] | None = None,
+) -> Export: ...
+
+
+@overload
+def trace(
+    model: nn.Module,
+    inputs: Iterable[Any],
+    targets: None,
+    loss: Loss,
+    path: str | Path,
+    *,
+    forward: Forward | None = None,
+    timesteps: int | None = None,
+    batch: int | None = None,
+    batches: int | None = None,
+    network: str | None = None,
+    dataset: str = "not named",
+    window_threshold: float = 0.0,
+    values: bool = True,
+    source: Mapping[str, Any] | None = None,
+) -> Exports: ...
+
+
+def trace(
+    model: nn.Module,
+    inputs: Inputs | Iterable[Any],
+    targets: Any,
+    loss: Loss,
+    path: str | Path | None = None,
+    *,
+    batches: int | None = None,
+    values: bool = True,
+    **options: Any,
+) -> Export | Exports:
+    """Runs one training step (forward, `loss(output, targets)`, backward) of a model and makes a trace of it.
+
+    inputs: a tensor, or a tuple of arguments of model(...). forward(model, inputs): runs all timesteps, for a model
+    that takes one at a time; without it model(inputs) is called. path: where to write the trace; None: nowhere.
+    timesteps: how many are expected; without it the neurons' calls say how many there are. batch: how many of the
+    samples the trace keeps, the first ones; gradients stay those of the whole batch's loss. window_threshold: a neuron
+    is in the window where |ds/dm| of its surrogate is above it; many surrogates are never exactly 0. values: whether to
+    keep membranes, gradients and weights, which `h2sim verify` needs; above 256 MiB their size is told. source: what
+    else the trace should say of itself (epoch, accuracy, ...).
+
+    inputs may also be a loader, which gives (inputs, targets) batch after batch, with targets None: then path is a
+    folder, into which a trace of each of the first `batches` (None: all) is written, and Exports are returned.
+
+    Neuron states are reset before the step. The model keeps its mode; after the step its parameters' gradients, its
+    running statistics and its neuron states are what they were before. Raises ExportError, a line for each obstacle: it
+    names the module that a trace cannot hold, and what would do instead.
+    """
+    if not is_loader(inputs):
+        if batches is not None:
+            raise ExportError(at("export", "batches", "a loader as inputs", type(inputs).__name__))
+        export = _traced(model, inputs, targets, loss, values=values, **options)
+        _say_size(export.record)
+        if path is not None:
+            export.write(path)
+        return export
+    if targets is not None:
+        raise ExportError(at("export", "targets", "None, for a loader gives them", type(targets).__name__))
+
+    def write(inputs: Any, targets: Any, path: Path) -> Sequence[str]:
+        export = _traced(model, inputs, targets, loss, values=values, **options)
+        if path.stem == "0" * DIGITS:
+            _say_size(export.record)
+        export.write(path)
+        return export.notes
+
+    return write_batches(cast(Iterable[Any], inputs), path, batches, write)
+
+
+def _traced(
+    model: nn.Module,
+    inputs: Any,
+    targets: Any,
+    loss: Loss,
+    *,
+    forward: Forward | None = None,
     timesteps: int | None = None,
     batch: int | None = None,
     network: str | None = None,
@@ -81,98 +162,17 @@ def trace(
     values: bool = True,
     source: Mapping[str, Any] | None = None,
 ) -> Export:
-    """Runs one training step (forward, `loss(output, targets)`, backward) of a model and makes a trace of it.
-
-    inputs: a tensor, or a tuple of arguments of model(...). forward(model, inputs): runs all timesteps, for a model
-    that takes one at a time; without it model(inputs) is called. path: where to write the trace; None: nowhere.
-    timesteps: how many are expected; without it the neurons' calls say how many there are. batch: how many of the
-    samples the trace keeps, the first ones; gradients stay those of the whole batch's loss. window_threshold: a neuron
-    is in the window where |ds/dm| of its surrogate is above it; many surrogates are never exactly 0. values: whether to
-    keep membranes, gradients and weights, which `h2sim verify` needs. source: what else the trace should say of itself
-    (epoch, accuracy, ...).
-
-    Neuron states are reset before the step. The model keeps its mode; after the step its parameters' gradients, its
-    running statistics and its neuron states are what they were before. Raises ExportError, which names the module that
-    a trace cannot hold.
-    """
+    """One step of a model as an export."""
     if not 0 <= window_threshold < float("inf"):
         raise ExportError(at("export", "window_threshold", "a number of at least 0", window_threshold))
-    model = _as_written(model)
-    _check_devices(model, inputs)
+    model = as_written(model)
     with as_found(model):
         passed = Pass.of(model, inputs, forward, loss)
         reading, loss_value = _finished(passed, loss, targets, timesteps, batch)
         filled = fill(reading, window_threshold, values)
     meta = _meta(model, reading, filled, loss, loss_value, network, dataset, dict(source or {}))
     parse_meta(meta, "export")
-    export = Export(meta, filled.record, filled.notes)
-    _say_size(export.record)
-    if path is not None:
-        export.write(path)
-    return export
-
-
-@dataclass(frozen=True)
-class Pass:
-    """A model's forward pass as it was recorded, and what it returned."""
-
-    model: nn.Module
-    recorder: Recorder
-    products: Products
-    leaves: Leaves
-    obstacles: Obstacles
-    output: Any
-
-    @classmethod
-    def of(cls, model: nn.Module, inputs: Inputs, forward: Callable[[nn.Module, Any], Any] | None, loss: Any) -> Pass:
-        """Runs the model once; neuron states are reset before it."""
-        obstacles = Obstacles()
-        reset_states(model)
-        recorder = Recorder(model, obstacles)
-        products = Products(model, recorder)
-        try:
-            with _uncompiled(), recorder.recording(), products:
-                output = (forward or _forward)(model, inputs)
-        except Exception:
-            obstacles.check()  # what a refused module sends may not be what the next one takes
-            raise
-        return cls(model, recorder, products, Leaves(model, loss, inputs, recorder.leaves), obstacles, output)
-
-    def reading(self, timesteps: int | None, batch: int | None, targets: Any) -> Reading | None:
-        """What was recorded, as a step; obstacles are noted."""
-        with self.obstacles.noted():
-            self.products.check_named(self.leaves)
-        noted = self.products.named
-        return read_step(self.recorder, self.leaves, self.obstacles, timesteps, batch, targets, noted, self.output)
-
-    def check_products(self) -> None:
-        """Notes products that no layer shows."""
-        with self.obstacles.noted():
-            self.products.check_named(self.leaves)
-        with self.obstacles.noted():
-            self.products.check_unnamed()
-
-    def accounts(self) -> Accounts:
-        """The uses of parameters."""
-        modules = [found for found in self.recorder.modules.values() if not found.role.reason]
-        check_own_work(modules, self.recorder.marks, self.obstacles)
-        return Accounts(modules, self.leaves, self.recorder.marks)
-
-
-def _as_written(model: nn.Module) -> nn.Module:
-    """The model that torch.compile was given, or the model itself."""
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
-
-
-@contextlib.contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Compiled modules and functions run as they were written, so that their operations are seen."""
-    if "torch._dynamo.eval_frame" not in sys.modules:  # nothing was compiled, and importing it takes seconds
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+    return Export(meta, filled.record, filled.notes)
 
 
 def _say_size(record: StepRecord) -> None:
@@ -183,13 +183,9 @@ def _say_size(record: StepRecord) -> None:
         say(f"the trace keeps {size} of values, which h2sim verify checks; values=False keeps masks alone")
 
 
-def _forward(model: nn.Module, inputs: Inputs) -> Any:
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-
-
 def _finished(
     passed: Pass,
-    loss: Callable[[Any, Any], torch.Tensor],
+    loss: Loss,
     targets: Any,
     timesteps: int | None,
     batch: int | None,
@@ -245,27 +241,11 @@ def _loss_value(value: Any) -> torch.Tensor:
     return value
 
 
-def _check_devices(model: nn.Module, inputs: Inputs) -> None:
-    named = [*model.named_buffers(), *model.named_parameters()]
-    for name, tensor in named:
-        if nn.parameter.is_lazy(tensor):
-            raise ExportError(at(name, "shape", "one that is known: run the model once before", "a lazy module's"))
-    found = {tensor.device: name for name, tensor in named}
-    tensors = [tensor for tensor in (inputs if isinstance(inputs, tuple) else (inputs,)) if torch.is_tensor(tensor)]
-    if len(found) > 1:
-        places = " and ".join(f"{name!r} on {device}" for device, name in found.items())
-        raise ExportError(at("model", "device", "one for all parameters and buffers", places))
-    for device in found:
-        for tensor in tensors:
-            if tensor.device != device:
-                raise ExportError(at("inputs", "device", f"{device} as the model's", tensor.device))
-
-
 def _meta(
     model: nn.Module,
     reading: Reading,
     filled: Filled,
-    loss: Callable[[Any, Any], torch.Tensor],
+    loss: Loss,
     loss_value: float,
     network: str | None,
     dataset: str,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from h2sim.errors import ExportError, at
 from h2sim.export.protocol import NeuronSpec
@@ -28,13 +30,14 @@ class Window:
     """Where the surrogate's derivative exceeds the window threshold.
 
     mask: bool, where m is in the window. interval: (low, high) around the neuron's threshold. exact: whether the window
-    is just low < m < high. height: eta if the surrogate is a rectangle, else None.
+    is just low < m < high. height: eta if the surrogate is a rectangle, else None. slope: ds/dv at every m.
     """
 
     mask: torch.Tensor
     interval: tuple[float, float]
     exact: bool
     height: float | None
+    slope: torch.Tensor
 
 
 def threshold_of(spec: NeuronSpec) -> float:
@@ -61,19 +64,18 @@ def membrane_of(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor, eps: float, 
 
 
 def _lif(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-    threshold = threshold_of(spec)
-    kept, out = torch.zeros_like(x[0]), []
-    for x_now, s_now in zip(x, s, strict=True):
-        m = spec.decay * kept + x_now
-        out.append(m)
-        kept = _after_reset(spec, m, s_now, threshold)
-    return torch.stack(out)
+    threshold, out = threshold_of(spec), torch.empty_like(x)
+    kept = torch.zeros_like(x[0])
+    for t in range(len(x)):
+        torch.add(x[t], kept, alpha=spec.decay, out=out[t])
+        kept = _after_reset(spec, out[t], s[t], threshold)
+    return out
 
 
 def _after_reset(spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, threshold: float) -> torch.Tensor:
     if spec.reset == "zero":
-        return m * (1 - s)
-    return m - threshold * s if spec.reset == "subtract" else m
+        return torch.addcmul(m, m, s, value=-1)
+    return torch.sub(m, s, alpha=threshold) if spec.reset == "subtract" else m
 
 
 def _slack(spec: NeuronSpec, x: torch.Tensor, m: torch.Tensor, eps: float) -> torch.Tensor:
@@ -89,7 +91,8 @@ def _slack(spec: NeuronSpec, x: torch.Tensor, m: torch.Tensor, eps: float) -> to
 def derivative(spec: NeuronSpec, m: torch.Tensor, path: str) -> torch.Tensor:
     """ds/dv at membrane m by the library's own surrogate. Raises ExportError if it has none."""
     with torch.enable_grad():
-        u = ((m - threshold_of(spec)) * spec.scale).detach().requires_grad_(True)
+        u = (m - threshold_of(spec)).detach()
+        u = (u if spec.scale == 1 else u * spec.scale).requires_grad_(True)
         spikes = spec.fire(u)
         if not spikes.requires_grad:
             raise ExportError(at(path, "surrogate", "a gradient", f"none from {spec.surrogate}"))
@@ -97,30 +100,60 @@ def derivative(spec: NeuronSpec, m: torch.Tensor, path: str) -> torch.Tensor:
     return slope.detach()
 
 
-def window_of(spec: NeuronSpec, m: torch.Tensor, least: float, path: str) -> Window:
-    """The window |ds/dv| > least of a neuron. Its ends are found to neighbouring float32 numbers.
+class Windows:
+    """Finds the windows |ds/dv| > least of neurons; the ends of one are those of all neurons like it."""
 
-    Raises ExportError if `least` is not below the surrogate's derivative at the threshold.
-    """
+    def __init__(self, least: float) -> None:
+        self.least = least
+        self._ends: dict[Any, tuple[float, float]] = {}
 
-    def inside(points: torch.Tensor) -> torch.Tensor:
-        return derivative(spec, points.to(m.dtype), path).abs() > least
+    def of(self, spec: NeuronSpec, m: torch.Tensor, path: str) -> Window:
+        """The window of a neuron at membrane m. Its ends are found to neighbouring float32 numbers.
 
-    threshold = threshold_of(spec)
-    if not bool(inside(torch.tensor([threshold]))[0]):
-        peak = float(derivative(spec, torch.tensor([threshold]), path).abs())
-        wanted = f"less than {peak:g}, the surrogate's derivative at the threshold"
-        raise ExportError(at(path, "window_threshold", wanted, least))
-    far = max(_FAR, 4 * float(m.abs().max()))
-    low, high = (_edge(inside, threshold, side * far) for side in (-1, 1))
-    slope = derivative(spec, m, path)
-    given = slope.abs() > least
-    mask = (m > low) & (m < high)
-    room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
-    near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
-    exact = not bool(((given != mask) & ~near).any())
-    height = _height(spec, slope, mask, (low, high), path) if exact else None
-    return Window(mask if exact else given, (low, high), exact, height)
+        Raises ExportError if `least` is not below the surrogate's derivative at the threshold.
+        """
+        threshold, far = threshold_of(spec), max(_FAR, 4 * float(m.abs().max()))
+        key = (_same_surrogate(spec.fire), threshold, spec.scale, m.dtype, far)
+        if key not in self._ends:
+            self._ends[key] = self._found(spec, m.dtype, far, path)
+        low, high = self._ends[key]
+        slope = derivative(spec, m, path)
+        given = slope.abs() > self.least if self.least else slope != 0
+        mask = _between(m, low, high)
+        exact = torch.equal(given, mask)
+        if not exact:
+            room = _SAME * max(abs(threshold), abs(low) if low > -far else 0.0, abs(high) if high < far else 0.0, 1e-3)
+            near = ((m - low).abs() <= room) | ((m - high).abs() <= room)
+            exact = not bool(((given != mask) & ~near).any())
+        height = _height(spec, slope, mask, (low, high), path) if exact else None
+        return Window(mask if exact else given, (low, high), exact, height, slope)
+
+    def _found(self, spec: NeuronSpec, dtype: torch.dtype, far: float, path: str) -> tuple[float, float]:
+        def inside(points: torch.Tensor) -> torch.Tensor:
+            return derivative(spec, points.to(dtype), path).abs() > self.least
+
+        threshold = threshold_of(spec)
+        if not bool(inside(torch.tensor([threshold]))[0]):
+            peak = float(derivative(spec, torch.tensor([threshold]), path).abs())
+            wanted = f"less than {peak:g}, the surrogate's derivative at the threshold"
+            raise ExportError(at(path, "window_threshold", wanted, self.least))
+        low, high = (_edge(inside, threshold, side * far) for side in (-1, 1))
+        return low, high
+
+
+def _between(m: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """low < m < high, where an end may be none."""
+    if high >= WIDE:
+        return torch.ones_like(m, dtype=torch.bool) if low <= -WIDE else m > low
+    return m < high if low <= -WIDE else (m > low) & (m < high)
+
+
+def _same_surrogate(fire: Any) -> Any:
+    """What tells a surrogate from others: a module without weights by its class and the numbers that it holds."""
+    if isinstance(fire, nn.Module) and not any(True for _ in (*fire.parameters(), *fire.buffers(), *fire.children())):
+        held = {name: value for name, value in vars(fire).items() if isinstance(value, int | float | str | bool)}
+        return type(fire), tuple(sorted(held.items()))
+    return id(fire)
 
 
 def _edge(inside: Callable[[torch.Tensor], torch.Tensor], start: float, far: float) -> float:
@@ -151,25 +184,27 @@ def _height(
     low, high = interval
     if abs(low) >= WIDE or abs(high) >= WIDE:
         return None
+    grid = derivative(spec, torch.linspace(low, high, 67, dtype=slope.dtype)[1:-1], path)
+    if float(grid.max() - grid.min()) > _SAME * float(grid.abs().max()):
+        return None
     edges = derivative(spec, torch.tensor([low, high], dtype=slope.dtype), path)
     if bool(edges.any()) or bool((slope.masked_fill(mask, 0)).any()):
         return None
-    grid = derivative(spec, torch.linspace(low, high, 67, dtype=slope.dtype)[1:-1], path)
     least = min(float(grid.min()), float(slope.masked_fill(~mask, float("inf")).min()))
     most = max(float(grid.max()), float(slope.masked_fill(~mask, -float("inf")).max()))
     return most * spec.scale if most - least <= _SAME * abs(most) else None
 
 
 def follows_gradient(
-    spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, path: str
+    spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor, slope: torch.Tensor
 ) -> bool:
-    """Whether dm is what eq. 2.4 and 2.5 give from ds with the library's surrogate.
+    """Whether dm is what eq. 2.4 and 2.5 give from ds with the library's surrogate, whose derivative at m is slope.
 
     It is not if a loss reads the membrane itself.
     """
     if spec.membrane is not None:
         return False
-    slope, threshold = derivative(spec, m, path) * spec.scale, threshold_of(spec)
+    slope, threshold = slope * spec.scale, threshold_of(spec)
     later, worst = torch.zeros_like(m[0]), 0.0
     for t in reversed(range(m.shape[0])):
         carried = spec.decay * later

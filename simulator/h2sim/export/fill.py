@@ -105,9 +105,10 @@ class _Filler:
     eps: float
     notes: list[str]
     replay: Replay = field(init=False)
+    windows: dynamics.Windows = field(init=False)
 
     def __post_init__(self) -> None:
-        self.replay = Replay(self.step)
+        self.replay, self.windows = Replay(self.step), dynamics.Windows(self.least)
 
     @property
     def step(self) -> Step:
@@ -237,13 +238,14 @@ class _Filler:
         """The neuron's entry, m and dm; spikes and window go into the record."""
         spec, path, tensors = self.spec(piece), piece.neuron or "", self.step.tensors
         s, m = tensors.sent(path), self.step.membranes[path]
-        window = dynamics.window_of(spec, m, self.least, path)
+        window = self.windows.of(spec, m, path)
         dm, ds = tensors.grad_read(path), tensors.grad_sent(path)
         record.spikes, record.window = pack_bits(s.numpy() != 0), pack_bits(window.mask.numpy())
         self.notes += [note for note in spec.notes if note not in self.notes]
         self._note_window(piece, spec, window)
         lif = spec.equation == "lif" and window.exact
-        scale = window.height if lif and self._explained(piece, spec, m, s, ds, dm) else None
+        known = lif and (not self.keep_values or self._explained(piece, spec, m, s, ds, dm, window.slope))
+        scale = window.height if known else None
         entry = {
             "threshold": spec.threshold / spec.scale,
             "decay": spec.decay,
@@ -272,11 +274,18 @@ class _Filler:
             self.notes.append(f"{piece.name}: membrane, threshold and window divided by the input gain {spec.scale:g}")
 
     def _explained(
-        self, piece: Piece, spec: NeuronSpec, m: torch.Tensor, s: torch.Tensor, ds: torch.Tensor, dm: torch.Tensor
+        self,
+        piece: Piece,
+        spec: NeuronSpec,
+        m: torch.Tensor,
+        s: torch.Tensor,
+        ds: torch.Tensor,
+        dm: torch.Tensor,
+        slope: torch.Tensor,
     ) -> bool:
         """Whether dm follows from the spikes' gradient, and that from the layers behind: then verify can check it."""
         path = piece.neuron or ""
-        if not dynamics.follows_gradient(spec, m, s, ds, dm, path):
+        if not dynamics.follows_gradient(spec, m, s, ds, dm, slope):
             self.notes.append(f"{piece.name}: gradient not eq. 2.5 of its spikes' (is the membrane read?): not checked")
             return False
         if not self.step.readers(path):

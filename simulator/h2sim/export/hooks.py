@@ -91,7 +91,7 @@ class Recorder:
         self._held: dict[int, list[Edge]] = {}
         self._found: list[Recorded] = []
         self._searched: set[int] = set()
-        self._paused = 0
+        self.paused = 0  # above 0: what runs now is the recorder's own
         self._find(model, "")
 
     def _find(self, module: nn.Module, path: str) -> None:
@@ -127,18 +127,13 @@ class Recorder:
                 handle.remove()
             self._held.clear()
 
-    @property
-    def paused(self) -> bool:
-        """Whether what runs now is the recorder's own."""
-        return self._paused > 0
-
     @contextlib.contextmanager
     def _own_work(self) -> Iterator[None]:
-        self._paused += 1
+        self.paused += 1
         try:
             yield
         finally:
-            self._paused -= 1
+            self.paused -= 1
 
     def before_write(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copies what was recorded of the memory that an operation is about to write into."""

@@ -45,11 +45,14 @@ def _spreads(found: Recorded) -> bool:
 
 
 def live_of(tensors: Tensors, path: str) -> Live:
-    """A norm of the step, by what it read and sent."""
+    """A norm of the step: torch's batch norm by its class, any other by what it read and sent."""
     found = tensors.modules[path]
-    x, y = (_maps(each(path)) for each in (tensors.read, tensors.sent))
     eps = float(getattr(found.module, "eps", None) or 0.0)
     batch = tensors.batch == tensors.extent.samples
+    if batch and is_plain(found.module):
+        own = _own(found.module, tensors.sample(path, "read")[0])
+        return Live(_entry(_candidates(found)[0], eps), *(each.float() for each in own))
+    x, y = (_maps(each(path)) for each in (tensors.read, tensors.sent))
     for over in _candidates(found):
         if "N" in over and not batch:
             continue  # its statistics are over samples that the trace leaves out
@@ -102,11 +105,17 @@ def _affine(
     axes = tuple(AXES.index(axis) for axis in over)
     mean = x.mean(axes, keepdim=True)
     hat = (x - mean) / (x.var(axes, unbiased=False, keepdim=True) + eps).sqrt()
-    for weight, bias in (_own(module, x.shape[2]), _fitted(hat, y)):
-        error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
-        if float(error) <= _CLOSE * max(1e-3, float(y.abs().max())):
-            return weight.float(), bias.float()
-    return None
+    found = _own(module, x.shape[2])
+    if not _gives(*found, hat, y):
+        found = _fitted(hat, y)
+        if not _gives(*found, hat, y):
+            return None
+    return found[0].float(), found[1].float()
+
+
+def _gives(weight: torch.Tensor, bias: torch.Tensor, hat: torch.Tensor, y: torch.Tensor) -> bool:
+    error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
+    return float(error) <= _CLOSE * max(1e-3, float(y.abs().max()))
 
 
 def _own(module: Any, channels: int) -> tuple[torch.Tensor, torch.Tensor]:

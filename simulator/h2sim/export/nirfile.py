@@ -1,4 +1,4 @@
-"""A NIR graph from its HDF5 file, by the shapes of its arrays: no more is read than names, sizes and edges.
+"""A NIR graph from its HDF5 file, by the shapes of its arrays: no more is read than names, sizes, edges and factors.
 
 HDF5 lets a small file declare arrays of terabytes, hold itself, and name other files. `nir.read` follows all of it, so
 the file is walked here, within bounds, and nir's own classes are made of what was found.
@@ -15,23 +15,24 @@ import nir
 import numpy as np
 
 from h2sim.arrays import Array
+from h2sim.export.nirgraph import MOST_NESTED
 from h2sim.io.faults import show
 from h2sim.io.reading import GIB, MIB, check_file
 
 MOST_FILE_BYTES = 8 * GIB
-MOST_GROUPS_DEEP = 8
+MOST_GROUPS_DEEP = 2 * MOST_NESTED + 2
 MOST_OBJECTS = 100_000
-MOST_READ_BYTES = 16 * MIB  # of the sizes, names and edges together
+MOST_READ_BYTES = 16 * MIB  # of the sizes, names, edges and factors together
 MOST_WEIGHTS = 1 << 36  # whose values are not read, as in a trace
 MOST_PARAMETERS = 1 << 24  # of neurons, for each of which nir makes more of them
-MOST_READ_VALUES = 64  # of an array of numbers; a longer one is known by its shape
+MOST_READ_VALUES = 64  # of an array of numbers; a longer one is known by its shape, but for factors
 ROWS_AT_ONCE = 16  # of strings, each of which may name the same megabytes
 PAIRS = {"Conv2d": ("stride", "padding", "dilation"), "AvgPool2d": ("kernel_size", "stride", "padding")}
 PAIRS["SumPool2d"] = PAIRS["AvgPool2d"]
 
 
 def read_graph(path: str | Path) -> nir.NIRGraph:
-    """The graph, not checked. Arrays of more than 64 numbers have their shape and zeros in no memory.
+    """The graph, not checked. Arrays of more than 64 numbers, but for a Scale's, have their shape and no values.
 
     Raises OSError for a file that is none, and whatever nir and h5py raise for one that is damaged.
     """
@@ -43,6 +44,10 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
         held = _Walk().group(node, 0)
     if held.get("type") != "NIRGraph":
         raise ValueError(f"a {show(held.get('type'))} where a NIRGraph is expected")
+    return _graph(held)
+
+
+def _graph(held: dict[str, Any]) -> nir.NIRGraph:
     nodes = held.get("nodes")
     if not isinstance(nodes, dict):
         raise ValueError("no group 'nodes'")
@@ -66,16 +71,19 @@ def _node(key: str, entry: Any) -> nir.NIRNode:
     if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
         raise ValueError(f"node {show(key)} without a type")
     if entry["type"] == "NIRGraph":
-        raise ValueError(f"node {show(key)} is a graph in the graph")
+        try:
+            return _graph(entry)
+        except ValueError as error:
+            raise ValueError(f"in {show(key)}: {error}") from None
     for field in PAIRS.get(entry["type"], ()):
         value = entry.get(field)
         if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iu":
             entry[field] = np.repeat(value.reshape(1), 2)
     try:
         with np.errstate(all="ignore"):
-            if entry["type"] != "Conv2d":
+            if entry["type"] not in ("Conv1d", "Conv2d"):
                 return cast(nir.NIRNode, nir.ir.dict2NIRNode(entry))
-            node = nir.Conv2d.from_dict({**entry, "input_shape": None})  # nir would divide by any stride at once
+            node = nir.ir.dict2NIRNode({**entry, "input_shape": None})  # nir would divide by any stride at once
             node.input_shape = entry.get("input_shape")
             return node
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -129,7 +137,7 @@ class _Walk:
         n_values, most = math.prod(data.shape), MOST_WEIGHTS if key == "weight" else MOST_PARAMETERS
         if n_values > most:
             raise ValueError(f"{show(key)} declares {n_values} values, where at most {most} are known")
-        if n_values > MOST_READ_VALUES:
+        if n_values > MOST_READ_VALUES and key != "scale":
             return np.broadcast_to(np.zeros((), data.dtype), data.shape)
         self._spend(key, data)
         return np.asarray(data[()])

@@ -45,7 +45,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.in_loss = False
         self._recorder, self._running = recorder, recorder.running
-        self._writes: dict[Any, tuple[int, ...]] = {}  # which arguments an operation writes into, by number
+        self._known: dict[Any, tuple[str, tuple[int, ...]]] = {}  # operations: names, arguments that they write into
         self._names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.numel() > 1:
@@ -63,12 +63,16 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if self._recorder.paused:
             return func(*args, **(kwargs or {}))
-        if written := self._written(func):
+        if func not in self._known:
+            self._known[func] = func.overloadpacket.__name__, _written(func)
+        name, written = self._known[func]
+        if written:
             given = [*(args[n] for n in written if n < len(args)), (kwargs or {}).get("out")]
             self._recorder.before_write([each for each in given if isinstance(each, torch.Tensor)])
-        made, name = func(*args, **(kwargs or {})), func.overloadpacket.__name__
+        made = func(*args, **(kwargs or {}))
         if self._running:
-            self._note_inside(name)
+            if name in _PRODUCTS:
+                self._note_inside(name)
             return made
         tensors = list(tensors_in([args, list((kwargs or {}).values())]))
         if name in _PRODUCTS or name in _NORMS:
@@ -80,14 +84,6 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not name.startswith("new_") and not name.endswith("_like"):
             self._hand_on(tensors, made)
         return made
-
-    def _written(self, func: Any) -> tuple[int, ...]:
-        """The positional arguments that an operation writes into."""
-        if func not in self._writes:
-            schema = func._schema
-            found = [n for n, each in enumerate(schema.arguments) if each.alias_info and each.alias_info.is_write]
-            self._writes[func] = tuple(found) if schema.is_mutable else ()
-        return self._writes[func]
 
     def notes(self, gates: set[tuple[int, ...]]) -> tuple[str, ...]:
         """A sentence for each shape of tensor that scaled activations and that nothing holds.
@@ -143,7 +139,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note_inside(self, name: str) -> None:
         found = self._running[-1]
-        if name in _PRODUCTS and found.role.name in ("neuron", "norm", "map"):
+        if found.role.name in ("neuron", "norm", "map"):
             self._inside.setdefault(found.path, name)
 
     def _note(self, name: str, tensors: list[torch.Tensor]) -> None:
@@ -186,3 +182,11 @@ def _storage(tensor: torch.Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
         return 0
+
+
+def _written(func: Any) -> tuple[int, ...]:
+    """The positional arguments that an operation writes into, by number."""
+    schema = func._schema
+    if not schema.is_mutable:
+        return ()
+    return tuple(n for n, each in enumerate(schema.arguments) if each.alias_info and each.alias_info.is_write)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from h2sim.errors import ExportError, at
+from h2sim.errors import ExportError, NetworkError, at
 from h2sim.export import dynamics
 from h2sim.export.graph import Leaves, behind, tensors_in
 from h2sim.export.hooks import Recorded, Recorder
@@ -20,6 +20,8 @@ from h2sim.export.step import Step, Tensors, check_reads, check_spikes, network_
 from h2sim.export.structure import Node, Piece, assemble
 from h2sim.export.walk import HOLE, Walker
 from h2sim.export.weights import fold_of
+from h2sim.trace import check_layers
+from h2sim.trace.network import input_entry
 
 InputKind = Literal["spikes", "analog", "counts"]
 KNOWN = "known are SpikingJelly's, snnTorch's, Norse's and sinabs's, and modules with a method h2sim_neuron"
@@ -127,12 +129,24 @@ def _assembled(step: Step, recorder: Recorder, obstacles: Obstacles) -> Reading 
     }
     nodes = {name: _node(step, name, live) for name in step.names()}
     pieces = assemble(nodes, kind == "analog", obstacles)
+    if not obstacles:
+        _check_pieces(pieces, kind, most, obstacles)
     if obstacles:
         return None
     used = {name for piece in pieces for name in _parts(piece)}
     unread = [path for path in recorder.unread if not any(_is_of(name, path) for name in used)]
     notes = [f"{path}: behind the last layer: read-out, not a layer" for path in unread]
     return Reading(replace(step, notes=(*step.notes, *notes)), pieces, live, kind, most)
+
+
+def _check_pieces(pieces: Sequence[Piece], kind: InputKind, most: int | None, obstacles: Obstacles) -> None:
+    """Notes layers that the format does not know: extents, windows, operands that no machine here takes."""
+    layers = [piece.entry() for piece in pieces]
+    try:
+        check_layers(layers, "export", input_entry(layers, kind, most))
+    except NetworkError as error:
+        for line in error.args:
+            obstacles.add(ExportError(str(line).removeprefix("export: ").removeprefix("layers.")))
 
 
 def _is_of(name: str, path: str) -> bool:

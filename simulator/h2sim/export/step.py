@@ -266,8 +266,8 @@ def check_spikes(tensors: Tensors, obstacles: Obstacles) -> None:
         if found.role.neuron is None or found.role.reason:
             continue
         sent = tensors.sent(path)
-        wrong = (sent != 0) & (sent != 1)
-        if bool(wrong.any()):
+        if not torch.equal(sent, (sent != 0).to(sent)):
+            wrong = (sent != 0) & (sent != 1)
             obstacles.add(ExportError(at(path, "spikes", "0 or 1", f"{float(sent[wrong][0]):g}")))
 
 
@@ -284,7 +284,7 @@ def check_reads(step: Step, obstacles: Obstacles) -> None:
 
 
 def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
-    wanted = f"what {source} sent" if source in step.modules else f"{source}, as made of what layers sent"
+    wanted = f"what {_described(step, source)} sent"
     try:
         read, sent = step.tensors.read(path).flatten(2), replay.value(source).flatten(2)
     except RuntimeError as error:  # shapes that do not go together: a part was taken
@@ -292,7 +292,7 @@ def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
         raise ExportError(at(path, "reads", wanted, f"shapes that differ: {got}")) from None
     if sent.shape[2] != read.shape[2] or sent.shape[0] > read.shape[0]:
         raise ExportError(at(path, "reads", f"{wanted}, {tuple(sent.shape)}", tuple(read.shape)))
-    if torch.equal(read, sent.expand_as(read)):
+    if (read.data_ptr() == sent.data_ptr() and read.shape == sent.shape) or torch.equal(read, sent.expand_as(read)):
         return
     slack = torch.zeros_like(read)
     if source in step.maps:
@@ -302,6 +302,14 @@ def _check_read(step: Step, replay: Replay, path: str, source: str) -> None:
     if bool(wrong.any()):
         got = f"{int(wrong.sum())} of {wrong.numel()} other values: something unseen between them"
         raise ExportError(at(path, "reads", wanted, got))
+
+
+def _described(step: Step, name: str) -> str:
+    """`conv2 + conv1` of a sum; of any other map its name."""
+    made = step.maps.get(name)
+    if made is None or made.kind != "add" or "op" in made.entry:
+        return name if made is None else f"layers, as {name},"
+    return " + ".join(_described(step, each) for each in made.inputs)
 
 
 def network_input(

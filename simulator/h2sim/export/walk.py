@@ -24,6 +24,7 @@ _COUNTED = ("pool", "gate", "add", "concat", "upsample", "scale")
 _BINARY = ("gate", "concat", "upsample", "and", "and_not")
 _WANTED = "layers, the network input, and what pools, sums, gates make of them"
 _LOOSE = "a parameter"  # of no recorded module
+_OF_VALUES = "only of spikes: attention, which is planned, and gates by values are not yet there"
 HOLE = "?"  # what a module reads that no map is: an obstacle has been noted
 
 
@@ -223,9 +224,7 @@ class Walker:
         op = "and_not" if kinds[1] == "not" else "and"
         a, b = sources[0], self.maps[sources[1]].inputs[0] if op == "and_not" else sources[1]
         if not (self._is_binary(a) and self._is_binary(b)):
-            raise Unknown(
-                f"a product of {a} and {b}", "only of spikes: attention and gates by values are not there yet"
-            )
+            raise Unknown(f"a product of {a} and {b}", _OF_VALUES)
         shapes = [self.shape(a), self.shape(b)]
         if len({len(shape) for shape in shapes}) > 1:
             raise Unknown(f"a product of {shapes[0]} and {shapes[1]}")
@@ -249,7 +248,7 @@ class Walker:
 
     def _interned(self, node: Any, made: Made, sources: tuple[str, ...]) -> str:
         """The name of a map: the same for the same operation on the same sources, at another timestep or twice."""
-        tag = self._tags.get(node)
+        tag = self._tags.get(node) if made.kind != "sign" else None  # of which no layer is made
         entry = tuple(sorted((key, str(value)) for key, value in made.entry.items()))
         key = (made.kind, sources, entry, made.factor, made.out_shape, made.label, tag if made.kind == "gate" else None)
         name = self._named.get(key)

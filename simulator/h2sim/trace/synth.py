@@ -98,11 +98,12 @@ def synthesise(
     """Metadata and members of a trace of random masks, of independent bits or with the given structure.
 
     `layers` gives single layers, by name, a sparsity of their own. `phases` of ('forward',) leaves the gradient masks
-    out. `counts` makes the network input one of counts. What a gate keeps of a sample is the same at all timesteps and
-    has no structure: dropout is noise. Members come one at a time, as write_trace takes them. The same arguments give
-    the same bytes. Each member has a random stream of its own, chosen by seed and name: with one seed, the set bits of
-    a sparser mask are a subset of those of a denser one. Raises TraceError for sizes, a seed or a layer name that
-    cannot be, for a layer that has no masks, and for a structure that leaves no room for the bits.
+    out. `counts` makes the network input one of counts; without it that of a network of counts has as many zeros as
+    spikes have. What a gate keeps of a sample is the same at all timesteps and has no structure: dropout is noise.
+    Members come one at a time, as write_trace takes them. The same arguments give the same bytes. Each member has a
+    random stream of its own, chosen by seed and name: with one seed, the set bits of a sparser mask are a subset of
+    those of a denser one. Raises TraceError for sizes, a seed or a layer name that cannot be, for a layer that has no
+    masks, and for a structure that leaves no room for the bits.
     """
     if type(seed) is not int or seed < 0:
         raise TraceError(at("synthesis", "seed", "an integer of at least 0", repr(seed)))
@@ -112,6 +113,8 @@ def synthesise(
         source["structure"] = structure.to_dict()
         source["silent_samples"] = f"{round(structure.silent_samples * batch)} of {batch}"
     source["sparsity"] = sparsity.to_dict()
+    if counts is None and network.input_most is not None:
+        counts = Counts(network.input_most, sparsity.spikes)
     if counts:
         source["counts"] = asdict(counts)
     data: dict[str, Any] = {
@@ -128,6 +131,8 @@ def synthesise(
     }
     if counts:
         data["input"] = Input(kind="counts", most=counts.most).model_dump()
+    elif network.input_entry:
+        data["input"] = network.input_entry
     data["version"] = version_of(data)
     meta = parse_meta(data, network.name)
     own = _own(meta, layers or {})

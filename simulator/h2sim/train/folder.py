@@ -1,12 +1,12 @@
 """A training run on disk: run.json, checkpoint.pt, log.csv and traces/, each written aside and then renamed.
 
 A run that was killed continues from its last checkpoint. It ends with the weights and traces, byte for byte, of a run
-that was never stopped.
+that was never stopped. A run may go on for more epochs than it began with. Where the learning rate does not depend on
+their number, it ends in the bytes of a run that began with so many; where it does, run.json says how it went.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +16,9 @@ from typing import Any
 import torch
 
 from h2sim.errors import TrainingError, at
-from h2sim.io.faults import show
 from h2sim.io.files import check_writable, replacing, write_text
-from h2sim.io.jsonfile import parse_json
-from h2sim.io.reading import MOST_JSON_BYTES, read_text
 from h2sim.train.checkpoint import COLUMNS, check_checkpoint, read_checkpoint
+from h2sim.train.run_json import as_begun, read_run, write_run
 from h2sim.train.settings import Settings
 from h2sim.train.trainer import Trainer
 from h2sim.train.writer import TraceWriter
@@ -80,24 +78,31 @@ class RunFolder:
             raise TrainingError(f"{self.path}: expected a folder for the run, or a name for one; got a file")
         check_writable(self.path / "run.json") if self.path.exists() else check_writable(self.path)
         self.path.mkdir(exist_ok=True)
-        write_text(self.path / "run.json", json.dumps(settings.to_dict(), indent=1) + "\n")
+        write_run(self.path, settings)
 
     def resume(self, settings: Settings, trainer: Trainer) -> None:
-        """Sets `trainer` to the state of the last checkpoint.
+        """Sets `trainer` to the state of the last checkpoint. `settings` may have another number of epochs.
 
-        Raises TrainingError if the folder holds no run, or a run with other settings.
+        Raises TrainingError if the folder holds no run, a run with other settings, or one with more epochs behind it.
         """
-        before = read_run(self.path)
-        now = json.loads(json.dumps(settings.to_dict()))
-        for name in (*now, *(name for name in before if name not in now)):
-            if before.get(name) != now.get(name):
-                wanted = f"{show(before.get(name))}, as the run began"
-                raise TrainingError(at(str(self.path / "run.json"), name, wanted, show(now.get(name))))
+        began = as_begun(self.path, settings, trainer.iterations_per_epoch)
         if self.checkpoint.exists():
             state = read_checkpoint(self.checkpoint)
+            self._check_enough(state["trainer"]["iteration"], began, trainer)
             check_checkpoint(self.checkpoint, state, trainer)
             self.rows, self.losses = state["log"], state["losses"]
             trainer.load_state(state["trainer"])
+        trainer.settings = began
+        if settings.epochs != began.epochs:
+            trainer.settings = began.replanned(settings.epochs, trainer.iteration)
+            write_run(self.path, trainer.settings)
+
+    def _check_enough(self, done: Any, began: Settings, trainer: Trainer) -> None:
+        """Raises TrainingError if the trainer is to end before where the run is; what no run has is for others."""
+        per_epoch = trainer.iterations_per_epoch
+        if type(done) is int and trainer.iterations < done <= began.epochs * per_epoch:
+            wanted = f"at least {-(-done // per_epoch)}, as many as have begun"
+            raise TrainingError(at(str(self.path), "epochs", wanted, trainer.settings.epochs))
 
     def save(self, trainer: Trainer) -> None:
         """Writes checkpoint and log."""
@@ -106,22 +111,6 @@ class RunFolder:
         cells = [["" if row[name] is None else str(row[name]) for name in COLUMNS] for row in self.rows]
         lines = [",".join(line) for line in (COLUMNS, *cells)]
         write_text(self.path / "log.csv", "\n".join(lines) + "\n")
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """The settings that a run began with, from run.json. Raises TrainingError if there is none or it is damaged."""
-    try:
-        settings = parse_json(read_text(path / "run.json", MOST_JSON_BYTES))
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: expected the folder of a training run; got no run.json in it") from None
-    except RecursionError:
-        raise TrainingError(f"{path / 'run.json'}: cannot be read: lists in lists without end") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TrainingError(f"{path / 'run.json'}: cannot be read: {reason}") from None
-    if not isinstance(settings, dict):
-        raise TrainingError(at(str(path / "run.json"), "top level", "a mapping of settings", type(settings).__name__))
-    return settings
 
 
 def start_weights(trainer: Trainer, folder: Path) -> None:
@@ -199,27 +188,43 @@ class Run:
         return loss
 
     def _accuracy_of(self, epoch: int) -> float | None:
-        return next((row["accuracy"] for row in self.folder.rows if row["epoch"] == epoch), None)
+        row = self._row_of(epoch)
+        return None if row is None else row["accuracy"]
+
+    def _row_of(self, epoch: int) -> dict[str, Any] | None:
+        return next((row for row in self.folder.rows if row["epoch"] == epoch), None)
 
     def _epoch_ended(self, epoch: int) -> None:
-        if self._accuracy_of(epoch) is not None or (epoch == 0 and 0 not in self.plan.epochs):
+        row = self._row_of(epoch)
+        if row is None and epoch == 0 and 0 not in self.plan.epochs:
             return
         samples = None if self.trainer.iteration == self.trainer.iterations else self.test_samples
+        tested = min(len(self.trainer.dataset.test), samples or len(self.trainer.dataset.test))
+        if row is not None and row["test_samples"] == tested:
+            return
         accuracy = self.trainer.accuracy(samples)
-        n_test, losses = len(self.trainer.dataset.test), self.folder.losses
-        seconds = self.folder.rows[-1]["seconds"] if self.folder.rows else 0.0
+        if row is None:
+            row = self._new_row(epoch, accuracy, tested)
+        else:  # it was the last epoch and is so no more, or the reverse
+            row |= {"accuracy": accuracy, "test_samples": tested}
+        self.report.epoch(row)
+        self._save()
+
+    def _new_row(self, epoch: int, accuracy: float, tested: int) -> dict[str, Any]:
+        """The log's row of an epoch that has just ended."""
+        losses, rows = self.folder.losses, self.folder.rows
+        seconds = rows[-1]["seconds"] if rows else 0.0
         row = {
             "epoch": epoch,
             "iteration": self.trainer.iteration,
             "loss": sum(losses) / len(losses) if losses else None,
             "accuracy": accuracy,
-            "test_samples": min(n_test, samples or n_test),
+            "test_samples": tested,
             "seconds": round(seconds + time.monotonic() - self.began, 1),
         }
         self.began, self.folder.losses = time.monotonic(), []
-        self.folder.rows.append(row)
-        self.report.epoch(row)
-        self._save()
+        rows.append(row)
+        return row
 
     def _save(self) -> None:
         self.writer.wait()  # a run that goes on from here has its earlier traces

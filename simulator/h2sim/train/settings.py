@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from h2sim.train.lif import Neuron
 from h2sim.train.network import DropoutMask
 from h2sim.train.objective import Objective
 
+Schedule = Literal["linear", "constant"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many epochs a run was to have until it had made so many iterations."""
+
+    epochs: int
+    iterations: int
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train. The optimizer is Adam; its rate falls linearly from learning_rate to 0 over all iterations.
+    """How to train. The optimizer is Adam.
 
+    schedule: its rate falls linearly from learning_rate to 0 over all iterations, or is constant. earlier: plans for
+    other numbers of epochs, over which the rate fell then, the first one first; none where the rate is constant.
     batch: samples of one weight update. shift_pixels: augmentation (see batches.Coding). train_samples: train on the
     first so many samples of the training split only (None: all). recipe: a name of trainer.RECIPES. initial_deviation:
     scale the initial weights until every layer's current has this standard deviation over the first batch (None: keep
@@ -36,12 +48,34 @@ class Settings:
     initial_deviation: float | None = None
     start_from: str | None = None
     dropout_mask: DropoutMask = "sample"
+    schedule: Schedule = "linear"
+    earlier: tuple[Plan, ...] = ()
+
+    def rate(self, iteration: int, per_epoch: int) -> float:
+        """The learning rate of an iteration, counted from 0. per_epoch: iterations of one epoch."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        epochs = next((plan.epochs for plan in self.earlier if iteration < plan.iterations), self.epochs)
+        return self.learning_rate * (1 - iteration / (epochs * per_epoch))
+
+    def replanned(self, epochs: int, iterations: int) -> Settings:
+        """The settings with another number of epochs, from where so many iterations are done.
+
+        A plan by which nothing was done, or that goes on, leaves no trace.
+        """
+        earlier = self.earlier
+        if self.schedule == "linear" and iterations > (earlier[-1].iterations if earlier else 0):
+            earlier = (*earlier, Plan(self.epochs, iterations))
+        if earlier and earlier[-1].epochs == epochs:
+            earlier = earlier[:-1]
+        return replace(self, epochs=epochs, earlier=earlier)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain data for JSON; dropout_mask only where it is not the default."""
+        """The settings as plain data for JSON; of the newer ones only those that are not the default."""
         data = {**asdict(self), "neuron": self.neuron.to_meta()}
-        if self.dropout_mask == Settings.dropout_mask:
-            del data["dropout_mask"]
+        for name in ("dropout_mask", "schedule", "earlier"):
+            if getattr(self, name) == getattr(Settings, name):
+                del data[name]
         return data
 
     def to_source(self) -> dict[str, Any]:
@@ -50,8 +84,17 @@ class Settings:
         return {
             "recipe": self.recipe,
             **self.objective.to_source(self.batch),
-            "optimizer": f"Adam, rate {self.learning_rate} falling linearly to 0, batch {self.batch}",
+            "optimizer": f"Adam, rate {self.learning_rate}{self._course()}, batch {self.batch}",
             "augmentation": shifts,
             "seed": self.seed,
             **({"start_from": self.start_from} if self.start_from else {}),
         }
+
+    def _course(self) -> str:
+        """How the rate goes, in words."""
+        if self.schedule == "constant":
+            return ""
+        if not self.earlier:
+            return " falling linearly to 0"
+        spans = [f"in {plan.epochs} epochs until iteration {plan.iterations}" for plan in self.earlier]
+        return f" falling linearly to 0 {', then '.join([*spans, f'in {self.epochs} epochs'])}"

@@ -126,7 +126,7 @@ class Trainer:
 
     def _update(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * (1 - self.iteration / self.iterations)
+            group["lr"] = self.settings.rate(self.iteration, self.iterations_per_epoch)
         try:
             bptt.update(self.network, self.optimizer, self.settings.objective)
         except TrainingError as error:
