@@ -35,6 +35,13 @@ def let_torchvision_import() -> None:
 let_torchvision_import()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from spikingjelly.activation_based.model import parametric_lif_net, sew_resnet, spiking_resnet, spiking_vgg
+    from spikingjelly.activation_based.model import (
+        ms_resnet,
+        parametric_lif_net,
+        sew_resnet,
+        spikformer,
+        spiking_resnet,
+        spiking_vgg,
+    )
 
-__all__ = ["parametric_lif_net", "sew_resnet", "spiking_resnet", "spiking_vgg"]
+__all__ = ["ms_resnet", "parametric_lif_net", "sew_resnet", "spikformer", "spiking_resnet", "spiking_vgg"]

@@ -12,7 +12,9 @@ import torch
 
 from h2sim.errors import ExportError, at
 from h2sim.export import dynamics
+from h2sim.export.live import gradient_at_each_timestep
 from h2sim.export.notes import gradient_notes, reading_notes
+from h2sim.export.obstacles import refusal
 from h2sim.export.protocol import NeuronSpec
 from h2sim.export.reading import Reading
 from h2sim.export.record import LayerRecord, StepRecord, pack_bits
@@ -176,8 +178,16 @@ class _Filler:
     def _kept(self, piece: Piece) -> np.ndarray[Any, Any]:
         made = self.step.maps[piece.map or ""]
         if made.kind == "gate":
-            return pack_bits(self.replay.kept(made).numpy())
+            kept = self.replay.kept(made)
+            if len(kept) > 1 and self._is_under_mean(made.name):
+                wanted, rewrite = "one mask for all timesteps in front of a mean over time", "put it behind the mean"
+                raise refusal(made.name, "gate", wanted, f"one for each of {len(kept)}", rewrite)
+            return pack_bits(kept.numpy())
         return pack_bits(np.ones((1, self.step.batch, *piece.out_shape), bool))  # a factor
+
+    def _is_under_mean(self, name: str) -> bool:
+        readers = [self.step.maps[reader] for reader in self.step.readers(name) if reader in self.step.maps]
+        return any(reader.kind == "mean" or self._is_under_mean(reader.name) for reader in readers)
 
     def _route(self, piece: Piece, record: LayerRecord) -> None:
         """Where a maximum of analog values routes; that of spikes and counts follows from them."""
@@ -209,8 +219,10 @@ class _Filler:
         tensors, live = self.step.tensors, self.reading.live[path]
         grad = tensors.grad_read(path)
         if grad.shape[0] < self.step.extent.timesteps:
-            wanted = "a call per timestep, or one for all of them"
-            raise ExportError(at(path, "calls", wanted, "one on a current that stands still"))
+            if live.weight is None:
+                wanted = "a call per timestep, or one for all of them"
+                raise ExportError(at(path, "calls", wanted, "one on a current that stands still"))
+            grad = gradient_at_each_timestep(live, tensors.read(path), self.replay.gradient(path))
         if self.keep_values:
             record.current = self._stored(piece, tensors.read(path))
             record.grad_current = self._stored(piece, grad)

@@ -60,7 +60,7 @@ class Pass:
         with self.obstacles.noted():
             self.products.check_named(self.leaves)
         noted = self.products.named
-        return read_step(self.recorder, self.leaves, self.obstacles, timesteps, batch, targets, noted)
+        return read_step(self.recorder, self.leaves, self.obstacles, timesteps, batch, targets, noted, self.output)
 
     def check_products(self) -> None:
         """Notes products that no layer shows."""

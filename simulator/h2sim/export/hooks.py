@@ -90,10 +90,15 @@ class Recorder:
         self._kept: list[torch.Tensor] = []  # so that no id of a leaf is used twice
         self._held: dict[int, list[Edge]] = {}
         self._found: list[Recorded] = []
+        self._searched: set[int] = set()
         self.paused = 0  # above 0: what runs now is the recorder's own
         self._find(model, "")
 
     def _find(self, module: nn.Module, path: str) -> None:
+        """Finds the modules that have a role: a module of two names by its first one."""
+        if id(module) in self._searched:
+            return
+        self._searched.add(id(module))
         role = role_of(module, path or type(module).__name__)
         if role is not None:
             self._found.append(Recorded(path=path or type(module).__name__, module=module, role=role))
@@ -142,6 +147,8 @@ class Recorder:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
             if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
                 return None
+            if isinstance(module, nn.modules.dropout._DropoutNd) and bool((args[0] == 1).all()):
+                return None  # a mask that the model makes, to multiply by
             return (self._following(args[0]), *args[1:])
 
         return hook

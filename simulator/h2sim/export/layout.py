@@ -53,11 +53,12 @@ class Extent:
         return tuple(shape[1:])
 
     def axes(self, shape: Sequence[int], sample: tuple[int, ...]) -> tuple[str, ...] | None:
-        """What each axis of a tensor is: T, N, TN, then C, H and W or F; None where it does not hold such samples.
+        """What each axis of a tensor is: T, N, TN, then C, H and W, C and HW, or F; None if it holds no such samples.
 
         sample: the shape of one, (C, H, W) or (F,); it may also be flattened.
         """
-        inside = {3: ("C", "H", "W"), 1: ("F",)}
+        inside = {3: ("C", "H", "W"), 2: ("C", "HW"), 1: ("F",)}
+        forms = (sample, (math.prod(sample),), (sample[0], math.prod(sample[1:])))
         whole = {0: ("T", "N"), 1: ("N", "T"), -1: ("N",)}[self.time_axis]
         behind = ("T",) if self.time_axis == -1 else ()
         leads: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
@@ -69,7 +70,7 @@ class Extent:
             leads.append((("N",), ()))
         for lead, last in leads:
             rest = tuple(shape[len(lead) : len(shape) - len(last)])
-            if rest in (sample, (math.prod(sample),)) and len(rest) in inside:
+            if rest in forms and len(rest) in inside:
                 return (*lead, *inside[len(rest)], *last)
         return None
 

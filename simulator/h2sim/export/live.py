@@ -62,6 +62,22 @@ def live_of(tensors: Tensors, path: str) -> Live:
     return Live(_entry(_candidates(found)[0], eps), None, None)
 
 
+def gradient_at_each_timestep(live: Live, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    """dL/dx (T, N, ...) of a norm whose one call served all timesteps, from x (1, N, ...) and dL/dy (T, N, ...).
+
+    Statistics of a current that stands still are the same over all timesteps, so these gradients sum to that of the
+    one call.
+    """
+    assert live.weight is not None
+    whole = _maps(x.expand(dy.shape)).requires_grad_(True)
+    axes = tuple(AXES.index(axis) for axis in live.entry["over"])
+    with torch.enable_grad():
+        spread = (whole.var(axes, unbiased=False, keepdim=True) + live.entry["eps"]).sqrt()
+        hat = (whole - whole.mean(axes, keepdim=True)) / spread
+        (dx,) = torch.autograd.grad(live.weight.double().reshape(-1, 1, 1) * hat, whole, _maps(dy))
+    return dx.reshape(dy.shape).to(x.dtype)
+
+
 def _entry(over: Over, eps: float) -> dict[str, Any]:
     return {"kind": "batch" if "N" in over else "layer", "training": True, "over": list(over), "eps": eps}
 

@@ -29,11 +29,11 @@ class Unknown(Exception):
 
 @dataclass(eq=False)
 class Map:
-    """One map. kind: pool, gate, add, concat, upsample, relu, scale, mean (over time) or not (1 - spikes).
+    """One map. kind: pool, gate, add, concat, upsample, relu, scale, mean (over time), not (1 - spikes) or sign.
 
     inputs: names of maps and modules, or INPUT; in_shape, out_shape: of one sample, (C, H, W) or (F,). entry: keys of a
     trace's layer. factor: of a gate or scale. implied: whether no module of the model stands for it. factors: the
-    masks that a gate multiplies by, one a timestep or one for all.
+    masks that a gate multiplies by, one a timestep or one for all. label: of a gate that rectifies, `relu`.
     """
 
     name: str
@@ -45,13 +45,14 @@ class Map:
     factor: Fraction = Fraction(1)
     implied: bool = True
     factors: list[torch.Tensor] = field(default_factory=list)
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Made:
     """What an operation makes of its sources: the fields of a Map that do not depend on its name.
 
-    sources: which of the operation's inner nodes are read, by number.
+    constant: the mask of a gate; label: what a gate is called that is no dropout.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Made:
     factor: Fraction = Fraction(1)
     constant: torch.Tensor | None = None
     in_shape: Shape | None = None
+    label: str = ""
 
 
 Reader = Callable[[Any, Shape, Extent], list[Made]]
@@ -79,8 +81,6 @@ def made_of(node: Any, sample: Shape, extent: Extent) -> list[Made]:
 _HINTS = {
     "Sub": "no difference of activations: the machine adds",
     "Neg": "no negative factor of a map",
-    "Sum": "a sum over time, channels or space: take the mean over time behind the last neurons, or sum behind the "
-    "last weights",
     "Bmm": "attention between spikes is planned and not yet there",
     "Softmax": "attention is planned and not yet there",
     "NativeBatchNorm": "call it as the module nn.BatchNorm2d",
@@ -155,22 +155,26 @@ def _windows(before: Shape, after: Shape) -> dict[str, Any]:
     return {"kernel": kernel, "stride": list(kernel), "padding": [0, 0]}
 
 
-def _mean(node: Any, sample: Shape, extent: Extent) -> list[Made]:
-    """A mean over the positions, over time, or over both."""
+def _over_axes(node: Any, sample: Shape, extent: Extent) -> list[Made]:
+    """A mean or a sum over the positions, over time, or over both."""
+    sums = operation(node) == "Sum"
     shape = [int(n) for n in node._saved_self_sym_sizes]
     given = [int(n) - (1 << 64) * (int(n) >> 63) for n in getattr(node, "_saved_dim", ())] or range(len(shape))
     axes = extent.axes(shape, sample)
     over = {axes[n % len(shape)] for n in given} if axes else {"?"}
+    over = (over - {"HW"}) | {"H", "W"} if "HW" in over else over
     hint = "average over positions, or over time in front of the last weights"
     if not over <= {"T", "H", "W"} or len(over & {"H", "W"}) == 1:
-        raise Unknown(f"a mean over {', '.join(sorted(over))} of {tuple(shape)}", hint)
+        name = "sum" if sums else "mean"
+        raise Unknown(f"a {name} over {', '.join(sorted(over))} of {tuple(shape)}", hint)
     found = []
     if "H" in over:
         after = (sample[0], 1, 1)
-        found.append(Made("pool", after, _windows(sample, after)))
+        found.append(Made("pool", after, {**_windows(sample, after), **({"mode": "sum"} if sums else {})}))
         sample = after
     if "T" in over:
         found.append(Made("mean", sample))
+        found += [Made("scale", sample, factor=Fraction(extent.timesteps))] if sums and extent.timesteps > 1 else []
     return found
 
 
@@ -221,6 +225,18 @@ def _relu(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     return [Made("relu", sample)]
 
 
+def positive_of(node: Any, sample: Shape) -> Made:
+    """max(x, 0) or |x| of x >= 0: x itself, but its gradient passes only where x is above 0."""
+    above = (node._saved_result if operation(node) == "Relu" else node._saved_self) > 0
+    return Made("gate", sample, constant=above, label="relu")
+
+
+def _power(node: Any, sample: Shape, extent: Extent) -> list[Made]:
+    if float(node._saved_exponent) != 1:
+        raise Unknown(f"the power {float(node._saved_exponent):g} of activations")
+    return []
+
+
 def _one_minus(node: Any, sample: Shape, extent: Extent) -> list[Made]:
     return [Made("not", sample)]
 
@@ -230,12 +246,14 @@ _OPERATIONS: dict[str, Reader] = {
     "AvgPool2D": _avg_pool,
     "AdaptiveAvgPool2D": _adaptive("average"),
     "AdaptiveMaxPool2D": _adaptive("max"),
-    "Mean": _mean,
+    "Mean": _over_axes,
+    "Sum": _over_axes,
     "Mul": _multiplied,
     "Div": _multiplied,
     "NativeDropout": _native_dropout,
     "UpsampleNearest2D": _upsampled,
     "UpsampleNearestExact2D": _upsampled,
     "Relu": _relu,
+    "Pow": _power,
     "Rsub": _one_minus,
 }

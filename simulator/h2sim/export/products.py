@@ -93,7 +93,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tuple(
             f"values behind the layers multiplied by a tensor of shape {shape}: read-out, not a layer"
             for shape in self._scaled
-            if shape not in gates
+            if not any(_spreads(shape, gate) for gate in gates)
         )
 
     @property
@@ -169,6 +169,11 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for parameter in held:
             self._operations.add(name.removesuffix("_").replace("_", ""))
             self._named.setdefault(parameter, f"the operation {name} outside of every one: {REMEDY}")
+
+
+def _spreads(shape: tuple[int, ...], gate: tuple[int, ...]) -> bool:
+    """Whether a tensor of this shape, repeated along axes, is a mask of a gate's shape."""
+    return len(shape) <= len(gate) and all(n in (1, of) for n, of in zip(shape[::-1], gate[::-1], strict=False))
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -11,7 +11,7 @@ import torch
 
 from h2sim.errors import ExportError, NetworkError, at
 from h2sim.export import dynamics
-from h2sim.export.graph import Leaves
+from h2sim.export.graph import Leaves, behind, tensors_in
 from h2sim.export.hooks import Recorded, Recorder
 from h2sim.export.layout import ORDERS, Extent, TimeAxis, check_values, extent_of
 from h2sim.export.live import Live, is_live, live_of
@@ -50,12 +50,13 @@ def read_step(
     batch: int | None = None,
     targets: Any = None,
     noted: Container[str] = (),
+    outputs: Any = None,
 ) -> Reading | None:
     """What was recorded of a forward pass; None if there are obstacles, which are noted.
 
     batch: how many samples to keep; targets: whose first sizes hold the samples; noted: operations of which an obstacle
-    has been noted. Raises ExportError for what makes all
-    else pointless: no neurons, values that are not finite, a wrong argument.
+    has been noted; outputs: what the model returned. Raises ExportError for what makes all else pointless: no neurons,
+    values that are not finite, a wrong argument.
     """
     modules = recorder.modules
     neurons = [found for found in modules.values() if found.role.neuron and not found.role.reason]
@@ -65,6 +66,7 @@ def read_step(
     check_values(modules.values())
     extent, membranes = _laid_out(neurons, modules, timesteps, batch, targets, obstacles)
     tensors = Tensors(modules, extent, batch or extent.samples)
+    left_out = _drop_unread_calls(modules, extent.timesteps, outputs)
     layers = {path: found for path, found in modules.items() if _is_node(found)}
     with obstacles.noted():
         check_spikes(tensors, obstacles)
@@ -82,12 +84,33 @@ def read_step(
         if obstacles or HOLE in sources.values():
             return None
         inputs = network_input(tensors, sources, walker.inputs)
-        step = Step(tensors, sources, walker.maps, inputs, membranes)
+        step = Step(tensors, sources, walker.maps, inputs, membranes, notes=left_out)
         check_reads(step, obstacles)
         if obstacles:
             return None
         return _assembled(step, recorder, obstacles)
     return None
+
+
+def _drop_unread_calls(modules: Mapping[str, Recorded], timesteps: int, outputs: Any) -> tuple[str, ...]:
+    """Leaves calls out that the model's output does not depend on, as of a layer run once more to see a shape.
+
+    Returns a note for each module of which calls were left out.
+    """
+    more = [found for found in modules.values() if len(found.sends) > timesteps and not found.role.neuron]
+    roots = [tensor.grad_fn for tensor in tensors_in(outputs) if tensor.grad_fn is not None]
+    if not more or not roots:
+        return ()
+    reached = behind(roots, stop=lambda node: False)
+    notes = []
+    for found in more:
+        kept = [n for n, edge in enumerate(found.sends) if edge.node in reached]
+        if kept and len(kept) < len(found.sends):
+            notes.append(
+                f"{found.path}: {len(found.sends) - len(kept)} of its calls left out: nothing reads what it sent"
+            )
+            found.reads, found.sends = ([edges[n] for n in kept] for edges in (found.reads, found.sends))
+    return tuple(notes)
 
 
 def _is_node(found: Recorded) -> bool:
@@ -113,7 +136,7 @@ def _assembled(step: Step, recorder: Recorder, obstacles: Obstacles) -> Reading 
     used = {name for piece in pieces for name in _parts(piece)}
     unread = [path for path in recorder.unread if not any(_is_of(name, path) for name in used)]
     notes = [f"{path}: behind the last layer: read-out, not a layer" for path in unread]
-    return Reading(replace(step, notes=tuple(notes)), pieces, live, kind, most)
+    return Reading(replace(step, notes=(*step.notes, *notes)), pieces, live, kind, most)
 
 
 def _check_pieces(pieces: Sequence[Piece], kind: InputKind, most: int | None, obstacles: Obstacles) -> None:

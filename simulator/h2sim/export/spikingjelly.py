@@ -19,6 +19,10 @@ from h2sim.export.protocol import NeuronSpec, ReadOut
 Membrane = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 CONTAINERS = ("ElementWiseRecurrentContainer", "LinearRecurrentContainer")
+_STATES = {
+    "Delay": "spikes of earlier timesteps, which the machine does not keep",
+    "SynapseFilter": "a state of its own between layers, which the machine does not keep",
+}
 _NO_NODES = ("PSN", "MaskedPSN", "SlidingPSN", "FlexSN")
 
 
@@ -43,6 +47,8 @@ def neuron(module: nn.Module, name: str) -> NeuronSpec | ReadOut | str | None:
     """The neuron or integrator that a class of this name is; a reason why no trace can hold it; None if it is none."""
     if name in CONTAINERS:
         return "recurrent connections, which the machine does not have"
+    if name in _STATES:
+        return _STATES[name]
     if name in _TAU:
         return _fault(module) or _spec(module, _TAU[name])
     if name in _OTHERS:

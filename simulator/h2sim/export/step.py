@@ -196,8 +196,8 @@ class Replay:
             return x.mean(0, keepdim=True)
         if made.kind == "scale":
             return x * float(made.factor)
-        if made.kind == "not":
-            return 1 - x
+        if made.kind in ("not", "sign"):
+            return 1 - x if made.kind == "not" else x.sign()
         if made.kind == "gate":
             return x * self.kept(made).to(x).reshape(-1, *x.shape[1:]) * float(made.factor)
         layer = self.layer(made)
@@ -224,19 +224,26 @@ class Replay:
     def gradient(self, name: str) -> torch.Tensor:
         """dL/d(value) at each timestep, (T, N, ...), as the readers of a module or map hand it on.
 
+        It is (1, N, ...) of a mean over time and of what stands behind one.
         Raises ExportError where one call of a reader served all timesteps, and what it read stands still.
         """
         if name in self._gradients:
             return self._gradients[name]
-        value, steps = self.value(name), self.step.extent.timesteps
+        value, steps = self.value(name), self._steps(name)
         total = torch.zeros((steps, *value.shape[1:]), dtype=value.dtype)
         for reader in self.step.readers(name):
-            total += self._from(reader, name, value)
+            total += self._from(reader, name, value, steps)
         self._gradients[name] = total
         return total
 
-    def _from(self, reader: str, name: str, value: torch.Tensor) -> torch.Tensor:
-        steps = self.step.extent.timesteps
+    def _steps(self, name: str) -> int:
+        """Timesteps of a gradient: 1 of a mean over time and of what stands behind one."""
+        made = self.step.maps.get(name)
+        if made is None:
+            return self.step.extent.timesteps
+        return 1 if made.kind == "mean" else min(map(self._steps, made.inputs))
+
+    def _from(self, reader: str, name: str, value: torch.Tensor, steps: int) -> torch.Tensor:
         if reader not in self.step.maps:
             grad = self.step.tensors.grad_read(reader)
             if grad.shape[0] < steps:
@@ -244,25 +251,13 @@ class Replay:
                 raise ExportError(at(name, "calls", wanted, f"{reader!r} behind it"))
             return grad.reshape(*grad.shape[:2], *value.shape[2:])
         made = self.step.maps[reader]
-        later = self._later(made)
+        later = self.gradient(made.name)
         with torch.enable_grad():
             x = value.detach().expand(steps, *value.shape[1:]).clone().requires_grad_(True)
             others = [self.value(source).detach() for source in made.inputs]
             y = self.made(made, [x if source == name else y for source, y in zip(made.inputs, others, strict=True)])
             (back,) = torch.autograd.grad(y, x, later.reshape(y.shape).to(y.dtype))
         return back
-
-    def _later(self, made: Map) -> torch.Tensor:
-        """dL/d(what a map gives); of a mean over time it is one for all timesteps."""
-        if made.kind != "mean":
-            return self.gradient(made.name)
-        value = self.value(made.name)
-        total = torch.zeros_like(value)
-        for reader in self.step.readers(made.name):
-            if reader in self.step.maps:
-                raise ExportError(at(made.name, "mean over time", "a product behind it", reader))
-            total += self.step.tensors.grad_read(reader).reshape(total.shape)
-        return total
 
 
 def check_spikes(tensors: Tensors, obstacles: Obstacles) -> None:

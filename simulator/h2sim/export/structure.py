@@ -28,7 +28,7 @@ ONE_POSITION = {"kernel": [1, 1], "stride": [1, 1], "padding": [0, 0]}
 _WEIGHTS = ("conv", "linear")
 _POOLS = ("pool", "upsample")
 _SCALABLE = (*_POOLS, "gate", "relu", "concat")  # f(c x) = c f(x) for c > 0
-_MEANABLE = ("pool", "gate", "upsample")  # that a mean over time may stand in front of as well as behind
+_MEANABLE = ("pool", "gate", "upsample", "scale")  # that a mean over time may stand in front of as well as behind
 _FOLD = "put it directly behind a convolution or a linear layer, or train it"
 
 
@@ -271,6 +271,12 @@ class _Assembly:
             self._absorb(node, source, self.then)
         elif alone and role in _WEIGHTS and not live:
             self._absorb(node, source, self.folded)
+        elif alone and node.role == "scale" and role in ("gate", "scale"):
+            first = self.graph.nodes[source]
+            self.graph.nodes[source] = replace(first, factor=first.factor * node.factor)
+            self.graph.remove(node.name)
+            if role == "scale" and first.factor * node.factor == 1:
+                self.graph.remove(source)
         elif (weights := self._through_maps(node)) is not None:
             self.behind.setdefault(weights, []).append(node.name)
             self.graph.remove(node.name)
@@ -333,10 +339,9 @@ class _Assembly:
     def _map(self, node: Node) -> None:
         if node.name not in self.graph.nodes:
             return
-        if node.role == "not":
-            raise refusal(
-                node.name, "map", "spikes, their maxima, sums, ...", "1 - spikes", "take it in a product only"
-            )
+        if node.role in ("not", "sign"):
+            got = "1 - spikes" if node.role == "not" else "the sign of spikes"
+            raise refusal(node.name, "map", "spikes, their maxima, sums, ...", got, "take it in a product only")
         kind, entry = node.role, dict(node.entry)
         if node.role in ("gate", "scale"):
             kind, entry["scale"] = "gate", [node.factor.numerator, node.factor.denominator]

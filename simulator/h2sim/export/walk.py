@@ -12,13 +12,15 @@ from h2sim.export.accounts import REMEDY, unaccounted
 from h2sim.export.graph import RESHAPES, Leaves, Marks, behind, inner, is_leaf, operation, out_shape
 from h2sim.export.hooks import Recorded
 from h2sim.export.layout import Extent
-from h2sim.export.maps import Made, Map, Shape, Unknown, fraction_of, made_of
+from h2sim.export.maps import Made, Map, Shape, Unknown, fraction_of, made_of, positive_of
 from h2sim.export.obstacles import Obstacles, refusal
 from h2sim.export.structure import INPUT
 
 _JOINS = frozenset(("Stack", "Cat", "CopySlices"))
 _ANOTHER = "a recurrent or skipped step, or one module at two places (give each place its own)"
 _LABELS = {"mean": "mean_over_time", "add": "sum", "scale": "scaled", "gate": "dropout", "not": "not"}
+_RECTIFY = ("Relu", "Abs", "Sign")
+_COUNTED = ("pool", "gate", "add", "concat", "upsample", "scale")
 _BINARY = ("gate", "concat", "upsample", "and", "and_not")
 _WANTED = "layers, the network input, and what pools, sums, gates make of them"
 _LOOSE = "a parameter"  # of no recorded module
@@ -91,7 +93,7 @@ class Walker:
             if top not in self._known:
                 missing = [found for found in self._inside(top) if found not in self._known]
                 if missing:
-                    pending += missing
+                    pending += missing[::-1]  # timesteps in their order, as the masks of a gate are
                     continue
                 self._known[top] = self._combined(top, reader)
             pending.pop()
@@ -155,6 +157,8 @@ class Walker:
         if len(sources) != 1:
             raise Unknown(f"the operation {name}", _attention(name))
         shape = self.shape(sources[0])
+        if name in _RECTIFY and self._is_counted(sources[0]):
+            return self._rectified(node, sources[0], shape)
         for made in made_of(node, shape, self._extent):
             if made.in_shape is not None and made.in_shape != shape:
                 raise Unknown(f"a {made.kind} over {made.in_shape} of {sources[0]}, which sends {shape}")
@@ -183,7 +187,9 @@ class Walker:
         if len(sources) == 1:
             return sources[0]  # and a constant, which the check by value refuses
         if len(set(sources)) == 1:
-            raise Unknown(f"the sum of {' + '.join(sources)}", "double it by a factor: 2 * x")
+            once = len(set(inner(node))) == 1
+            hint = "double it by a factor: 2 * x" if once else "of timesteps, stack them and take the mean over time"
+            raise Unknown(f"the sum of {' + '.join(sources)}", hint)
         if node._saved_alpha != 1:
             if node._saved_alpha <= 0:
                 raise Unknown(f"a sum with alpha={node._saved_alpha}", "add with a factor above 0")
@@ -198,9 +204,21 @@ class Walker:
             raise Unknown(f"the sum of {' and '.join(map(str, shapes))}", "add maps of one shape")
         return self._interned(node, Made("add", max(shapes, key=len)), tuple(sources))
 
+    def _rectified(self, node: Any, source: str, shape: Shape) -> str:
+        """The sign of x >= 0, or x where its gradient passes only above 0."""
+        if operation(node) == "Sign":
+            return self._interned(node, Made("sign", shape), (source,))
+        if source in self.maps and self.maps[source].label:
+            return source
+        return self._interned(node, positive_of(node, shape), (source,))
+
     def _product(self, node: Any, sources: list[str]) -> str:
-        """a b, or a (1 - b), of spikes."""
+        """a b, or a (1 - b), of spikes; or sign(x) |x|, as torch's LPPool2d has it."""
         kinds = [self.maps[source].kind if source in self.maps else "" for source in sources]
+        if kinds[0] == "sign" and sources[1] in self.maps:
+            size = self.maps[sources[1]]
+            if size.label and size.inputs == self.maps[sources[0]].inputs:
+                return size.name
         if kinds[0] == "not":
             sources, kinds = sources[::-1], kinds[::-1]
         op = "and_not" if kinds[1] == "not" else "and"
@@ -213,6 +231,13 @@ class Walker:
         shape = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
         return self._interned(node, Made("add", shape, {"op": op}, in_shape=shapes[0]), (a, b))
 
+    def _is_counted(self, name: str) -> bool:
+        """Whether a map holds spikes or counts of them, by structure: no number below 0."""
+        if name in self.maps:
+            made = self.maps[name]
+            return made.kind in _COUNTED and all(map(self._is_counted, made.inputs))
+        return name != INPUT and self._modules[name].role.neuron is not None
+
     def _is_binary(self, name: str) -> bool:
         """Whether a map holds spikes, by structure."""
         if name in self.maps:
@@ -223,16 +248,15 @@ class Walker:
 
     def _interned(self, node: Any, made: Made, sources: tuple[str, ...]) -> str:
         """The name of a map: the same for the same operation on the same sources, at another timestep or twice."""
-        tag = self._tags.get(node)
+        tag = self._tags.get(node) if made.kind != "sign" else None  # of which no layer is made
         entry = tuple(sorted((key, str(value)) for key, value in made.entry.items()))
-        key = (made.kind, sources, entry, made.factor, made.out_shape, tag if made.kind == "gate" else None)
+        key = (made.kind, sources, entry, made.factor, made.out_shape, made.label, tag if made.kind == "gate" else None)
         name = self._named.get(key)
         if name is None:
             name = self._named[key] = self._free(tag or f"{_base(sources[0])}.{_label(made)}")
             in_shape = made.in_shape or self.shape(sources[0])
-            self.maps[name] = Map(
-                name, made.kind, sources, in_shape, made.out_shape or in_shape, dict(made.entry), made.factor, not tag
-            )
+            self.maps[name] = Map(name, made.kind, sources, in_shape, made.out_shape or in_shape, dict(made.entry),
+                                  made.factor, not tag, label=made.label)  # fmt: skip
         if made.constant is not None:
             self.maps[name].factors.append(made.constant)
         return name
@@ -269,4 +293,4 @@ def _base(source: str) -> str:
 def _label(made: Made) -> str:
     if made.kind == "pool":
         return {"max": "max_pool", "sum": "sum_pool"}.get(made.entry.get("mode", ""), "avg_pool")
-    return str(made.entry.get("op") or _LABELS.get(made.kind, made.kind))
+    return str(made.label or made.entry.get("op") or _LABELS.get(made.kind, made.kind))
