@@ -127,8 +127,10 @@ def test_a_trace_without_values_over_a_training_step(compare, name):
     torch = pytest.importorskip("torch")
     pytest.importorskip("spikingjelly")
     from h2sim import export
+    from h2sim.train.session import prepare_process
     from tests.benchmarks import bench_train
 
+    prepare_process()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     net, inputs = bench_train.spikingjelly_model(EXPORTED.index(name))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from h2sim import export
-from h2sim.errors import OutputError
+from h2sim.errors import ExportError, OutputError
 from tests.helpers.models import (
     TARGETS,
     Lif,
@@ -226,3 +230,30 @@ def test_any_small_network_is_verified(tmp_path, decay, threshold, kernel, strid
     model = Loop(conv, make(), nn.Flatten(), nn.Linear(channels * size**2, 3), make())
     _, _, report = exported(model, spikes(2, 5, 5, rate=rate, seed=seed), tmp_path / "t.npz")
     assert quantities(report)["net.0"] == FULL | {"weight_grad"}
+
+
+class Watching(nn.Module):
+    """Keeps weak references to the currents of its convolution, which nothing but a step should hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.seen = conv_pool_fc(), []
+
+    def forward(self, x):
+        def hook(module, args, output):
+            self.seen.append(weakref.ref(output))
+
+        with self.net.net[0].register_forward_hook(hook):
+            return self.net(x)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_nothing_of_a_step_stays_in_memory(refused):
+    """Hooks, nodes and what they recorded hold each other where Python's collector does not see it."""
+    model = Watching()
+    loss = (lambda output, targets: output.sum() / 0) if refused else mean_loss
+    with pytest.raises(ExportError) if refused else nullcontext():
+        export.trace(model, spikes(2, 6, 6), TARGETS, loss)
+    gc.collect()
+    assert len(model.seen) == T
+    assert [reference() for reference in model.seen] == [None] * T

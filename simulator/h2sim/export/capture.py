@@ -166,8 +166,7 @@ def _traced(
     if not 0 <= window_threshold < float("inf"):
         raise ExportError(at("export", "window_threshold", "a number of at least 0", window_threshold))
     model = as_written(model)
-    with as_found(model):
-        passed = Pass.of(model, inputs, forward, loss)
+    with as_found(model), Pass.of(model, inputs, forward, loss) as passed:
         reading, loss_value = _finished(passed, loss, targets, timesteps, batch)
         filled = fill(reading, window_threshold, values)
     meta = _meta(model, reading, filled, loss, loss_value, network, dataset, dict(source or {}))

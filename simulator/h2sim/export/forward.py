@@ -36,8 +36,9 @@ class Pass:
     output: Any
 
     @classmethod
-    def of(cls, model: nn.Module, inputs: Inputs, forward: Forward | None, loss: Any) -> Pass:
-        """Runs the model once; neuron states are reset before it.
+    @contextlib.contextmanager
+    def of(cls, model: nn.Module, inputs: Inputs, forward: Forward | None, loss: Any) -> Iterator[Pass]:
+        """Runs the model once; neuron states are reset before it. What was recorded is held inside the block.
 
         forward(model, inputs) runs all timesteps; None: model(inputs) does. Raises ExportError for a model or inputs
         that cannot be run, and for what makes a recording pointless; other obstacles are noted.
@@ -48,12 +49,15 @@ class Pass:
         recorder = Recorder(model, obstacles)
         products = Products(model, recorder)
         try:
-            with _uncompiled(), recorder.recording(), products:
-                output = (forward or _forward)(model, inputs)
-        except Exception:
-            obstacles.check()  # what a refused module sends may not be what the next one takes
-            raise
-        return cls(model, recorder, products, Leaves(model, loss, inputs, recorder.leaves), obstacles, output)
+            try:
+                with _uncompiled(), recorder.recording(), products:
+                    output = (forward or _forward)(model, inputs)
+            except Exception:
+                obstacles.check()  # what a refused module sends may not be what the next one takes
+                raise
+            yield cls(model, recorder, products, Leaves(model, loss, inputs, recorder.leaves), obstacles, output)
+        finally:
+            recorder.release()
 
     def reading(self, timesteps: int | None, batch: int | None, targets: Any) -> Reading | None:
         """What was recorded, as a step; obstacles are noted."""

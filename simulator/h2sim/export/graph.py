@@ -52,6 +52,10 @@ class Marks:
         """Says that the edge's tensor was made by the node."""
         self._edges[node] = edge
 
+    def clear(self) -> None:
+        """Forgets all nodes."""
+        self._edges.clear()
+
     def of(self, node: Any) -> Edge | None:
         """The edge of a node, None of one in between."""
         return self._edges.get(node)

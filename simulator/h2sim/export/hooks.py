@@ -90,6 +90,7 @@ class Recorder:
         self._kept: list[torch.Tensor] = []  # so that no id of a leaf is used twice
         self._held: dict[int, list[Edge]] = {}
         self._found: list[Recorded] = []
+        self._handles: list[Any] = []
         self._searched: set[int] = set()
         self.paused = 0  # above 0: what runs now is the recorder's own
         self._find(model, "")
@@ -134,6 +135,18 @@ class Recorder:
             yield
         finally:
             self.paused -= 1
+
+    def release(self) -> None:
+        """Lets go of autograd's graph: its nodes hold hooks, which hold edges, which hold nodes, unseen by Python."""
+        for handle in self._handles:
+            handle.remove()
+        for found in self.modules.values():
+            for edge in (*found.reads, *found.sends):
+                edge.node = None
+            found.states.clear()
+        self.marks.clear()
+        self.tags.clear()
+        self.unread.clear()
 
     def before_write(self, tensors: Sequence[torch.Tensor]) -> None:
         """Copies what was recorded of the memory that an operation is about to write into."""
@@ -277,7 +290,7 @@ class Recorder:
     def _keep(self, edge: Edge, tensor: torch.Tensor, edges: list[Edge]) -> None:
         edge.node = tensor.grad_fn
         self.marks.put(edge.node, edge)
-        tensor.register_hook(edge.collect)  # type: ignore[no-untyped-call]
+        self._handles.append(tensor.register_hook(edge.collect))  # type: ignore[no-untyped-call]
         self._held.setdefault(_memory(tensor), []).append(edge)
         edges.append(edge)
 
@@ -292,7 +305,7 @@ class Recorder:
         value = functional.linear(x, readout.weight, readout.bias).detach()
         edge = Edge(found.path, True, value, node)
         self.marks.put(node, edge)
-        node.register_prehook(lambda grads: edge.collect(grads[0]))
+        self._handles.append(node.register_prehook(lambda grads: edge.collect(grads[0])))
         found.sends.append(edge)
         return y
 

@@ -89,8 +89,7 @@ def check(
     values that are not finite, inputs that are not the model's.
     """
     model = as_written(model)
-    with as_found(model):
-        passed = Pass.of(model, inputs, forward, None)
+    with as_found(model), Pass.of(model, inputs, forward, None) as passed:
         reading = passed.reading(timesteps, None, None)
         sent = [tensor for tensor in tensors_in(passed.output) if tensor.requires_grad]
         accounts = passed.accounts()
@@ -99,7 +98,10 @@ def check(
                 accounts.check_uses(sent, of_loss=False)
         if not passed.obstacles:
             passed.check_products()
-    name = network or type(model).__name__
+        return _report(passed, reading, network or type(model).__name__)
+
+
+def _report(passed: Pass, reading: Reading | None, name: str) -> Report:
     if passed.obstacles or reading is None:
         return Report(name, passed.obstacles.found, (), {}, ())
     layers = [piece.entry() for piece in reading.pieces]
