@@ -11,6 +11,7 @@ from torch.nn import functional
 from h2sim import export
 from h2sim.errors import ExportError
 from h2sim.export.record import pack_bits
+from h2sim.verify.values import Values
 from tests.helpers.lively import (
     CURRENT,
     HIDDEN,
@@ -179,6 +180,32 @@ def test_ms_resnet(tmp_path):
     assert found["blocks.1.shortcut.0"] == ("pool~", (total,))  # an average of currents
     assert found["neuron"] == ("add", ("blocks.1.residual_function.4", "blocks.1.shortcut.1"))
     assert_lively(made, trace)
+
+
+class Projected(nn.Module):
+    """A residual block whose shortcut is a convolution of currents, as in every stage of MS-ResNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif, self.conv, self.bn = Lif(), nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)
+        self.shortcut = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        return self.bn(self.conv(self.lif(x))) + self.shortcut(x)
+
+
+def test_verifying_many_residual_blocks_of_currents_takes_time_by_their_number(tmp_path, monkeypatch):
+    """Each layer was computed again from the input, along all paths: 2 ** 10 of them here."""
+    torch.manual_seed(0)
+    blocks = [Projected() for _ in range(10)]
+    first, last = nn.Conv2d(2, 2, 3, padding=1), (Lif(), nn.Flatten(), nn.Linear(18, 3))
+    model = Loop(first, *blocks, *last, timesteps=STEPS)
+    calls, current = [], Values.current
+    monkeypatch.setattr(Values, "current", lambda self, layer: calls.append(layer.name) or current(self, layer))
+    made, _, report = exported(model, events(2, 3, 3), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report)["net.5.shortcut.0"] == normed(CURRENT)
+    assert len(calls) <= 8 * len(made.meta["layers"])
 
 
 def test_cifar_bn(tmp_path):
