@@ -310,6 +310,39 @@ def test_a_constant_factor_into_a_neuron(name, tmp_path):
     assert_lively(made, trace)
 
 
+class Branches(nn.Module):
+    """Two products of the same spikes, each with a mask of its own, drawn by a function."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.lif = nn.Conv2d(2, 6, 3), Lif(threshold=0.1)
+        self.left, self.right = nn.Linear(600, 3), nn.Linear(600, 3)
+
+    def forward(self, x):
+        outs = []
+        for now in x:
+            spikes = self.lif(self.conv(now))
+            left = self.left(functional.dropout(spikes, 0.25).flatten(1))
+            outs.append(left + self.right(functional.dropout(spikes.flatten(1), 0.25)))
+        return torch.stack(outs)
+
+
+def test_two_masks_of_the_same_spikes_are_two_gates(tmp_path):
+    made, trace, report = exported(Branches(), events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report) == {"conv": HIDDEN, "left": READ_OUT, "right": READ_OUT}
+    assert layers_of(made) == {
+        "conv": ("conv", ("input",)), "lif.dropout": ("gate", ("conv",)), "left": ("fc~", ("lif.dropout",)),
+        "lif.dropout-2": ("gate", ("conv",)), "right": ("fc~", ("lif.dropout-2",)),
+    }  # fmt: skip
+    first, second = (made.members[f"lif.dropout{end}.kept"] for end in ("", "-2"))
+    assert first.shape == second.shape
+    assert len(first) == STEPS
+    assert (first != second).any()
+    assert_lively(made, trace)
+
+
 class Averaged(nn.Module):
     """conv - norm - neuron, each timestep on its own; the last product reads what `head` makes of all their spikes."""
 
