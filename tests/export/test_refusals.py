@@ -314,7 +314,6 @@ def part_in_place(net, s):
         (lambda net, s: net.lif2(net.fc2(s.mean(0)).expand(T, -1, -1)),
          r"lif.mean_over_time: mean over time: expected in front of the last product alone; got one in front of fc2 "
          r"\(average behind the last neurons"),
-        (lambda net, s: net.fc2(s.sum(0)), r"fc2: reads: .*operation Sum on the way \(a sum over time.*take the mean"),
         (lambda net, s: net.fc2(nn.functional.max_pool2d(s.view(-1, 2, 2, 2), 1).view(T, -1, 8)),
          r"fc2: reads: .*got a pool over \(2, 2, 2\) of lif, which sends \(8,\) on the way"),
         (lambda net, s: net.fc2(torch.bmm(s, s.transpose(1, 2)) @ s), r"fc2: reads: .*attention between spikes is "),

@@ -25,6 +25,7 @@ RULES = {
     "norm of the step": "`norm` of the layer before it, or of its own; two passes, dense gradient",
     "fixed norm": "folded into the weights before it",
     "neuron of the source's equation": "Soma and Grad; spikes, membrane and gradient are checked by value",
+    "neuron of a graph": "structure alone: of which layer it is the neuron",
     "neuron of another equation": "masks are exact, membrane and gradient are not checked",
     "read-out": "no layer",
     "read-out with weights": "weights: `fc`",
@@ -43,6 +44,11 @@ RULES = {
 OF_MAPS = {
     "gate": "dropout", "add": "sum", "concat": "concatenation", "upsample": "enlargement", "relu": "relu",
     "scale": "factor", "mean": "mean over time",
+}  # fmt: skip
+OF_NIR = {
+    "Conv2d": "conv", "Linear": "linear", "Affine": "linear", "AvgPool2d": "average", "SumPool2d": "sum of a window",
+    "Scale": "factor", "LIF": "neuron of a graph", "CubaLIF": "neuron of a graph", "IF": "neuron of a graph",
+    "LI": "read-out", "CubaLI": "read-out", "I": "read-out",
 }  # fmt: skip
 _REFUSED = re.compile(r"(?P<kind>\w+): cannot be exported: (?P<reason>.*)")
 _ON_THE_WAY = re.compile(r"got (?P<got>.*) on the way")
@@ -79,8 +85,16 @@ class Seen:
                 module = None if made.implied else modules.get(made.name, modules.get(path))
                 self._take(module, _part_of_map(made))
 
+    def graph(self, kinds: Any) -> None:
+        """A NIR graph that was read: the kinds of its nodes."""
+        for kind in kinds:
+            if kind in OF_NIR:
+                self._keep("NIR", kind, OF_NIR[kind])
+
     def _take(self, module: type | None, part: str) -> None:
-        library, name = _named(module)
+        self._keep(*_named(module), part)
+
+    def _keep(self, library: str, name: str, part: str) -> None:
         if library:
             self._now.append(lambda test: self.taken[library, name, part].add(test))
 
@@ -125,10 +139,10 @@ def _part_of_map(made: Any) -> str:
 
 def watch(seen: Seen) -> None:
     """Makes the exporter tell what it reads and what it refuses, for the whole session."""
-    from h2sim.export import forward, reading
+    from h2sim.export import forward, nirnodes, reading
     from h2sim.export.obstacles import Obstacles
 
-    read, check = reading.read_step, Obstacles.check
+    read, check, of_graph = reading.read_step, Obstacles.check, nirnodes.Reader.pieces
 
     def watched(recorder: Any, *args: Any, **options: Any) -> Any:
         found = read(recorder, *args, **options)
@@ -140,6 +154,13 @@ def watch(seen: Seen) -> None:
         seen.obstacles(self.found)
         check(self)
 
+    def pieces(self: Any, analog: bool) -> Any:
+        found = of_graph(self, analog)
+        if not self.obstacles:
+            seen.graph(self.flat.kinds.values())
+        return found
+
+    nirnodes.Reader.pieces = pieces  # type: ignore[method-assign]
     setattr(forward, "read_step", watched)  # noqa: B010  # it is imported there, and not exported
     Obstacles.check = checked  # type: ignore[method-assign]
 

@@ -105,8 +105,8 @@ def _neuron_extent(neuron: Recorded, time_axis: TimeAxis) -> Extent:
         if shapes[0][0] % known:
             what = "timesteps" if spec.flat_timesteps else "samples"
             raise ExportError(at(neuron.path, kind, f"a multiple of {known} {what} in front", shapes[0]))
-        sizes = (known, shapes[0][0] // known)
-        return Extent(*(sizes if spec.flat_timesteps else sizes[::-1]), time_axis)
+        other = shapes[0][0] // known
+        return Extent(known, other, time_axis) if spec.flat_timesteps else Extent(other, known, time_axis)
     least = 3 if spec.multi_step else 2
     if len(shapes[0]) < least:
         raise ExportError(at(neuron.path, kind, ORDERS[time_axis] if spec.multi_step else "(N, ...)", shapes[0]))

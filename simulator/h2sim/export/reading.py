@@ -221,7 +221,7 @@ def _laid_out(
 
 def _time_axes(neurons: list[Recorded]) -> Sequence[TimeAxis]:
     specs = [found.role.neuron for found in neurons]
-    said = {spec.time_axis for spec in specs if spec and spec.multi_step and spec.time_axis is not None}
+    said: set[TimeAxis] = {spec.time_axis for spec in specs if spec and spec.multi_step and spec.time_axis is not None}
     if len(said) > 1:
         got = " and ".join(ORDERS[axis] for axis in sorted(said))
         raise ExportError(at("model", "time", "one order of axes in all neurons", got))

@@ -57,15 +57,19 @@ def role_of(module: nn.Module, path: str) -> Role | None:
         if bases & set(names):
             return Role(None, reason, rewrite)
     if isinstance(module, nn.Conv2d):
-        return Role("conv", *(_conv_fault(module) or _own_forward(module, nn.Conv2d) or (None,)))
+        return _weights("conv", _conv_fault(module) or _own_forward(module, nn.Conv2d))
     if isinstance(module, nn.Linear):
-        return Role("linear", *(_own_forward(module, nn.Linear) or (None,)))
+        return _weights("linear", _own_forward(module, nn.Linear))
     if bases & set(_NORMS):
         return Role("norm")
     return Role("map") if bases & set(_MAPS) else None
 
 
-Fault = tuple[str, str]
+Fault = tuple[str, str]  # why no trace can hold a module, and what would do instead
+
+
+def _weights(name: RoleName, fault: Fault | None) -> Role:
+    return Role(name) if fault is None else Role(name, *fault)
 
 
 def _own_forward(module: nn.Module, base: type[nn.Module]) -> Fault | None:
