@@ -11,6 +11,7 @@ from torch.nn import functional
 from h2sim import export
 from h2sim.errors import ExportError
 from h2sim.export.record import pack_bits
+from h2sim.verify.values import Values
 from tests.helpers.lively import (
     CURRENT,
     HIDDEN,
@@ -181,6 +182,32 @@ def test_ms_resnet(tmp_path):
     assert_lively(made, trace)
 
 
+class Projected(nn.Module):
+    """A residual block whose shortcut is a convolution of currents, as in every stage of MS-ResNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif, self.conv, self.bn = Lif(), nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)
+        self.shortcut = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        return self.bn(self.conv(self.lif(x))) + self.shortcut(x)
+
+
+def test_verifying_many_residual_blocks_of_currents_takes_time_by_their_number(tmp_path, monkeypatch):
+    """Each layer was computed again from the input, along all paths: 2 ** 10 of them here."""
+    torch.manual_seed(0)
+    blocks = [Projected() for _ in range(10)]
+    first, last = nn.Conv2d(2, 2, 3, padding=1), (Lif(), nn.Flatten(), nn.Linear(18, 3))
+    model = Loop(first, *blocks, *last, timesteps=STEPS)
+    calls, current = [], Values.current
+    monkeypatch.setattr(Values, "current", lambda self, layer: calls.append(layer.name) or current(self, layer))
+    made, _, report = exported(model, events(2, 3, 3), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report)["net.5.shortcut.0"] == normed(CURRENT)
+    assert len(calls) <= 8 * len(made.meta["layers"])
+
+
 def test_cifar_bn(tmp_path):
     """The chapter's own network: each product reads norm and neuron, and the last one their mean over time."""
     torch.manual_seed(0)
@@ -280,6 +307,39 @@ def test_a_constant_factor_into_a_neuron(name, tmp_path):
     assert numpy.array_equal(weight, own * (0.5 if where == "a factor of the weights" else 1))
     if where == "a factor of the norm":
         assert numpy.allclose(made.members["net.0.norm_weight"], 0.5)
+    assert_lively(made, trace)
+
+
+class Branches(nn.Module):
+    """Two products of the same spikes, each with a mask of its own, drawn by a function."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.lif = nn.Conv2d(2, 6, 3), Lif(threshold=0.1)
+        self.left, self.right = nn.Linear(600, 3), nn.Linear(600, 3)
+
+    def forward(self, x):
+        outs = []
+        for now in x:
+            spikes = self.lif(self.conv(now))
+            left = self.left(functional.dropout(spikes, 0.25).flatten(1))
+            outs.append(left + self.right(functional.dropout(spikes.flatten(1), 0.25)))
+        return torch.stack(outs)
+
+
+def test_two_masks_of_the_same_spikes_are_two_gates(tmp_path):
+    made, trace, report = exported(Branches(), events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report) == {"conv": HIDDEN, "left": READ_OUT, "right": READ_OUT}
+    assert layers_of(made) == {
+        "conv": ("conv", ("input",)), "lif.dropout": ("gate", ("conv",)), "left": ("fc~", ("lif.dropout",)),
+        "lif.dropout-2": ("gate", ("conv",)), "right": ("fc~", ("lif.dropout-2",)),
+    }  # fmt: skip
+    first, second = (made.members[f"lif.dropout{end}.kept"] for end in ("", "-2"))
+    assert first.shape == second.shape
+    assert len(first) == STEPS
+    assert (first != second).any()
     assert_lively(made, trace)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from h2sim.export.structure import INPUT
 _JOINS = frozenset(("Stack", "Cat", "CopySlices"))
 _ANOTHER = "a recurrent or skipped step, or one module at two places (give each place its own)"
 _LABELS = {"mean": "mean_over_time", "add": "sum", "scale": "scaled", "gate": "dropout", "not": "not"}
+_VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Clone", "Alias")  # of a whole tensor
 _RECTIFY = ("Relu", "Abs", "Sign")
 _COUNTED = ("pool", "gate", "add", "concat", "upsample", "scale")
 _BINARY = ("gate", "concat", "upsample", "and", "and_not")
@@ -55,6 +57,7 @@ class Walker:
         self._input_shape: Shape = ()
         self._known: dict[Any, str] = {}
         self._named: dict[Any, str] = {}
+        self._draws: Counter[Any] = Counter()
 
     def source_of(self, found: Recorded) -> str:
         """What a module reads: a module, a map or INPUT. HOLE where it reads anything else, of which a note is made.
@@ -250,7 +253,8 @@ class Walker:
         """The name of a map: the same for the same operation on the same sources, at another timestep or twice."""
         tag = self._tags.get(node) if made.kind != "sign" else None  # of which no layer is made
         entry = tuple(sorted((key, str(value)) for key, value in made.entry.items()))
-        key = (made.kind, sources, entry, made.factor, made.out_shape, made.label, tag if made.kind == "gate" else None)
+        drawn = (tag, self._draw(node)) if made.kind == "gate" and not made.label else None
+        key = (made.kind, sources, entry, made.factor, made.out_shape, made.label, drawn)
         name = self._named.get(key)
         if name is None:
             name = self._named[key] = self._free(tag or f"{_base(sources[0])}.{_label(made)}")
@@ -260,6 +264,14 @@ class Walker:
         if made.constant is not None:
             self.maps[name].factors.append(made.constant)
         return name
+
+    def _draw(self, node: Any) -> int:
+        """How many masks the tensor that a gate reads was multiplied by before: each is another gate's."""
+        read = next(each for each in node.next_functions if each[0] is not None)
+        while operation(read[0]) in _VIEWS and read[0] not in self._marks:
+            read = read[0].next_functions[0]
+        self._draws[read] += 1
+        return self._draws[read] - 1
 
     def _free(self, name: str) -> str:
         unique, number = name, 2

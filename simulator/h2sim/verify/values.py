@@ -20,6 +20,7 @@ from h2sim.trace.graph import Graph
 from h2sim.verify import datapath
 from h2sim.verify.maps import as_map, counted, handed_on, made, scales_of
 from h2sim.verify.norms import Normal
+from h2sim.verify.report import stored_rounding
 from h2sim.verify.tolerance import UNIT, Checked, sum_of, summation_tolerance
 
 
@@ -49,6 +50,7 @@ class Values:
     def __init__(self, arch: Arch, trace: Trace) -> None:
         self.arch, self.trace, self.meta = arch, trace, trace.meta
         self.graph, self.derived = Graph.of(trace), trace.maps.derived
+        self._of_joins: dict[str, Checked | None] = {}  # gradients of sums, which all earlier ones ask for
 
     # what the trace recorded
 
@@ -99,12 +101,22 @@ class Values:
         if self.derived.operands[name].kind != "analog":
             return counted(self.derived, name)
         layer = self.meta.layer(name)
-        found = self.normalised(layer) if layer.trained_norms else self.current(layer)
+        found = self._recorded_current(layer)
+        if found is None:
+            found = self.normalised(layer) if layer.trained_norms else self.current(layer)
         return (
             None
             if found is None
             else (as_map(found[0], layer.out_chw), found[1].reshape(found[0].shape[:2] + layer.out_chw))
         )
+
+    def _recorded_current(self, layer: Layer) -> Checked | None:
+        """What a layer of weights without neurons passes on, where the trace holds it: its own rows check that."""
+        recorded = self.recorded(layer.name, "membrane") if layer.has_weights else None
+        if recorded is None:
+            return None
+        values = recorded.astype(np.float32)
+        return values, np.broadcast_to(stored_rounding(recorded), values.shape).astype(np.float64)
 
     def current(self, layer: Layer) -> Checked | None:
         """The current x of a layer, or the values of a map but a norm; None where something is not recorded."""
@@ -190,6 +202,14 @@ class Values:
 
         None of an output, and where a reader's weight or gradient is not recorded.
         """
+        if name in self._of_joins:
+            return self._of_joins[name]
+        found = self._summed_gradient(name)
+        if name != "input" and self.meta.layer(name).kind == "add":
+            self._of_joins[name] = found
+        return found
+
+    def _summed_gradient(self, name: str) -> Checked | None:
         readers = self.graph.consumers(name)
         seen: dict[str, int] = {}
         found = []
