@@ -257,3 +257,40 @@ def test_nothing_of_a_step_stays_in_memory(refused):
     gc.collect()
     assert len(model.seen) == T
     assert [reference() for reference in model.seen] == [None] * T
+
+
+class Dense(nn.Module):
+    """DenseNet's way: a convolution reads the channels of what was before, of spikes and averages of them."""
+
+    def __init__(self, what):
+        super().__init__()
+        torch.manual_seed(0)
+        self.what, self.conv1, self.lif1 = what, nn.Conv2d(2, 4, 3, padding=1), Lif()
+        self.conv2, self.lif2 = nn.Conv2d(4, 4, 3, padding=1), Lif()
+        self.conv3, self.lif3, self.fc = nn.Conv2d(8, 3, 1), Lif(), nn.LazyLinear(3)
+
+    def forward(self, x):
+        out = 0
+        for now in x:
+            first = self.lif1(self.conv1(now))
+            second = self.lif2(self.conv2(first))
+            if self.what == "counts":
+                second = nn.functional.avg_pool2d(second, 3, 1, 1)
+            out = out + self.fc(self.lif3(self.conv3(torch.cat([first, second], 1))).flatten(1))
+        return out / len(x)
+
+
+@pytest.mark.parametrize("what", ["spikes", "counts"])
+def test_a_concatenation_of_channels(what, tmp_path):
+    model = Dense(what)
+    model(spikes(2, 6, 6))
+    for module in (model.lif1, model.lif2, model.lif3):
+        module.reset_mem()
+    made, written, report = exported(model, spikes(2, 6, 6), tmp_path / "t.npz")
+    (joined,) = [layer for layer in written.meta.layers if layer.kind == "concat"]
+    assert joined.name == "lif1.concat"
+    assert (joined.inputs[0], joined.out_chw) == ("conv1", (8, 6, 6))
+    assert kinds(made)["conv3"] == ("conv", ["lif1.concat"], True)
+    assert quantities(report)["conv3"] == FULL | {"weight_grad"}
+    assert quantities(report)["conv1"] == quantities(report)["conv2"] == FULL | {"weight_grad"}
+    assert written.mask("conv3", "grad").any()

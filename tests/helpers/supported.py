@@ -37,7 +37,7 @@ RULES = {
     "product of spikes": "`add`, op and, and_not",
     "concatenation": "`concat`",
     "enlargement": "`upsample`",
-    "relu": "`relu`: analog; of spikes or counts nothing",
+    "relu": "`relu`: analog; of spikes and counts a `gate` of its gradient",
     "factor": "folded into weights, else a `gate` that keeps all",
     "mean over time": "`mean_over_time` of the last `fc`",
 }
@@ -60,7 +60,7 @@ class Seen:
     def __init__(self) -> None:
         self.taken: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         self.refused: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self.failed = False
+        self.failed: list[str] = []
         self._now: list[Callable[[str], None]] = []
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class Seen:
 
     def end(self, test: str, passed: bool) -> None:
         """Keeps what a test saw, if it passed."""
-        self.failed |= not passed
+        self.failed += [] if passed else [test]
         for keep in self._now if passed else ():
             keep(test)
         self._now = []
@@ -80,7 +80,7 @@ class Seen:
         for path, found in reading.step.modules.items():
             self._take(type(found.module), _part(found, path in reading.live))
         for made in reading.step.maps.values():
-            if made.kind != "not":
+            if made.kind not in ("not", "sign"):
                 path = re.sub(r"-\d+$", "", made.name)
                 module = None if made.implied else modules.get(made.name, modules.get(path))
                 self._take(module, _part_of_map(made))
@@ -134,6 +134,8 @@ def _part(found: Any, live: bool) -> str:
 def _part_of_map(made: Any) -> str:
     if made.kind == "pool":
         return {"max": "maximum", "sum": "sum of a window"}.get(made.entry.get("mode", ""), "average")
+    if made.label == "relu":
+        return "relu"
     return "product of spikes" if "op" in made.entry else OF_MAPS[made.kind]
 
 
@@ -188,8 +190,11 @@ def page(seen: Seen) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(seen: Seen, path: str, config: pytest.Config) -> None:
-    """Writes the page, unless a test failed or only some were asked for."""
-    if seen.failed or config.getoption("-k") or config.getoption("-m"):
-        raise pytest.UsageError(f"{path}: not written: a test failed, or only some of them ran")
+def write(seen: Seen, path: str, config: pytest.Config) -> str:
+    """Writes the page, unless a test failed or only some were asked for; returns why not."""
+    some = [config.getoption(option) for option in ("keyword", "markexpr") if config.getoption(option)]
+    if seen.failed or some:
+        why = f"failed: {', '.join(seen.failed)}" if seen.failed else f"only some of the tests ran: {some[0]}"
+        return f"{path}: not written: {why}"
     Path(path).write_text(page(seen), encoding="utf-8")
+    return ""
