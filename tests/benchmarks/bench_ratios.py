@@ -141,3 +141,26 @@ def test_a_trace_without_values_over_a_training_step(compare, name):
     targets = torch.arange(4)
     step = bench_train.plain_step(net, inputs, targets, loss)
     compare(f"export.trace of {name} / a step", lambda: export.trace(net, inputs, targets, loss, values=False), step)
+
+
+def test_a_trace_without_values_over_a_training_step_of_a_loop_over_time(compare):
+    """snnTorch's tutorial 6 with few channels, T = 25, batch 32: each operation is small, so that Python counts."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("snntorch")
+    from h2sim import export
+    from h2sim.train.session import prepare_process
+    from tests.export import test_models_snntorch as tutorials
+
+    prepare_process()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net, inputs, targets = tutorials.ConvNet(num_steps=25), torch.rand(32, 1, 28, 28), torch.arange(32) % 3
+
+    def step():
+        net.zero_grad()
+        tutorials.rate_loss(net(inputs), targets).backward()
+
+    def traced():
+        export.trace(net, inputs, targets, tutorials.rate_loss, values=False, window_threshold=0.2)
+
+    compare("export.trace of snnTorch's tutorial 6 / a step", traced, step)

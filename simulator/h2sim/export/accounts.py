@@ -152,7 +152,7 @@ def _penalty(root: Any, marks: Marks) -> set[Any]:
     """The nodes of those terms of the loss, a sum of single numbers, that are made of leaves alone."""
     nodes: set[Any] = set()
     for term in _terms(root):
-        reached = behind([term], stop=lambda node: False)
+        reached = behind([term], stop=marks.__contains__)
         if not any(node in marks for node in reached):
             nodes |= set(reached)
     return nodes

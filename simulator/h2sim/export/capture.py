@@ -15,7 +15,6 @@ from typing import Any, cast, overload
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import CheckpointError
 
 from h2sim.arrays import Array
 from h2sim.errors import ExportError, at
@@ -208,7 +207,8 @@ def _finished(
     obstacles.check()
     assert reading is not None
     assert value is not None
-    _backward(value)
+    with passed.recorder.running_no_more():
+        torch.autograd.backward(value)
     accounts.check_gradients(passed.model)
     check_gradients(list(passed.recorder.modules.values()))
     masks = {tuple(mask.shape) for made in reading.step.maps.values() for mask in made.factors}
@@ -218,14 +218,6 @@ def _finished(
         notes=(*reading.step.notes, *products.notes(masks)),
     )
     return replace(reading, step=step), float(value.detach())
-
-
-def _backward(value: torch.Tensor) -> None:
-    try:
-        torch.autograd.backward(value)
-    except CheckpointError:
-        got = "torch.utils.checkpoint, which runs them again in the backward pass"
-        raise ExportError(at("model", "layers", "to run once: call them without a checkpoint", got)) from None
 
 
 def _loss_value(value: Any) -> torch.Tensor:

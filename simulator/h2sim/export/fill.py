@@ -104,11 +104,15 @@ class _Filler:
     keep_values: bool
     eps: float
     notes: list[str]
-    replay: Replay = field(init=False)
     windows: dynamics.Windows = field(init=False)
 
     def __post_init__(self) -> None:
-        self.replay, self.windows = Replay(self.step), dynamics.Windows(self.least)
+        self.windows = dynamics.Windows(self.least)
+
+    @property
+    def replay(self) -> Replay:
+        """The step's maps, computed again."""
+        return self.reading.replay
 
     @property
     def step(self) -> Step:

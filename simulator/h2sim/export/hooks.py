@@ -27,7 +27,10 @@ MOST_TAGGED = 16  # operations of a module that is a map, to which its name is g
 
 @dataclass(eq=False)
 class Edge:
-    """A tensor that a module read or sent: its value, its autograd node, and its gradient once it is known."""
+    """A tensor that a module read or sent: its value, its autograd node, and its gradient once it is known.
+
+    node: None of the network input as weights read it, whose gradient is not asked for.
+    """
 
     path: str
     output: bool
@@ -135,6 +138,21 @@ class Recorder:
             yield
         finally:
             self.paused -= 1
+
+    @contextlib.contextmanager
+    def running_no_more(self) -> Iterator[None]:
+        """Inside the block, which is the backward pass, a call of a module raises ExportError."""
+
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            got = "torch.utils.checkpoint, which runs them again in the backward pass"
+            raise ExportError(at("model", "layers", "to run once: call them without a checkpoint", got))
+
+        handles = [found.module.register_forward_pre_hook(hook) for found in self._found]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def release(self) -> None:
         """Lets go of autograd's graph: its nodes hold hooks, which hold edges, which hold nodes, unseen by Python."""
@@ -265,6 +283,10 @@ class Recorder:
         if not x.is_floating_point():
             raise ExportError(at(found.path, type(found.module).__name__, "floating-point numbers", x.dtype))
         leaf = not x.requires_grad
+        if leaf and found.role.name in ("conv", "linear"):  # whose input gradient nobody needs: it costs a backward
+            found.reads.append(Edge(found.path, False, x.detach()))
+            self._held.setdefault(_memory(x), []).append(found.reads[-1])
+            return x
         x = self._following(x)
         own = x.clone() if leaf else x.view_as(x)  # no operation may write into a view of a leaf
         self._keep(Edge(found.path, False, own.detach()), own, found.reads)

@@ -15,11 +15,11 @@ from h2sim.export.graph import Leaves, behind, tensors_in
 from h2sim.export.hooks import Recorded, Recorder
 from h2sim.export.layout import ORDERS, Extent, TimeAxis, check_values, extent_of
 from h2sim.export.live import Live, is_live, live_of
-from h2sim.export.obstacles import Obstacles
-from h2sim.export.step import Step, Tensors, check_reads, check_spikes, network_input
-from h2sim.export.structure import Node, Piece, assemble
+from h2sim.export.obstacles import Obstacles, refusal
+from h2sim.export.step import Replay, Step, Tensors, check_reads, check_spikes, network_input
+from h2sim.export.structure import INPUT, Node, Piece, assemble
 from h2sim.export.walk import HOLE, Walker
-from h2sim.export.weights import fold_of
+from h2sim.export.weights import fold_of, gives
 from h2sim.trace import check_layers
 from h2sim.trace.network import input_entry
 
@@ -30,12 +30,13 @@ MOST_COUNT = 65535
 
 @dataclass(frozen=True)
 class Reading:
-    """A step, its layers, its norms of the step by path, and what its network input is.
+    """A step, its maps computed again, its layers, its norms of the step by path, and what its network input is.
 
     most: the largest count of an input of counts: 1 less than a power of 2, so that sub-batches agree.
     """
 
     step: Step
+    replay: Replay
     pieces: tuple[Piece, ...]
     live: Mapping[str, Live]
     input_kind: InputKind
@@ -85,10 +86,12 @@ def read_step(
             return None
         inputs = network_input(tensors, sources, walker.inputs)
         step = Step(tensors, sources, walker.maps, inputs, membranes, notes=left_out)
-        check_reads(step, obstacles)
+        replay = Replay(step)
+        check_reads(step, replay, obstacles)
+        _check_first(step, obstacles)
         if obstacles:
             return None
-        return _assembled(step, recorder, obstacles)
+        return _assembled(step, replay, recorder, obstacles)
     return None
 
 
@@ -113,6 +116,21 @@ def _drop_unread_calls(modules: Mapping[str, Recorded], timesteps: int, outputs:
     return tuple(notes)
 
 
+def _check_first(step: Step, obstacles: Obstacles) -> None:
+    """Notes weights that read the network input and compute more than their class.
+
+    Their input has no gradient, so that autograd's graph does not show what lies between it and what they sent.
+    """
+    for path, source in step.sources.items():
+        found = step.modules[path]
+        if source != INPUT or found.reads[0].node is not None or not found.module.weight.is_leaf:
+            continue
+        if not gives(found.module, step.tensors.read(path), step.tensors.sent(path)):
+            kind = type(found.module).__name__
+            got = "other values (a hook, an adapter or another forward)"
+            obstacles.add(refusal(path, kind, f"what a {kind} computes, and nothing else", got))
+
+
 def _is_node(found: Recorded) -> bool:
     """Whether a module is a layer or part of one: an integrator that holds no weights is not."""
     if found.role.reason:
@@ -120,7 +138,7 @@ def _is_node(found: Recorded) -> bool:
     return found.role.readout is None or found.role.readout.weight is not None
 
 
-def _assembled(step: Step, recorder: Recorder, obstacles: Obstacles) -> Reading | None:
+def _assembled(step: Step, replay: Replay, recorder: Recorder, obstacles: Obstacles) -> Reading | None:
     kind, most = _kind_of(step.inputs)
     live = {
         path: live_of(step.tensors, path)
@@ -136,7 +154,7 @@ def _assembled(step: Step, recorder: Recorder, obstacles: Obstacles) -> Reading 
     used = {name for piece in pieces for name in _parts(piece)}
     unread = [path for path in recorder.unread if not any(_is_of(name, path) for name in used)]
     notes = [f"{path}: behind the last layer: read-out, not a layer" for path in unread]
-    return Reading(replace(step, notes=(*step.notes, *notes)), pieces, live, kind, most)
+    return Reading(replace(step, notes=(*step.notes, *notes)), replay, pieces, live, kind, most)
 
 
 def _check_pieces(pieces: Sequence[Piece], kind: InputKind, most: int | None, obstacles: Obstacles) -> None:

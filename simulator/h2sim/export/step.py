@@ -158,6 +158,7 @@ class Replay:
         self._gradients: dict[str, torch.Tensor] = {}
         self._layers: dict[str, Layer] = {}
         self._kept: dict[str, torch.Tensor] = {}
+        self._places: dict[str, torch.Tensor] = {}  # of maxima, in their channels
 
     def value(self, name: str) -> torch.Tensor:
         """(T or 1, N, ...) of a module's output, a map, or the network input."""
@@ -203,7 +204,9 @@ class Replay:
         layer = self.layer(made)
         if made.kind == "pool" and layer.mode == "max":
             frames = shaped(x, layer.in_chw)
-            return at_places(frames, places_of_maxima(layer, frames))
+            places = places_of_maxima(layer, frames)
+            self._places[made.name] = places
+            return at_places(frames, places)
         return MAKERS[made.kind](layer, reads)
 
     def kept(self, made: Map) -> torch.Tensor:
@@ -217,9 +220,8 @@ class Replay:
 
     def route(self, made: Map) -> torch.Tensor:
         """Which element of its window a maximum gives on, (T, N, C, H, W)."""
-        layer = self.layer(made)
-        frames = shaped(self.value(made.inputs[0]), layer.in_chw)
-        return routes(layer, places_of_maxima(layer, frames))
+        self.value(made.name)
+        return routes(self.layer(made), self._places[made.name])
 
     def gradient(self, name: str) -> torch.Tensor:
         """dL/d(value) at each timestep, (T, N, ...), as the readers of a module or map hand it on.
@@ -271,12 +273,11 @@ def check_spikes(tensors: Tensors, obstacles: Obstacles) -> None:
             obstacles.add(ExportError(at(path, "spikes", "0 or 1", f"{float(sent[wrong][0]):g}")))
 
 
-def check_reads(step: Step, obstacles: Obstacles) -> None:
+def check_reads(step: Step, replay: Replay, obstacles: Obstacles) -> None:
     """Notes every module that did not read what the graph says.
 
     Sums and averages may differ by rounding. Anything else must be equal; if it was flattened, in the order (C, H, W).
     """
-    replay = Replay(step)
     for path, source in step.sources.items():
         if source != INPUT:
             with obstacles.noted():

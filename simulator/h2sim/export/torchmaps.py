@@ -82,12 +82,23 @@ def at_places(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 def routes(layer: Layer, places: torch.Tensor) -> torch.Tensor:
     """Places as numbers in the window, in raster order; what lies outside the map is counted too."""
-    rows, columns = (torch.from_numpy(axis_of(layer, axis).reads).to(places.device) for axis in (0, 1))
-    row = torch.div(places, layer.in_chw[2], rounding_mode="floor")
-    column = places % layer.in_chw[2]
-    down = (row[..., None] == rows[:, None, :]).int().argmax(-1)
-    across = (column[..., None] == columns[None, :, :]).int().argmax(-1)
-    return down * columns.shape[1] + across
+    width = layer.in_chw[2]
+    row, column = torch.div(places, width, rounding_mode="floor"), places % width
+    (first_row, down), (first_column, across) = (_starts(layer, axis, places.device) for axis in (0, 1))
+    down_by, across_by = (row - first_row[:, None]) // down, (column - first_column) // across
+    found: torch.Tensor = down_by * axis_of(layer, 1).reads.shape[1] + across_by
+    return found
+
+
+def _starts(layer: Layer, axis: int, device: torch.device) -> tuple[torch.Tensor, int]:
+    """Where each window of an axis begins, maybe outside the map, and the step between its elements."""
+    size, out = layer.in_chw[1 + axis], layer.out_chw[1 + axis]
+    number = torch.arange(out, device=device)
+    if layer.adaptive:
+        return number * size // out, 1
+    assert layer.stride is not None
+    assert layer.padding is not None
+    return number * layer.stride[axis] - layer.padding[axis], (layer.dilation or (1, 1))[axis]
 
 
 def _adaptive_sum(layer: Layer, x: torch.Tensor) -> torch.Tensor:

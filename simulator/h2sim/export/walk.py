@@ -64,7 +64,9 @@ class Walker:
 
         So is where it reads something else at another timestep, as with a recurrent connection.
         """
-        sources = [self._read(edge.node.next_functions[0][0], found) for edge in found.reads]
+        sources = [
+            INPUT if edge.node is None else self._read(edge.node.next_functions[0][0], found) for edge in found.reads
+        ]
         for source in sources[1:]:
             if source != sources[0] and HOLE not in (source, sources[0]):
                 wanted = f"the same layers at every timestep ({sources[0]})"
