@@ -364,6 +364,9 @@ MEANS = {
     "mean, then pool": (lambda x: functional.avg_pool2d(x.mean(0), 2), 150, [("pool", None)]),
     "pool, then mean": (lambda x: functional.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, (STEPS, N)).mean(0), 150,
                         [("pool", None)]),
+    "maximum, then mean": (
+        lambda x: functional.max_pool2d(x.flatten(0, 1), 2).unflatten(0, (STEPS, N)).mean(0), 150, [("pool", None)],
+    ),
     "mean over space too": (lambda x: x.mean((0, 3, 4)), 6, [("pool", None)]),
     "sum over space too": (lambda x: x.sum((0, 3, 4)), 6, [("pool", None), ("gate", [STEPS, 1])]),
     "mean, then dropout": (lambda x: functional.dropout(x.mean(0), 0.25), 600, [("gate", [4, 3])]),
@@ -380,6 +383,15 @@ def test_the_mean_over_time_in_front_of_the_last_product(name, tmp_path):
     assert [(entry["kind"], entry.get("scale")) for entry in maps] == between
     assert (first["kind"], last["kind"], last["mean_over_time"]) == ("conv", "fc", True)
     assert_lively(made, trace)
+
+
+def test_a_maximum_of_means_is_not_the_mean_of_maxima():
+    model = Averaged(lambda x: functional.max_pool2d(x.mean(0), 2), 150)
+    wanted = (
+        "mean over time: expected in front of the last product alone; got one in front of lif.mean_over_time.max_pool"
+    )
+    with pytest.raises(ExportError, match=wanted):
+        export.trace(model, events(2, 12, 12), TARGETS, mean_loss)
 
 
 def test_a_mean_over_time_of_what_each_timestep_drops_is_refused():

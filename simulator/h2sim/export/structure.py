@@ -243,7 +243,7 @@ class _Assembly:
                 continue
             with self.obstacles.noted():
                 at = name
-                while (readers := graph.readers[at]) and len(readers) == 1 and graph.role(readers[0]) in _MEANABLE:
+                while len(readers := graph.readers[at]) == 1 and self._is_meanable(graph.nodes[readers[0]]):
                     at = readers[0]
                 last = graph.only(at, "linear")
                 if last is None or graph.readers[last]:
@@ -252,6 +252,11 @@ class _Assembly:
                     raise refusal(name, "mean over time", "in front of the last product alone", got, rewrite)
                 self.meaned.add(last)
             graph.remove(name)
+
+    @staticmethod
+    def _is_meanable(node: Node) -> bool:
+        """Whether a mean over time may as well stand behind a map: a maximum of means is not the mean of maxima."""
+        return node.role in _MEANABLE and node.entry.get("mode") != "max"
 
     def _fixed(self) -> None:
         """Norms and factors go to the weights, or the layer, before them."""
