@@ -111,6 +111,28 @@ def test_what_a_norm_is_over_is_found_by_its_values(tmp_path):
     assert "net.0: no norm_weight recorded, or several norms: what is behind the norm not checked" in report.notes
 
 
+class OfOne(nn.Module):
+    """A norm of each channel's one maximum: its statistics say nothing, and those over channels give the same."""
+
+    def __init__(self, groups):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.lif, self.norm = nn.Conv2d(2, 4, 3), Lif(threshold=0.01), nn.GroupNorm(groups, 4)
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x):
+        maxima = [functional.adaptive_max_pool2d(self.lif(self.conv(now)), 1) for now in x]
+        return sum(self.fc(self.norm(each).flatten(1)) for each in maxima)
+
+
+@pytest.mark.parametrize(("groups", "over"), [(1, ["C", "H", "W"]), (4, ["H", "W"])])
+def test_the_groups_of_a_norm_say_what_its_values_do_not(groups, over, tmp_path):
+    made, _, report = exported(OfOne(groups), spikes(2, 6, 6, rate=0.9), tmp_path / "t.npz")
+    (norm,) = [layer["norm"] for layer in made.meta["layers"] if layer["kind"] == "norm"]
+    assert norm["over"] == over
+    assert {"grad_membrane", "weight_grad"} <= quantities(report)["conv"]
+
+
 class Scaled(nn.BatchNorm2d):
     """tdBN as its paper's code writes it: scaled in its own forward."""
 

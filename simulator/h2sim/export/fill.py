@@ -21,6 +21,7 @@ from h2sim.export.record import LayerRecord, StepRecord, pack_bits
 from h2sim.export.step import Replay, Step
 from h2sim.export.structure import INPUT, Piece, chw
 from h2sim.export.weights import Fold, fold_of, folded, gives, weight_gradient
+from h2sim.io.kept import cached_property
 
 _CLOSE = 1e-5
 MOST_ROUTE = 255  # a route is a byte
@@ -183,15 +184,23 @@ class _Filler:
         made = self.step.maps[piece.map or ""]
         if made.kind == "gate":
             kept = self.replay.kept(made)
-            if len(kept) > 1 and self._is_under_mean(made.name):
+            if len(kept) > 1 and made.name in self.under_mean:
                 wanted, rewrite = "one mask for all timesteps in front of a mean over time", "put it behind the mean"
                 raise refusal(made.name, "gate", wanted, f"one for each of {len(kept)}", rewrite)
             return pack_bits(kept.numpy())
         return pack_bits(np.ones((1, self.step.batch, *piece.out_shape), bool))  # a factor
 
-    def _is_under_mean(self, name: str) -> bool:
-        readers = [self.step.maps[reader] for reader in self.step.readers(name) if reader in self.step.maps]
-        return any(reader.kind == "mean" or self._is_under_mean(reader.name) for reader in readers)
+    @cached_property
+    def under_mean(self) -> set[str]:
+        """Maps between neurons and a mean over time: what they drop is the same at all timesteps of a sample."""
+        maps = {piece.map: piece for piece in self.reading.pieces if piece.is_map and piece.map}
+        waiting, found = [name for piece in self.reading.pieces if piece.mean for name in piece.reads], set()
+        while waiting:
+            name = waiting.pop()
+            if name in maps and name not in found:
+                found.add(name)
+                waiting += maps[name].reads
+        return found
 
     def _route(self, piece: Piece, record: LayerRecord) -> None:
         """Where a maximum of analog values routes; that of spikes and counts follows from them."""

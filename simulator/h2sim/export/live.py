@@ -13,8 +13,10 @@ from h2sim.export.step import Tensors
 from h2sim.export.weights import depends_on_batch, is_plain
 from h2sim.trace.derived import AXES
 
+_VARIES = 1e-2  # of the largest value: less is rounding, to which a line over any axes fits
 _CLOSE = 1e-4  # of the largest value, for another order of the sums of a statistic
 Over = tuple[str, ...]
+_LAYER, _INSTANCE = ("C", "H", "W"), ("H", "W")
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,16 @@ def live_of(tensors: Tensors, path: str) -> Live:
         own = _own(found.module, tensors.sample(path, "read")[0])
         return Live(_entry(_candidates(found)[0], eps), *(each.float() for each in own))
     x, y = (_maps(each(path)) for each in (tensors.read, tensors.sent))
-    for over in _candidates(found):
-        if "N" in over and not batch:
-            continue  # its statistics are over samples that the trace leaves out
-        affine = _affine(found.module, x, y, over, eps)
-        if affine is not None:
-            return Live(_entry(over, eps), *affine)
-    return Live(_entry(_candidates(found)[0], eps), None, None)
+    # the module's own scale and offset first: where all is offset, a line fits over any axes
+    varies = float((y - y.mean((0, 1, 3, 4), keepdim=True)).abs().max()) > _VARIES * float(y.abs().max())
+    for fitted in (False, True) if varies else (False,):
+        fits = [
+            _affine(found.module, x, y, over, eps, fitted) for over in _candidates(found) if batch or "N" not in over
+        ]
+        best = min((fit for fit in fits if fit is not None), key=lambda fit: fit.error, default=None)
+        if best is not None:
+            return Live(_entry(best.over, eps), best.weight.float(), best.bias.float())
+    return Live(_entry((_candidates(found) or [_LAYER])[0], eps), None, None)
 
 
 def gradient_at_each_timestep(live: Live, x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
@@ -88,34 +93,42 @@ def _maps(x: torch.Tensor) -> torch.Tensor:
 
 
 def _candidates(found: Recorded) -> list[Over]:
-    """What a norm may be over, the likeliest first."""
+    """What a norm may be over, the likeliest first; none of several groups of channels, which a trace does not know."""
     bases = {cls.__name__ for cls in type(found.module).__mro__}
+    if "GroupNorm" in bases:
+        module: Any = found.module
+        if module.num_groups == 1:
+            return [_LAYER]
+        return [_INSTANCE] if module.num_groups == module.num_channels else []
     batch: list[Over] = [("T", "N", "H", "W"), ("N", "H", "W")]
     batch = batch if len(found.reads) == 1 else batch[::-1]
-    layer: list[Over] = [("C", "H", "W"), ("C",), ("H", "W")]
+    layer: list[Over] = [_LAYER, ("C",), _INSTANCE]
     if "_InstanceNorm" in bases:
         layer = layer[::-1]
     return batch + layer if "_BatchNorm" in bases else layer + batch
 
 
-def _affine(
-    module: nn.Module, x: torch.Tensor, y: torch.Tensor, over: Over, eps: float
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Scale and offset by channel, (C,), with which the norm over these axes gives y of x; None if none do."""
+@dataclass(frozen=True)
+class _Fit:
+    """A norm over some axes that gives y of x, but for an error: its scale and offset, (C,)."""
+
+    over: Over
+    weight: torch.Tensor
+    bias: torch.Tensor
+    error: float
+
+
+def _affine(module: nn.Module, x: torch.Tensor, y: torch.Tensor, over: Over, eps: float, fitted: bool) -> _Fit | None:
+    """The norm over these axes with the module's own scale and offset, if it gives y of x; else None.
+
+    fitted: with those of the line with the least squares in place of the module's own.
+    """
     axes = tuple(AXES.index(axis) for axis in over)
     mean = x.mean(axes, keepdim=True)
     hat = (x - mean) / (x.var(axes, unbiased=False, keepdim=True) + eps).sqrt()
-    found = _own(module, x.shape[2])
-    if not _gives(*found, hat, y):
-        found = _fitted(hat, y)
-        if not _gives(*found, hat, y):
-            return None
-    return found[0].float(), found[1].float()
-
-
-def _gives(weight: torch.Tensor, bias: torch.Tensor, hat: torch.Tensor, y: torch.Tensor) -> bool:
-    error = (weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max()
-    return float(error) <= _CLOSE * max(1e-3, float(y.abs().max()))
+    weight, bias = _fitted(hat, y) if fitted else _own(module, x.shape[2])
+    error = float((weight.reshape(-1, 1, 1) * hat + bias.reshape(-1, 1, 1) - y).abs().max())
+    return _Fit(over, weight, bias, error) if error <= _CLOSE * max(1e-3, float(y.abs().max())) else None
 
 
 def _own(module: Any, channels: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -168,8 +168,15 @@ class Replay:
             return self.step.tensors.sent(name)
         if name not in self._values:
             made = self.step.maps[name]
-            self._values[name] = self.made(made, [self.value(source) for source in made.inputs])
+            reads = [self.value(source) for source in made.inputs]
+            if made.kind == "pool" and made.entry.get("mode") == "max":
+                self._places[name] = self._maxima(made, reads[0])
+            self._values[name] = self.made(made, reads, self._places.get(name))
         return self._values[name]
+
+    def _maxima(self, made: Map, x: torch.Tensor) -> torch.Tensor:
+        layer = self.layer(made)
+        return places_of_maxima(layer, shaped(x, layer.in_chw))
 
     def size(self, name: str) -> torch.Tensor:
         """The sum of the absolute values that a value is made of, by which rounding scales."""
@@ -187,8 +194,8 @@ class Replay:
             self._layers[made.name] = Layer.model_validate({**entry, **shapes, **spiking, "neuron": _NEURON})
         return self._layers[made.name]
 
-    def made(self, made: Map, reads: list[torch.Tensor]) -> torch.Tensor:
-        """What a map makes of what it reads, (T or 1, N, ...)."""
+    def made(self, made: Map, reads: list[torch.Tensor], places: torch.Tensor | None = None) -> torch.Tensor:
+        """What a map makes of what it reads, (T or 1, N, ...). places: of the maxima, if they are known."""
         if len({x.shape[0] for x in reads}) > 1:
             steps = max(x.shape[0] for x in reads)
             reads = [x.expand(steps, *x.shape[1:]) for x in reads]
@@ -203,10 +210,7 @@ class Replay:
             return x * self.kept(made).to(x).reshape(-1, *x.shape[1:]) * float(made.factor)
         layer = self.layer(made)
         if made.kind == "pool" and layer.mode == "max":
-            frames = shaped(x, layer.in_chw)
-            places = places_of_maxima(layer, frames)
-            self._places[made.name] = places
-            return at_places(frames, places)
+            return at_places(shaped(x, layer.in_chw), self._maxima(made, x) if places is None else places)
         return MAKERS[made.kind](layer, reads)
 
     def kept(self, made: Map) -> torch.Tensor:
