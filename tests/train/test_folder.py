@@ -116,6 +116,16 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     assert artefacts(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize("log", ["older", "none"])
+def test_a_run_killed_between_its_last_checkpoint_and_its_log_has_the_whole_log_after_all(tmp_path, log):
+    run(tmp_path / "run")
+    before, place = artefacts(tmp_path / "run"), tmp_path / "run" / "log.csv"
+    lines = place.read_text().splitlines(keepends=True)
+    place.write_text("".join(lines[:-1])) if log == "older" else place.unlink()
+    run(tmp_path / "run", resume=True)
+    assert artefacts(tmp_path / "run") == before
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
     run(tmp_path / "run", plan=TracePlan())
     with pytest.raises(TrainingError, match=r"run: holds a run already: --resume goes on with it"):

@@ -92,6 +92,7 @@ class RunFolder:
             check_checkpoint(self.checkpoint, state, trainer)
             self.rows, self.losses = state["log"], state["losses"]
             trainer.load_state(state["trainer"])
+            self._write_log()  # a run that was killed right behind its checkpoint has an older one
         trainer.settings = began
         if settings.epochs != began.epochs:
             trainer.settings = began.replanned(settings.epochs, trainer.iteration)
@@ -108,6 +109,9 @@ class RunFolder:
         """Writes checkpoint and log."""
         with replacing(self.checkpoint) as aside:
             torch.save({"trainer": trainer.state(), "log": self.rows, "losses": self.losses}, aside)
+        self._write_log()
+
+    def _write_log(self) -> None:
         cells = [["" if row[name] is None else str(row[name]) for name in COLUMNS] for row in self.rows]
         lines = [",".join(line) for line in (COLUMNS, *cells)]
         write_text(self.path / "log.csv", "\n".join(lines) + "\n")
