@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -55,7 +56,12 @@ def test_a_few_of_many_batches(tmp_path):
         ([spikes(2, 6, 6)], {}, ExportError, r"^loader: batch 0: expected \(inputs, targets\); got Tensor"),
         ([(1, 2, 3)], {}, ExportError, r"^loader: batch 0: expected \(inputs, targets\); got 3 things"),
         ([], {"batches": 0}, ExportError, "^export: batches: expected a whole number of at least 1; got 0"),
-        ([], {"targets": TARGETS}, ExportError, "^export: targets: expected None, for a loader gives them; got Tensor"),
+        (
+            [],
+            {"targets": TARGETS},
+            ExportError,
+            r"^export: targets: expected None, because inputs \(list\) is a loader, which gives them; got Tensor",
+        ),
         ([], {"path": None}, ExportError, "^export: path: expected a folder for the traces of a loader's batches"),
         (spikes(2, 6, 6), {"batches": 2}, ExportError, "^export: batches: expected a loader as inputs; got Tensor"),
     ],
@@ -86,3 +92,30 @@ def test_values_of_more_than_256_mib_are_told(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.startswith("h2sim: note: export.trace: the trace keeps 0 MiB of values, which h2sim verify checks; ")
     assert "values=False keeps masks alone" in said
+
+
+def test_progress_is_told_after_each_batch(tmp_path):
+    told = []
+    loader = DataLoader(samples(9), batch_size=N)
+    made = [spikes(2, 6, 6), TARGETS]
+    for inputs, batches, total in ((loader, None, 3), (loader, 2, 2), (iter([made] * 2), None, 0)):
+        told.clear()
+        forward = in_time if inputs is loader else None
+        export.trace(conv_pool_fc(), inputs, None, mean_loss, tmp_path / f"{batches} {total}", forward=forward,
+                     batches=batches, progress=lambda *what: told.append(what))  # fmt: skip
+        assert told == [(f"{number:03d}.npz", number + 1, total) for number in range(total or 2)]
+
+
+@pytest.mark.parametrize("inputs", ["a name", numpy.zeros((4, 3)), {"x": spikes(2, 6, 6)}])
+def test_what_holds_no_batches_goes_to_the_model_as_it_is(inputs):
+    class Says(torch.nn.Module):
+        def forward(self, x):
+            raise AssertionError(f"the model was given {type(x).__name__}")
+
+    with pytest.raises(AssertionError, match=f"given {type(inputs).__name__}$"):
+        export.trace(Says(), inputs, TARGETS, mean_loss)
+
+
+def test_an_option_that_there_is_not_is_named_as_python_does():
+    with pytest.raises(TypeError, match=r"^trace\(\) got an unexpected keyword argument 'treshold'"):
+        export.trace(conv_pool_fc(), spikes(2, 6, 6), TARGETS, mean_loss, treshold=1)

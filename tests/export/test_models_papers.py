@@ -22,7 +22,7 @@ from tests.helpers.lively import (
     pooled,
     rows_of,
 )
-from tests.helpers.models import Lif, Loop, exported, mean_loss
+from tests.helpers.models import Functional, Lif, Loop, exported, mean_loss
 from tests.helpers.papers import (
     CifarBn,
     DietVgg,
@@ -225,17 +225,6 @@ def test_cifar_bn(tmp_path):
 # what stands between layers, in torch's own words
 
 
-class Words(nn.Module):
-    """A function of torch as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 def net(*between, channels=6, size=10, norm=True):
     """conv - norm - neuron - what stands between - fc, over (T, N, 2, 12, 12)."""
     torch.manual_seed(0)
@@ -245,9 +234,9 @@ def net(*between, channels=6, size=10, norm=True):
 
 FIRST = {"net.0": normed(HIDDEN)}
 READS = {
-    "global average": (lambda: net(Words(lambda x: functional.adaptive_avg_pool2d(x, 1)), size=1), "pool~"),
-    "average as a mean": (lambda: net(Words(lambda x: x.mean([2, 3])), size=1), "pool~"),
-    "average of a view": (lambda: net(Words(lambda x: x.view(*x.shape[:2], -1).mean(-1)), size=1), "pool~"),
+    "global average": (lambda: net(Functional(lambda x: functional.adaptive_avg_pool2d(x, 1)), size=1), "pool~"),
+    "average as a mean": (lambda: net(Functional(lambda x: x.mean([2, 3])), size=1), "pool~"),
+    "average of a view": (lambda: net(Functional(lambda x: x.view(*x.shape[:2], -1).mean(-1)), size=1), "pool~"),
     "adaptive, uneven": (lambda: net(nn.AdaptiveAvgPool2d(3), size=3), "pool~"),
     "ceil_mode that rounds nothing": (lambda: net(nn.MaxPool2d(2, ceil_mode=True), size=5), "max pool~"),
     "ceil_mode that rounds": (lambda: net(nn.MaxPool2d(3, 2, ceil_mode=True), size=5), "max pool~"),
@@ -255,11 +244,11 @@ READS = {
     "average with padding": (lambda: net(nn.AvgPool2d(3, 2, 1, count_include_pad=False), size=5), "pool~"),
     "sum": (lambda: net(nn.AvgPool2d(2, divisor_override=1), size=5), "sum pool~"),
     "a divisor": (lambda: net(nn.AvgPool2d(2, divisor_override=3), size=5), "pool~"),
-    "F.max_pool2d": (lambda: net(Words(lambda x: functional.max_pool2d(x, 3, 2, 1)), size=5), "max pool~"),
-    "a factor": (lambda: net(Words(lambda x: 0.25 * x)), "gate"),
-    "a quotient": (lambda: net(Words(lambda x: x / 4)), "gate"),
+    "F.max_pool2d": (lambda: net(Functional(lambda x: functional.max_pool2d(x, 3, 2, 1)), size=5), "max pool~"),
+    "a factor": (lambda: net(Functional(lambda x: 0.25 * x)), "gate"),
+    "a quotient": (lambda: net(Functional(lambda x: x / 4)), "gate"),
     "relu": (lambda: net(nn.ReLU()), "gate"),
-    "sum over positions": (lambda: net(Words(lambda x: x.sum((2, 3))), size=1), "sum pool~"),
+    "sum over positions": (lambda: net(Functional(lambda x: x.sum((2, 3))), size=1), "sum pool~"),
     "enlarged": (lambda: net(nn.Upsample(scale_factor=2), size=20), "upsample"),
 }
 
@@ -286,10 +275,10 @@ def test_relu_of_spikes_passes_no_gradient_where_nothing_spiked(tmp_path):
 
 
 DRIVES = {
-    "a factor": ((Words(lambda x: x * 0.5),), "a factor of the weights"),
-    "a quotient": ((Words(lambda x: x / 2),), "a factor of the weights"),
-    "a factor behind a norm": ((nn.BatchNorm2d(6), Words(lambda x: x * 0.5)), "a factor of the norm"),
-    "a factor, then a norm": ((Words(lambda x: x * 0.5), nn.BatchNorm2d(6)), "a factor of the weights"),
+    "a factor": ((Functional(lambda x: x * 0.5),), "a factor of the weights"),
+    "a quotient": ((Functional(lambda x: x / 2),), "a factor of the weights"),
+    "a factor behind a norm": ((nn.BatchNorm2d(6), Functional(lambda x: x * 0.5)), "a factor of the norm"),
+    "a factor, then a norm": ((Functional(lambda x: x * 0.5), nn.BatchNorm2d(6)), "a factor of the weights"),
 }
 
 
@@ -419,7 +408,7 @@ class Static(nn.Module):
 STATIC = {
     "alone": (lambda: Static(nn.Identity()), {"static_conv.0": normed(HIDDEN)}),
     "without norm": (lambda: Static(nn.Identity(), norm=False), {"static_conv.0": HIDDEN}),
-    "and a factor": (lambda: Static(Words(lambda x: 2 * x)), {"static_conv.0": normed(HIDDEN)}),
+    "and a factor": (lambda: Static(Functional(lambda x: 2 * x)), {"static_conv.0": normed(HIDDEN)}),
     "and a maximum": (
         lambda: Static(nn.MaxPool2d(2), 150), {"static_conv.0": normed(CURRENT), "between": pooled(HIDDEN)},
     ),
@@ -554,23 +543,25 @@ REFUSED = {
         r"net\.3: Conv2d: cannot be exported: dilation \(2, 2\); .* \(set dilation=1\)",
     ),
     "1 - spikes": (
-        lambda: net(Words(lambda x: 1 - x)), (2, 12, 12), r"net\.2\.not: map: expected spikes.*; got 1 - spikes",
+        lambda: net(Functional(lambda x: 1 - x)), (2, 12, 12), r"net\.2\.not: map: expected spikes.*; got 1 - spikes",
     ),
     "sum over channels": (
-        lambda: net(Words(lambda x: x.sum(1)), size=10, channels=1), (2, 12, 12), r"net\.5: reads: .*a sum over C of ",
+        lambda: net(Functional(lambda x: x.sum(1)), size=10, channels=1), (2, 12, 12),
+        r"net\.5: reads: .*a sum over C of ",
     ),
     "learned scale": (lambda: net(Learnt(1)), (2, 12, 12), r"net\.3\.scale: weights of Learnt: .*the operation [Mm]ul"),
     "learned scale of channels": (
         lambda: net(Learnt(6, 1, 1)), (2, 12, 12), r"net\.3\.scale: weights of Learnt: .*the operation [Mm]ul",
     ),
     "product of activations": (
-        lambda: net(Words(lambda x: x * x.mean((2, 3), keepdim=True))), (2, 12, 12), r"net\.5: reads: .*a product of ",
+        lambda: net(Functional(lambda x: x * x.mean((2, 3), keepdim=True))), (2, 12, 12),
+        r"net\.5: reads: .*a product of ",
     ),
     "softmax": (
-        lambda: net(Words(lambda x: x.softmax(1))), (2, 12, 12), r"net\.5: reads: .*Softmax.*attention is planned",
+        lambda: net(Functional(lambda x: x.softmax(1))), (2, 12, 12), r"net\.5: reads: .*Softmax.*attention is planned",
     ),
     "other timesteps": (
-        lambda: nn.Sequential(SeqToANNContainer(nn.Conv2d(2, 6, 3)), LIFSpike(), Words(lambda x: x.roll(1, 1)),
+        lambda: nn.Sequential(SeqToANNContainer(nn.Conv2d(2, 6, 3)), LIFSpike(), Functional(lambda x: x.roll(1, 1)),
                               SeqToANNContainer(nn.Flatten(), nn.Linear(600, 3))),
         (2, 12, 12), r"3\.module\.1: reads: .*",
     ),

@@ -20,7 +20,7 @@ from tests.helpers.lively import (
     pooled,
     rows_of,
 )  # fmt: skip
-from tests.helpers.models import exported, library, machine, mean_loss, torch
+from tests.helpers.models import Functional, exported, library, machine, mean_loss, torch
 
 library("spikingjelly")
 if find_spec("torchvision") is None:
@@ -322,17 +322,6 @@ def test_both_modes_give_the_same_layers(tmp_path):
 
 
 # dropout in training
-
-
-class Functional(nn.Module):
-    """A function of torch as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 DROPOUTS = {

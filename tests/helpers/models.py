@@ -68,6 +68,17 @@ class Spike(torch.autograd.Function):
 fire_rectangle: Callable[[Tensor], Tensor] = Spike.apply  # torch leaves apply untyped
 
 
+class Functional(nn.Module):
+    """A function of torch as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 class Lif(nn.Module):
     """A neuron of one's own, called once per timestep; `said_decay` is the decay that its h2sim_neuron names."""
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from h2sim.export import NeuronSpec
-from tests.helpers.models import fire_rectangle
+from tests.helpers.models import Spike, fire_rectangle
 
 Tensor = torch.Tensor
 
@@ -347,19 +347,13 @@ class MsResNet(nn.Module):
         return sum(outs[1:], outs[0]) / self.steps
 
 
-class Above(torch.autograd.Function):
-    """m > threshold, with a rectangle of width 1 and height 1 as its derivative."""
+class Above(Spike):
+    """m > threshold, with the derivative of Spike."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
         ctx.save_for_backward(u)
         return (u > 0).to(u.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (u,) = ctx.saved_tensors
-        passed: Tensor = grads[0] * (u.abs() < 0.5).to(u.dtype)
-        return passed
 
 
 fire_above: Callable[[Tensor], Tensor] = Above.apply  # torch leaves apply untyped

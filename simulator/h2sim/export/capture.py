@@ -27,6 +27,7 @@ from h2sim.export.reading import Reading
 from h2sim.export.record import StepRecord, step_meta
 from h2sim.export.state import as_found
 from h2sim.export.step import Step
+from h2sim.io.progress import Progress, silent
 from h2sim.trace import parse_meta, write_trace
 from h2sim.trace.members import VALUES
 from h2sim.trace.network import input_entry
@@ -94,6 +95,7 @@ def trace(
     window_threshold: float = 0.0,
     values: bool = True,
     source: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Exports: ...
 
 
@@ -104,9 +106,16 @@ def trace(
     loss: Loss,
     path: str | Path | None = None,
     *,
+    forward: Forward | None = None,
+    timesteps: int | None = None,
+    batch: int | None = None,
     batches: int | None = None,
+    network: str | None = None,
+    dataset: str = "not named",
+    window_threshold: float = 0.0,
     values: bool = True,
-    **options: Any,
+    source: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Export | Exports:
     """Runs one training step (forward, `loss(output, targets)`, backward) of a model and makes a trace of it.
 
@@ -120,55 +129,58 @@ def trace(
 
     inputs may also be a loader, which gives (inputs, targets) batch after batch, with targets None: then path is a
     folder, into which a trace of each of the first `batches` (None: all) is written, and Exports are returned.
+    progress(file, done, total) is called after each; total is 0 where the loader does not say how many it has.
 
     Neuron states are reset before the step. The model keeps its mode; after the step its parameters' gradients, its
     running statistics and its neuron states are what they were before. Raises ExportError, a line for each obstacle: it
     names the module that a trace cannot hold, and what would do instead.
     """
+    options = _Options(forward, timesteps, batch, network, dataset, window_threshold, values, dict(source or {}))
     if not is_loader(inputs):
         if batches is not None:
             raise ExportError(at("export", "batches", "a loader as inputs", type(inputs).__name__))
-        export = _traced(model, inputs, targets, loss, values=values, **options)
+        export = _traced(model, inputs, targets, loss, options)
         _say_size(export.record)
         if path is not None:
             export.write(path)
         return export
     if targets is not None:
-        raise ExportError(at("export", "targets", "None, for a loader gives them", type(targets).__name__))
+        wanted = f"None, because inputs ({type(inputs).__name__}) is a loader, which gives them"
+        raise ExportError(at("export", "targets", wanted, type(targets).__name__))
 
     def write(inputs: Any, targets: Any, path: Path) -> Sequence[str]:
-        export = _traced(model, inputs, targets, loss, values=values, **options)
+        export = _traced(model, inputs, targets, loss, options)
         if path.stem == "0" * DIGITS:
             _say_size(export.record)
         export.write(path)
         return export.notes
 
-    return write_batches(cast(Iterable[Any], inputs), path, batches, write)
+    return write_batches(cast(Iterable[Any], inputs), path, batches, write, progress or silent)
 
 
-def _traced(
-    model: nn.Module,
-    inputs: Any,
-    targets: Any,
-    loss: Loss,
-    *,
-    forward: Forward | None = None,
-    timesteps: int | None = None,
-    batch: int | None = None,
-    network: str | None = None,
-    dataset: str = "not named",
-    window_threshold: float = 0.0,
-    values: bool = True,
-    source: Mapping[str, Any] | None = None,
-) -> Export:
+@dataclass(frozen=True)
+class _Options:
+    """What `trace` was asked for beside the step itself, as it says."""
+
+    forward: Forward | None
+    timesteps: int | None
+    batch: int | None
+    network: str | None
+    dataset: str
+    window_threshold: float
+    values: bool
+    source: dict[str, Any]
+
+
+def _traced(model: nn.Module, inputs: Any, targets: Any, loss: Loss, asked: _Options) -> Export:
     """One step of a model as an export."""
-    if not 0 <= window_threshold < float("inf"):
-        raise ExportError(at("export", "window_threshold", "a number of at least 0", window_threshold))
+    if not 0 <= asked.window_threshold < float("inf"):
+        raise ExportError(at("export", "window_threshold", "a number of at least 0", asked.window_threshold))
     model = as_written(model)
-    with as_found(model), Pass.of(model, inputs, forward, loss) as passed:
-        reading, loss_value = _finished(passed, loss, targets, timesteps, batch)
-        filled = fill(reading, window_threshold, values)
-    meta = _meta(model, reading, filled, loss, loss_value, network, dataset, dict(source or {}))
+    with as_found(model), Pass.of(model, inputs, asked.forward, loss) as passed:
+        reading, loss_value = _finished(passed, loss, targets, asked.timesteps, asked.batch)
+        filled = fill(reading, asked.window_threshold, asked.values)
+    meta = _meta(model, reading, filled, loss, loss_value, asked)
     parse_meta(meta, "export")
     return Export(meta, filled.record, filled.notes)
 
@@ -238,9 +250,7 @@ def _meta(
     filled: Filled,
     loss: Loss,
     loss_value: float,
-    network: str | None,
-    dataset: str,
-    source: dict[str, Any],
+    asked: _Options,
 ) -> dict[str, Any]:
     said = {
         "kind": "training",
@@ -256,12 +266,12 @@ def _meta(
         "notes": list(filled.notes),
     }
     return step_meta(
-        network=network or type(model).__name__,
-        dataset=dataset,
+        network=asked.network or type(model).__name__,
+        dataset=asked.dataset,
         timesteps=reading.step.extent.timesteps,
         batch=reading.step.batch,
         neuron=filled.neuron,
-        source={**said, **source, **({"batch_norm": True} if filled.batch_norm else {})},
+        source={**said, **asked.source, **({"batch_norm": True} if filled.batch_norm else {})},
         layers=filled.layers,
         input=input_entry(filled.layers, reading.input_kind, reading.most),
         derived=any(piece.is_map for piece in reading.pieces),
