@@ -208,6 +208,47 @@ def test_verifying_many_residual_blocks_of_currents_takes_time_by_their_number(t
     assert len(calls) <= 8 * len(made.meta["layers"])
 
 
+class Pooled(nn.Module):
+    """A sum of two currents, one of which is averaged over 2 x 2 and then scaled."""
+
+    def __init__(self, behind):
+        super().__init__()
+        self.first, self.lif = nn.Conv2d(2, 6, 3, padding=1), Lif(threshold=0.1)
+        self.left, self.right = nn.Conv2d(6, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 1)
+        self.behind, self.last, self.fc = behind, Lif(threshold=0.1), nn.Linear(216, 3)
+
+    def forward(self, x):
+        outs = []
+        for now in x:
+            spikes = self.lif(self.first(now))
+            total = self.left(spikes) + self.behind(functional.avg_pool2d(self.right(spikes), 2))
+            outs.append(self.fc(self.last(total).flatten(1)))
+        return torch.stack(outs)
+
+
+def a_fixed_norm(channels):
+    """Batch norm in evaluation, with statistics and weights of its own."""
+    norm = nn.BatchNorm2d(channels).eval()
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.uniform_(-0.2, 0.2)
+        norm.running_mean.uniform_(-0.1, 0.1)
+        norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+@pytest.mark.parametrize("behind", [lambda: a_fixed_norm(6), lambda: Functional(lambda x: x * 0.5)])
+def test_what_stands_behind_an_average_of_currents_is_in_the_weights(behind, tmp_path):
+    torch.manual_seed(0)
+    made, trace, report = exported(Pooled(behind()), events(2, 12, 12), tmp_path / "t.npz", targets=TARGETS)
+    assert report.unchecked == ()
+    assert rows_of(report) == {
+        "first": HIDDEN, "left": CURRENT, "right": CURRENT, "last": HIDDEN - {"weight_grad"}, "fc": READ_OUT
+    }  # fmt: skip
+    assert layers_of(made)["last"] == ("add", ("left", "right.avg_pool"))
+    assert_lively(made, trace)
+
+
 def test_cifar_bn(tmp_path):
     """The chapter's own network: each product reads norm and neuron, and the last one their mean over time."""
     torch.manual_seed(0)
@@ -248,6 +289,8 @@ READS = {
     "a factor": (lambda: net(Functional(lambda x: 0.25 * x)), "gate"),
     "a quotient": (lambda: net(Functional(lambda x: x / 4)), "gate"),
     "relu": (lambda: net(nn.ReLU()), "gate"),
+    "a factor of a gate": (lambda: net(nn.ReLU(), Functional(lambda x: x / 4)), "gate"),
+    "a factor of a factor": (lambda: net(Functional(lambda x: x * 0.5), Functional(lambda x: x / 2)), "gate"),
     "sum over positions": (lambda: net(Functional(lambda x: x.sum((2, 3))), size=1), "sum pool~"),
     "enlarged": (lambda: net(nn.Upsample(scale_factor=2), size=20), "upsample"),
 }

@@ -330,6 +330,7 @@ DROPOUTS = {
     "nn.Dropout": lambda: nn.Dropout(0.25),
     "nn.Dropout2d": lambda: nn.Dropout2d(0.25),
     "F.dropout": lambda: Functional(lambda x: nn.functional.dropout(x, 0.25, training=True)),
+    "as on a GPU": lambda: Functional(lambda x: torch.native_dropout(x, 0.25, True)[0]),
     "F.dropout2d": lambda: Functional(lambda x: nn.functional.dropout2d(x, 0.25, training=True)),
 }
 
