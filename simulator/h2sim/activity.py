@@ -139,24 +139,33 @@ class MemorySlice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activity:
-    """All that one simulated training (or inference) step counted.
+class SteadyState:
+    """What one sub-batch does with the pipeline full: all that a price needs.
 
-    layers and memory: of one sub-batch in the steady state. first_cycles: latency of the first sub-batch alone;
-    steady_cycles: cycles from one sub-batch to the next with the pipeline full; update_cycles: the weight update that
-    ends a batch group; batch_cycles = first_cycles + (sub_batches - 1) * steady_cycles + update_cycles. samples: of one
-    sub-batch. bounds: of the steady state, where they were asked for.
+    layers and memory: its rows, and how they used the memories. steady_cycles: cycles from one sub-batch to the next.
+    samples: of one sub-batch. bounds: what bounds it, where that was asked for.
     """
 
     layers: tuple[LayerActivity, ...]
     memory: tuple[MemorySlice, ...]
-    first_cycles: int
     steady_cycles: int
-    batch_cycles: int
-    update_cycles: int
-    sub_batches: int
     samples: int
     bounds: Bounds | None = None
 
     def __repr__(self) -> str:
-        return f"Activity({len(self.layers)} rows, {self.steady_cycles} cycles per sub-batch of {self.samples} samples)"
+        rows = f"{len(self.layers)} rows, {self.steady_cycles} cycles per sub-batch of {self.samples} samples"
+        return f"{type(self).__name__}({rows})"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Activity(SteadyState):
+    """All that one simulated training (or inference) step counted.
+
+    first_cycles: latency of the first sub-batch alone; update_cycles: the weight update that ends a batch group;
+    batch_cycles = first_cycles + (sub_batches - 1) * steady_cycles + update_cycles.
+    """
+
+    first_cycles: int
+    batch_cycles: int
+    update_cycles: int
+    sub_batches: int

@@ -71,6 +71,10 @@ class ReproductionError(H2SimError):
     """The claims or assumptions of a reproduction do not fit together."""
 
 
+class SweepError(H2SimError):
+    """A sweep's spec, folder or search does not fit together."""
+
+
 class ToolError(H2SimError):
     """A tool that h2sim calls is missing or failed: Verilator and its compiler, Yosys."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from h2sim._version import __version__
-from h2sim.activity import ENGINES, Activity, Engine, LayerActivity
+from h2sim.activity import ENGINES, Activity, Engine, LayerActivity, SteadyState
 from h2sim.arch.schema import Arch, Interconnect
 from h2sim.energy import Cost, EnergyTable
 from h2sim.io.provenance import provenance
@@ -48,6 +48,23 @@ class EngineSummary:
     dependency: int
     utilization: float
     occupancy: float
+
+    @classmethod
+    def of(cls, activity: SteadyState, engine: Engine) -> EngineSummary:
+        """The sums of one engine's rows of a step."""
+        rows = [row for row in activity.layers if row.engine == engine]
+        compute, peak = sum(r.compute_cycles for r in rows), sum(r.peak_operations for r in rows)
+        step = activity.steady_cycles
+        return cls(
+            busy_cycles=sum(r.end_cycle - r.start_cycle for r in rows),
+            compute_cycles=compute,
+            fill_cycles=sum(r.fill_cycles for r in rows),
+            memory_read=sum(r.stalls.memory_read for r in rows),
+            memory_write=sum(r.stalls.memory_write for r in rows),
+            dependency=sum(r.stalls.dependency for r in rows),
+            utilization=compute / step if step else 0.0,
+            occupancy=sum(r.useful_operations for r in rows) / peak if peak else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,19 +189,7 @@ class Result:
 
     def engine(self, engine: Engine) -> EngineSummary:
         """The sums over one engine's rows."""
-        rows = [row for row in self.activity.layers if row.engine == engine]
-        compute, peak = sum(r.compute_cycles for r in rows), sum(r.peak_operations for r in rows)
-        step = self.activity.steady_cycles
-        return EngineSummary(
-            busy_cycles=sum(r.end_cycle - r.start_cycle for r in rows),
-            compute_cycles=compute,
-            fill_cycles=sum(r.fill_cycles for r in rows),
-            memory_read=sum(r.stalls.memory_read for r in rows),
-            memory_write=sum(r.stalls.memory_write for r in rows),
-            dependency=sum(r.stalls.dependency for r in rows),
-            utilization=compute / step if step else 0.0,
-            occupancy=sum(r.useful_operations for r in rows) / peak if peak else 0.0,
-        )
+        return EngineSummary.of(self.activity, engine)
 
     def __repr__(self) -> str:
         step, network = self.activity.steady_cycles, self.workload.network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Activity, Engine, LayerActivity
+from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Engine, LayerActivity, SteadyState
 from h2sim.arch.schema import Arch
 from h2sim.energy.area import Area, area
 from h2sim.energy.gating import Spans, buffer_spans, cycles_within, leaking_spans
@@ -158,7 +158,7 @@ class Cost:
         return rows
 
 
-def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
+def price(activity: SteadyState, arch: Arch, table: EnergyTable) -> Cost:
     """The cost of what a simulation counted, at a table's prices.
 
     Raises EnergyTableError for a buffer that no macro of the table fits, and for a row of an engine or a buffer that
@@ -167,9 +167,10 @@ def price(activity: Activity, arch: Arch, table: EnergyTable) -> Cost:
     charges: list[Charge] = []
     machine = area(arch, table)
     buffers = {e: price_buffers(arch, e, table) for e in ENGINES}
+    prices = {e: _unit_prices(arch, e, table) for e in ENGINES}
     for row, layer in enumerate(activity.layers):
         engine = _engine(layer)
-        charges += _row_charges(row, layer, engine, arch, table, buffers[engine])
+        charges += _row_charges(row, layer, engine, prices[engine], table, buffers[engine])
     for engine in ENGINES:
         charges += _leakage(activity, arch, engine, machine, buffers[engine])
     per_byte = 8 * table.offchip.energy_pj_per_bit
@@ -187,11 +188,18 @@ def _engine(layer: LayerActivity) -> Engine:
 
 
 def _row_charges(
-    row: int, layer: LayerActivity, engine: Engine, arch: Arch, table: EnergyTable, buffers: dict[str, BufferPrice]
+    row: int,
+    layer: LayerActivity,
+    engine: Engine,
+    prices: dict[str, tuple[float, str]],
+    table: EnergyTable,
+    buffers: dict[str, BufferPrice],
 ) -> list[Charge]:
-    """The charges of one row: events of its components, then bytes through its buffers."""
+    """The charges of one row: events of its components, then bytes through its buffers.
+
+    prices: of each event on the engine, (pJ, source).
+    """
     unit = {"forward": "soma", "backward": "grad"}.get(engine, "acc")
-    prices = _unit_prices(arch, engine, table)
     parts: list[tuple[str, Actions]] = [("pe_array", layer.pe_array), ("acc", layer.acc), (unit, layer.neuron)]
     charges = [
         Charge(
@@ -247,7 +255,7 @@ def _unit_prices(arch: Arch, engine: Engine, table: EnergyTable) -> dict[str, tu
 
 
 def _leakage(
-    activity: Activity, arch: Arch, engine: Engine, machine: Area, buffers: dict[str, BufferPrice]
+    activity: SteadyState, arch: Arch, engine: Engine, machine: Area, buffers: dict[str, BufferPrice]
 ) -> list[Charge]:
     """The leakage of one engine over the step: whole, or with power_gating 'buffer' its logic and each buffer apart."""
     gating, pj_per_cycle = arch.power_gating, 1e12 / arch.clock_hz
@@ -264,7 +272,7 @@ def _leakage(
 
 
 def _leaked(
-    activity: Activity, engine: Engine, action: str, spans: Spans, pj_per_cycle: float, source: str
+    activity: SteadyState, engine: Engine, action: str, spans: Spans, pj_per_cycle: float, source: str
 ) -> list[Charge]:
     """The leakage of a part of an engine that leaks in `spans`.
 

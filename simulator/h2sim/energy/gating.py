@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from h2sim.activity import Activity, Engine, JobKey, LayerActivity, MemorySlice
+from h2sim.activity import Engine, JobKey, LayerActivity, MemorySlice, SteadyState
 from h2sim.arch.schema import PowerGating
 
 Span = tuple[int, int]  # start <= cycle < end
 Spans = tuple[Span, ...]  # in order, none touches the next
 
 
-def leaking_spans(activity: Activity, engine: Engine, gating: PowerGating) -> Spans:
+def leaking_spans(activity: SteadyState, engine: Engine, gating: PowerGating) -> Spans:
     """The cycles of a steady step in which an engine's PE array, Acc and neuron unit leak."""
     if gating == "none":
         return united([(0, activity.steady_cycles)])
     return united(span for row, span in _held(activity) if row.engine == engine)
 
 
-def buffer_spans(activity: Activity, engine: Engine, buffer: str, gating: PowerGating) -> Spans:
+def buffer_spans(activity: SteadyState, engine: Engine, buffer: str, gating: PowerGating) -> Spans:
     """The cycles of a steady step in which one buffer of an engine leaks.
 
     With 'buffer', those of the jobs that read or write it; else those of its engine.
@@ -50,7 +50,7 @@ def cycles_within(spans: Spans, start: int, end: int) -> int:
     return sum(max(0, min(end, last) - max(start, first)) for first, last in spans)
 
 
-def _held(activity: Activity) -> list[tuple[LayerActivity, Span]]:
+def _held(activity: SteadyState) -> list[tuple[LayerActivity, Span]]:
     """Each row with the cycles in which its job holds its engine."""
     moved: dict[JobKey, list[MemorySlice]] = {}
     for part in activity.memory:

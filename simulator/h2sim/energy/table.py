@@ -222,6 +222,11 @@ class EnergyTable(Strict):
         """SHA-256 of the table as it is used; how its file is written does not matter."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @cached_property
+    def prices_sha256(self) -> str:
+        """The same without its name and description: two tables that say the same of all prices are alike."""
+        return hashlib.sha256(self.model_dump_json(exclude={"name", "description"}).encode()).hexdigest()
+
     def __repr__(self) -> str:
         return f"EnergyTable({self.name!r}: {self.kind}, {self.node_nm:g} nm, {self.voltage_v:g} V)"
 

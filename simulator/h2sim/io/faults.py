@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -17,9 +17,22 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 4 * MOST_SHOWN
 _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 12
 
 
-def describe(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
-    """One line per fault. `where` names the file that held the data; `model`, which checked it, knows the fields."""
-    return [_line(fault, model, where) for fault in faults_of(error, model)]
+def describe(
+    error: ValidationError, model: type[BaseModel], where: str, lines: Mapping[tuple[str, ...], int] | None = None
+) -> list[str]:
+    """One line per fault. `where` names the file that held the data; `model`, which checked it, knows the fields.
+
+    lines: where in the file each value stands (h2sim.io.yamlfile.lines_of); then a fault says its line too.
+    """
+    return [_line(fault, model, on_line(where, lines or {}, fault["loc"])) for fault in faults_of(error, model)]
+
+
+def on_line(where: str, lines: Mapping[tuple[str, ...], int], path: Sequence[int | str]) -> str:
+    """`where` with the line of the value at a path, or of the nearest value around it."""
+    keys = tuple(map(str, path))
+    found = (lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in lines)
+    line = next(found, None)
+    return where if line is None else f"{where}: line {line}"
 
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[ErrorDetails]:
@@ -79,7 +92,7 @@ def _suggestion(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     for part in loc[:-1]:
         if isinstance(part, str):
             field = getattr(holder, "model_fields", {}).get(part)
-            holder = model_in(field.annotation) if field else None
+            holder = model_in(field.annotation) if field else holder  # else it is the key of a mapping of models
     known = list(getattr(holder, "model_fields", {}))
     near = difflib.get_close_matches(str(loc[-1]), known, n=1)
     if near:

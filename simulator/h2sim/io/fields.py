@@ -53,6 +53,19 @@ def with_fields(model: Model, changes: Mapping[str, object], where: str, error: 
         raise error(*describe(fault, type(model), where)) from None
 
 
+def value_at(model: BaseModel, path: str) -> Any:
+    """The value of a field by its dotted path, plain data where it is a model itself. Raises KeyError for no field."""
+    found: Any = model
+    for part in path.split("."):
+        if isinstance(found, BaseModel) and part in type(found).model_fields:
+            found = getattr(found, part)
+        elif isinstance(found, list | tuple) and part.isdecimal() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            raise KeyError(path)
+    return found.model_dump() if isinstance(found, BaseModel) else found
+
+
 def nearest(model: type[BaseModel], path: str) -> str:
     """What to say behind an unknown path: its new name, the nearest right path, or the names known beside it."""
     renamed = renamed_to(model, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,29 @@ def read_file(path: Path, error: type[H2SimError]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise error(f"{path}: expected a mapping of fields; got {type(data).__name__}")
     return data
+
+
+def lines_of(path: Path) -> dict[tuple[str, ...], int]:
+    """The line, from 1 on, on which each value of a YAML file stands, by its keys and list indices from the top.
+
+    For messages about a file that was read: what cannot be read any more has no lines.
+    """
+    try:
+        root = yaml.compose(read_text(path, MOST_YAML_BYTES), _Loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return dict(_placed(root, ()))
+
+
+def _placed(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, str(key.value)), key.start_mark.line + 1
+            yield from _placed(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, str(index)), value.start_mark.line + 1
+            yield from _placed(value, (*path, str(index)))
 
 
 def _loaded(text: str) -> Any:

@@ -30,6 +30,10 @@ class Kept:
         self._most_bytes = most_bytes
         self._things: OrderedDict[Hashable, Any] = OrderedDict()
 
+    def bound(self, most_bytes: int) -> None:
+        """From now on at most so many bytes are kept."""
+        self._most_bytes = most_bytes
+
     @property
     def nbytes(self) -> int:
         """Bytes of all that is kept."""

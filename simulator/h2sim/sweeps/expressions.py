@@ -1,0 +1,215 @@
+"""Expressions in a spec: arithmetic and comparisons on fields of a machine and on results, by a small grammar.
+
+    value   = number | 'text' | true | false | name | name[trace] | (value) | function(value, ...)
+    value   = -value | value + - * / // % ** value | value < <= > >= == != value | not value | value and or value
+    value   = value if value else value
+    name    = a dotted path, such as engines.backward.rows
+
+Python's parser reads the text, and only these nodes of its tree are taken; nothing is ever evaluated as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from h2sim.errors import SweepError, at
+
+MOST_TEXT = 1000  # characters
+MOST_DEPTH = 40
+MOST_EXPONENT = 256
+MOST_SIZE = 1e30  # of any number on the way
+Value = int | float | str | bool
+Names = Callable[[str], Any]  # the value of a name; raises KeyError where there is none
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_SIGNS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
+FUNCTIONS: Mapping[str, tuple[int, Callable[..., Any]]] = {  # how many arguments at least, and what is done with them
+    "min": (2, min),
+    "max": (2, max),
+    "abs": (1, abs),
+    "ceil": (1, math.ceil),
+    "floor": (1, math.floor),
+    "round": (1, round),
+    "log2": (1, math.log2),
+    "sqrt": (1, math.sqrt),
+}
+_ONE_ARGUMENT = {"abs", "ceil", "floor", "round", "log2", "sqrt"}
+_LITERALS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression. names: the fields and results that it mentions, in the order of their first mention."""
+
+    text: str
+    names: tuple[str, ...]
+    tree: ast.expr
+
+    def __str__(self) -> str:
+        return self.text
+
+    def value(self, names: Names) -> Any:
+        """What it comes to. Raises SweepError, one line, for what has no value: x / 0, text + 1, a missing name."""
+        try:
+            return _value(self.tree, self.text, names)
+        except KeyError as error:
+            raise SweepError(f"{self.text}: no value for {error.args[0]}") from None
+        except (ArithmeticError, ValueError) as error:
+            raise SweepError(f"{self.text}: {error}") from None
+        except TypeError:
+            raise SweepError(f"{self.text}: text and numbers do not go together here") from None
+
+    def bound(self) -> tuple[str, str, float] | None:
+        """(name, comparison, number) of a plain bound such as `area_mm2 < 120`; None for anything else."""
+        match self.tree:
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _SIGNS:
+                sign = _SIGNS[type(op)]
+                if isinstance(left, ast.Constant) and isinstance(right, ast.Name | ast.Attribute):
+                    left, right, sign = right, left, _TURNED[sign]
+                if isinstance(left, ast.Name | ast.Attribute) and isinstance(right, ast.Constant):
+                    number = right.value
+                    if isinstance(number, int | float) and not isinstance(number, bool):
+                        return _dotted(left), sign, float(number)
+        return None
+
+    def holds(self, names: Names) -> bool:
+        """Whether a constraint is met. Raises SweepError as `value` does."""
+        return bool(self.value(names))
+
+
+def parse_expression(text: object, where: str) -> Expression:
+    """The expression of a text. Raises SweepError, one line that begins with `where`, for anything else."""
+    if isinstance(text, bool) or not isinstance(text, str | int | float):
+        raise SweepError(f"{where}: expected an expression; got {str(text)[:60]!r}")
+    text = str(text).strip()
+    if not text or len(text) > MOST_TEXT or not text.isprintable():
+        raise SweepError(f"{where}: expected an expression of 1 to {MOST_TEXT} characters; got {text[:60]!r}")
+    try:
+        tree = ast.parse(text, mode="eval").body
+        names = tuple(dict.fromkeys(_names(tree, text, 0)))
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        what = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
+        raise SweepError(
+            at(where, "expression", "arithmetic and comparisons of fields", f"{text[:80]!r} ({what})")
+        ) from None
+    return Expression(text, names, tree)
+
+
+def _names(node: ast.AST, text: str, depth: int) -> Iterator[str]:
+    """The names in a tree. Raises ValueError for a node that is not of the grammar."""
+    if depth > MOST_DEPTH:
+        raise ValueError("too deep")
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str()):
+            return
+        case ast.Name() | ast.Attribute():
+            name = _dotted(node)
+            if name not in _LITERALS:
+                yield name
+            return
+        case ast.Subscript(value=ast.Name()):
+            yield _of_trace(node, text)
+            return
+        case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
+            if function not in FUNCTIONS:
+                raise ValueError(f"no function {function}; known: {', '.join(FUNCTIONS)}")
+            least, _ = FUNCTIONS[function]
+            if len(args) < least or (function in _ONE_ARGUMENT and len(args) > 1):
+                raise ValueError(f"{function} takes {'one value' if function in _ONE_ARGUMENT else 'two or more'}")
+            inside: list[ast.expr] = args
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
+            inside = [operand]
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
+            inside = [left, right]
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
+            inside = [left, *others]
+        case ast.BoolOp(values=values):
+            inside = values
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            inside = [test, body, orelse]
+        case _:
+            raise ValueError(f"{type(node).__name__} is not part of it")
+    for each in inside:
+        yield from _names(each, text, depth + 1)
+
+
+def _dotted(node: ast.AST) -> str:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=inner, attr=attr):
+            return f"{_dotted(inner)}.{attr}"
+    raise ValueError(f"{type(node).__name__} is not part of it")
+
+
+def _of_trace(node: ast.Subscript, text: str) -> str:
+    """`seconds[mnist-table34]`, as it stands in the text."""
+    return ast.get_source_segment(text, node) or ""
+
+
+def _value(node: ast.expr, text: str, names: Names) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name() | ast.Attribute():
+            name = _dotted(node)
+            return _LITERALS[name] if name in _LITERALS else names(name)
+        case ast.Subscript():
+            return names(_of_trace(node, text))
+        case ast.Call(func=ast.Name(id=function), args=args):
+            return _sized(FUNCTIONS[function][1](*(_value(each, text, names) for each in args)))
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _value(operand, text, names)
+            return not value if isinstance(op, ast.Not) else -value if isinstance(op, ast.USub) else +value
+        case ast.BinOp(op=op, left=left, right=right):
+            return _binary(op, _value(left, text, names), _value(right, text, names))
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            before = _value(left, text, names)
+            for sign, other in zip(ops, others, strict=True):
+                after = _value(other, text, names)
+                if not _COMPARE[type(sign)](before, after):
+                    return False
+                before = after
+            return True
+        case ast.BoolOp(op=op, values=values):
+            wanted = isinstance(op, ast.Or)
+            return next((wanted for each in values if bool(_value(each, text, names)) is wanted), not wanted)
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return _value(body if _value(test, text, names) else orelse, text, names)
+    raise ValueError(f"{type(node).__name__} is not part of it")  # never: parse_expression has looked at every node
+
+
+def _binary(op: ast.operator, left: Any, right: Any) -> Any:
+    if isinstance(left, str) or isinstance(right, str):
+        raise TypeError
+    if isinstance(op, ast.Pow) and abs(right) > MOST_EXPONENT:
+        raise ValueError(f"expected an exponent of at most {MOST_EXPONENT}; got {right}")
+    return _sized(_BINARY[type(op)](left, right))
+
+
+def _sized(value: Any) -> Any:
+    if isinstance(value, complex) or (isinstance(value, int | float) and not abs(value) <= MOST_SIZE):
+        raise ValueError("the number is too large, or none")
+    return value

@@ -1,0 +1,208 @@
+"""The folder of a sweep: its spec as resolved, and every point that was found, whatever became of the processes.
+
+`points.sqlite` is in WAL mode and has one writer, the coordinator; anybody may read meanwhile. A design and its points
+are written in one transaction, so that a process killed at any moment leaves whole points or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from h2sim._version import MODEL_VERSION, __version__
+from h2sim.errors import SweepError, at
+from h2sim.io.files import write_text
+from h2sim.sweeps.session import Found
+
+STORE, SPEC = "points.sqlite", "sweep.yaml"
+FORMAT = 1
+_TABLES = """
+create table if not exists facts (name text primary key, value text not null) without rowid;
+create table if not exists files (sha256 text primary key, kind text not null, content text not null) without rowid;
+create table if not exists designs (
+    id text primary key, number integer not null, model integer not null, machine text not null, tables text not null,
+    parameters text not null, arch text not null, energy text not null
+) without rowid;
+create table if not exists points (
+    id text primary key, design text not null, trace text not null, status text not null, error text,
+    numbers text not null
+) without rowid;
+create index if not exists points_of_design on points (design);
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A design as stored. number: in the order of its spec. base and table: hashes of the files
+    (`Store.file`) that arch and energy change; tables: the energy table's name in the spec."""
+
+    id: str
+    number: int
+    base: str
+    table: str
+    energy_table: str
+    parameters: Mapping[str, Any]
+    arch: Mapping[str, Any]
+    energy: Mapping[str, Any]
+
+
+class Store:
+    """The points of a sweep's folder. Raises SweepError for a folder that is none, or of another format."""
+
+    def __init__(self, folder: Path, *, write: bool = False) -> None:
+        self.folder = folder
+        if write:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not (folder / STORE).is_file():
+            raise SweepError(f"{folder}: expected a sweep's folder, with {STORE}; got none")
+        self._db = _opened(folder / STORE, write)
+        try:
+            if write:
+                self._db.executescript(_TABLES)
+            known = self._facts()
+            if write and "format" not in known:
+                self.tell(format=FORMAT)
+            elif known.get("format") != FORMAT:
+                raise SweepError(
+                    at(str(folder / STORE), "format", f"{FORMAT}, which this h2sim reads", known.get("format"))
+                )
+        except sqlite3.DatabaseError as error:
+            raise SweepError(f"{folder / STORE}: cannot be read: {error}") from None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def tell(self, **facts: Any) -> None:
+        """Writes facts about the sweep, in place of earlier ones of these names."""
+        with self._db:
+            self._db.executemany(
+                "insert or replace into facts values (?, ?)", [(name, json.dumps(v)) for name, v in facts.items()]
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: json.loads(value) for name, value in self._db.execute("select name, value from facts")}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was told, by name."""
+        return self._facts()
+
+    def keep_file(self, kind: str, sha256: str, content: str) -> None:
+        """Keeps the text of a machine's or a table's file, so that its points can be built again."""
+        with self._db:
+            self._db.execute("insert or ignore into files values (?, ?, ?)", (sha256, kind, content))
+
+    def file(self, sha256: str) -> str:
+        """The text of a file that was kept."""
+        row = self._db.execute("select content from files where sha256 = ?", (sha256,)).fetchone()
+        if row is None:
+            raise SweepError(f"{self.folder / STORE}: expected the file of hash {sha256[:12]}; got none")
+        return str(row[0])
+
+    def add(self, designs: Iterable[Stored], found: Sequence[Found], *, again: bool = False) -> None:
+        """Adds designs and what was found of their points, all or nothing.
+
+        What is there already stays. again: points are written over what is there.
+        """
+        how = "replace" if again else "ignore"
+        with self._db:
+            self._db.executemany(
+                "insert or ignore into designs values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (d.id, d.number, MODEL_VERSION, d.base, json.dumps([d.table, d.energy_table]),
+                     json.dumps(d.parameters), json.dumps(d.arch), json.dumps(d.energy))
+                    for d in designs
+                ],
+            )  # fmt: skip
+            self._db.executemany(
+                f"insert or {how} into points values (?, ?, ?, ?, ?, ?)",
+                [(f.point, f.design, f.trace, f.status, f.error, json.dumps(f.numbers)) for f in found],
+            )
+
+    def statuses(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(status, numbers as JSON) of the points that are there among those asked for; at most 500 of them."""
+        marks = ",".join("?" * len(ids))
+        rows = self._db.execute(f"select id, status, numbers from points where id in ({marks})", tuple(ids))
+        return {point: (status, numbers) for point, status, numbers in rows}
+
+    def counts(self) -> dict[str, int]:
+        """How many points there are of each status, of this version of the model."""
+        rows = self._db.execute(
+            "select points.status, count(*) from points join designs on designs.id = points.design"
+            " where designs.model = ? group by points.status", (MODEL_VERSION,)
+        )  # fmt: skip
+        return {status: int(count) for status, count in rows}
+
+    def other_models(self) -> int:
+        """How many designs are of another version of the model: nothing shows them."""
+        row = self._db.execute("select count(*) from designs where model != ?", (MODEL_VERSION,)).fetchone()
+        return int(row[0])
+
+    def designs(self, start: str = "") -> Iterator[Stored]:
+        """The designs of this version of the model whose id begins with `start`, in the order of their numbers."""
+        rows = self._db.execute(
+            "select id, number, machine, tables, parameters, arch, energy from designs"
+            " where model = ? and id >= ? and id < ? order by number, id",
+            (MODEL_VERSION, start, start + "~"),
+        )
+        for key, number, base, tables, parameters, arch, energy in rows:
+            table, name = json.loads(tables)
+            yield Stored(key, number, base, table, name, json.loads(parameters), json.loads(arch), json.loads(energy))
+
+    def points(self) -> Iterator[Found]:
+        """Every point, those of a design one after the other."""
+        rows = self._db.execute("select id, design, trace, status, error, numbers from points order by design, trace")
+        for key, design, trace, status, error, numbers in rows:
+            yield Found(key, design, trace, status, json.loads(numbers), error)
+
+    def write_spec(self, resolved: Mapping[str, Any]) -> None:
+        """Writes sweep.yaml, the spec as resolved."""
+        text = yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=110)
+        head = f"# the spec of this sweep as resolved, by h2sim {__version__}; points.sqlite holds what was found\n"
+        write_text(self.folder / SPEC, head + text)
+
+    @property
+    def spec_path(self) -> Path:
+        """sweep.yaml."""
+        return self.folder / SPEC
+
+
+def _opened(path: Path, write: bool) -> sqlite3.Connection:
+    try:
+        if not write:
+            db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+            return db
+        db = sqlite3.connect(path, timeout=60)
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = normal")
+        return db
+    except (sqlite3.Error, OSError) as error:
+        raise SweepError(f"{path}: cannot be opened: {error}") from None
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """A block in which no other process runs this sweep. Raises SweepError where one does; a killed one does not."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SweepError(f"{folder}: another h2sim sweep is running there; wait for it or end it") from None
+        yield
+    finally:
+        os.close(handle)
