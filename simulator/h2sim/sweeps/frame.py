@@ -69,7 +69,7 @@ def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str) -
         numbers = {name: mean([each.get(name) for each in of_trace.values()], plan.spec.mean) for name in names}
     error = next((p.error for p in points.values() if p.status == status and p.error), None)
     if status == INVALID and numbers:  # a constraint ruled it out, perhaps that of another spec
-        status = OK if len(numbers) > 1 else INVALID
+        status = OK if "seconds" in numbers else INVALID
     if status == OK:
         try:
             known = {**numbers, **{f"{n}[{t}]": v for t, each in of_trace.items() for n, v in each.items()}}

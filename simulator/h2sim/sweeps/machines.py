@@ -18,7 +18,7 @@ from h2sim.rivals.machine import RivalMachine
 from h2sim.sweeps.expressions import Expression, parse_expression
 from h2sim.sweeps.metrics import METRICS, OF_MACHINE
 from h2sim.sweeps.space import Choice
-from h2sim.sweeps.spec import BUFFERS, Options, Written
+from h2sim.sweeps.spec import BUFFERS, Options, Spec, Written
 
 Machine = Arch | RivalMachine
 Sizing = Callable[
@@ -60,27 +60,35 @@ class Machines:
     on_fields: tuple[Expression, ...]
     on_results: tuple[Expression, ...]
     order: tuple[str, ...]
+    variables: frozenset[str]
     sizing: Sizing
 
     @classmethod
     def of(cls, written: Written, base: Machine, tables: Sequence[EnergyTable], sizing: Sizing) -> Machines:
         """Raises SweepError, a line per fault: unknown fields, with the nearest; expressions of no field; circles."""
         spec, faults = written.spec, list[str]()
-        known = _Known(base, tables[0])
-        paths = [*spec.parameters, *dict.fromkeys(path for point in spec.points for path in point)]
+        known = _Known(base, tables[0], frozenset(spec.variables))
+        paths = list(dict.fromkeys([*spec.axes, *(path for point in spec.points for path in point)]))
+        faults += [
+            f"{written.at('variables', name)}: expected a name that is no field; got one"
+            for name in spec.variables
+            if known.is_field(name)
+        ]
         for path in paths:
             faults += known.fault(path, written.at("parameters" if path in spec.parameters else "points", path))
-        derived = {p: a.derive for p, a in spec.parameters.items() if a.derive is not None}
-        conditions = {p: a.when for p, a in spec.parameters.items() if a.when is not None}
+        derived = {p: a.derive for p, a in spec.axes.items() if a.derive is not None}
+        conditions = {p: a.when for p, a in spec.axes.items() if a.when is not None}
         constraints: list[Expression] = []
         try:
-            parsed = {p: parse_expression(t, written.at("parameters", p, "derive")) for p, t in derived.items()}
-            when = {p: parse_expression(t, written.at("parameters", p, "when")) for p, t in conditions.items()}
+            parsed = {p: parse_expression(t, written.at(_section(spec, p), p, "derive")) for p, t in derived.items()}
+            when = {p: parse_expression(t, written.at(_section(spec, p), p, "when")) for p, t in conditions.items()}
             constraints = written.constraints()
         except SweepError as error:
             raise SweepError(*faults, *error.lines) from None
         for path, expression in [*parsed.items(), *when.items()]:
-            faults += [f for name in expression.names for f in known.fault(name, f"{written.at('parameters', path)}")]
+            faults += [
+                f for name in expression.names for f in known.fault(name, written.at(_section(spec, path), path))
+            ]
         on_results = {e for e in constraints if any(is_result(name) for name in e.names)}
         for index, expression in enumerate(constraints):
             where = written.at("constraints", str(index))
@@ -101,6 +109,7 @@ class Machines:
             on_fields=tuple(e for e in constraints if e not in on_results),
             on_results=tuple(e for e in constraints if e in on_results),
             order=tuple(paths),
+            variables=frozenset(spec.variables),
             sizing=sizing,
         )
 
@@ -127,8 +136,9 @@ class Machines:
             assigned = self._assigned(choice)
         except SweepError as error:
             return self._faulty(choice, error)
-        arch = {p: v for p, v in assigned.items() if not self._of_table(p) and p != BUFFERS}
-        table = {p.removeprefix(f"{TABLE}."): v for p, v in assigned.items() if self._of_table(p)}
+        fields = {path: value for path, value in assigned.items() if path not in self.variables}
+        arch = {p: v for p, v in fields.items() if not self._of_table(p) and p != BUFFERS}
+        table = {p.removeprefix(f"{TABLE}."): v for p, v in fields.items() if self._of_table(p)}
         try:
             machine = with_fields(self.base, arch, self.base.name, ArchError)
             if BUFFERS in assigned:
@@ -218,15 +228,19 @@ class Machines:
 class _Known:
     """Which fields there are: the machine's, those of energy tables, and `buffers`."""
 
-    def __init__(self, base: Machine, table: EnergyTable) -> None:
-        self._base, self._table = base, table
+    def __init__(self, base: Machine, table: EnergyTable, variables: frozenset[str]) -> None:
+        self._base, self._table, self._variables = base, table, variables
+
+    def is_field(self, path: str) -> bool:
+        """Whether a path leads to a field of the machine or of energy tables."""
+        return any(_has(holder, path) for holder in (self._base, self._table))
 
     def fault(self, path: str, where: str) -> list[str]:
         """Nothing for a field that there is, else a line that says what is nearest."""
         of_table = path.startswith(f"{TABLE}.")
         bare = path.removeprefix(f"{TABLE}.")
         holders = [self._table] if of_table else [self._base, self._table]
-        if path == BUFFERS or any(_has(holder, bare) for holder in holders):
+        if path == BUFFERS or path in self._variables or any(_has(holder, bare) for holder in holders):
             return []
         said = "" if where.endswith(path) else f"{path}: "
         return [f"{where}: {said}unknown field{nearest(type(holders[0]), bare)}"]
@@ -255,6 +269,10 @@ def _near(name: str) -> str:
 
     near = get_close_matches(name, list(METRICS), n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(METRICS)}"
+
+
+def _section(spec: Spec, path: str) -> str:
+    return "variables" if path in spec.variables else "parameters"
 
 
 def _in_order(parsed: Mapping[str, Expression], written: Written) -> dict[str, Expression]:

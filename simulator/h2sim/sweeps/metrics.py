@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from h2sim.activity import ENGINES, Engine, SteadyState
 from h2sim.arch import Arch
 from h2sim.energy import Cost
+from h2sim.energy.area import Area
 from h2sim.result import EngineSummary
 from h2sim.rivals.machine import RivalResult
 from h2sim.sweeps.spec import Mean
@@ -35,8 +36,14 @@ METRICS: Mapping[str, str] = {
     **{f"{e}_{what}_cycles": f"{what.replace('_', ' ')} cycles of the {e} engine" for e in ENGINES for what in _ENGINE},
     **{f"{e}_utilization": f"compute cycles of the {e} engine / cycles" for e in ENGINES},
     **{f"{e}_{part}_j": f"energy of {part} of the {e} engine, J" for e, parts in COMPONENTS.items() for part in parts},
+    **{
+        f"{e}_{part}_mm2": f"area of {part} of the {e} engine, mm2"
+        for e, parts in COMPONENTS.items()
+        for part in parts
+        if part != "leakage"
+    },
 }
-OF_MACHINE = ("area_mm2",)  # known before anything is simulated, and the same for all traces
+OF_MACHINE = tuple(name for name in METRICS if name.endswith("_mm2"))  # known before anything is simulated
 
 
 def numbers_of(activity: SteadyState, cost: Cost, arch: Arch) -> Numbers:
@@ -59,7 +66,13 @@ def numbers_of(activity: SteadyState, cost: Cost, arch: Arch) -> Numbers:
         found |= {f"{engine}_{what}_cycles": n for what, n in zip(_ENGINE, cycles, strict=True)}
         found[f"{engine}_utilization"] = s.utilization
         found |= {f"{engine}_{part}_j": joules for part, joules in cost.engine_energy_j(engine).items()}
-    return found
+    return {**found, **areas_of(cost.area)}
+
+
+def areas_of(machine: Area) -> Numbers:
+    """The results that hang on the machine alone."""
+    parts: Numbers = {f"{block.engine}_{block.component}_mm2": block.area_um2 / 1e6 for block in machine.blocks}
+    return {"area_mm2": machine.total_um2 / 1e6, **parts}
 
 
 def numbers_of_rival(result: RivalResult) -> Numbers:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from h2sim.arch import Arch
-from h2sim.energy import load_energy_table
+from h2sim.energy import EnergyTable, load_energy_table
 from h2sim.errors import H2SimError, SweepError
 from h2sim.io import library
+from h2sim.io.kept import cached_property
 from h2sim.rivals.registry import load_machine
 from h2sim.sweeps.expressions import Expression
 from h2sim.sweeps.machines import Machines
 from h2sim.sweeps.session import Named, Setup
 from h2sim.sweeps.space import Choice, Space
-from h2sim.sweeps.spec import DEFAULT_BUDGET, Spec, Written
-from h2sim.trace import Trace, load_trace
+from h2sim.sweeps.spec import DEFAULT_BUDGET, Spec, Synthetic, Written
+from h2sim.trace import Sparsity, Trace, load_network, load_trace, reported_sparsity, synthesise, write_trace
 from h2sim.trace.graph import Graph
 
 
@@ -60,24 +62,23 @@ class Plan:
             yield from self.space.drawn(spec, spec.budget or DEFAULT_BUDGET)
 
 
-def make_plan(written: Written) -> Plan:
-    """Finds and checks all that a spec names. Raises H2SimError with a line per fault, before any point."""
+def make_plan(written: Written, folder: Path | None = None) -> Plan:
+    """Finds and checks all that a spec names. Raises H2SimError with a line per fault, before any point.
+
+    folder: of the sweep; synthetic traces are drawn into it.
+    """
     spec = written.spec
     faults: list[str] = []
     base = _found(lambda: load_machine(_named("arch", spec.arch, written)), written.at("arch"), faults)
     tables = [
-        _found(
-            lambda n=name: load_energy_table(_named("energy table", n, written)),
-            written.at("energy_tables", str(i)),
-            faults,
-        )
-        for i, name in enumerate(spec.energy_tables)
+        _found(partial(_table, name, written), written.at("energy_tables", str(index)), faults)
+        for index, name in enumerate(spec.energy_tables)
     ]
     traces = [
-        _found(lambda n=name: load_trace(_named("trace", n, written)), written.at("traces", str(i)), faults)
-        for i, name in enumerate(spec.traces)
+        _found(partial(_trace, trace, written, folder), written.at("traces", str(index)), faults)
+        for index, trace in enumerate(spec.traces)
     ]
-    for field, names in (("traces", spec.traces), ("energy_tables", spec.energy_tables)):
+    for field, names in (("traces", spec.trace_names), ("energy_tables", spec.energy_tables)):
         faults += [
             f"{written.at(field, str(i))}: expected each once; got {name!r} again"
             for i, name in enumerate(names)
@@ -87,11 +88,42 @@ def make_plan(written: Written) -> Plan:
         raise SweepError(*faults)
     machines = Machines.of(written, base, tables, _sizing(traces))
     named = tuple(
-        Named(name, os.path.abspath(trace.path), trace.sha256) for name, trace in zip(spec.traces, traces, strict=True)
+        Named(name, os.path.abspath(trace.path), trace.sha256)
+        for name, trace in zip(spec.trace_names, traces, strict=True)
     )
     plan = Plan(written, machines, named)
     _check_constraints(plan)
     return plan
+
+
+def _table(name: str, written: Written) -> EnergyTable:
+    return load_energy_table(_named("energy table", name, written))
+
+
+def _trace(asked: str | Synthetic, written: Written, folder: Path | None) -> Trace:
+    if isinstance(asked, str):
+        return load_trace(_named("trace", asked, written))
+    if folder is None:
+        raise SweepError("expected a folder for the sweep, into which synthetic traces are drawn; got none")
+    return load_trace(draw(asked, folder))
+
+
+def draw(asked: Synthetic, folder: Path) -> Path:
+    """The file of a synthetic trace in a sweep's folder, drawn unless it is there: the same bytes each time."""
+    key = hashlib.sha256(asked.model_dump_json(exclude={"name"}).encode()).hexdigest()[:10]
+    network = load_network(asked.network)
+    path = folder / "traces" / f"{network.name}-{key}.npz"
+    if path.is_file():
+        return path
+    if asked.sparsity == "table-3.2":
+        every, layers = reported_sparsity(network)
+    else:
+        every, layers = Sparsity(asked.sparsity, asked.sparsity, asked.sparsity), {}
+    steps = asked.timesteps or network.timesteps
+    meta, members = synthesise(network, steps, asked.batch, every, asked.seed, layers=layers)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_trace(path, meta, members)
+    return path
 
 
 def _found(load: Any, where: str, faults: list[str]) -> Any:

@@ -45,10 +45,10 @@ def sweep(
     with a line per fault of the spec before any point is run.
     """
     written = parse_spec(spec) if isinstance(spec, Mapping) else load_spec(spec)
-    plan = make_plan(written)
     with ExitStack() as stack:
         if output is None:
             output = stack.enter_context(tempfile.TemporaryDirectory(prefix="h2sim-sweep-"))
+        plan = make_plan(written, Path(output))
         store = run_plan(plan, Path(output), employ(workers, dask), lambda tally, found: None, retry=retry_failed)
         with store:
             return frame_of(plan, store)

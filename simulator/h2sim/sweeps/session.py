@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from h2sim.activity import SteadyState
 from h2sim.arch import Arch
 from h2sim.energy import EnergyTable, price
 from h2sim.energy.area import area
 from h2sim.errors import ArchError, EnergyTableError, H2SimError, SweepError, at
 from h2sim.io.fields import with_fields
-from h2sim.pipeline.step import simulate_steady
+from h2sim.pipeline.step import simulate_job, simulate_steady
 from h2sim.rivals.registry import run_rival
 from h2sim.sweeps.machines import Machine, Machines, point_id
-from h2sim.sweeps.metrics import Numbers, numbers_of, numbers_of_rival
+from h2sim.sweeps.metrics import Numbers, areas_of, numbers_of, numbers_of_rival
 from h2sim.trace import Trace, load_trace
 from h2sim.trace.members import VALUES
 
@@ -135,10 +136,15 @@ class Session:
         return found + [self._found(task, table, trace, OK, numbers) for table, numbers in zip(left, rows, strict=True)]
 
     def _numbers(self, machine: Machine, tables: Sequence[EnergyTable], trace: Trace) -> list[Numbers]:
-        ideal = self._setup.machines.options.ideal_memory
+        options = self._setup.machines.options
+        ideal = options.ideal_memory
         if not isinstance(machine, Arch):
             return [numbers_of_rival(run_rival(machine, trace, table, ideal_memory=ideal)) for table in tables]
-        activity = simulate_steady(machine, trace, ideal_memory=ideal)
+        activity: SteadyState
+        if options.layer is None or options.phase is None:
+            activity = simulate_steady(machine, trace, ideal_memory=ideal)
+        else:
+            activity = simulate_job(machine, trace, options.layer, options.phase, ideal_memory=ideal)
         return [numbers_of(activity, price(activity, machine, table), machine) for table in tables]
 
     def _ruled_out(self, task: Task, machine: Machine, table: EnergyTable, index: int, trace: int) -> Found | None:
@@ -147,7 +153,7 @@ class Session:
         if not isinstance(machine, Arch) or not machines.on_machine:
             return None
         try:
-            numbers: Numbers = {"area_mm2": area(machine, table).total_um2 / 1e6}
+            numbers = areas_of(area(machine, table))
             broken = machines.broken(machines.on_machine, task.parameters, task.arch, numbers)
         except H2SimError as error:
             return self._found(task, index, trace, INVALID, error=error)

@@ -52,7 +52,7 @@ class Space:
     @classmethod
     def of(cls, spec: Spec, admits: Callable[[Choice], bool]) -> Space:
         """The space of a spec: its parameters but those that are derived."""
-        free = {path: axis for path, axis in spec.parameters.items() if axis.derive is None}
+        free = {path: axis for path, axis in spec.axes.items() if axis.derive is None}
         return cls(free, {path: axis.choices() for path, axis in free.items()}, admits)
 
     @property

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from h2sim.activity import Phase
 from h2sim.errors import SweepError
 from h2sim.io.faults import describe, on_line
 from h2sim.io.strict import Strict, Text, Version
@@ -114,9 +115,40 @@ def _stepped(start: Number, stop: Number, step: Number = 1) -> list[Number]:
 
 
 class Options(Strict):
-    """How every point is simulated. ideal_memory: transfers take no time."""
+    """How every point is simulated.
+
+    ideal_memory: transfers take no time. layer and phase: one layer in one phase, alone on its engine and with the
+    memories to itself, in place of the whole step.
+    """
 
     ideal_memory: bool = False
+    layer: Text | None = None
+    phase: Phase | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.layer is None) != (self.phase is None):
+            raise ValueError("expected layer and phase together; got one of them")
+        return self
+
+
+class Synthetic(Strict):
+    """A trace of synthetic masks, drawn before the sweep begins: what `h2sim trace synth` draws.
+
+    sparsity: one number for all masks, or table-3.2, what the source reports of its networks.
+    """
+
+    network: Text
+    sparsity: Annotated[float, Field(ge=0, le=1)] | Literal["table-3.2"]
+    name: Text | None = None
+    batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = 4
+    timesteps: Annotated[int, Field(strict=True, ge=1, le=65536)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+
+    @property
+    def label(self) -> str:
+        """Its name in columns."""
+        return self.name or f"synthetic {self.network}"
 
 
 class Spec(Strict):
@@ -129,7 +161,9 @@ class Spec(Strict):
     version: Version = Field(1, description="version of the file's format")
     description: str = Field("", description="what is asked, in a sentence")
     arch: Text = Field("h2learn", description="machine that parameters change: the name or file of an arch file")
-    traces: Annotated[list[Text], Field(min_length=1)] = Field(description="names or files of traces")
+    traces: Annotated[list[Text | Synthetic], Field(min_length=1)] = Field(
+        description="names or files of traces, or what synthetic ones are drawn from"
+    )
     mean: Mean = Field("geometric", description="mean of an objective over several traces")
     energy_tables: Annotated[list[Text], Field(min_length=1)] = Field(
         ["28nm"], description="names or files; the first one guides a search"
@@ -140,6 +174,7 @@ class Spec(Strict):
     budget: Annotated[int, Field(strict=True, ge=1, le=MOST_BUDGET)] | None = Field(
         None, description="distinct machines that are tried"
     )
+    variables: dict[str, Axis] = Field(default={}, description="axes that are no field: for derive, when, constraints")
     parameters: dict[str, Axis] = Field(default={}, description="axes by dotted path of an arch or energy-table field")
     points: list[dict[str, Any]] = Field(default=[], description="method list: the fields of each point")
     constraints: list[str] = Field(default=[], description="expressions that hold for every point")
@@ -158,6 +193,10 @@ class Spec(Strict):
         for name in ("traces", "energy_tables", "constraints"):
             if isinstance(found.get(name), str):
                 found[name] = [found[name]]
+        if isinstance(found.get("traces"), dict):
+            found["traces"] = [found["traces"]]
+        if isinstance(found.get("variables"), dict):
+            found["variables"] = {name: _axis(name, axis) for name, axis in found["variables"].items()}
         axes = dict(found["parameters"]) if isinstance(found.get("parameters"), dict) else {}
         if BUFFERS in found:
             axes.setdefault(BUFFERS, found.pop(BUFFERS))
@@ -175,12 +214,22 @@ class Spec(Strict):
         if self.method in ("grid", "list"):
             if self.budget is not None and self.method == "list":
                 raise ValueError("budget: expected none for method list; got one")
-            wide = [path for path, axis in self.parameters.items() if axis.is_continuous]
+            wide = [path for path, axis in self.axes.items() if axis.is_continuous]
             if wide:
                 raise ValueError(
                     f"parameters.{wide[0]}: expected values for method {self.method}; got a range of numbers"
                 )
         return self
+
+    @property
+    def axes(self) -> dict[str, Axis]:
+        """Variables and parameters by name."""
+        return {**self.variables, **self.parameters}
+
+    @property
+    def trace_names(self) -> list[str]:
+        """The traces as columns name them."""
+        return [trace if isinstance(trace, str) else trace.label for trace in self.traces]
 
     @property
     def is_guided(self) -> bool:
@@ -243,8 +292,10 @@ def parse_spec(
     changed = dict(data)
     for text in overrides:
         name, value = _override(text)
-        if name in Spec.model_fields and name != "parameters":
+        if name in Spec.model_fields and name not in ("parameters", "variables"):
             changed[name] = value
+        elif isinstance(changed.get("variables"), dict) and name in changed["variables"]:
+            changed["variables"] = {**changed["variables"], name: value}
         else:
             before = changed.get("parameters")
             changed["parameters"] = {**(before if isinstance(before, dict) else {}), name: value}
