@@ -231,17 +231,6 @@ def _key(arch: Mapping[str, Any]) -> str:
     return repr([arch.get(path) for path in dear])
 
 
-def distinct(designs: Iterable[Design], budget: int | None) -> Iterator[Design]:
-    """Designs each once, up to a budget; two choices that come to one machine are one."""
-    seen: set[str] = set()
-    for design in designs:
-        if design.ids[0] not in seen:
-            seen.add(design.ids[0])
-            yield design
-            if budget is not None and len(seen) >= budget:
-                return
-
-
 def check_traces(plan: Plan, designs: Iterable[Design]) -> Mapping[str, Mapping[str, Any]]:
     """Numbers of the machine as its file says, by trace and table. Raises SweepError for a trace that it cannot run,
     and that the first designs cannot run either."""

@@ -19,7 +19,7 @@ from h2sim.sweeps.metrics import Numbers, areas_of, numbers_of, numbers_of_rival
 from h2sim.trace import Trace, load_trace
 from h2sim.trace.members import VALUES
 
-MOST_KEPT_BYTES = 384 << 20  # of counts, of all traces of a session together
+MOST_KEPT_BYTES = 512 << 20  # of counts, of all traces of a session together
 OK, INVALID, FAILED, KILLED = "ok", "invalid", "failed", "killed"
 
 
