@@ -67,7 +67,7 @@ def sweep() -> None:
 @click.argument("spec", type=SPEC, metavar="SPEC")
 @click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE,...]...")
 @click.option("-o", "--output", metavar="DIR", required=True, help="The sweep's folder; it is resumed if it is there.")
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes [default: one per core].")
+@click.option("--workers", type=click.IntRange(0, 1024), metavar="N", help="Processes [default: one per core]; 0: this one.")
 @click.option("--dask", metavar="ADDRESS", help="Run points on a cluster: tcp://HOST:PORT of its scheduler.")
 @click.option("--retry-failed", is_flag=True, help="Run points again that failed or were killed.")
 @click.option("--check", is_flag=True, help="Check the spec, say how many points it has, and run none.")
@@ -97,7 +97,7 @@ def run(
     from h2sim.sweeps.spec import load_spec
 
     check_name(output)
-    if dask and workers:
+    if dask and workers is not None:
         raise click.UsageError("--workers is for this machine; a cluster has its own")
     written = load_spec(library.find("sweep", spec), overrides)
     folder = _made(Path(output))

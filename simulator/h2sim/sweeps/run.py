@@ -22,7 +22,7 @@ from h2sim.sweeps.plan import Plan, make_plan, unsized
 from h2sim.sweeps.session import Named
 from h2sim.sweeps.spec import DEFAULT_BUDGET, DRAWN, load_spec, parse_spec
 from h2sim.sweeps.store import SPEC, Store, only_writer
-from h2sim.sweeps.workers import LocalWorkers, Workers
+from h2sim.sweeps.workers import InlineWorkers, LocalWorkers, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def sweep(
     """Runs every point of a spec (a file, or the same as a mapping) and returns a row per machine and energy table.
 
     output: the sweep's folder, where it is resumed if it is there already; None: a temporary one. workers: processes
-    of this machine, by default one per core. dask: the address of a scheduler whose workers run the points instead.
+    of this machine, by default one per core; 0: this process itself. dask: the address of a scheduler whose workers run the points instead.
     retry_failed: points that failed or were killed are run again. Columns: see h2sim.sweeps.frame. Raises H2SimError
     with a line per fault of the spec before any point is run.
     """
@@ -62,6 +62,8 @@ def employ(workers: int | None, dask: str | None) -> Employ:
         from h2sim.sweeps.cluster import ClusterWorkers
 
         return lambda plan: ClusterWorkers(plan.setup, dask)
+    if workers == 0:
+        return lambda plan: InlineWorkers(plan.setup)
     return lambda plan: LocalWorkers(plan.setup, workers or os.cpu_count() or 1)
 
 

@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
 from h2sim.errors import SweepError
-from h2sim.sweeps.session import Found, Setup, Task
-from h2sim.sweeps.worker import receive, send
+from h2sim.sweeps.session import Found, Session, Setup, Task
+from h2sim.sweeps.worker import receive, run_batch, send
 
 Batch = tuple[Task, ...]
 AHEAD = 2  # batches that a worker has: one at work, one that waits
@@ -156,3 +156,26 @@ class _Process:
                 events.put((self, receive(stream)))
         except (EOFError, OSError, ValueError):
             events.put((self, None))
+
+
+class InlineWorkers:
+    """The plain form: batches run one after the other in this process. `workers=0`."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._session = Session(setup)
+        self._waiting: deque[Batch] = deque()
+
+    def free(self) -> list[int]:
+        return [] if self._waiting else [0]
+
+    def submit(self, place: int, batch: Batch) -> None:
+        self._waiting.append(batch)
+
+    def collect(self, timeout_s: float) -> list[Done]:
+        if not self._waiting:
+            return []
+        batch = self._waiting.popleft()
+        return [Done(batch, run_batch(self._session, batch))]
+
+    def close(self) -> None:
+        self._waiting.clear()
