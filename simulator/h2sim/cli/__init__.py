@@ -13,6 +13,7 @@ COMMANDS = (
     "compare",
     "estimate",
     "reproduce",
+    "sweep",
     "arch",
     "table",
     "trace",
@@ -42,6 +43,7 @@ def main() -> None:
       h2sim compare ours.json --gpu v100-cifar10
       h2sim estimate mnist-digits
       h2sim reproduce -o reports/h2learn
+      h2sim sweep figure-3.13-forward -o figure
       h2sim arch show h2learn > mine.yaml
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace", "sub-batches"]
+Kind = Literal["arch", "energy table", "network", "trace", "sparsity", "GPU trace", "sub-batches", "sweep"]
 
 RENAMED: dict[Kind, dict[str, str]] = {"energy table": {"28nm-hp300": "28nm"}}  # old name -> what it is called now
 
@@ -21,6 +21,7 @@ _FOLDERS: dict[Kind, tuple[str, str]] = {
     "sparsity": ("workloads", ".yaml"),
     "GPU trace": ("workloads/gpu", ".json"),
     "sub-batches": ("workloads/sub-batches", ".csv"),
+    "sweep": ("workloads/sweeps", ".yaml"),
 }
 
 

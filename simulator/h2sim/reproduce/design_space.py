@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from h2sim.activity import Engine, Phase
-from h2sim.arch import Arch, load_arch
+from h2sim.arch import Arch
+from h2sim.reproduce.designs import variants
 from h2sim.reproduce.engines import Measure
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
@@ -16,27 +17,20 @@ DIMENSIONS = ("rows", "columns", "parallelism")
 FACTORS = (0.25, 0.5, 1, 2, 4)
 
 
-def scaled(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> Arch:
-    """h2learn with one dimension of one engine times `factor`, rounded, at least 1.
+def scaled(lab: Lab, setting: Setting, engine: Engine) -> dict[tuple[str, float], Arch]:
+    """h2learn with one dimension of an engine times a factor, by (dimension, factor): the machines of the sweep.
 
-    Where the factor is above 1 and reading.grown_buffers holds [A], the bytes and banks of the engine's buffers grow by
-    the same factor.
+    Where the factor is above 1 and reading.grown_buffers holds [A], the engine's buffers grow by the same factor.
     """
-    published = getattr(getattr(lab.arch(setting).engines, engine), dimension)
-    fields: dict[str, int] = {f"engines.{engine}.{dimension}": max(1, round(published * factor))}
-    if factor > 1 and setting.reading.grown_buffers:
-        buffers = getattr(load_arch("h2learn").engines, engine).buffers
-        for name in type(buffers).model_fields:
-            buffer, path = getattr(buffers, name), f"engines.{engine}.buffers.{name}"
-            own = setting.arch.get(f"{path}.bytes")
-            size = buffer.bytes if own is None else int(own)
-            fields |= {f"{path}.bytes": int(size * factor), f"{path}.banks": int(buffer.banks * factor)}
-    return lab.arch(setting, fields)
+    sweep, grown = f"figure-3.13-{engine.replace('_', '-')}", setting.reading.grown_buffers
+    key = ("scaled", engine, setting.model_dump_json())
+    found = lab.once(key, lambda: variants(lab, setting, sweep, grown=grown))
+    return {(v.parameters["dimension"], v.parameters["factor"]): v.arch for v in found}
 
 
 def cycles(lab: Lab, setting: Setting, engine: Engine, dimension: str, factor: float) -> int:
     """Steady cycles of the layer conv2 of conv256, alone on the scaled engine."""
-    return lab.layer(scaled(lab, setting, engine, dimension, factor), setting, PHASES[engine]).steady_cycles
+    return lab.layer(scaled(lab, setting, engine)[dimension, factor], setting, PHASES[engine]).steady_cycles
 
 
 def speedup(engine: Engine, dimension: str, from_factor: float, to_factor: float) -> Measure:
@@ -64,7 +58,7 @@ def points(lab: Lab, setting: Setting) -> pd.DataFrame:
         for dimension in DIMENSIONS:
             base = cycles(lab, setting, engine, dimension, 1)
             for factor in FACTORS:
-                arch = scaled(lab, setting, engine, dimension, factor)
+                arch = scaled(lab, setting, engine)[dimension, factor]
                 activity = lab.layer(arch, setting, PHASES[engine])
                 row = activity.layers[0]
                 rows.append({

@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 
 from h2sim.activity import Engine, Phase
-from h2sim.arch.schema import MODES, Mode
+from h2sim.arch.schema import Mode
 from h2sim.energy import Cost, area
+from h2sim.reproduce.designs import variants
 from h2sim.reproduce.lab import Lab
 from h2sim.reproduce.setting import Setting
 
 Measure = Callable[[Lab, Setting], float]
 WINDOW = 9  # inputs of a 3x3 window
 PARALLELISM = (1, 2, 4, 8)
-SUB_LUTS = (1, 2, 3, 5, 9)  # how many a window of 9 is cut into: figure 3.10's axis
 LUT_ENGINES: dict[Engine, Phase] = {"forward": "forward", "weight_update": "weight_update"}
 ARRAY = ("pe_array", "acc")
 
@@ -219,22 +219,25 @@ MEASURES: dict[str, Measure] = {
 def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     """Figure 3.10: area and energy of one PE and its part of Acc for a 3x3 window; a row per design and parallelism P.
 
-    With n sub-LUTs: n sub-LUTs of 2^ceil(9/n) entries with P ports, P output registers, P (n - 1) adders in the PE and
-    P in Acc; a window takes n LUT reads and n additions. With adders: 9 weight registers, P output registers, 9 P
-    adders; a window takes 9 register reads and 9 additions. Areas of LUT sizes that were not synthesised are
-    extrapolated [A]. Areas in um2, energies in pJ per window.
+    The machines are those of the sweep figure-3.10. With n sub-LUTs: n sub-LUTs of 2^ceil(9/n) entries with P ports, P
+    output registers, P (n - 1) adders in the PE and P in Acc; a window takes n LUT reads and n additions. With adders:
+    9 weight registers, P output registers, 9 P adders; a window takes 9 register reads and 9 additions. Areas of LUT
+    sizes that were not synthesised are extrapolated [A]. Areas in um2, energies in pJ per window.
     """
     table, rows = lab.table(setting), []
     add, register = table.actions.fp16_add, table.actions.register_access
-    for lanes in PARALLELISM:
+    for variant in variants(lab, setting, "figure-3.10"):
+        engine = variant.arch.engines.forward
+        lanes, n, entries = engine.parallelism, engine.sub_luts, engine.sub_lut_size
         outputs_um2 = lanes * register.area_um2
-        rows.append(("adders", 0, 1, lanes, WINDOW * lanes * add.area_um2, WINDOW * register.area_um2 + outputs_um2,
-                     WINDOW * add.energy_pj, WINDOW * register.energy_pj))  # fmt: skip
-        for n in SUB_LUTS:
-            entries = 2 ** -(-WINDOW // n)
+        if engine.lut:
             luts_um2 = n * table.lut_area_um2(entries, lanes)
             rows.append((f"{n} x {entries}", n, entries, lanes, lanes * n * add.area_um2, luts_um2 + outputs_um2,
                          n * add.energy_pj, n * table.lut_read_pj(entries)))  # fmt: skip
+        else:
+            rows.append(("adders", 0, 1, lanes, WINDOW * lanes * add.area_um2,
+                         WINDOW * register.area_um2 + outputs_um2, WINDOW * add.energy_pj,
+                         WINDOW * register.energy_pj))  # fmt: skip
     names = [
         "design",
         "sub_luts",
@@ -245,7 +248,8 @@ def lut_pe_points(lab: Lab, setting: Setting) -> pd.DataFrame:
         "adder_pj",
         "lut_pj",
     ]
-    return pd.DataFrame(rows, columns=names)
+    found = pd.DataFrame(rows, columns=names)
+    return found.sort_values("parallelism", kind="stable", ignore_index=True)  # adders first, then by sub-LUTs
 
 
 def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
@@ -271,24 +275,26 @@ def lut_engine_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.12a: area of the Backward Engine by component, mm2, by size of a PE group."""
+    """Figure 3.12a: area of the Backward Engine by component, mm2, by size of a PE group (sweep figure-3.12-area)."""
     rows = []
-    for lanes in PARALLELISM:
-        arch = lab.arch(setting, {"engines.backward.parallelism": lanes})
-        blocks = [b for b in area(arch, lab.table(setting)).blocks if b.engine == "backward"]
+    for variant in variants(lab, setting, "figure-3.12-area"):
+        blocks = [b for b in area(variant.arch, lab.table(setting)).blocks if b.engine == "backward"]
         areas = {b.component: b.area_um2 / 1e6 for b in blocks}
-        rows.append({"group_size": lanes, **{f"{name}_mm2": value for name, value in areas.items()}})
+        size = variant.arch.engines.backward.parallelism
+        rows.append({"group_size": size, **{f"{name}_mm2": value for name, value in areas.items()}})
     return pd.DataFrame(rows)
 
 
 def backward_mode_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.12b: energy (mJ) of the layer and speedup over the dense design, of the four designs."""
+    """Figure 3.12b: energy (mJ) of the layer and speedup over the dense design, of the four (sweep figure-3.12-modes)."""
     dense, rows = backward(lab, setting, "dense")[0], []
-    for mode in MODES:
-        cycles, cost = backward(lab, setting, mode)
+    for variant in variants(lab, setting, "figure-3.12-modes"):
+        activity, cost = lab.layer_cost(variant.arch, setting, "backward")
+        cycles = activity.steady_cycles
         energy = {k: v * 1e3 for k, v in cost.engine_energy_j("backward").items()}
         rows.append({
-            "mode": mode, "cycles": cycles, "speedup": dense / cycles, "array_mj": energy["pe_array"] + energy["acc"],
+            "mode": variant.arch.engines.backward.mode, "cycles": cycles, "speedup": dense / cycles,
+            "array_mj": energy["pe_array"] + energy["acc"],
             "glb_mj": energy["glb"], "grad_mj": energy["grad"], "leakage_mj": energy["leakage"],
         })  # fmt: skip
     return pd.DataFrame(rows)

@@ -45,18 +45,32 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Step:
+    """How one parameter comes about: whether it holds, and what it is derived of."""
+
+    path: str
+    derive: Expression | None
+    when: Expression | None
+
+    @property
+    def names(self) -> set[str]:
+        """All fields that it is made of."""
+        return {name for each in (self.derive, self.when) if each for name in each.names}
+
+
+@dataclass(frozen=True)
 class Machines:
     """Makes designs of a spec's choices.
 
-    base and tables: as their files say. derived: expressions by path, in an order in which each can be computed.
-    conditions: by path. sizing: what `buffers: fit` comes to.
+    base and tables: as their files say. steps: conditions and derived fields, in an order in which each can be
+    computed. on_fields and on_results: constraints. order: all parameters and variables, as the spec has them. sizing:
+    what `buffers: fit` comes to.
     """
 
     base: Machine
     tables: tuple[EnergyTable, ...]
     options: Options
-    derived: Mapping[str, Expression]
-    conditions: Mapping[str, Expression]
+    steps: tuple[Step, ...]
     on_fields: tuple[Expression, ...]
     on_results: tuple[Expression, ...]
     order: tuple[str, ...]
@@ -104,8 +118,7 @@ class Machines:
             base=base,
             tables=tuple(tables),
             options=spec.options,
-            derived=_in_order(parsed, written),
-            conditions=when,
+            steps=_in_order(parsed, when, written),
             on_fields=tuple(e for e in constraints if e not in on_results),
             on_results=tuple(e for e in constraints if e in on_results),
             order=tuple(paths),
@@ -189,12 +202,11 @@ class Machines:
     def _assigned(self, choice: Choice) -> dict[str, Any]:
         """The parameters that hold: those whose condition does, and what is derived of them."""
         found = dict(choice)
-        for path in (*self.conditions, *self.derived):
-            condition = self.conditions.get(path)
-            if condition and not condition.holds(self._names(found)):
-                found.pop(path, None)
-            elif path in self.derived:
-                found[path] = self.derived[path].value(self._names(found))
+        for step in self.steps:
+            if step.when and not step.when.holds(self._names(found)):
+                found.pop(step.path, None)
+            elif step.derive:
+                found[step.path] = step.derive.value(self._names(found))
         return found
 
     def _names(self, assigned: Mapping[str, Any]) -> Callable[[str], Any]:
@@ -275,18 +287,21 @@ def _section(spec: Spec, path: str) -> str:
     return "variables" if path in spec.variables else "parameters"
 
 
-def _in_order(parsed: Mapping[str, Expression], written: Written) -> dict[str, Expression]:
-    """Derived fields, each behind those that it is derived of. Raises SweepError for a circle."""
-    left, done = dict(parsed), dict[str, Expression]()
+def _in_order(
+    derived: Mapping[str, Expression], conditions: Mapping[str, Expression], written: Written
+) -> tuple[Step, ...]:
+    """Conditions and derived fields, each behind those that it is made of; in its own expression a field is what the
+    file says. Raises SweepError for a circle."""
+    left = {p: Step(p, derived.get(p), conditions.get(p)) for p in dict.fromkeys((*conditions, *derived))}
+    done: list[Step] = []
     while left:
-        ready = [path for path, expression in left.items() if not any(name in left for name in expression.names)]
+        ready = [path for path, step in left.items() if not any(n in left and n != path for n in step.names)]
         if not ready:
-            circle = ", ".join(left)
-            raise SweepError(
-                f"{written.at('parameters', next(iter(left)))}: derive: expected no circle; got one of {circle}"
-            )
-        done |= {path: left.pop(path) for path in ready}
-    return done
+            path = next(iter(left))
+            where = written.at(_section(written.spec, path), path)
+            raise SweepError(f"{where}: expected no circle of derive and when; got one of {', '.join(left)}")
+        done += [left.pop(path) for path in ready]
+    return tuple(done)
 
 
 def design_id(machine: Machine, table: EnergyTable, options: Options) -> str:
