@@ -53,7 +53,8 @@ def _first_of_each(points: Values) -> NDArray[np.bool_]:
         return np.arange(len(points)) == 0
     if n_objectives == 2:
         best = np.minimum.accumulate(points[:, 1])
-        return np.concatenate([[True], points[1:, 1] < best[:-1]])
+        before: NDArray[np.bool_] = np.concatenate([[True], points[1:, 1] < best[:-1]])
+        return before
     if n_objectives == 3:
         stairs = _Stairs()
         return np.array([stairs.add(y, z) for _, y, z in points.tolist()], bool)
