@@ -118,7 +118,9 @@ class Findings:
     @cached_property
     def varied(self) -> list[str]:
         """The parameters and variables that take more than one value, in the order of the spec."""
-        return [p for p in self.plan.machines.order if len({repr(parameter_of(self.plan, r, p)) for r in self.rows}) > 1]
+        return [
+            p for p in self.plan.machines.order if len({repr(parameter_of(self.plan, r, p)) for r in self.rows}) > 1
+        ]
 
     def importance(self, rows: Sequence[Row]) -> list[Importance]:
         """What each parameter explains, by objective. Fields that are derived follow from others: left out."""

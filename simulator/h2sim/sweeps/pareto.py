@@ -50,11 +50,11 @@ def _first_of_each(points: Values) -> NDArray[np.bool_]:
     """Which of different points in lexicographic order are on the front: only those before one can dominate it."""
     n_objectives = points.shape[1]
     if n_objectives == 1:
-        return np.arange(len(points)) == 0
+        return np.array([True] + [False] * (len(points) - 1))
     if n_objectives == 2:
-        best = np.minimum.accumulate(points[:, 1])
-        before: NDArray[np.bool_] = np.concatenate([[True], points[1:, 1] < best[:-1]])
-        return before
+        kept = np.ones(len(points), bool)
+        kept[1:] = points[1:, 1] < np.minimum.accumulate(points[:, 1])[:-1]
+        return kept
     if n_objectives == 3:
         stairs = _Stairs()
         return np.array([stairs.add(y, z) for _, y, z in points.tolist()], bool)
