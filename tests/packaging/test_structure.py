@@ -48,7 +48,10 @@ ALLOWED = {
     "document": {"document", "io", "errors"},
     "report": {
         "report", "activity", "arch", "rivals", "compare", "datasets", "document", "energy", "errors", "gpu", "io",
-        "memory", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify",
+        "memory", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify", "_version", "facade", "sweeps",
+    },
+    "sweeps": {
+        "sweeps", "_version", "activity", "arch", "energy", "errors", "io", "pipeline", "result", "rivals", "trace",
     },
     "rtl": {"rtl", "io", "_version", "arch", "engines", "errors", "reference", "shapes"},
     "datasets": {"datasets", "errors", "io"},

@@ -11,19 +11,19 @@ from h2sim.document import Document, counted, table
 from h2sim.energy import EnergyTable
 
 
-class _Dumper(yaml.SafeDumper):
+class PlainDumper(yaml.SafeDumper):
     """Plain YAML in the order of the fields; a macro's row stands in one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _sequence(dumper: _Dumper, value: list[Any]) -> yaml.Node:
+def _sequence(dumper: PlainDumper, value: list[Any]) -> yaml.Node:
     plain = all(not isinstance(item, list | dict) for item in value)
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=plain)
 
 
-_Dumper.add_representer(list, _sequence)
+PlainDumper.add_representer(list, _sequence)
 
 
 def tables_document(tables: Sequence[EnergyTable]) -> Document:
@@ -51,4 +51,4 @@ def table_yaml(table: EnergyTable, sram_part: str | None = None) -> str:
     data = table.model_dump(mode="json", exclude_none=True)
     if sram_part:
         data["sram"] = {"part": sram_part}
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=118, allow_unicode=True)
+    return yaml.dump(data, Dumper=PlainDumper, sort_keys=False, width=118, allow_unicode=True)
