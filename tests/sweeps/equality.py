@@ -70,8 +70,10 @@ def alone(machine: h2sim.Arch, trace: str, table: str) -> dict[str, Any]:
 
 def differing(plan: Plan, folder: Path, workers: int = 2) -> Iterator[str]:
     """Runs a plan, and says of each number of each point that differs from its machine's own simulation which it is."""
-    designs = {design.ids[t]: (design, t) for design in map(plan.machines.design, islice(plan.choices(), plan.spec.budget))
-               for t in range(len(plan.machines.tables)) if not design.fault}  # fmt: skip
+    made = [
+        design for design in map(plan.machines.design, islice(plan.choices(), plan.spec.budget)) if not design.fault
+    ]
+    designs = {key: (design, table) for design in made for table, key in enumerate(design.ids)}
     with run_plan(plan, folder, employ(workers, None), lambda tally, found: None) as store:
         frame = frame_of(plan, store)
         points = list(store.points())
