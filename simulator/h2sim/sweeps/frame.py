@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +48,21 @@ def rows_of(plan: Plan, store: Store) -> Iterator[Row]:
 
     A row's status is judged by the plan's constraints: what a stricter spec excludes is invalid, though simulated.
     """
-    wanted = {trace.sha256: trace.name for trace in plan.traces}
-    found: dict[str, dict[str, Found]] = {}
-    for point in store.points():
-        if point.trace in wanted:
-            found.setdefault(point.design, {})[wanted[point.trace]] = point
     tables = {table.sha256 for table in plan.machines.tables}
     for design in store.designs():
-        points = found.get(design.id, {})
-        statuses = {point.status for point in points.values()}
-        if (len(points) == len(wanted) or statuses - {OK}) and design.table in tables and points:
-            yield _row(plan, design, points, next(status for status in WORST if status in statuses))
+        row = row_of(plan, design, store.points_of(design.id)) if design.table in tables else None
+        if row:
+            yield row
+
+
+def row_of(plan: Plan, design: Stored, found: Iterable[Found]) -> Row | None:
+    """The row of a design with these points; None while a trace is missing and none has failed."""
+    wanted = {trace.sha256: trace.name for trace in plan.traces}
+    points = {wanted[point.trace]: point for point in found if point.trace in wanted}
+    statuses = {point.status for point in points.values()}
+    if not points or (len(points) < len(wanted) and statuses == {OK}):
+        return None
+    return _row(plan, design, points, next(status for status in WORST if status in statuses))
 
 
 def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str) -> Row:

@@ -166,6 +166,14 @@ class Store:
         for key, design, trace, status, error, numbers in rows:
             yield Found(key, design, trace, status, json.loads(numbers), error)
 
+    def points_of(self, design: str) -> Iterator[Found]:
+        """The points of one design."""
+        rows = self._db.execute(
+            "select id, trace, status, error, numbers from points where design = ? order by trace", (design,)
+        )
+        for key, trace, status, error, numbers in rows:
+            yield Found(key, design, trace, status, json.loads(numbers), error)
+
     def write_spec(self, resolved: Mapping[str, Any]) -> None:
         """Writes sweep.yaml, the spec as resolved."""
         text = yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=110)
