@@ -23,6 +23,7 @@ MOST_TEXT = 1000  # characters
 MOST_DEPTH = 40
 MOST_EXPONENT = 256
 MOST_SIZE = 1e30  # of any number on the way
+LEAST_EXCESS = 1e-9  # of `<` between equal numbers
 Value = int | float | str | bool
 Names = Callable[[str], Any]  # the value of a name; raises KeyError where there is none
 
@@ -98,6 +99,16 @@ class Expression:
         """Whether a constraint is met. Raises SweepError as `value` does."""
         return bool(self.value(names))
 
+    def excess(self, names: Names) -> float:
+        """By how much a constraint is missed; 0 where it is met, above 0 where not. Raises SweepError as `value` does.
+
+        Of a comparison of numbers the distance of its sides, relative to the right one, or the left one where that is
+        the number that is written down; of `and` the first that is missed, of `or` the nearest; 1 of anything else.
+        """
+        if self.holds(names):
+            return 0.0
+        return _excess(self.tree, lambda node: Expression(self.text, self.names, node).value(names))
+
 
 def parse_expression(text: object, where: str) -> Expression:
     """The expression of a text. Raises SweepError, one line that begins with `where`, for anything else."""
@@ -167,6 +178,21 @@ def _dotted(node: ast.AST) -> str:
 def _of_trace(node: ast.Subscript, text: str) -> str:
     """`seconds[mnist-table34]`, as it stands in the text."""
     return ast.get_source_segment(text, node) or ""
+
+
+def _excess(node: ast.expr, value: Callable[[ast.expr], Any]) -> float:
+    """Of a part of a constraint that is not met; what `and` and `or` would not look at, it does not either."""
+    match node:
+        case ast.BoolOp(op=ast.And(), values=values):
+            return _excess(next(each for each in values if not value(each)), value)
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return min(_excess(each, value) for each in values)
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _SIGNS:
+            sides = value(left), value(right)
+            if not any(isinstance(side, str) for side in sides):
+                wanted = sides[0] if isinstance(left, ast.Constant) else sides[1]
+                return max(abs(sides[0] - sides[1]) / (abs(wanted) or 1.0), LEAST_EXCESS)
+    return 1.0
 
 
 def _value(node: ast.expr, text: str, names: Names) -> Any:
