@@ -49,7 +49,7 @@ def run_inline(
 def stored(
     spec: Mapping[str, Any],
     folder: Path,
-    results: Callable[[Mapping[str, Any]], Mapping[str, float]],
+    results: Callable[[Mapping[str, Any]], Mapping[str, float | int | None]],
     base: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> tuple[Plan, Store]:
     """A store of all points of a spec, in which their results are what a function makes of their parameters.
