@@ -163,8 +163,8 @@ def write(
 At the published bandwidth and no more area than this model gives h2learn (36.95 mm2, table 28nm; not the printed 110 mm2), the best of
 {len(four):,} machines is {overall:.2f}x as fast as the published one over six traces (geometric mean): {machine(fastest)}.
 
-{points:,} points (a machine on a trace) were simulated exactly by `python reports/sweeps/study.py`: {four.attrs['rows']:,} machines drawn at random from the
-space of `workloads/sweeps/study.yaml`, of which {len(four):,} are no larger than h2learn, on six traces each; and {len(imagenet):,} of {imagenet.attrs['rows']:,} on ImageNet's network,
+{points:,} points (a machine on a trace) were simulated exactly by `python reports/sweeps/study.py`: {four.attrs["rows"]:,} machines drawn at random from the
+space of `workloads/sweeps/study.yaml`, of which {len(four):,} are no larger than h2learn, on six traces each; and {len(imagenet):,} of {imagenet.attrs["rows"]:,} on ImageNet's network,
 whose buffers are sized for it. Found by random draws: better machines may exist between them.
 
 `-iid` traces are SYNTHETIC: independent bits with table 3.2's sparsities. mnist-table34 and mnist-digits are real training.
@@ -199,7 +199,9 @@ Share of the variance over the {len(four):,} machines of the six traces that eac
     (HERE / "study.md").write_text(text, encoding="utf-8")
     shown = [*four.columns[:25], "seconds", "energy_j", "area_mm2"]
     top = pd.concat([best(four, c).to_frame().T for c in four.columns if c.startswith(("seconds", "energy_j"))])
-    top.loc[:, [c for c in dict.fromkeys(shown) if c in top]].drop_duplicates("id").to_csv(HERE / "study.csv", index=False)
+    top.loc[:, [c for c in dict.fromkeys(shown) if c in top]].drop_duplicates("id").to_csv(
+        HERE / "study.csv", index=False
+    )
     print(f"h2sim {h2sim.__version__}: {points:,} points; {HERE / 'study.md'}")
 
 

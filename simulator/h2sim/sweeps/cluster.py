@@ -316,7 +316,7 @@ def _connected(address: str) -> distributed.Client:
     with ThreadPoolExecutor(1) as pool:  # whoever calls may be in a loop of their own, a notebook's say
         try:
             kind = pool.submit(asyncio.run, _kind(address)).result()
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             raise SweepError(f"{expected}; got no answer within {CONNECT_S:.0f} s") from None
         except Exception as error:
             raise SweepError(f"{expected}; got {_line(error)}") from None

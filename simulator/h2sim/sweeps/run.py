@@ -42,7 +42,8 @@ def sweep(
     """Runs every point of a spec (a file, or the same as a mapping) and returns a row per machine and energy table.
 
     output: the sweep's folder, where it is resumed if it is there already; None: a temporary one. workers: processes
-    of this machine, by default one per core; 0: this process itself. dask: the address of a scheduler whose workers run the points instead.
+    of this machine, by default one per core; 0: this process itself. dask: the address of a scheduler whose workers
+    run the points instead.
     retry_failed: points that failed or were killed are run again. Columns: see h2sim.sweeps.frame. Raises H2SimError
     with a line per fault of the spec before any point is run.
     """
