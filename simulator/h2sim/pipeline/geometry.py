@@ -78,9 +78,11 @@ class SetBits(Protocol):
 
     def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> Ints:
         """Set bits of a layer's mask per channel and tile, over all timesteps and samples: int64 (C, tiles)."""
+        ...
 
     def pairs(self, name: str) -> int:
         """Pairs of an element of a map and one that it feeds, through which its gradient goes on."""
+        ...
 
 
 @dataclass(frozen=True)
