@@ -23,6 +23,7 @@ AHEAD = 2  # batches that a worker has: one at work, one that waits
 MOST_STILLBORN = 5  # processes in a row that end before they have begun, beside one for each worker
 _BEGUN = object()
 PACKAGES = Path(__file__).parents[2]
+WORKER = [sys.executable, "-P", "-m", "h2sim.sweeps.worker"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class _Process:
         self.has_begun = False
         paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "h2sim.sweeps.worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # what a terminal sends to its group is the coordinator's to hear
