@@ -43,6 +43,13 @@ class Sweep(Commands):
         return super().parse_args(ctx, args)
 
 
+class _Spec(click.Argument):
+    """The spec, which stands in the command's own place in its usage."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return []
+
+
 @click.group(cls=Sweep, subcommand_metavar="SPEC | COMMAND [ARGS]...")
 def sweep() -> None:
     """Simulate every machine of a design space, exactly, and say which is best.
@@ -64,7 +71,7 @@ def sweep() -> None:
 
 
 @sweep.command(RUN)
-@click.argument("spec", type=SPEC, metavar="SPEC")
+@click.argument("spec", cls=_Spec, type=SPEC, metavar="SPEC")
 @click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE,...]...")
 @click.option("-o", "--output", metavar="DIR", required=True, help="The sweep's folder; a sweep in it goes on.")
 @click.option(
