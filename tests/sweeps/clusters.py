@@ -17,7 +17,7 @@ class Cluster:
     """Processes in a folder, with their logs. Workers are looked at: see tests.sweeps.watched."""
 
     def __init__(self, place: Path, workers: int, **changes: str) -> None:
-        self._place, self._changes = place, changes
+        self.place, self._changes = place, changes
         self.scheduler = self._start(
             "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"
         )
@@ -27,18 +27,18 @@ class Cluster:
 
     @property
     def _file(self) -> Path:
-        return self._place / "scheduler.json"
+        return self.place / "scheduler.json"
 
     def worker(self, **changes: str) -> subprocess.Popen[bytes]:
         """Starts one more worker."""
         return self._start("dask_worker", "--nthreads", "1", "--no-nanny", "--preload", PRELOAD, **changes)
 
     def _start(self, module: str, *options: str, **changes: str) -> subprocess.Popen[bytes]:
-        with (self._place / f"{module}.log").open("a") as log:
+        with (self.place / f"{module}.log").open("a") as log:
             return subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", f"distributed.cli.{module}", *options, "--scheduler-file",
                  str(self._file)],
-                stdout=log, stderr=log, cwd=self._place,
+                stdout=log, stderr=log, cwd=self.place,
                 env=environment(**self._changes, **changes),
             )  # fmt: skip
 

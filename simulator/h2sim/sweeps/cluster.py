@@ -208,6 +208,8 @@ class ClusterWorkers:
                 priority=-number,  # what was sent first runs first
                 pure=False,
             )
+        except SweepError:
+            raise
         except Exception as error:
             raise self._lost(error) from None
         self._sent[number] = _Sent(batch, place, future, repeats)
