@@ -93,7 +93,7 @@ def few_ticks(axes: Axes, which: str) -> None:
 
 def bar_ticks(bar: Colorbar) -> None:
     """Few ticks at a colour bar, written out where it is logarithmic too."""
-    low, high = bar.vmin, bar.vmax
+    low, high = float(bar.norm.vmin or 1), float(bar.norm.vmax or 1)
     bar.minorticks_off()
     if isinstance(bar.norm, LogNorm):
         bar.locator = LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=8)
