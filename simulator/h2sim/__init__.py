@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from h2sim.facade import count, priced, simulate
     from h2sim.result import Result
     from h2sim.rivals.registry import load_machine
+    from h2sim.sweeps.run import sweep
     from h2sim.trace import Trace, load_trace
 
 _HOMES = {  # imported when asked for, so that what needs no simulation starts at once
@@ -37,6 +38,7 @@ _HOMES = {  # imported when asked for, so that what needs no simulation starts a
     "priced": "h2sim.facade",
     "read_result": "h2sim.compare.stored",
     "simulate": "h2sim.facade",
+    "sweep": "h2sim.sweeps.run",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "priced",
     "read_result",
     "simulate",
+    "sweep",
 ]
 
 

@@ -155,3 +155,44 @@ def test_what_is_kept_is_bounded_and_what_was_asked_for_last_stays():
     assert kept.find("b") is None
     kept.keep("large", np.zeros(1000, np.uint8))  # alone it may be larger
     assert kept.nbytes == 1000
+
+
+class Asked:
+    """A thing of 40 bytes that counts how often it is asked for them."""
+
+    times = 0
+
+    @property
+    def nbytes(self) -> int:
+        self.times += 1
+        return 40
+
+
+def test_a_thing_that_is_kept_is_asked_for_its_bytes_once():
+    kept, things = Kept(100 * 40), [Asked() for _ in range(200)]
+    for number, thing in enumerate(things):
+        kept.keep(number, thing)
+        kept.find(number // 2)
+    assert {thing.times for thing in things} == {1}
+    assert kept.nbytes == 100 * 40
+
+
+def test_a_sum_that_another_thread_has_overwritten_is_mended():
+    kept = Kept(100 * 40)
+    for number in range(100):
+        kept.keep(number, Asked())
+    kept._sum = 0
+    for number in range(100, 200):
+        kept.keep(number, Asked())
+    assert kept.nbytes == 100 * 40
+    assert kept.find(99) is None
+    assert kept.find(100) is not None
+
+
+def test_things_that_threads_keep_at_once_stay_within_the_bound():
+    kept = Kept(50 * 40)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda number: kept.keep(number % 90, Asked()), range(4000)))
+    for number in range(60):
+        kept.keep(("last", number), Asked())
+    assert kept.nbytes <= 50 * 40

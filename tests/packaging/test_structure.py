@@ -43,7 +43,7 @@ ALLOWED = {
     "gpu": {"gpu", "_version", "activity", "compare", "errors", "export", "io", "trace", "train"},
     "reproduce": {
         "reproduce", "io", "activity", "arch", "rivals", "compare", "document", "energy", "errors", "gpu",
-        "pipeline", "result", "facade", "trace",
+        "pipeline", "result", "facade", "sweeps", "trace",
     },
     "document": {"document", "io", "errors"},
     "report": {
@@ -59,7 +59,8 @@ ALLOWED = {
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "cli": {
         "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy",
-        "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "trace", "train", "verify",
+        "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace", "train",
+        "verify",
     },
 }  # fmt: skip
 

@@ -78,7 +78,7 @@ def check_intervals(books: Books) -> None:
             mine = found.track == track
             assert np.all(found.start[mine][1:] >= found.end[mine][:-1])
     for number in range(len(books.memories)):
-        held = books.job_rows[books.iterations[:, kernel.JOB]][:, [0, 1, 0, 1]] == number
+        held = (books.job_rows[books.job_of][:, [0, 1, 0, 1]] == number).T
         busy = int((moved.end - moved.start)[moved.track == number].sum())
         assert busy == int(books.transfers[held].sum())
         assert int(moved.n_bytes[moved.track == number].sum()) == int(books.moved[held & (books.transfers > 0)].sum())
@@ -200,7 +200,7 @@ def test_a_wrong_book_is_noticed():
     """The checks above can fail: a transfer that ends a cycle later, a job that ends a cycle earlier."""
     jobs = [job("a", "forward", [(3, 4, 0, 5, 0)] * 4)]
     books = books_of(jobs)
-    books.transfers[1, KINDS.index("read")] += 1
+    books.transfers[KINDS.index("read"), 1] += 1
     with pytest.raises(AssertionError):
         check_intervals(books)
     books = books_of(jobs)
@@ -208,6 +208,6 @@ def test_a_wrong_book_is_noticed():
     with pytest.raises(AssertionError):
         check_intervals(books)
     books = books_of(jobs)
-    books.finish[2, 0] += 3
+    books.finish[0, 2] += 3
     with pytest.raises(AssertionError):
         check_path(books)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from h2sim.arch import load_arch
 from h2sim.kernels.rows import parts_of
-from h2sim.kernels.schedule import READ_AFTER
+from h2sim.kernels.schedule import COMPUTE, READ_AFTER
 from h2sim.memory import bursts
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import schedule
@@ -79,9 +79,9 @@ def test_a_wrong_rule_is_noticed(monkeypatch):
     assert schedule(machine(99), jobs).slots == run(machine(99), jobs)
     cut_rows = bursts.kernel.cut_rows
 
-    def at_once(grid, cycles, engine_of, rows, transfers):
-        cut_rows(grid, cycles, engine_of, rows, transfers)
-        rows[:, READ_AFTER] = np.arange(len(rows)) - 1
+    def at_once(grid, cycles, n_rows, job_start, engine_of, rows, transfers):
+        cut_rows(grid, cycles, n_rows, job_start, engine_of, rows, transfers)
+        rows[READ_AFTER] = np.arange(rows.shape[1]) - 1
 
     monkeypatch.setattr(bursts.kernel, "cut_rows", at_once)
     assert schedule(machine(99), jobs).slots != run(machine(99), jobs)
@@ -132,13 +132,14 @@ def test_streams_that_share_a_memory_take_turns_burst_by_burst():
 def test_rows_add_up_to_their_iterations_and_no_half_holds_more_than_it_can(cut):
     n_bytes, pieces, cycles = (np.array(column, np.int64).reshape(1, -1, 1) for column in zip(*cut, strict=True))
     job = reading(cycles, n_bytes, pieces)
-    rows = bursts.count_rows(job, ARCH.memory.burst_bytes)
+    grid = bursts.Grid.of([job], ARCH.memory.burst_bytes)
+    rows = grid.rows
     assert np.all(rows >= pieces.ravel())
-    spent = [np.stack([n_bytes.ravel() // CYCLE] * 4)]
-    found = bursts.cut([job], np.zeros(1, np.int64), spent, 4096)
+    spent = np.stack([n_bytes.ravel() // CYCLE] * 4)
+    found = bursts.cut(grid, np.zeros(1, np.int64), spent)
     owner = np.repeat(np.arange(len(rows)), rows)
-    assert np.bincount(owner, found.iterations[:, 2]).astype(int).tolist() == cycles.ravel().tolist()
-    moved = np.bincount(owner, bursts.bytes_moved([job], spent, 4096)[:, 0]).astype(int)
+    assert np.bincount(owner, found.rows[COMPUTE]).astype(int).tolist() == cycles.ravel().tolist()
+    moved = np.bincount(owner, bursts.bytes_moved(grid, spent)[0]).astype(int)
     assert moved.tolist() == np.where(n_bytes.ravel() >= CYCLE, n_bytes.ravel(), 0).tolist()
     for n, halves in zip(rows.tolist(), pieces.ravel().tolist(), strict=True):
         held = np.bincount((np.arange(1, n + 1) * parts_of(n, halves) - 1) // n)
@@ -153,7 +154,7 @@ SHARES = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60 * CYCLE)), mi
 def test_a_smaller_buffer_is_never_faster_for_one_stream(shares, data):
     """As long as a half holds a burst: the same rows, and every wait is for the same row or a later one."""
     cycles, reads = (np.array(column, np.int64).reshape(1, -1, 1) for column in zip(*shares, strict=True))
-    most = bursts.count_rows(reading(cycles, reads, np.ones_like(cycles)), machine().memory.burst_bytes)
+    most = bursts.Grid.of([reading(cycles, reads, np.ones_like(cycles))], machine().memory.burst_bytes).rows
     small = np.array([data.draw(st.integers(1, int(rows))) for rows in most], np.int64).reshape(cycles.shape)
     large = np.array([data.draw(st.integers(1, int(n))) for n in small.ravel()], np.int64).reshape(cycles.shape)
     by_size = [schedule(machine(), [reading(cycles, reads, n)]).makespan_cycles for n in (large, small)]

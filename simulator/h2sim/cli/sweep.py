@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from h2sim.sweeps.plan import Plan
 
 SPEC = NamesType("sweep")
-RUN = "SPEC"  # the command behind `h2sim sweep SPEC`, which people do not type
+RUN = "SPEC"  # the command behind `h2sim sweep SPEC`
 FORMATS = ("png", "svg", "pdf")
 folder_argument = click.argument("folder", metavar="DIR")
 
@@ -28,7 +29,9 @@ folder_argument = click.argument("folder", metavar="DIR")
 class Sweep(Commands):
     """A group of commands whose first word that is none of them is a spec."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             return RUN, self.commands[RUN], args
         return super().resolve_command(ctx, args)
@@ -38,9 +41,6 @@ class Sweep(Commands):
         if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
             args = [RUN, *args]
         return super().parse_args(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in super().list_commands(ctx) if name != RUN]
 
 
 @click.group(cls=Sweep, subcommand_metavar="SPEC | COMMAND [ARGS]...")
@@ -66,8 +66,10 @@ def sweep() -> None:
 @sweep.command(RUN)
 @click.argument("spec", type=SPEC, metavar="SPEC")
 @click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE,...]...")
-@click.option("-o", "--output", metavar="DIR", required=True, help="The sweep's folder; it is resumed if it is there.")
-@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Processes [default: one per core].")
+@click.option("-o", "--output", metavar="DIR", required=True, help="The sweep's folder; a sweep in it goes on.")
+@click.option(
+    "--workers", type=click.IntRange(0, 1024), metavar="N", help="Processes [default: one per core]; 0: this one."
+)
 @click.option("--dask", metavar="ADDRESS", help="Run points on a cluster: tcp://HOST:PORT of its scheduler.")
 @click.option("--retry-failed", is_flag=True, help="Run points again that failed or were killed.")
 @click.option("--check", is_flag=True, help="Check the spec, say how many points it has, and run none.")
@@ -97,21 +99,21 @@ def run(
     from h2sim.sweeps.spec import load_spec
 
     check_name(output)
-    if dask and workers:
+    if dask and workers is not None:
         raise click.UsageError("--workers is for this machine; a cluster has its own")
     written = load_spec(library.find("sweep", spec), overrides)
-    folder = _made(Path(output))
-    plan = make_plan(written, folder)
     if check:
-        _say_size(plan)
+        with TemporaryDirectory() as aside:  # synthetic traces are drawn to be checked
+            _say_size(make_plan(written, Path(aside)))
         return
-    needed = {"nsga2": "search", "tpe": "search"}.get(plan.spec.method)
+    if written.spec.is_guided:
+        with extra("sweep"):
+            import optuna  # noqa: F401
     with extra("cluster"):
         employed = employ(workers, dask)
-    if needed:
-        with extra(needed):
-            import optuna  # noqa: F401
-    with _live(plan) as watch, run_plan(plan, folder, employed, watch, retry=retry_failed) as store:
+    folder = _made(Path(output))
+    plan = make_plan(written, folder)
+    with _live(plan, folder) as watch, run_plan(plan, folder, employed, watch, retry=retry_failed) as store:
         show(sweep_document(plan, store))
 
 
@@ -150,7 +152,7 @@ def table(
       h2sim sweep table space --sort seconds --top 20 --column backward_utilization
     """
     from h2sim.document.sheet import to_csv
-    from h2sim.report.sweep import table_document
+    from h2sim.report.sweep_table import table_document
     from h2sim.sweeps.run import load_sweep
 
     check_outputs(csv_file)
@@ -173,7 +175,7 @@ def show_(folder: str, point: str, of_table: bool) -> None:
     Example:
       h2sim sweep show space 4f3a > better.yaml
     """
-    from h2sim.report.sweep import point_table_yaml, point_yaml
+    from h2sim.report.sweep_point import point_table_yaml, point_yaml
     from h2sim.sweeps.run import load_sweep
 
     plan, store = load_sweep(Path(folder))
@@ -237,7 +239,7 @@ def export(folder: str, output: str) -> None:
     if kind == "csv":
         emit(output, frame_csv(frame))
         return
-    with extra("cluster"):
+    with extra("sweep"):
         import pyarrow  # noqa: F401
     with replacing(Path(output)) as aside:
         frame.to_parquet(aside, index=False)
@@ -264,21 +266,19 @@ def _say_size(plan: Plan) -> None:
 
 
 @contextmanager
-def _live(plan: Plan) -> Iterator[Watch]:
+def _live(plan: Plan, folder: Path) -> Iterator[Watch]:
     """A line on standard error that says how far the sweep is, where that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda tally, found: None
         return
     from rich.console import Console
 
-    from h2sim.report.sweep import LiveLine
+    from h2sim.report.sweep_live import LiveLine
 
     with Console(stderr=True).status("sweeping") as line:
-        live = LiveLine(plan)
+        live = LiveLine(plan, folder)
 
         def watch(tally: Any, found: Any) -> None:
             line.update(live.told(tally, found))
 
         yield watch
-
-

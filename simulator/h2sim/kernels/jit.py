@@ -42,16 +42,19 @@ if hasattr(os, "register_at_fork"):  # a fork amid another thread's compilation 
     )
 
 
-def njit(*, inline: Literal["never", "always"] = "never") -> Callable[[F], F]:
+def njit(*, inline: Literal["never", "always"] = "never", makes_arrays: bool = True) -> Callable[[F], F]:
     """Compiles a function on its first call and keeps the machine code for later runs, in cache_folder().
 
     The lock of the interpreter is released while it runs: see threads.py for loops on all cores. inline='always': the
-    function is pasted into its callers. Under NUMBA_DISABLE_JIT=1 the function comes back as it is.
+    function is pasted into its callers. makes_arrays=False: it reads and fills only arrays that it is given, so that no
+    references to them are counted (numba's own option _nrt). numba counts those of every array that a pasted function
+    takes, in locked instructions: more than half of the time of a loop that calls small functions on many arrays. Under
+    NUMBA_DISABLE_JIT=1 the function comes back as it is.
     """
 
     def compiled(function: F) -> F:
         untyped: Any = numba
-        kernel: F = untyped.njit(nogil=True, inline=inline)(function)
+        kernel: F = untyped.njit(nogil=True, inline=inline, _nrt=makes_arrays)(function)
         if kernel is not function:
             _keep(kernel)
         return kernel

@@ -6,7 +6,8 @@ burst the memory goes on with the next stream, in the order of engines and kinds
 cycles.
 
 Everything is an int64 table whose columns are named below, so that the compiled functions pass few plain arrays.
-R rows, E engines, J jobs. A transfer kind is even for the job's feature memory and odd for its gradient memory.
+R rows, E engines, J jobs. A transfer kind is even for the job's feature memory and odd for its gradient memory. Tables
+of rows have a line per column, so that what is read in order lies in order.
 """
 
 from __future__ import annotations
@@ -16,22 +17,32 @@ import numpy as np
 from h2sim.arrays import Ints
 from h2sim.kernels.jit import njit
 
-# columns of transfers (R, 4), the cycles of each burst of a row, and of finish (R, 4), the cycle it ends in
+# lines of transfers (4, R), the cycles of each burst of a row, and of finish (4, R), the cycle it ends in
 READ, READ_GRADIENT, WRITE, WRITE_GRADIENT = 0, 1, 2, 3
 KINDS = 4
-# columns of iterations (R, 7): its job; 1 if it is the job's last; its compute cycles; the row after whose compute its
-# operands' half of the buffer is free (-1: it is); the rows whose feature write and, at ROOM_AFTER + 1, gradient write
-# must have left the output buffer before this one may compute (-1: none); the cycle in which its compute ends
-JOB, LAST, COMPUTE, READ_AFTER, ROOM_AFTER, COMPUTED = 0, 1, 2, 3, 4, 6
-# columns of engines (E, 8): its rows are FIRST <= i < STOP; the next to compute; when it will be idle;
-# from ISSUED on, the next row to transfer, for each of the four kinds
-FIRST, STOP, NEXT, BUSY_UNTIL, ISSUED = 0, 1, 2, 3, 4
-# columns of jobs (J, 12): feature memory and, at MEMORY + 1, gradient memory; fill cycles; the cycles of its start, of
+# lines of rows (5, R): its compute cycles; the row after whose compute its operands' half of the buffer is free (-1: it
+# is); the rows whose feature write and, at ROOM_AFTER + 1, gradient write must have left the output buffer before this
+# one may compute (-1: none); the cycle in which its compute ends
+COMPUTE, READ_AFTER, ROOM_AFTER, COMPUTED = 0, 1, 2, 4
+ROW_LINES = 5
+# columns of engines (E, 5): its rows are FIRST <= i < STOP; the next to compute, and its job; when it will be idle
+FIRST, STOP, NEXT, NEXT_JOB, BUSY_UNTIL = 0, 1, 2, 3, 4
+ENGINE_COLUMNS = 5
+# columns of jobs (J, 13): feature memory and, at MEMORY + 1, gradient memory; fill cycles; the cycles of its start, of
 # the end of its compute and fill (-1: not yet), of the end of its last write so far, and of when it was done (-1: not
-# yet); stalls by cause; the cycle from which all its operands are in memory (-1: not known yet); writes still to come
+# yet); stalls by cause; the cycle from which all its operands are in memory (-1: not known yet); the row after its
+# last; writes still to come
 MEMORY, FILL, START, END, WRITTEN, DONE = 0, 2, 3, 4, 5, 6
-STALL_READ, STALL_WRITE, STALL_DEPENDENCY, READY, PENDING = 7, 8, 9, 10, 11
-JOB_COLUMNS = 12
+STALL_READ, STALL_WRITE, STALL_DEPENDENCY, READY, ROWS_STOP, PENDING = 7, 8, 9, 10, 11, 12
+JOB_COLUMNS = 13
+# A stream is engine * KINDS + kind. Columns of streams (S, 3): the row of its next burst; that row's job; its memory
+ROW, JOB, ON = 0, 1, 2
+STREAM_COLUMNS = 3
+ANY = -1  # kind of transfer
+# columns of memories (M, 5): when it is free; the stream that it served last (-1: none); the stream that it serves next
+# (-1: none may be yet), and when; 1 if that has to be found again
+FREE, TURN, CHOSEN, BEGIN, CHANGED = 0, 1, 2, 3, 4
+MEMORY_COLUMNS = 5
 # use (J, 2, 3), on the job's feature and gradient memory: the cycle of its first start (-1: none), of its last end, and
 # how many cycles it kept the memory busy
 NEVER = 2**63 - 1
@@ -61,153 +72,202 @@ def find_done(job: int, jobs: Ints) -> bool:
 
 
 @njit(inline="always")
-def compute_next(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints) -> bool:
+def compute_next(e: int, engines: Ints, streams: Ints, rows: Ints, finish: Ints, jobs: Ints) -> bool:
     """Computes the next row of engine e, if its operands' arrival and its room for results are known.
 
     Returns whether it did. The wait before it is split into stalls: for jobs before it (dependency), then for its
     operands (read), then for room in the output buffer (write).
     """
-    i = engines[e, NEXT]
-    if i == engines[e, STOP] or engines[e, ISSUED + READ] <= i or engines[e, ISSUED + READ_GRADIENT] <= i:
+    i, job, first = engines[e, NEXT], engines[e, NEXT_JOB], e * KINDS
+    if i == engines[e, STOP] or streams[first + READ, ROW] <= i or streams[first + READ_GRADIENT, ROW] <= i:
         return False
-    feature, gradient = iterations[i, ROOM_AFTER], iterations[i, ROOM_AFTER + 1]
-    if engines[e, ISSUED + WRITE] <= feature or engines[e, ISSUED + WRITE_GRADIENT] <= gradient:
+    feature, gradient = rows[ROOM_AFTER, i], rows[ROOM_AFTER + 1, i]
+    if streams[first + WRITE, ROW] <= feature or streams[first + WRITE_GRADIENT, ROW] <= gradient:
         return False
-    job, now = iterations[i, JOB], engines[e, BUSY_UNTIL]
     if jobs[job, READY] < 0:
         return False
-    if i == engines[e, FIRST] or iterations[i - 1, JOB] != job:
-        jobs[job, START] = now
+    now = engines[e, BUSY_UNTIL]
     ready = max(now, jobs[job, READY])
-    arrived = max(ready, finish[i, READ], finish[i, READ_GRADIENT])
+    arrived = max(ready, finish[READ, i], finish[READ_GRADIENT, i])
     begin = arrived
     if feature >= 0:
-        begin = max(begin, finish[feature, WRITE])
+        begin = max(begin, finish[WRITE, feature])
     if gradient >= 0:
-        begin = max(begin, finish[gradient, WRITE_GRADIENT])
+        begin = max(begin, finish[WRITE_GRADIENT, gradient])
     jobs[job, STALL_DEPENDENCY] += ready - now
     jobs[job, STALL_READ] += arrived - ready
     jobs[job, STALL_WRITE] += begin - arrived
-    end = begin + iterations[i, COMPUTE]
-    if iterations[i, LAST]:
+    end = begin + rows[COMPUTE, i]
+    engines[e, NEXT] = i + 1
+    if i + 1 == jobs[job, ROWS_STOP]:
         end += jobs[job, FILL]
         jobs[job, END] = end
-    iterations[i, COMPUTED] = engines[e, BUSY_UNTIL] = end
-    engines[e, NEXT] += 1
+        if i + 1 < engines[e, STOP]:
+            engines[e, NEXT_JOB] = job + 1
+            jobs[job + 1, START] = end
+    rows[COMPUTED, i] = engines[e, BUSY_UNTIL] = end
     return True
 
 
 @njit(inline="always")
-def possible_since(e: int, kind: int, engines: Ints, iterations: Ints, jobs: Ints) -> int:
+def possible_since(e: int, kind: int, engines: Ints, streams: Ints, rows: Ints, jobs: Ints) -> int:
     """The cycle from which engine e's next burst of a kind may be served, or NEVER if that is not known yet.
 
     A read needs its operands in memory and its half of the buffer free, a write its row computed.
     """
-    i, following = engines[e, ISSUED + kind], engines[e, NEXT]
+    i, following = streams[e * KINDS + kind, ROW], engines[e, NEXT]
     if i == engines[e, STOP]:
         return NEVER
     if kind >= WRITE:
-        return int(iterations[i, COMPUTED]) if i < following else NEVER
-    ready, before = jobs[iterations[i, JOB], READY], iterations[i, READ_AFTER]
+        return int(rows[COMPUTED, i]) if i < following else NEVER
+    ready, before = jobs[streams[e * KINDS + kind, JOB], READY], rows[READ_AFTER, i]
     if ready < 0 or before >= following:
         return NEVER
-    return int(max(ready, iterations[before, COMPUTED]) if before >= 0 else ready)
+    return int(max(ready, rows[COMPUTED, before]) if before >= 0 else ready)
 
 
 @njit(inline="always")
-def advance(e: int, engines: Ints, iterations: Ints, finish: Ints, jobs: Ints, since: Ints, memory_of: Ints) -> bool:
+def go_on(e: int, kind: int, i: int, engines: Ints, streams: Ints, transfers: Ints, finish: Ints, jobs: Ints) -> None:
+    """Moves a stream to its first burst from row i on that takes any time: what moves nothing waits for nothing."""
+    stream, stop = e * KINDS + kind, engines[e, STOP]
+    while i < stop and transfers[kind, i] == 0:
+        finish[kind, i] = 0
+        i += 1
+    streams[stream, ROW] = i
+    if i < stop:
+        while i >= jobs[streams[stream, JOB], ROWS_STOP]:
+            streams[stream, JOB] += 1
+        streams[stream, ON] = jobs[streams[stream, JOB], MEMORY + (kind & 1)]
+
+
+@njit(inline="always")
+def advance(
+    e: int, kind: int, engines: Ints, streams: Ints, rows: Ints, finish: Ints, jobs: Ints, since: Ints, memories: Ints
+) -> bool:
     """Computes all rows of engine e that can be; returns whether a job is now done.
 
-    Fills what next_burst asks of the streams of engine e.
+    Fills `since` of the engine's streams: of `kind` alone where no row is computed, since then no other can have
+    changed, or of all with kind ANY.
     """
-    done = False
-    while compute_next(e, engines, iterations, finish, jobs):
-        i = engines[e, NEXT] - 1
-        if iterations[i, LAST]:
-            done |= find_done(iterations[i, JOB], jobs)
-    for kind in range(KINDS):
-        stream = e * KINDS + kind
-        since[stream] = possible_since(e, kind, engines, iterations, jobs)
-        if since[stream] != NEVER:
-            memory_of[stream] = jobs[iterations[engines[e, ISSUED + kind], JOB], MEMORY + (kind & 1)]
+    done, job = False, engines[e, NEXT_JOB]
+    while compute_next(e, engines, streams, rows, finish, jobs):
+        kind = ANY
+        if engines[e, NEXT] == jobs[job, ROWS_STOP]:
+            done |= find_done(job, jobs)
+            job = engines[e, NEXT_JOB]
+    for other in range(KINDS):
+        memory = streams[e * KINDS + other, ON]
+        if (kind == ANY or other == kind) and since[memory, e * KINDS + other] == NEVER:
+            start = possible_since(e, other, engines, streams, rows, jobs)
+            if start != NEVER:
+                since[memory, e * KINDS + other], memories[memory, CHANGED] = start, 1
     return done
 
 
 @njit(inline="always")
-def pass_over_nothing(e: int, kind: int, engines: Ints, transfers: Ints) -> None:
-    """Moves engine e on to its next burst of a kind that takes any time: what moves nothing waits for nothing."""
-    while engines[e, ISSUED + kind] < engines[e, STOP] and transfers[engines[e, ISSUED + kind], kind] == 0:
-        engines[e, ISSUED + kind] += 1
+def choose(memory: int, since: Ints, memories: Ints) -> None:
+    """Fills CHOSEN and BEGIN of a memory: of its streams' next bursts, the one that can start first.
+
+    Of several, the one of the stream whose turn comes first after that of the last one served.
+    """
+    stream, free, n_streams = memories[memory, TURN], memories[memory, FREE], since.shape[1]
+    chosen, begin = -1, NEVER
+    for _ in range(n_streams):
+        stream = stream + 1 if stream + 1 < n_streams else 0
+        if since[memory, stream] < begin:
+            chosen, begin = stream, since[memory, stream]
+            if begin <= free:
+                begin = free
+                break
+    memories[memory, CHOSEN], memories[memory, BEGIN], memories[memory, CHANGED] = chosen, begin, 0
 
 
 @njit(inline="always")
-def next_burst(since: Ints, memory_of: Ints, free: Ints, turn: Ints) -> tuple[int, int]:
-    """The next burst that any memory serves, as (stream, start cycle); stream is -1 if there is none.
+def next_memory(since: Ints, memories: Ints) -> int:
+    """The memory that serves the next burst of all; -1 if there is none.
 
-    A stream is engine * KINDS + kind: since[stream] is when its next burst may start, memory_of[stream] on what. The
-    burst is the one that can start first: when it may and its memory is `free`, (memories,). Of several on one memory,
-    the stream whose turn comes first after turn[memory], the last one served.
+    Of several that do in the same cycle, the one whose stream has waited for the fewest turns, and then the first
+    stream.
     """
-    chosen, begin, nearest, n_streams = -1, NEVER, 0, since.shape[0]
-    for stream in range(n_streams):
-        if since[stream] == NEVER:
+    found, begin, nearest, n_streams = -1, NEVER, 0, since.shape[1]
+    for memory in range(memories.shape[0]):
+        if memories[memory, CHANGED]:
+            choose(memory, since, memories)
+        stream, start = memories[memory, CHOSEN], memories[memory, BEGIN]
+        if stream < 0 or start > begin:
             continue
-        memory = memory_of[stream]
-        start = max(since[stream], free[memory])
-        if start > begin:
-            continue
-        distance = stream - turn[memory] - 1
+        distance = stream - memories[memory, TURN] - 1
         if distance < 0:
             distance += n_streams
-        if start < begin or distance < nearest:
-            chosen, begin, nearest = stream, start, distance
-    return chosen, begin
+        if start < begin or distance < nearest or (distance == nearest and stream < memories[found, CHOSEN]):
+            found, begin, nearest = memory, start, distance
+    return found
+
+
+@njit(makes_arrays=False)
+def serve_all(
+    engines: Ints,
+    streams: Ints,
+    memories: Ints,
+    since: Ints,
+    rows: Ints,
+    transfers: Ints,
+    jobs: Ints,
+    after_start: Ints,
+    after: Ints,
+    finish: Ints,
+    use: Ints,
+) -> None:
+    """Serves burst after burst, and computes what each lets an engine compute, until there is none."""
+    n_engines = engines.shape[0]
+    for e in range(n_engines):
+        for kind in range(KINDS):
+            streams[e * KINDS + kind, JOB] = engines[e, NEXT_JOB]
+            go_on(e, kind, engines[e, FIRST], engines, streams, transfers, finish, jobs)
+    find_ready(jobs, after_start, after)
+    first, stop, kind, done = 0, n_engines, ANY, False
+    while True:
+        for e in range(first, stop):
+            done |= advance(e, kind, engines, streams, rows, finish, jobs, since, memories)
+        if done:
+            find_ready(jobs, after_start, after)
+            first, stop, kind, done = 0, n_engines, ANY, False
+            continue
+        memory = next_memory(since, memories)
+        if memory < 0:
+            return
+        stream, start = memories[memory, CHOSEN], memories[memory, BEGIN]
+        e, kind, i, job = stream // KINDS, stream % KINDS, streams[stream, ROW], streams[stream, JOB]
+        end = start + transfers[kind, i]
+        finish[kind, i] = end
+        memories[memory, FREE], memories[memory, TURN], memories[memory, CHANGED] = end, stream, 1
+        since[memory, stream] = NEVER
+        go_on(e, kind, i + 1, engines, streams, transfers, finish, jobs)
+        if use[job, kind & 1, 0] < 0:
+            use[job, kind & 1, 0] = start
+        use[job, kind & 1, 1] = end
+        use[job, kind & 1, 2] += end - start
+        if kind >= WRITE:
+            jobs[job, WRITTEN] = max(jobs[job, WRITTEN], end)
+            jobs[job, PENDING] -= 1
+            done = find_done(job, jobs)
+        first, stop = e, e + 1
 
 
 @njit()
 def run_schedule(
-    engines: Ints, iterations: Ints, transfers: Ints, jobs: Ints, after_start: Ints, after: Ints, finish: Ints
+    engines: Ints, rows: Ints, transfers: Ints, jobs: Ints, after_start: Ints, after: Ints, finish: Ints
 ) -> Ints:
-    """Runs every row of every engine. Fills engines, iterations, jobs and finish; returns use, int64 (J, 2, 3).
+    """Runs every row of every engine. Fills engines, COMPUTED of rows, jobs and finish; returns use, int64 (J, 2, 3).
 
     Job j waits for the jobs after[after_start[j] : after_start[j + 1]]; after_start is (J + 1,). Jobs that wait for
     each other are never done: their DONE stays -1.
     """
     use = np.zeros((jobs.shape[0], 2, 3), np.int64)
     use[:, :, 0] = -1
-    n_memories = jobs[:, MEMORY : MEMORY + 2].max() + 1
-    free, turn = np.zeros(n_memories, np.int64), np.full(n_memories, -1, np.int64)
-    since = np.full(engines.shape[0] * KINDS, NEVER, np.int64)
-    memory_of = np.zeros_like(since)
-    for e in range(engines.shape[0]):
-        for kind in range(KINDS):
-            pass_over_nothing(e, kind, engines, transfers)
-    for i in range(iterations.shape[0]):
-        written = int(transfers[i, WRITE] > 0) + int(transfers[i, WRITE_GRADIENT] > 0)  # numpy's True + True is True
-        jobs[iterations[i, JOB], PENDING] += written
-    done, e = True, -1
-    while True:
-        if e >= 0:
-            done |= advance(e, engines, iterations, finish, jobs, since, memory_of)
-        while done:
-            find_ready(jobs, after_start, after)
-            done = False
-            for other in range(engines.shape[0]):
-                done |= advance(other, engines, iterations, finish, jobs, since, memory_of)
-        stream, start = next_burst(since, memory_of, free, turn)
-        if stream < 0:
-            return use
-        e, kind, memory = stream // KINDS, stream % KINDS, memory_of[stream]
-        i = engines[e, ISSUED + kind]
-        job, end = iterations[i, JOB], start + transfers[i, kind]
-        free[memory], turn[memory], finish[i, kind] = end, stream, end
-        engines[e, ISSUED + kind] += 1
-        pass_over_nothing(e, kind, engines, transfers)
-        if use[job, kind & 1, 0] < 0:
-            use[job, kind & 1, 0] = start
-        use[job, kind & 1, 1] = end
-        use[job, kind & 1, 2] += transfers[i, kind]
-        if kind >= WRITE:
-            jobs[job, WRITTEN] = max(jobs[job, WRITTEN], end)
-            jobs[job, PENDING] -= 1
-            done = find_done(job, jobs)
+    memories = np.zeros((jobs[:, MEMORY : MEMORY + 2].max() + 1, MEMORY_COLUMNS), np.int64)
+    memories[:, TURN], memories[:, CHANGED] = -1, 1
+    streams = np.zeros((engines.shape[0] * KINDS, STREAM_COLUMNS), np.int64)
+    since = np.full((memories.shape[0], streams.shape[0]), NEVER)
+    serve_all(engines, streams, memories, since, rows, transfers, jobs, after_start, after, finish, use)
+    return use

@@ -44,7 +44,7 @@ class Books:
     engines: tuple[str, ...]
     memories: tuple[str, ...]
     jobs: tuple[Job, ...]
-    iterations: Ints
+    rows: Ints
     moved: Ints
     transfers: Ints
     engine_rows: Ints
@@ -54,7 +54,7 @@ class Books:
     after: Ints
 
     def __repr__(self) -> str:
-        return f"Books({len(self.jobs)} jobs, {len(self.iterations)} iterations, {self.makespan_cycles} cycles)"
+        return f"Books({len(self.jobs)} jobs, {self.rows.shape[1]} rows, {self.makespan_cycles} cycles)"
 
     @property
     def makespan_cycles(self) -> int:
@@ -63,9 +63,14 @@ class Books:
 
     @property
     def engine_of(self) -> Ints:
-        """int64 (I,): the engine of each iteration."""
+        """int64 (R,): the engine of each row."""
         sizes = self.engine_rows[:, kernel.STOP] - self.engine_rows[:, kernel.FIRST]
         return np.repeat(np.arange(len(self.engines)), sizes)
+
+    @property
+    def job_of(self) -> Ints:
+        """int64 (R,): the job of each row."""
+        return np.repeat(np.arange(len(self.jobs)), np.diff(self.job_rows[:, kernel.ROWS_STOP], prepend=0))
 
     def spans(self) -> list[tuple[int, int]]:
         """(first cycle, end) of each job on its engine, fill and waiting included."""
@@ -76,59 +81,54 @@ class Books:
 
         For each job, the lengths by cause are its row's compute, fill and stall cycles.
         """
-        it, fin, jobs = self.iterations, self.finish, self.job_rows
-        job = it[:, kernel.JOB]
-        now = np.concatenate([[0], it[:-1, kernel.COMPUTED]])
-        now[self.engine_rows[self.engine_rows[:, kernel.FIRST] < len(it), kernel.FIRST]] = 0
-        ready = np.maximum(now, jobs[job, kernel.READY])
-        arrived = np.maximum(ready, np.maximum(fin[:, kernel.READ], fin[:, kernel.READ_GRADIENT]))
+        rows, finish, job = self.rows, self.finish, self.job_of
+        n_rows, n_causes = len(job), len(CAUSES)
+        now = np.concatenate([[0], rows[kernel.COMPUTED, :-1]])
+        now[self.engine_rows[self.engine_rows[:, kernel.FIRST] < n_rows, kernel.FIRST]] = 0
+        ready = np.maximum(now, self.job_rows[job, kernel.READY])
+        arrived = np.maximum(ready, np.maximum(finish[kernel.READ], finish[kernel.READ_GRADIENT]))
         begin = arrived
         for number, kind in enumerate((kernel.WRITE, kernel.WRITE_GRADIENT)):
-            room = it[:, kernel.ROOM_AFTER + number]
-            begin = np.where(room >= 0, np.maximum(begin, fin[room, kind]), begin)
-        end = begin + it[:, kernel.COMPUTE]
-        edges = np.stack([now, ready, arrived, begin, end, it[:, kernel.COMPUTED]], axis=1)
-        n_causes = len(CAUSES)
+            room = rows[kernel.ROOM_AFTER + number]
+            begin = np.where(room >= 0, np.maximum(begin, finish[kind, room]), begin)
+        end = begin + rows[kernel.COMPUTE]
+        edges = np.stack([now, ready, arrived, begin, end, rows[kernel.COMPUTED]], axis=1)
         return _merged(
             np.repeat(self.engine_of, n_causes),
             np.repeat(job, n_causes),
-            np.tile(np.arange(n_causes), len(it)),
+            np.tile(np.arange(n_causes), n_rows),
             edges[:, :-1].ravel(),
             edges[:, 1:].ravel(),
-            np.zeros(n_causes * len(it), np.int64),
+            np.zeros(n_causes * n_rows, np.int64),
         )
 
     def memory_intervals(self) -> Intervals:
         """Every transfer; a memory serves one at a time, so that those of one memory never overlap."""
-        job = np.repeat(self.iterations[:, kernel.JOB], 4)
-        kind = np.tile(np.arange(4), len(self.iterations))
-        end, cycles = self.finish.ravel(), self.transfers.ravel()
-        memory = self.job_rows[job, kernel.MEMORY + (kind & 1)]
-        order = np.lexsort((end, memory))
-        order = order[cycles[order] > 0]
-        start = (end - cycles)[order]
-        return _merged(memory[order], job[order], kind[order], start, end[order], self.moved.ravel()[order])
+        kind, row, memory = self._served()
+        end = self.finish[kind, row]
+        start = end - self.transfers[kind, row]
+        return _merged(memory, self.job_of[row], kind, start, end, self.moved[kind, row])
 
     def critical_path(self) -> Ints:
         """int64 (K, 5): see kernels/path.py. The lengths add up to makespan_cycles exactly; ties go to the engine."""
-        jobs, it = self.job_rows, self.iterations
+        jobs = self.job_rows
         final = int(np.argmax(jobs[:, kernel.DONE]))
-        last, last_write = self._last_of_jobs()
-        at = (int(last[final]), walker.COMPUTED_EVENT)
+        last_write = self._last_writes()
+        at = (int(jobs[final, kernel.ROWS_STOP]) - 1, walker.COMPUTED_EVENT)
         if jobs[final, kernel.END] < jobs[final, kernel.DONE]:
             at = (int(last_write[final, 0]), int(last_write[final, 1]))
         return walker.walk(
             *at,
             self.engine_of,
+            self.job_of,
             np.ascontiguousarray(self.engine_rows[:, kernel.FIRST]),
-            it,
+            self.rows,
             self.transfers,
             self.finish,
             self._previous(),
             jobs,
             self.after_start,
             self.after,
-            last,
             last_write,
         )
 
@@ -153,27 +153,29 @@ class Books:
     def _resource(self, code: int) -> str:
         return self.engines[code] if code >= 0 else self.memories[-1 - code]
 
-    def _last_of_jobs(self) -> tuple[Ints, Ints]:
-        """The last iteration of each job (J,), and the transfer (iteration, kind) that ended its writes (J, 2)."""
-        job = self.iterations[:, kernel.JOB]
-        last = np.zeros(len(self.jobs), np.int64)
-        last[job] = np.arange(len(job))  # the last assignment stays
+    def _last_writes(self) -> Ints:
+        """int64 (J, 2): the transfer (row, kind) that ended each job's writes."""
+        job = self.job_of
         last_write = np.zeros((len(self.jobs), 2), np.int64)
         for kind in (kernel.WRITE, kernel.WRITE_GRADIENT):
-            wrote = np.flatnonzero(self.finish[:, kind] == self.job_rows[job, kernel.WRITTEN])
+            wrote = np.flatnonzero(self.finish[kind] == self.job_rows[job, kernel.WRITTEN])
             last_write[job[wrote], 0], last_write[job[wrote], 1] = wrote, kind
-        return last, last_write
+        return last_write
+
+    def _served(self) -> tuple[Ints, Ints, Ints]:
+        """The kind, row and memory of all K transfers, int64 (K,) each, memory after memory, in the order of time."""
+        kind, row = np.nonzero(self.transfers)
+        memory = self.job_rows[self.job_of[row], kernel.MEMORY + (kind & 1)]
+        order = np.lexsort((self.finish[kind, row], memory))
+        return kind[order], row[order], memory[order]
 
     def _previous(self) -> Ints:
-        """int64 (I, 4): the transfer before each on its memory, as iteration * 4 + kind; -1: none."""
-        kind = np.tile(np.arange(4), len(self.iterations))
-        memory = self.job_rows[np.repeat(self.iterations[:, kernel.JOB], 4), kernel.MEMORY + (kind & 1)]
-        order = np.lexsort((self.finish.ravel(), memory))
-        order = order[self.transfers.ravel()[order] > 0]
-        same = memory[order][1:] == memory[order][:-1]
-        previous = np.full(self.transfers.size, -1, np.int64)
-        previous[order[1:]] = np.where(same, order[:-1], -1)
-        return previous.reshape(self.transfers.shape)
+        """int64 (4, R): the transfer before each on its memory, as row * 4 + kind; -1: none."""
+        kind, row, memory = self._served()
+        previous = np.full(self.transfers.shape, -1)
+        before = row[:-1] * len(KINDS) + kind[:-1]
+        previous[kind[1:], row[1:]] = np.where(memory[1:] == memory[:-1], before, -1)
+        return previous
 
 
 def _merged(track: Ints, job: Ints, what: Ints, start: Ints, end: Ints, n_bytes: Ints) -> Intervals:

@@ -17,69 +17,74 @@ import numpy as np
 
 from h2sim.arrays import Ints
 from h2sim.kernels import rows as kernel
-from h2sim.kernels.schedule import COMPUTED, KINDS
+from h2sim.kernels.schedule import KINDS, ROW_LINES
 from h2sim.memory.job import Job, in_pieces
 
 MOST_BURSTS = 64  # of one transfer of a grid iteration: above, bursts are longer
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The kernel's tables of R rows: iterations int64 (R, 7), transfers int64 (R, 4) in cycles."""
+class Grid:
+    """The grid iterations of jobs, one after the other.
 
-    iterations: Ints
-    transfers: Ints
-
-
-def count_rows(job: Job, burst_bytes: int) -> Ints:
-    """Rows of each grid iteration of a job, int64 (I,): bursts, doubled until a buffer's half holds at least one."""
-    t = job.traffic
-    largest = np.maximum.reduce([t.reads, t.gradient_reads, t.writes, t.gradient_writes]).ravel()
-    bursts = np.clip(-(-largest // burst_bytes), 1, MOST_BURSTS)
-    rows: Ints = bursts * power_of_two(-(-t.pieces.ravel() // bursts))
-    return rows
-
-
-def power_of_two(least: Ints) -> Ints:
-    """The smallest powers of two that are at least `least`, which is at least 1."""
-    return np.left_shift(1, np.frexp(least - 1)[1].astype(np.int64))
-
-
-def cut(jobs: list[Job], engines: Ints, cycles: list[Ints], burst_bytes: int) -> Rows:
-    """The rows of jobs, which stand engine after engine.
-
-    engines: int64 (J,), the engine of each job. cycles: for each job, int64 (4, I), the cycles of its transfers by
-    grid iteration and kind.
+    table: int64 (7, I), whose lines kernels/rows.py names. job_start: int64 (J + 1,), where each job's iterations
+    begin. rows: int64 (I,), into how many rows each iteration falls.
     """
-    grid = np.concatenate([_grid(number, job, burst_bytes) for number, job in enumerate(jobs)])
-    n_rows = int(grid[:, kernel.ROWS].sum())
-    rows = Rows(np.zeros((n_rows, COMPUTED + 1), np.int64), np.empty((n_rows, KINDS), np.int64))
-    kernel.cut_rows(grid, np.concatenate(cycles, axis=1), engines, rows.iterations, rows.transfers)
-    return rows
+
+    table: Ints
+    job_start: Ints
+    rows: Ints
+
+    @classmethod
+    def of(cls, jobs: list[Job], burst_bytes: int) -> Grid:
+        job_start = np.cumsum([0, *(job.cycles.size for job in jobs)])
+        table = np.empty((kernel.LINES, job_start[-1]), np.int64)
+        traffics = [job.traffic for job in jobs]
+        lines = {
+            kernel.CYCLES: [job.cycles for job in jobs],
+            kernel.PIECES: [t.pieces for t in traffics],
+            kernel.COMPLETES: [t.results for t in traffics],
+            kernel.BYTES: [t.reads for t in traffics],
+            kernel.BYTES + 1: [t.gradient_reads for t in traffics],
+            kernel.BYTES + 2: [t.writes for t in traffics],
+            kernel.BYTES + 3: [t.gradient_writes for t in traffics],
+        }
+        for line, arrays in lines.items():
+            np.concatenate([array.ravel() for array in arrays], out=table[line])
+        return cls(table, job_start, kernel.count_rows(table, burst_bytes, MOST_BURSTS))
+
+    @property
+    def n_bytes(self) -> Ints:
+        """Bytes of the transfers, int64 (4, I)."""
+        return self.table[kernel.BYTES :]
 
 
-def _grid(number: int, job: Job, burst_bytes: int) -> Ints:
-    """The kernel's table of a job's grid iterations, int64 (I, 7)."""
-    t = job.traffic
-    table = np.empty((job.cycles.size, kernel.COLUMNS), np.int64)
-    table[:, kernel.OF_JOB] = number
-    table[:, kernel.CYCLES] = job.cycles.ravel()
-    table[:, kernel.ROWS] = count_rows(job, burst_bytes)
-    table[:, kernel.PIECES] = t.pieces.ravel()
-    table[:, kernel.RESULT_PIECES] = t.result_pieces.ravel()
-    table[:, kernel.COMPLETES] = t.results.ravel()
-    table[:, kernel.WRITTEN] = (t.writes + t.gradient_writes).ravel()
-    return table
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The kernel's tables of R rows: rows int64 (5, R); transfers and finish int64 (4, R), in cycles.
+
+    They are one array, since the C library gives several of this size back to the system as often as they are freed.
+    """
+
+    rows: Ints
+    transfers: Ints
+    finish: Ints
 
 
-def bytes_moved(jobs: list[Job], cycles: list[Ints], burst_bytes: int) -> Ints:
-    """Bytes that the transfers of each row of `cut` move, int64 (R, 4): none in a row in which they take no cycles."""
-    moved = []
-    for job, spent in zip(jobs, cycles, strict=True):
-        t, rows = job.traffic, count_rows(job, burst_bytes)
-        kinds = (t.reads, t.gradient_reads, t.writes, t.gradient_writes)
-        moved.append(np.stack([_along(b.ravel(), c, rows) for b, c in zip(kinds, spent, strict=True)], axis=1))
-    return np.concatenate(moved)
+def cut(grid: Grid, engine_of: Ints, cycles: Ints) -> Rows:
+    """The rows of jobs, which stand engine after engine; COMPUTED and finish are for the schedule to fill.
+
+    engine_of: int64 (J,), the engine of each job. cycles: int64 (4, I), of the transfers.
+    """
+    table = np.empty((ROW_LINES + 2 * KINDS, int(grid.rows.sum())), np.int64)
+    found = Rows(table[:ROW_LINES], table[ROW_LINES:-KINDS], table[-KINDS:])
+    kernel.cut_rows(grid.table, cycles, grid.rows, grid.job_start, engine_of, found.rows, found.transfers)
+    return found
+
+
+def bytes_moved(grid: Grid, cycles: Ints) -> Ints:
+    """Bytes that the transfers of each row of `cut` move, int64 (4, R): none in a row in which they take no cycles."""
+    return np.stack([_along(b, c, grid.rows) for b, c in zip(grid.n_bytes, cycles, strict=True)])
 
 
 def _along(totals: Ints, cycles: Ints, rows: Ints) -> Ints:

@@ -17,7 +17,7 @@ from h2sim.arrays import Ints
 from h2sim.errors import ArchError, at
 from h2sim.kernels import schedule as kernel
 from h2sim.memory.books import Books
-from h2sim.memory.bursts import bytes_moved, cut
+from h2sim.memory.bursts import Grid, bytes_moved, cut
 from h2sim.memory.job import Job
 
 MEMORIES = ("Mem 0", "Mem 1", "Mem 2")
@@ -97,14 +97,13 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, k
         return Schedule({}, (), 0)
     _check_pieces(machine, ordered)
     engine_of = np.array([engines.index(job.engine) for job in ordered])
-    cycles = [_transfers(machine, job, ideal_memory) for job in ordered]
-    bursts = cut(ordered, engine_of, cycles, machine.memory.burst_bytes)
-    iterations, transfers = bursts.iterations, bursts.transfers
-    table = _job_table(ordered)
+    grid = Grid.of(ordered, machine.memory.burst_bytes)
+    cycles = transfer_cycles(machine, grid.n_bytes, ideal_memory)
+    cut_up = cut(grid, engine_of, cycles)
+    table = _job_table(ordered, grid, cycles)
     after_start, after = _dependencies(ordered)
-    rows = _engine_table(engines, engine_of[iterations[:, kernel.JOB]])
-    finish = np.zeros_like(transfers)
-    use = kernel.run_schedule(rows, iterations, transfers, table, after_start, after, finish)
+    engine_rows = _engine_table(engines, engine_of, table)
+    use = kernel.run_schedule(engine_rows, cut_up.rows, cut_up.transfers, table, after_start, after, cut_up.finish)
     stuck = [job.key for job, row in zip(ordered, table, strict=True) if row[kernel.DONE] < 0]
     if stuck:
         raise RuntimeError(f"the schedule cannot finish: {stuck} wait for each other")
@@ -115,12 +114,12 @@ def schedule(machine: Machine, jobs: list[Job], ideal_memory: bool = False, *, k
             engines=engines,
             memories=MEMORIES,
             jobs=tuple(ordered),
-            iterations=iterations,
-            moved=bytes_moved(ordered, cycles, machine.memory.burst_bytes),
-            transfers=transfers,
-            engine_rows=rows,
+            rows=cut_up.rows,
+            moved=bytes_moved(grid, cycles),
+            transfers=cut_up.transfers,
+            engine_rows=engine_rows,
             job_rows=table,
-            finish=finish,
+            finish=cut_up.finish,
             after_start=after_start,
             after=after,
         )
@@ -138,30 +137,37 @@ def _check_pieces(machine: Machine, jobs: list[Job]) -> None:
             )
 
 
-def _transfers(machine: Machine, job: Job, ideal_memory: bool) -> Ints:
-    """Cycles of the four transfers of each grid iteration, int64 (4, I)."""
-    t = job.traffic
-    kinds = (t.reads, t.gradient_reads, t.writes, t.gradient_writes)
-    return transfer_cycles(machine, np.stack([b.ravel() for b in kinds]), ideal_memory)
+def _engine_table(engines: tuple[str, ...], engine_of: Ints, jobs: Ints) -> Ints:
+    """The kernel's table of engines, int64 (E, 5): rows stand engine after engine, each begins at its first.
 
-
-def _engine_table(engines: tuple[str, ...], engine_of: Ints) -> Ints:
-    """The kernel's table of engines, int64 (E, 8): rows stand engine after engine, each begins at its first."""
-    bounds = np.searchsorted(engine_of, np.arange(len(engines) + 1))
-    table = np.zeros((len(engines), kernel.ISSUED + kernel.KINDS), np.int64)
-    table[:] = bounds[:-1, None]
+    engine_of: int64 (J,), the engine of each line of the table of jobs.
+    """
+    first_job = np.searchsorted(engine_of, np.arange(len(engines) + 1))
+    bounds = np.concatenate([[0], jobs[:, kernel.ROWS_STOP]])[first_job]
+    table = np.zeros((len(engines), kernel.ENGINE_COLUMNS), np.int64)
+    table[:, kernel.FIRST] = table[:, kernel.NEXT] = bounds[:-1]
     table[:, kernel.STOP] = bounds[1:]
-    table[:, kernel.BUSY_UNTIL] = 0
+    table[:, kernel.NEXT_JOB] = first_job[:-1]
     return table
 
 
-def _job_table(jobs: list[Job]) -> Ints:
+def _job_table(jobs: list[Job], grid: Grid, cycles: Ints) -> Ints:
     table = np.zeros((len(jobs), kernel.JOB_COLUMNS), np.int64)
     table[:, kernel.MEMORY] = [SIDE_MEMORY[job.side] for job in jobs]
     table[:, kernel.MEMORY + 1] = GRADIENT_MEMORY
     table[:, kernel.FILL] = [job.fill_cycles for job in jobs]
     table[:, [kernel.END, kernel.DONE]] = -1
+    table[:, kernel.ROWS_STOP] = np.cumsum(_by_job(grid.rows, grid))
+    # a transfer of fewer cycles than rows has so many bursts
+    writes = np.minimum(cycles[kernel.WRITE], grid.rows) + np.minimum(cycles[kernel.WRITE_GRADIENT], grid.rows)
+    table[:, kernel.PENDING] = _by_job(writes, grid)
     return table
+
+
+def _by_job(of_iterations: Ints, grid: Grid) -> Ints:
+    """Sums over the iterations of each job, int64 (J,)."""
+    through = np.concatenate([[0], np.cumsum(of_iterations)])
+    return np.diff(through[grid.job_start])
 
 
 def _dependencies(jobs: list[Job]) -> tuple[Ints, Ints]:

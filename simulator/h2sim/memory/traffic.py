@@ -7,7 +7,7 @@ groups innermost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,6 +79,21 @@ def bits_to_bytes(bits: Ints) -> Ints:
 def halves(buffer: Buffer, needed: Ints) -> Ints:
     """Parts into which `needed` bytes fall when a ping-pong half holds one part: max(1, ceil(needed / half))."""
     return np.maximum(1, -(-needed // buffer.half_bytes))
+
+
+def bank_bytes(buffer: Buffer) -> int:
+    """Bytes of one bank, in whole words."""
+    word = buffer.word_bits // 8
+    return -(-buffer.bytes // (buffer.banks * word)) * word
+
+
+def _room(whole: int, block: int, stays: bool, buffer: Buffer) -> int:
+    """What a half must hold of operands: a block, but all of them where they stay and one bank has room for them [A].
+
+    A bank is the least that a machine's macros come in; that operands of many banks are read again for every column
+    group costs less than the banks.
+    """
+    return whole if stays and whole <= bank_bytes(buffer) else block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +187,33 @@ class OutputStationary:
             completed=completed,
         )
 
+    def needs(
+        self,
+        operand: tuple[str, Buffer],
+        weight: tuple[str, Buffer],
+        psum: tuple[str, Buffer],
+        state: tuple[str, Buffer] | None,
+        output: tuple[str, Buffer],
+    ) -> dict[str, int]:
+        """Bytes that a half of each buffer must hold, by its name, so that `traffic` moves all once and in one piece.
+
+        The arguments are those of `traffic`. Weights: of a column group, where several tiles read them, else a block's.
+        """
+        several = self.results.shape[1] > 1
+        weights = self.weights.sum(axis=1) if several else self.weights
+        operands = _room(int(self.operands.sum()), int(self.operands.max()), self.operands_stay, operand[1])
+        held = [(operand[0], operands), (weight[0], int(weights.max())), (psum[0], int(self.psums.max()))]
+        held += [(state[0], int(self.state.max()))] if state else []
+        return most([*held, (output[0], int(self.results.max()))])
+
+
+def most(held: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """The largest number beside each name."""
+    found: dict[str, int] = {}
+    for name, n_bytes in held:
+        found[name] = max(n_bytes, found.get(name, 0))
+    return found
+
 
 def _added(buffers: Sequence[BufferTraffic], more: Sequence[BufferTraffic]) -> tuple[BufferTraffic, ...]:
     """The bytes through each buffer, those of `more` added, in the order in which buffers first appear."""
@@ -214,7 +256,8 @@ class GradientStationary:
     operand_reads, of the same shape: what the array reads of them from their buffer;
     weight_gradients (column groups,): dw.
     updates: bytes of dw that accumulation reads from its buffer over the layer, and as many written. operands_stay: all
-    operands stay on chip after the first column group, if they fit.
+    operands stay on chip after the first column group, if they fit. blocks: into how many blocks of input features an
+    iteration may fall, each of them with its share of operands and dw (FC layers).
     """
 
     gradients: Ints
@@ -223,6 +266,7 @@ class GradientStationary:
     weight_gradients: Ints
     updates: int
     operands_stay: bool = False
+    blocks: int = 1
 
     def traffic(
         self, gradient: tuple[str, Buffer], operand: tuple[str, Buffer], result: tuple[str, Buffer], accumulate: bool
@@ -262,6 +306,16 @@ class GradientStationary:
             pieces=pieces.reshape(shape),
             buffers=buffers,
         )
+
+    def needs(
+        self, gradient: tuple[str, Buffer], operand: tuple[str, Buffer], result: tuple[str, Buffer]
+    ) -> dict[str, int]:
+        """Bytes that a half of each buffer must hold, by its name, so that `traffic` moves dw once, and an iteration
+        falls into no more than `blocks` pieces. The arguments are those of `traffic`."""
+        block = -(-int(self.operands.max()) // self.blocks)
+        operands = _room(int(self.operands.sum()), block, self.operands_stay, operand[1])
+        dw = -(-int(self.weight_gradients.max()) // self.blocks)
+        return most([(gradient[0], int(self.gradients.max())), (operand[0], operands), (result[0], dw)])
 
 
 def neuron_stream(reads: Ints, writes: Ints, source: tuple[str, Buffer] | None, output: tuple[str, Buffer]) -> Traffic:

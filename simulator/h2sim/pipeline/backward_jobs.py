@@ -16,11 +16,11 @@ from h2sim.arrays import Ints
 from h2sim.engines import backward
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
-from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, neuron_stream
+from h2sim.memory.traffic import VALUE_BYTES, OutputStationary, Traffic, bits_to_bytes, most, neuron_stream
 from h2sim.pipeline.below import Moved, below, bias_sums, moved, normalised, tiles_of_map
-from h2sim.pipeline.geometry import by_group, columns_of, positions, shared_out, widths
-from h2sim.pipeline.jobs import job_of, no_work
-from h2sim.shapes import ConvShape, tiles_of
+from h2sim.pipeline.geometry import SetBits, by_group, columns_of, positions, shared_out, widths
+from h2sim.pipeline.jobs import Named, job_of, no_work
+from h2sim.shapes import ConvShape, FcShape, ceil_div, tiles_of
 from h2sim.trace import Layer
 from h2sim.trace.gradients import Share
 from h2sim.trace.graph import Graph
@@ -33,11 +33,46 @@ def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | No
     None for a layer below which nothing is trained, for a pool or an add that completes the gradient of none of its
     inputs, and for what only makes a map of maps: the jobs above hand the gradient on through it.
     """
-    if not graph.gradients.has_job(layer) or not any(map(graph.gradients.trained, layer.inputs)):
+    if not _computes(graph, layer):
         return None
     if layer.has_weights:
         return _conv(arch, graph, maps, layer) if layer.kind == "conv" else _fc(arch, graph, maps, layer)
     return _grad_only(arch, graph, maps, layer)
+
+
+def _computes(graph: Graph, layer: Layer) -> bool:
+    return graph.gradients.has_job(layer) and any(map(graph.gradients.trained, layer.inputs))
+
+
+def backward_needs(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> dict[str, int]:
+    """Bytes that halves of the engine's buffers must hold of the job of a layer in a step, by their names (`fit`); none
+    where there is no job.
+
+    Where Grad works alone it goes element by element: a tile may pass in blocks of as many channels as the array has
+    columns, and so may what an output layer makes of the loss's gradient [A].
+    """
+    if not _computes(graph, layer):
+        return {}
+    if layer.has_weights:
+        found = _stationary(arch, graph, maps, layer)[1].needs(*_buffers(arch))
+    else:
+        total = _through_grad(arch, graph, maps, layer)
+        if total is None:
+            return {}
+        found = _in_blocks(arch, graph.chw(layer.inputs[0])[0], int(total.reads.max()), int(total.writes.max()))
+    if not _meets_loss(graph, layer):
+        return found
+    reads, writes, _ = _of_loss(arch, graph, maps, layer)
+    channels, height, width = layer.out_chw
+    tiles = ceil_div(height, arch.tile.height) * ceil_div(width, arch.tile.width)
+    of_loss = _in_blocks(arch, channels, ceil_div(reads, tiles), ceil_div(writes, tiles))
+    return most([*found.items(), *of_loss.items()])
+
+
+def _in_blocks(arch: Arch, channels: int, reads: int, writes: int) -> dict[str, int]:
+    """What halves must hold of a tile of so many channels, of which Grad reads and writes so many bytes."""
+    blocks = ceil_div(channels, arch.engines.backward.columns)
+    return {"state": ceil_div(reads, blocks), "output": ceil_div(writes, blocks)}
 
 
 def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> Job:
@@ -47,8 +82,25 @@ def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> J
     spikes, and writes dm and dm~. Of a layer that does not spike dm is the gradient of its current, which is written as
     it comes, once a sample for a mean over time. That of a map goes straight on.
     """
-    if graph.consumers(layer.name) or graph.gradients.is_routed(layer):
+    if not _meets_loss(graph, layer):
         return job
+    reads, writes, passed = _of_loss(arch, graph, maps, layer)
+    b = arch.engines.backward.buffers
+    return replace(
+        job,
+        traffic=job.traffic.with_first(reads, writes, ("state", b.state), ("output", b.output)),
+        fill_cycles=job.fill_cycles + passed.fill_cycles,
+        acc=job.acc + passed.acc,
+        neuron=job.neuron + passed.grad,
+    )
+
+
+def _meets_loss(graph: Graph, layer: Layer) -> bool:
+    return not graph.consumers(layer.name) and not graph.gradients.is_routed(layer)
+
+
+def _of_loss(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[int, int, Moved]:
+    """Bytes that Grad reads and writes where an output layer meets the loss, and its work; see with_loss."""
     neurons = tiles_of_map(arch, graph, maps, layer.name)
     reads, grad = 0, NO_ACTIONS
     if layer.spiking:
@@ -58,15 +110,8 @@ def with_loss(arch: Arch, graph: Graph, maps: Maps, layer: Layer, job: Job) -> J
         neurons = replace(neurons, samples=graph.meta.batch)
     norms = normalised(arch, graph, layer, neurons)
     writes = int((neurons.values() + neurons.mask() + norms.writes).sum())
-    b = arch.engines.backward.buffers
-    traffic = job.traffic.with_first(reads + int(norms.reads.sum()), writes, ("state", b.state), ("output", b.output))
-    return replace(
-        job,
-        traffic=traffic,
-        fill_cycles=job.fill_cycles + norms.fill_cycles,
-        acc=job.acc + norms.acc,
-        neuron=job.neuron + grad + norms.grad + bias_sums(graph, layer.name, neurons),
-    )
+    work = replace(norms, grad=grad + norms.grad + bias_sums(graph, layer.name, neurons))
+    return reads + int(norms.reads.sum()), writes, work
 
 
 def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, moved: Moved, fill: int) -> Job:
@@ -76,11 +121,20 @@ def _job(graph: Graph, layer: Layer, work: EngineWork, traffic: Traffic, moved: 
     )  # fmt: skip
 
 
-def _be_traffic(arch: Arch, stationary: OutputStationary) -> Traffic:
+def _buffers(arch: Arch) -> tuple[Named, Named, Named, Named, Named]:
+    """Those of a layer with weights, as OutputStationary.traffic takes them."""
     b = arch.engines.backward.buffers
-    return stationary.traffic(
-        ("gradients", b.gradients), ("weights", b.weights), ("psum", b.psum), ("state", b.state), ("output", b.output)
+    return (
+        ("gradients", b.gradients),
+        ("weights", b.weights),
+        ("psum", b.psum),
+        ("state", b.state),
+        ("output", b.output),
     )
+
+
+def _stationary(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[Moved, OutputStationary]:
+    return (_conv_stationary if layer.kind == "conv" else _fc_stationary)(arch, graph, maps, layer)
 
 
 def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
@@ -88,26 +142,31 @@ def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     work = backward.conv_of(
         engine, arch.tile, shape, backward.counts_of(engine, arch.tile, shape, maps, layer.name, name)
     )
+    moved, stationary = _conv_stationary(arch, graph, maps, layer)
+    valid = work.acc.fp16_add // shape.group.out_channels  # only valid outputs have partial sums to add to
+    stationary = replace(stationary, psum_updates=VALUE_BYTES * valid * stationary.weights.shape[1])
+    fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
+    return _job(graph, layer, work, stationary.traffic(*_buffers(arch)), moved, fill)
+
+
+def _conv_stationary(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[Moved, OutputStationary]:
+    engine, shape = arch.engines.backward, graph.meta.conv_shape(layer)
     one = shape.group
     passes = shape.passes((one.out_channels, engine.rows), (one.in_channels, engine.columns))
     columns, together = columns_of([ins for ins, _ in passes], engine.columns, one.in_channels)
     neurons, moved = below(arch, graph, maps, layer, columns)
     channels = widths(one.out_channels, engine.rows)
     block = channels * shape.kernel[0] * shape.kernel[1]
-    valid = work.acc.fp16_add // one.out_channels  # only valid outputs have partial sums to add to
-    stationary = OutputStationary(
+    return moved, OutputStationary(
         operands=_operands(arch, maps, layer, shape, [outs for _, outs in passes], together),
         weights=VALUE_BYTES * neurons.group_widths[:, None] * block[None, :],
         psums=neurons.values(),
         state=moved.reads,
         results=moved.writes,
-        psum_updates=VALUE_BYTES * valid * len(channels),
     )
-    fill = backward.fill_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
-    return _job(graph, layer, work, _be_traffic(arch, stationary), moved, fill)
 
 
-def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, passes: list[range], together: Ints) -> Ints:
+def _operands(arch: Arch, maps: SetBits, layer: Layer, shape: ConvShape, passes: list[range], together: Ints) -> Ints:
     """Bytes of dm and dm~ that each tile reads, halo included: int64 (tiles, row groups), of groups of channels
     (column groups, tiles, row groups).
 
@@ -134,14 +193,25 @@ def _operands(arch: Arch, maps: Maps, layer: Layer, shape: ConvShape, passes: li
 
 def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     """Of a mean over time the gradient is the same at all timesteps: it is computed once a sample."""
-    engine, shape, steps = arch.engines.backward, graph.meta.fc_shape(layer), 1
-    if layer.mean_over_time:
-        shape, steps = replace(shape, timesteps=1), shape.timesteps
-    work = backward.fc(engine, shape, steps)
+    shape, steps = _fc_shape(graph, layer)
+    work = backward.fc(arch.engines.backward, shape, steps)
+    moved, stationary = _fc_stationary(arch, graph, maps, layer)
+    fill = backward.depth_cycles(arch.engines.backward, arch.latency, arch.latency.grad) + work.neuron_cycles
+    return _job(graph, layer, work, stationary.traffic(*_buffers(arch)), moved, fill)
+
+
+def _fc_shape(graph: Graph, layer: Layer) -> tuple[FcShape, int]:
+    """What is computed, and for how many timesteps."""
+    shape = graph.meta.fc_shape(layer)
+    return (replace(shape, timesteps=1), shape.timesteps) if layer.mean_over_time else (shape, 1)
+
+
+def _fc_stationary(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[Moved, OutputStationary]:
+    engine, (shape, _) = arch.engines.backward, _fc_shape(graph, layer)
     _, moved = below(arch, graph, maps, layer, np.array(graph.chw(layer.inputs[0])[:1], np.int64))
     columns, rows = widths(shape.in_features, engine.columns), widths(shape.out_features, engine.rows)
     elements = shape.samples * rows[None, :]
-    stationary = OutputStationary(
+    return moved, OutputStationary(
         operands=VALUE_BYTES * elements + bits_to_bytes(elements),
         weights=VALUE_BYTES * columns[:, None] * rows[None, :],
         psums=VALUE_BYTES * shape.samples * columns[:, None],
@@ -149,8 +219,6 @@ def _fc(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
         results=_by_features(moved.writes, columns),
         operands_stay=True,
     )
-    fill = backward.depth_cycles(engine, arch.latency, arch.latency.grad) + work.neuron_cycles
-    return _job(graph, layer, work, _be_traffic(arch, stationary), moved, fill)
 
 
 def _by_features(per_tile: Ints, columns: Ints) -> Ints:
@@ -165,6 +233,16 @@ def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
     other jobs; where another job completes an input's gradient, the add's dm is its part. None where nothing is left
     to do.
     """
+    total = _through_grad(arch, graph, maps, layer)
+    if total is None:
+        return None
+    b = arch.engines.backward.buffers
+    traffic = neuron_stream(total.reads[0], total.writes[0], ("state", b.state), ("output", b.output))
+    return _job(graph, layer, no_work(total.reads.shape[1]), traffic, total, arch.latency.grad)
+
+
+def _through_grad(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> Moved | None:
+    """What such a layer moves, int64 (1, tiles); None where nothing is left to do."""
     base = tiles_of_map(arch, graph, maps, layer.inputs[0])
     nothing = np.zeros_like(base.neurons)
     total, shares = Moved(reads=nothing, writes=nothing), []
@@ -187,6 +265,4 @@ def _grad_only(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | None
     if graph.gradients.is_routed(layer):
         whole = Share(layer.name, complete=True, others=0)
         total += moved(arch, graph, maps, whole, tiles_of_map(arch, graph, maps, layer.name)).over(base)
-    b = arch.engines.backward.buffers
-    traffic = neuron_stream(total.reads[0], total.writes[0], ("state", b.state), ("output", b.output))
-    return _job(graph, layer, no_work(len(nothing[0])), traffic, total, arch.latency.grad)
+    return total

@@ -14,14 +14,13 @@ import numpy as np
 from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
-from h2sim.pipeline.geometry import NeuronTiles, shared_out
+from h2sim.pipeline.geometry import NeuronTiles, SetBits, shared_out
 from h2sim.pipeline.norms import Normalised
 from h2sim.pipeline.outputs import kept_bytes
 from h2sim.shapes import ceil_div
 from h2sim.trace import Layer
 from h2sim.trace.gradients import Share
 from h2sim.trace.graph import Graph
-from h2sim.trace.maps import Maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Moved:
         return replace(self, reads=reads, writes=writes)
 
 
-def tiles_of_map(arch: Arch, graph: Graph, maps: Maps, name: str, groups: Ints | None = None) -> NeuronTiles:
+def tiles_of_map(arch: Arch, graph: Graph, maps: SetBits, name: str, groups: Ints | None = None) -> NeuronTiles:
     """The elements of a map as a grid cuts them, by default in one column group; of neurons with their state."""
     chw = graph.chw(name)
     groups = np.array(chw[:1], np.int64) if groups is None else groups
@@ -66,7 +65,7 @@ def bias_sums(graph: Graph, name: str, neurons: NeuronTiles) -> Actions:
     return Actions(fp16_add=graph.biases_of(name) * int(neurons.neurons.sum()))
 
 
-def moved(arch: Arch, graph: Graph, maps: Maps, share: Share, neurons: NeuronTiles) -> Moved:
+def moved(arch: Arch, graph: Graph, maps: SetBits, share: Share, neurons: NeuronTiles) -> Moved:
     """What a job moves for one map that it reaches, whose elements are `neurons`.
 
     Of neurons that it completes Grad reads s, ds~ and the kept m, and writes dm and dm~; of currents it writes dL/dx
@@ -98,7 +97,7 @@ def normalised(arch: Arch, graph: Graph, layer: Layer, neurons: NeuronTiles) -> 
     return Moved(reads=passed.reads, writes=passed.writes, grad=passed.neuron, acc=passed.acc, fill_cycles=fill)
 
 
-def below(arch: Arch, graph: Graph, maps: Maps, layer: Layer, groups: Ints) -> tuple[NeuronTiles, Moved]:
+def below(arch: Arch, graph: Graph, maps: SetBits, layer: Layer, groups: Ints) -> tuple[NeuronTiles, Moved]:
     """The map whose gradient a layer with weights computes, cut into groups of so many channels, and what it moves.
 
     The engine's finders also read where the gradient of the map is needed; of neurons that is a part of their state.
@@ -114,7 +113,7 @@ def below(arch: Arch, graph: Graph, maps: Maps, layer: Layer, groups: Ints) -> t
     return neurons, found + further(arch, graph, maps, shares.values(), neurons)
 
 
-def further(arch: Arch, graph: Graph, maps: Maps, shares: Iterable[Share], neurons: NeuronTiles) -> Moved:
+def further(arch: Arch, graph: Graph, maps: SetBits, shares: Iterable[Share], neurons: NeuronTiles) -> Moved:
     """What a job moves for maps that lie below, shared out over the elements of the one that it works on."""
     total = Moved(reads=np.zeros_like(neurons.neurons), writes=np.zeros_like(neurons.neurons))
     for share in shares:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +13,8 @@ from h2sim.arrays import Ints
 from h2sim.memory.traffic import VALUE_BYTES, bits_to_bytes
 from h2sim.shapes import ConvShape, Tile, groups_of, tiles_of
 from h2sim.trace import Layer
-from h2sim.trace.maps import Maps
+
+MOST_KEPT = 1024  # maps and convolutions whose tiles are remembered
 
 
 def widths(count: int, size: int) -> Ints:
@@ -35,10 +38,26 @@ def positions(tiles: list[Tile]) -> Ints:
     return np.array([t.positions for t in tiles], np.int64)
 
 
+@lru_cache(maxsize=MOST_KEPT)
+def tile_areas(height: int, width: int, tile: tuple[int, int]) -> Ints:
+    """Positions of the tiles of a map, each of (height, width) `tile`: int64 (tiles,), read-only."""
+    return _read_only(positions(tiles_of(height, width, *tile)))
+
+
 def input_regions(tile: TileSize, shape: ConvShape) -> Ints:
-    """Input positions, halo included, that each output tile of a convolution reads: int64 (tiles,)."""
-    tiles = tiles_of(shape.out_height, shape.out_width, tile.height, tile.width)
-    return positions([shape.input_region(t) for t in tiles])
+    """Input positions, halo included, that each output tile of a convolution reads: int64 (tiles,), read-only."""
+    return _input_regions(tile.size, shape)
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _input_regions(tile: tuple[int, int], shape: ConvShape) -> Ints:
+    tiles = tiles_of(shape.out_height, shape.out_width, *tile)
+    return _read_only(positions([shape.input_region(t) for t in tiles]))
+
+
+def _read_only(array: Ints) -> Ints:
+    array.setflags(write=False)
+    return array
 
 
 def by_group(per_channel: Ints, groups: Ints) -> Ints:
@@ -52,6 +71,18 @@ def shared_out(total: int, weights: Ints) -> Ints:
     ends = np.cumsum(weights.ravel(), dtype=object)  # products of totals and ends can be beyond 64 bits
     shares = np.diff(np.array([0, *(total * int(end) // int(ends[-1]) for end in ends)]))
     return shares.astype(np.int64).reshape(weights.shape)
+
+
+class SetBits(Protocol):
+    """What bytes depend on of a trace's masks; h2sim.trace.maps.Maps counts it."""
+
+    def in_tiles(self, layer: str, kind: str, tile: tuple[int, int]) -> Ints:
+        """Set bits of a layer's mask per channel and tile, over all timesteps and samples: int64 (C, tiles)."""
+        ...
+
+    def pairs(self, name: str) -> int:
+        """Pairs of an element of a map and one that it feeds, through which its gradient goes on."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,12 +108,12 @@ class NeuronTiles:
         samples: T*N; window: counts of set window bits, int64 (C, tiles), as Maps.in_tiles gives them, or None where no
         membrane potential is stored.
         """
-        area = positions(tiles_of(chw[1], chw[2], tile.height, tile.width))
+        area = tile_areas(chw[1], chw[2], tile.size)
         counts = by_group(window, groups) if window is not None else np.zeros((len(groups), len(area)), np.int64)
         return cls(samples, groups, area, counts)
 
     @classmethod
-    def of_layer(cls, samples: int, layer: Layer, groups: Ints, tile: TileSize, maps: Maps) -> NeuronTiles:
+    def of_layer(cls, samples: int, layer: Layer, groups: Ints, tile: TileSize, maps: SetBits) -> NeuronTiles:
         """The neurons of a spiking layer whose state is kept for the backward pass.
 
         "We do not compress m in FC layers" (3.2.1): all membrane potentials of such a layer are kept.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from h2sim.activity import NO_ACTIONS, Actions, Engine, JobKey, Phase
+from h2sim.arch.schema import Buffer
 from h2sim.engines.work import EngineWork
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic
 from h2sim.trace import Layer
+
+Named = tuple[str, Buffer]  # a buffer with its name
 
 
 def job_of(

@@ -10,12 +10,11 @@ from h2sim.activity import NO_ACTIONS, Actions
 from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.memory.traffic import bits_to_bytes
-from h2sim.pipeline.geometry import NeuronTiles
+from h2sim.pipeline.geometry import NeuronTiles, SetBits
 from h2sim.pipeline.norms import Normalised
 from h2sim.shapes import ceil_div
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph
-from h2sim.trace.maps import Maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Outputs:
     fill_cycles: int
 
 
-def outputs_of(arch: Arch, graph: Graph, maps: Maps, layer: Layer, groups: Ints, parallelism: int) -> Outputs:
+def outputs_of(arch: Arch, graph: Graph, maps: SetBits, layer: Layer, groups: Ints, parallelism: int) -> Outputs:
     """The outputs of a layer that is cut into groups of so many channels, int64 (groups,).
 
     A spiking layer writes its spikes, in training also the window mask ds~ and m, compressed but for FC layers. A

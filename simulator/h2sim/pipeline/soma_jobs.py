@@ -11,9 +11,10 @@ from h2sim.arch.schema import Arch
 from h2sim.arrays import Ints
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import bits_to_bytes, neuron_stream
-from h2sim.pipeline.geometry import NeuronTiles, shared_out
+from h2sim.pipeline.geometry import NeuronTiles, SetBits, shared_out
 from h2sim.pipeline.jobs import job_of, no_work
-from h2sim.pipeline.outputs import outputs_of
+from h2sim.pipeline.outputs import Outputs, outputs_of
+from h2sim.shapes import ceil_div
 from h2sim.trace import Layer
 from h2sim.trace.graph import Graph
 from h2sim.trace.maps import Maps
@@ -26,16 +27,30 @@ def soma_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
     What reads one map takes it from Soma as it appears, the network's input from memory. What reads several takes them
     from memory: currents in FP16, spikes as bits, counts as the bits of the largest.
     """
-    engine = arch.engines.forward
-    made = outputs_of(arch, graph, maps, layer, np.array(layer.out_chw[:1], np.int64), engine.parallelism)
-    reads = made.reads + _read(graph, layer, made.neurons)
-    traffic = neuron_stream(
-        reads[0], made.writes[0], ("spikes", engine.buffers.spikes), ("output", engine.buffers.output)
-    )
+    b = arch.engines.forward.buffers
+    made, reads = _streamed(arch, graph, maps, layer)
+    traffic = neuron_stream(reads, made.writes[0], ("spikes", b.spikes), ("output", b.output))
     return job_of(
         layer, "forward", "forward", no_work(made.writes.shape[1]), traffic, graph.producers(layer),
         fill_cycles=arch.latency.soma + made.fill_cycles, acc=_summing(graph, layer) + made.acc, neuron=made.soma,
     )  # fmt: skip
+
+
+def soma_needs(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> dict[str, int]:
+    """Bytes that a half of each buffer must hold of the job of a layer without weights, by their names (`fit`).
+
+    Soma works element by element, so a tile may pass in blocks of as many channels as the array has columns [A].
+    """
+    made, reads = _streamed(arch, graph, maps, layer)
+    blocks = ceil_div(layer.out_chw[0], arch.engines.forward.columns)
+    return {"spikes": ceil_div(int(reads.max()), blocks), "output": ceil_div(int(made.writes.max()), blocks)}
+
+
+def _streamed(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[Outputs, Ints]:
+    """What a layer without weights makes, and the bytes that it reads from memory, int64 (tiles,)."""
+    groups = np.array(layer.out_chw[:1], np.int64)
+    made = outputs_of(arch, graph, maps, layer, groups, arch.engines.forward.parallelism)
+    return made, (made.reads + _read(graph, layer, made.neurons))[0]
 
 
 def _read(graph: Graph, layer: Layer, neurons: NeuronTiles) -> Ints:

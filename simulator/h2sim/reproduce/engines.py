@@ -286,7 +286,7 @@ def backward_area_points(lab: Lab, setting: Setting) -> pd.DataFrame:
 
 
 def backward_mode_points(lab: Lab, setting: Setting) -> pd.DataFrame:
-    """Figure 3.12b: energy (mJ) of the layer and speedup over the dense design, of the four (sweep figure-3.12-modes)."""
+    """Figure 3.12b: energy (mJ) of the layer, and speedup over dense, of the four designs (sweep figure-3.12-modes)."""
     dense, rows = backward(lab, setting, "dense")[0], []
     for variant in variants(lab, setting, "figure-3.12-modes"):
         activity, cost = lab.layer_cost(variant.arch, setting, "backward")

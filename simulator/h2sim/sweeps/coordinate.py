@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +23,7 @@ LOOK_UP = 250  # designs whose points are looked for in the store at once
 BATCH_SECONDS = 1.0  # that a batch is to take
 MOST_IN_BATCH = 100
 ATTEMPTS_ALONE = 2  # of a task over which its worker died, before it is recorded as killed
+MOST_DEATHS = 30  # of workers before the first batch comes back
 PATIENCE_S = 0.5  # between two looks at the workers, so that a signal is heard
 
 
@@ -61,6 +62,7 @@ class _Running:
 
     batch: Batch
     pending: list[_Pending]
+    place: int
     began: float
 
 
@@ -73,9 +75,12 @@ class Coordinator:
         self._waiting: dict[str, deque[_Pending]] = {}
         self._suspects: deque[list[_Pending]] = deque()
         self._running: dict[int, _Running] = {}  # by the identity of the batch
+        self._load: Counter[int] = Counter()  # batches at each place
+        self._alone: set[int] = set()  # places that run what a worker died over, and nothing else
         self._key_at: dict[int, str] = {}
         self._number = 0
         self._batch_size = 1.0
+        self._deaths: int | None = 0  # None: some batch came back
 
     @property
     def designs(self) -> int:
@@ -87,15 +92,14 @@ class Coordinator:
         source = self._wanted(iter(designs))
         more = True
         while more or self._waiting or self._suspects or self._running:
-            while more and sum(map(len, self._waiting.values())) < MOST_AHEAD // 2:
+            hungry = more and self._n_waiting < MOST_AHEAD // 2
+            if hungry:
                 fresh = list(islice(source, LOOK_UP))
                 more = bool(fresh)
                 for pending in fresh:
                     self._waiting.setdefault(pending.key, deque()).append(pending)
-                if self._workers.free() and len(self._running) == 0:
-                    break
             self._deal()
-            for done in self._workers.collect(PATIENCE_S if self._running else 0.0):
+            for done in self._workers.collect(0.0 if hungry else PATIENCE_S):
                 self._take(done)
 
     def _wanted(self, designs: Iterator[Design]) -> Iterator[_Pending]:
@@ -135,17 +139,37 @@ class Coordinator:
                 return False
         return True
 
-    def _deal(self) -> None:
-        """Fills the free places: what a worker died over first, then what shares counts with its last batch."""
-        for place in self._workers.free():
-            pending = self._suspects.popleft() if self._suspects else self._next_batch(place)
-            if not pending:
-                return
-            batch = tuple(each.task for each in pending)
-            self._running[id(batch)] = _Running(batch, pending, time.monotonic())
-            self._workers.submit(place, batch)
+    @property
+    def _n_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
-    def _next_batch(self, place: int) -> list[_Pending]:
+    def _deal(self) -> None:
+        """Fills the free places: what a worker died over first, then what shares counts with its last batch.
+
+        What a worker died over is put where nothing else is, so that nothing else is blamed for the next death.
+        """
+        while places := self._places():
+            share = -(-self._n_waiting // len(places))  # of few tasks everyone gets some
+            for place in places:
+                alone = bool(self._suspects)
+                pending = self._suspects.popleft() if alone else self._next_batch(place, share)
+                if not pending:
+                    return
+                batch = tuple(each.task for each in pending)
+                self._running[id(batch)] = _Running(batch, pending, place, time.monotonic())
+                self._load[place] += 1
+                if alone:
+                    self._alone.add(place)
+                self._workers.submit(place, batch)
+
+    def _places(self) -> list[int]:
+        """The places that take a batch now; those that are empty while something waits to be alone there."""
+        if not (self._suspects or self._waiting):
+            return []
+        free = [place for place in self._workers.free() if place not in self._alone]
+        return [place for place in free if not self._load[place]] if self._suspects else free
+
+    def _next_batch(self, place: int, most: int) -> list[_Pending]:
         if not self._waiting:
             return []
         taken = {key for other, key in self._key_at.items() if other != place}
@@ -153,7 +177,7 @@ class Coordinator:
         key = mine if mine in self._waiting else next((k for k in self._waiting if k not in taken), None)
         key = key if key is not None else next(iter(self._waiting))
         queue = self._waiting[key]
-        found = [queue.popleft() for _ in range(min(max(1, int(self._batch_size)), len(queue)))]
+        found = [queue.popleft() for _ in range(min(max(1, int(self._batch_size)), most, len(queue)))]
         if not queue:
             del self._waiting[key]
         self._key_at[place] = key
@@ -161,7 +185,16 @@ class Coordinator:
 
     def _take(self, done: Done) -> None:
         running = self._running.pop(id(done.batch))
-        pending = running.pending
+        pending, place = running.pending, running.place
+        was_alone = place in self._alone
+        self._alone.discard(place)
+        self._load[place] -= 1
+        if not self._load[place]:
+            del self._load[place]
+        if not done.begun:
+            self._put_back(pending, was_alone)
+            return
+        self._count_death(done)
         if done.found is not None:
             self._write(pending, done.found)
             self._learn(len(pending), time.monotonic() - running.began)
@@ -174,8 +207,29 @@ class Coordinator:
         else:
             self._write(pending, _killed(self._plan, pending[0].task))
 
+    def _put_back(self, pending: list[_Pending], was_alone: bool) -> None:
+        """What a place lost before it began waits again, in front."""
+        if was_alone:
+            self._suspects.appendleft(pending)
+        else:
+            self._waiting.setdefault(pending[0].key, deque()).extendleft(reversed(pending))
+
+    def _count_death(self, done: Done) -> None:
+        """Raises SweepError where workers die over whatever they are given: that is not the points' fault."""
+        if done.found is not None:
+            self._deaths = None
+        elif self._deaths is not None:
+            self._deaths += 1
+            if self._deaths >= MOST_DEATHS:
+                raise SweepError(
+                    f"workers: expected some that live through a point; got {self._deaths} that died over their first"
+                )
+
     def _learn(self, tasks: int, seconds: float) -> None:
-        """Batches grow or shrink towards BATCH_SECONDS. A batch waits for the one before it, so this is on the safe side."""
+        """Batches grow or shrink towards BATCH_SECONDS.
+
+        A batch waits for the one before it, so this is on the safe side.
+        """
         fitting = tasks * BATCH_SECONDS * 2 / max(seconds, 1e-3)
         self._batch_size = min(MOST_IN_BATCH, max(1.0, (self._batch_size + fitting) / 2))
 
@@ -229,17 +283,6 @@ def _key(arch: Mapping[str, Any]) -> str:
     """What the dearest counts of a machine hang on, of what its point changes."""
     dear = DEAREST[: DEAREST.index("engines.backward")]
     return repr([arch.get(path) for path in dear])
-
-
-def distinct(designs: Iterable[Design], budget: int | None) -> Iterator[Design]:
-    """Designs each once, up to a budget; two choices that come to one machine are one."""
-    seen: set[str] = set()
-    for design in designs:
-        if design.ids[0] not in seen:
-            seen.add(design.ids[0])
-            yield design
-            if budget is not None and len(seen) >= budget:
-                return
 
 
 def check_traces(plan: Plan, designs: Iterable[Design]) -> Mapping[str, Mapping[str, Any]]:

@@ -23,6 +23,7 @@ MOST_TEXT = 1000  # characters
 MOST_DEPTH = 40
 MOST_EXPONENT = 256
 MOST_SIZE = 1e30  # of any number on the way
+LEAST_EXCESS = 1e-9  # of `<` between equal numbers
 Value = int | float | str | bool
 Names = Callable[[str], Any]  # the value of a name; raises KeyError where there is none
 
@@ -45,17 +46,16 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 _SIGNS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "=="}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
-FUNCTIONS: Mapping[str, tuple[int, Callable[..., Any]]] = {  # how many arguments at least, and what is done with them
-    "min": (2, min),
-    "max": (2, max),
-    "abs": (1, abs),
-    "ceil": (1, math.ceil),
-    "floor": (1, math.floor),
-    "round": (1, round),
-    "log2": (1, math.log2),
-    "sqrt": (1, math.sqrt),
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round": round,
+    "log2": math.log2,
+    "sqrt": math.sqrt,
 }
-_ONE_ARGUMENT = {"abs", "ceil", "floor", "round", "log2", "sqrt"}
 _LITERALS = {"true": True, "false": False}
 
 
@@ -98,6 +98,16 @@ class Expression:
         """Whether a constraint is met. Raises SweepError as `value` does."""
         return bool(self.value(names))
 
+    def excess(self, names: Names) -> float:
+        """By how much a constraint is missed; 0 where it is met, above 0 where not. Raises SweepError as `value` does.
+
+        Of a comparison of numbers the distance of its sides, relative to the right one, or the left one where that is
+        the number that is written down; of `and` the first that is missed, of `or` the nearest; 1 of anything else.
+        """
+        if self.holds(names):
+            return 0.0
+        return _excess(self.tree, lambda node: Expression(self.text, self.names, node).value(names))
+
 
 def parse_expression(text: object, where: str) -> Expression:
     """The expression of a text. Raises SweepError, one line that begins with `where`, for anything else."""
@@ -117,42 +127,48 @@ def parse_expression(text: object, where: str) -> Expression:
     return Expression(text, names, tree)
 
 
-def _names(node: ast.AST, text: str, depth: int) -> Iterator[str]:
+def _names(node: ast.expr, text: str, depth: int) -> Iterator[str]:
     """The names in a tree. Raises ValueError for a node that is not of the grammar."""
     if depth > MOST_DEPTH:
         raise ValueError("too deep")
+    if isinstance(node, ast.Name | ast.Attribute):
+        name = _dotted(node)
+        if name not in _LITERALS:
+            yield name
+    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+        yield _of_trace(node, text)
+    else:
+        for each in _inside(node):
+            yield from _names(each, text, depth + 1)
+
+
+def _inside(node: ast.expr) -> list[ast.expr]:
+    """The expressions in an operation; none in a number or a text. Raises ValueError for what is no operation here."""
     match node:
         case ast.Constant(value=bool() | int() | float() | str()):
-            return
-        case ast.Name() | ast.Attribute():
-            name = _dotted(node)
-            if name not in _LITERALS:
-                yield name
-            return
-        case ast.Subscript(value=ast.Name()):
-            yield _of_trace(node, text)
-            return
+            return []
         case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
-            if function not in FUNCTIONS:
-                raise ValueError(f"no function {function}; known: {', '.join(FUNCTIONS)}")
-            least, _ = FUNCTIONS[function]
-            if len(args) < least or (function in _ONE_ARGUMENT and len(args) > 1):
-                raise ValueError(f"{function} takes {'one value' if function in _ONE_ARGUMENT else 'two or more'}")
-            inside: list[ast.expr] = args
+            _check_call(function, len(args))
+            return args
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
-            inside = [operand]
+            return [operand]
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:
-            inside = [left, right]
+            return [left, right]
         case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in _COMPARE for op in ops):
-            inside = [left, *others]
+            return [left, *others]
         case ast.BoolOp(values=values):
-            inside = values
+            return values
         case ast.IfExp(test=test, body=body, orelse=orelse):
-            inside = [test, body, orelse]
-        case _:
-            raise ValueError(f"{type(node).__name__} is not part of it")
-    for each in inside:
-        yield from _names(each, text, depth + 1)
+            return [test, body, orelse]
+    raise ValueError(f"{type(node).__name__} is not part of it")
+
+
+def _check_call(function: str, count: int) -> None:
+    if function not in FUNCTIONS:
+        raise ValueError(f"no function {function}; known: {', '.join(FUNCTIONS)}")
+    one = function not in ("min", "max")
+    if (count != 1) if one else (count < 2):
+        raise ValueError(f"{function} takes {'one value' if one else 'two values or more'}")
 
 
 def _dotted(node: ast.AST) -> str:
@@ -169,36 +185,62 @@ def _of_trace(node: ast.Subscript, text: str) -> str:
     return ast.get_source_segment(text, node) or ""
 
 
-def _value(node: ast.expr, text: str, names: Names) -> Any:
+def _excess(node: ast.expr, value: Callable[[ast.expr], Any]) -> float:
+    """Of a part of a constraint that is not met; what `and` and `or` would not look at, it does not either."""
     match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Name() | ast.Attribute():
-            name = _dotted(node)
-            return _LITERALS[name] if name in _LITERALS else names(name)
-        case ast.Subscript():
-            return names(_of_trace(node, text))
+        case ast.BoolOp(op=ast.And(), values=values):
+            return _excess(next(each for each in values if not value(each)), value)
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return min(_excess(each, value) for each in values)
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _SIGNS:
+            sides = value(left), value(right)
+            if not any(isinstance(side, str) for side in sides):
+                wanted = sides[0] if isinstance(left, ast.Constant) else sides[1]
+                return max(abs(sides[0] - sides[1]) / (abs(wanted) or 1.0), LEAST_EXCESS)
+    return 1.0
+
+
+def _value(node: ast.expr, text: str, names: Names) -> Any:
+    """What a part comes to; parse_expression has looked at all of them."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name | ast.Attribute):
+        name = _dotted(node)
+        return _LITERALS[name] if name in _LITERALS else names(name)
+    if isinstance(node, ast.Subscript):
+        return names(_of_trace(node, text))
+    return _operation(node, lambda part: _value(part, text, names))
+
+
+def _operation(node: ast.expr, value: Callable[[ast.expr], Any]) -> Any:
+    match node:
         case ast.Call(func=ast.Name(id=function), args=args):
-            return _sized(FUNCTIONS[function][1](*(_value(each, text, names) for each in args)))
+            return _sized(FUNCTIONS[function](*map(value, args)))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not value(operand)
         case ast.UnaryOp(op=op, operand=operand):
-            value = _value(operand, text, names)
-            return not value if isinstance(op, ast.Not) else -value if isinstance(op, ast.USub) else +value
-        case ast.BinOp(op=op, left=left, right=right):
-            return _binary(op, _value(left, text, names), _value(right, text, names))
-        case ast.Compare(left=left, ops=ops, comparators=others):
-            before = _value(left, text, names)
-            for sign, other in zip(ops, others, strict=True):
-                after = _value(other, text, names)
-                if not _COMPARE[type(sign)](before, after):
-                    return False
-                before = after
-            return True
-        case ast.BoolOp(op=op, values=values):
-            wanted = isinstance(op, ast.Or)
-            return next((wanted for each in values if bool(_value(each, text, names)) is wanted), not wanted)
+            return -value(operand) if isinstance(op, ast.USub) else +value(operand)
+        case ast.BinOp(op=binary, left=left, right=right):
+            return _binary(binary, value(left), value(right))
+        case ast.Compare():
+            return _compared(node, value)
+        case ast.BoolOp(op=either, values=values):
+            wanted = isinstance(either, ast.Or)
+            return next((wanted for each in values if bool(value(each)) is wanted), not wanted)
         case ast.IfExp(test=test, body=body, orelse=orelse):
-            return _value(body if _value(test, text, names) else orelse, text, names)
-    raise ValueError(f"{type(node).__name__} is not part of it")  # never: parse_expression has looked at every node
+            return value(body if value(test) else orelse)
+    raise ValueError(f"{type(node).__name__} is not part of it")
+
+
+def _compared(node: ast.Compare, value: Callable[[ast.expr], Any]) -> bool:
+    """`a < b <= c`, as far as it has to be looked at."""
+    before = value(node.left)
+    for sign, other in zip(node.ops, node.comparators, strict=True):
+        after = value(other)
+        if not _COMPARE[type(sign)](before, after):
+            return False
+        before = after
+    return True
 
 
 def _binary(op: ast.operator, left: Any, right: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from h2sim.errors import SweepError
@@ -36,6 +36,12 @@ class Row:
     def id(self) -> str:
         """As people are shown it; any beginning of it that is nobody else's will do."""
         return self.design.id[:MOST_ID]
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """All results by the names that constraints have for them: of all traces, then of each."""
+        of_each = {f"{name}[{t}]": value for t, each in self.of_trace.items() for name, value in each.items()}
+        return {**self.numbers, **of_each}
 
     def value(self, name: str) -> Any:
         """A result, of all traces or of one (`seconds[mnist-digits]`); None where it is not known."""
@@ -76,14 +82,14 @@ def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str) -
     error = next((p.error for p in points.values() if p.status == status and p.error), None)
     if status == INVALID and numbers:  # a constraint ruled it out, perhaps that of another spec
         status = OK if "seconds" in numbers else INVALID
-    if status == OK and plan.machines.on_results:
-        try:
-            known = {**numbers, **{f"{n}[{t}]": v for t, each in of_trace.items() for n, v in each.items()}}
-            error = plan.machines.broken(plan.machines.on_results, design.parameters, design.arch, known)
-        except SweepError as fault:
-            error = str(fault)
-        status = INVALID if error else OK
-    return Row(design, status, error, numbers, of_trace)
+    row = Row(design, status, error, numbers, of_trace)
+    if status != OK or not plan.machines.on_results:
+        return row
+    try:
+        error = plan.machines.broken(plan.machines.on_results, design.parameters, design.arch, row.known)
+    except SweepError as fault:
+        error = str(fault)
+    return replace(row, status=INVALID if error else OK, error=error)
 
 
 def parameter_of(plan: Plan, row: Row, path: str) -> Any:

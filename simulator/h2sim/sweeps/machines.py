@@ -26,6 +26,7 @@ Sizing = Callable[
 ]  # buffers' bytes and banks by dotted path: needs of a machine, scaled
 TABLE = "energy_table"  # in front of a path: a field of the energy tables
 UNNAMED = {"name", "description", "version"}
+WITHOUT_VALUE = 1.0  # by how much a constraint is missed that has no value for a choice
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,34 @@ class Machines:
 
         Raises SweepError for a constraint that has no value there.
         """
+        value = self._known(parameters, arch, numbers)
+        for constraint in constraints:
+            if not constraint.holds(value):
+                got = ", ".join(f"{name} = {shown(value(name))}" for name in constraint.names)
+                return f"constraint {constraint}: got {got}"
+        return None
+
+    def misses(self, choice: Choice) -> list[float]:
+        """By how much a choice misses each constraint on fields alone, as `excess` says; 0 for those that it meets."""
+        try:
+            value = self._names(self._assigned(choice))
+        except SweepError:
+            return [WITHOUT_VALUE] * len(self.on_fields)
+        return [_excess(constraint, value) for constraint in self.on_fields]
+
+    def result_misses(
+        self, parameters: Mapping[str, Any], arch: Mapping[str, Any], numbers: Mapping[str, Any]
+    ) -> list[float]:
+        """By how much a design with these results misses each constraint on results. 0, too, for one whose results
+        are not known because the design was not simulated."""
+        value = self._known(parameters, arch, numbers)
+        known = [all(not is_result(n) or numbers.get(n) is not None for n in e.names) for e in self.on_results]
+        return [_excess(e, value) if there else 0.0 for e, there in zip(self.on_results, known, strict=True)]
+
+    def _known(
+        self, parameters: Mapping[str, Any], arch: Mapping[str, Any], numbers: Mapping[str, Any]
+    ) -> Callable[[str], Any]:
+        """The values of names, fields and results, for a constraint."""
         fields = self._names({**parameters, **arch})
 
         def value(name: str) -> Any:
@@ -188,11 +217,7 @@ class Machines:
                 raise KeyError(name)
             return numbers[name]
 
-        for constraint in constraints:
-            if not constraint.holds(value):
-                got = ", ".join(f"{name} = {shown(value(name))}" for name in constraint.names)
-                return f"constraint {constraint}: got {got}"
-        return None
+        return value
 
     def _faulty(self, assigned: Mapping[str, Any], error: H2SimError) -> Design:
         key = json.dumps([MODEL_VERSION, self.base.model_dump(mode="json"), assigned], sort_keys=True, default=str)
@@ -235,6 +260,13 @@ class Machines:
 
     def _shown(self, assigned: Mapping[str, Any]) -> dict[str, Any]:
         return {path: assigned[path] for path in self.order if path in assigned}
+
+
+def _excess(constraint: Expression, value: Callable[[str], Any]) -> float:
+    try:
+        return constraint.excess(value)
+    except SweepError:
+        return WITHOUT_VALUE
 
 
 class _Known:

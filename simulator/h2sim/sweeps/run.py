@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,19 @@ from h2sim._version import MODEL_VERSION, __version__
 from h2sim.energy import parse_energy_table
 from h2sim.errors import SweepError
 from h2sim.rivals.registry import parse_machine
-from h2sim.sweeps.coordinate import Coordinator, Watch, check_traces, distinct
+from h2sim.sweeps.coordinate import Coordinator, Watch, check_traces
 from h2sim.sweeps.frame import frame_of
 from h2sim.sweeps.machines import Design, Machines
 from h2sim.sweeps.plan import Plan, make_plan, unsized
 from h2sim.sweeps.session import Named
-from h2sim.sweeps.spec import DEFAULT_BUDGET, load_spec, parse_spec
+from h2sim.sweeps.spec import DEFAULT_BUDGET, DRAWN, load_spec, parse_spec
 from h2sim.sweeps.store import SPEC, Store, only_writer
-from h2sim.sweeps.workers import LocalWorkers, Workers
+from h2sim.sweeps.workers import InlineWorkers, LocalWorkers, Workers
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_AT_ONCE = 10_000  # points of a grid that are made before they are asked for
 Employ = Callable[[Plan], Workers]
 
 
@@ -40,7 +42,8 @@ def sweep(
     """Runs every point of a spec (a file, or the same as a mapping) and returns a row per machine and energy table.
 
     output: the sweep's folder, where it is resumed if it is there already; None: a temporary one. workers: processes
-    of this machine, by default one per core. dask: the address of a scheduler whose workers run the points instead.
+    of this machine, by default one per core; 0: this process itself. dask: the address of a scheduler whose workers
+    run the points instead.
     retry_failed: points that failed or were killed are run again. Columns: see h2sim.sweeps.frame. Raises H2SimError
     with a line per fault of the spec before any point is run.
     """
@@ -60,6 +63,8 @@ def employ(workers: int | None, dask: str | None) -> Employ:
         from h2sim.sweeps.cluster import ClusterWorkers
 
         return lambda plan: ClusterWorkers(plan.setup, dask)
+    if workers == 0:
+        return lambda plan: InlineWorkers(plan.setup)
     return lambda plan: LocalWorkers(plan.setup, workers or os.cpu_count() or 1)
 
 
@@ -87,12 +92,19 @@ def run_plan(plan: Plan, folder: Path, employ: Employ, watch: Watch, *, retry: b
         return store
 
 
-def designs_of(plan: Plan) -> Iterable[Design]:
-    """The designs of a plan that is not guided, each once, up to its budget."""
-    budget = plan.spec.budget
-    if plan.spec.method in ("random", "latin-hypercube"):
-        budget = budget or DEFAULT_BUDGET
-    return distinct(map(plan.machines.design, plan.choices()), budget)
+def designs_of(plan: Plan) -> Iterator[Design]:
+    """The designs of a plan that is not guided, each once, up to its budget; those that share counts are neighbours."""
+    drawn = plan.spec.method in DRAWN
+    budget = (plan.spec.budget or DEFAULT_BUDGET) if drawn else plan.spec.budget
+    source, seen = plan.choices(), set[str]()
+    while budget is None or len(seen) < budget:
+        chunk = list(islice(source, MOST_AT_ONCE if budget is None else budget - len(seen)))
+        if not chunk:
+            return
+        for design in map(plan.machines.design, plan.space.in_order(chunk) if drawn else chunk):
+            if design.ids[0] not in seen:
+                seen.add(design.ids[0])
+                yield design
 
 
 def _exhausted(plan: Plan, designs: int) -> bool:

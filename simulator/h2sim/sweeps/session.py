@@ -19,7 +19,7 @@ from h2sim.sweeps.metrics import Numbers, areas_of, numbers_of, numbers_of_rival
 from h2sim.trace import Trace, load_trace
 from h2sim.trace.members import VALUES
 
-MOST_KEPT_BYTES = 384 << 20  # of counts, of all traces of a session together
+MOST_KEPT_BYTES = 512 << 20  # of counts, of all traces of a session together
 OK, INVALID, FAILED, KILLED = "ok", "invalid", "failed", "killed"
 
 
@@ -83,8 +83,8 @@ class Session:
         try:
             machine = with_fields(self._setup.machines.base, task.arch, self._setup.machines.base.name, ArchError)
             tables = self._priced(task.table)
-        except H2SimError as error:  # the coordinator found it sound: another version of h2sim
-            return [self._found(task, *each, FAILED, error=error) for each in task.wanted]
+        except Exception as error:  # the coordinator found it sound: another version of h2sim
+            return [self._found(task, *each, FAILED, error=_said(error)) for each in task.wanted]
         found: list[Found] = []
         for trace in sorted({trace for _, trace in task.wanted}):
             of_trace = [table for table, other in task.wanted if other == trace]
@@ -131,8 +131,7 @@ class Session:
         try:
             rows = self._numbers(machine, [tables[t] for t in left], self.trace(trace))
         except Exception as error:  # a fault of one point, ours too, is no reason to lose the others
-            said = error if isinstance(error, H2SimError) else f"{type(error).__name__}: {error}"
-            return found + [self._found(task, table, trace, FAILED, error=said) for table in left]
+            return found + [self._found(task, table, trace, FAILED, error=_said(error)) for table in left]
         return found + [self._found(task, table, trace, OK, numbers) for table, numbers in zip(left, rows, strict=True)]
 
     def _numbers(self, machine: Machine, tables: Sequence[EnergyTable], trace: Trace) -> list[Numbers]:
@@ -155,8 +154,8 @@ class Session:
         try:
             numbers = areas_of(area(machine, table))
             broken = machines.broken(machines.on_machine, task.parameters, task.arch, numbers)
-        except H2SimError as error:
-            return self._found(task, index, trace, INVALID, error=error)
+        except Exception as error:
+            return self._found(task, index, trace, INVALID, error=_said(error))
         return self._found(task, index, trace, INVALID, numbers, broken) if broken else None
 
     def _found(
@@ -176,3 +175,8 @@ class Session:
                 self._tables.clear()
             self._tables[key] = tuple(with_fields(t, changes, t.name, EnergyTableError) for t in tables)
         return self._tables[key]
+
+
+def _said(error: Exception) -> object:
+    """What was wrong: in our own words, or with the name of an error that is none of ours."""
+    return error if isinstance(error, H2SimError) else f"{type(error).__name__}: {error}"

@@ -60,7 +60,7 @@ class Store:
     def __init__(self, folder: Path, *, write: bool = False) -> None:
         self.folder = folder
         if write:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         elif not (folder / STORE).is_file():
             raise SweepError(f"{folder}: expected a sweep's folder, with {STORE}; got none")
         self._db = _opened(folder / STORE, write)
@@ -83,15 +83,31 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
+    @contextmanager
+    def _written(self) -> Iterator[sqlite3.Connection]:
+        """A transaction. Raises SweepError where it cannot be written, on a full disk say: then nothing of it is."""
+        try:
+            with self._db:
+                yield self._db
+        except sqlite3.Error as error:
+            raise SweepError(f"{self.folder / STORE}: cannot be written: {error}") from None
+
+    def _read(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query."""
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise SweepError(f"{self.folder / STORE}: cannot be read: {error}") from None
+
     def tell(self, **facts: Any) -> None:
         """Writes facts about the sweep, in place of earlier ones of these names."""
-        with self._db:
-            self._db.executemany(
+        with self._written() as db:
+            db.executemany(
                 "insert or replace into facts values (?, ?)", [(name, json.dumps(v)) for name, v in facts.items()]
             )
 
     def _facts(self) -> dict[str, Any]:
-        return {name: json.loads(value) for name, value in self._db.execute("select name, value from facts")}
+        return {name: json.loads(value) for name, value in self._read("select name, value from facts")}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -100,12 +116,12 @@ class Store:
 
     def keep_file(self, kind: str, sha256: str, content: str) -> None:
         """Keeps the text of a machine's or a table's file, so that its points can be built again."""
-        with self._db:
-            self._db.execute("insert or ignore into files values (?, ?, ?)", (sha256, kind, content))
+        with self._written() as db:
+            db.execute("insert or ignore into files values (?, ?, ?)", (sha256, kind, content))
 
     def file(self, sha256: str) -> str:
         """The text of a file that was kept."""
-        row = self._db.execute("select content from files where sha256 = ?", (sha256,)).fetchone()
+        row = next(self._read("select content from files where sha256 = ?", sha256), None)
         if row is None:
             raise SweepError(f"{self.folder / STORE}: expected the file of hash {sha256[:12]}; got none")
         return str(row[0])
@@ -116,8 +132,8 @@ class Store:
         What is there already stays. again: points are written over what is there.
         """
         how = "replace" if again else "ignore"
-        with self._db:
-            self._db.executemany(
+        with self._written() as db:
+            db.executemany(
                 "insert or ignore into designs values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (d.id, d.number, MODEL_VERSION, d.base, json.dumps([d.table, d.energy_table]),
@@ -125,7 +141,7 @@ class Store:
                     for d in designs
                 ],
             )  # fmt: skip
-            self._db.executemany(
+            db.executemany(
                 f"insert or {how} into points values (?, ?, ?, ?, ?, ?)",
                 [(f.point, f.design, f.trace, f.status, f.error, json.dumps(f.numbers)) for f in found],
             )
@@ -133,28 +149,30 @@ class Store:
     def statuses(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """(status, numbers as JSON) of the points that are there among those asked for; at most 500 of them."""
         marks = ",".join("?" * len(ids))
-        rows = self._db.execute(f"select id, status, numbers from points where id in ({marks})", tuple(ids))
+        rows = self._read(f"select id, status, numbers from points where id in ({marks})", *ids)
         return {point: (status, numbers) for point, status, numbers in rows}
 
     def counts(self) -> dict[str, int]:
         """How many points there are of each status, of this version of the model."""
-        rows = self._db.execute(
+        rows = self._read(
             "select points.status, count(*) from points join designs on designs.id = points.design"
-            " where designs.model = ? group by points.status", (MODEL_VERSION,)
+            " where designs.model = ? group by points.status", MODEL_VERSION
         )  # fmt: skip
         return {status: int(count) for status, count in rows}
 
     def other_models(self) -> int:
         """How many designs are of another version of the model: nothing shows them."""
-        row = self._db.execute("select count(*) from designs where model != ?", (MODEL_VERSION,)).fetchone()
-        return int(row[0])
+        ((count,),) = self._read("select count(*) from designs where model != ?", MODEL_VERSION)
+        return int(count)
 
     def designs(self, start: str = "") -> Iterator[Stored]:
         """The designs of this version of the model whose id begins with `start`, in the order of their numbers."""
-        rows = self._db.execute(
+        rows = self._read(
             "select id, number, machine, tables, parameters, arch, energy from designs"
             " where model = ? and id >= ? and id < ? order by number, id",
-            (MODEL_VERSION, start, start + "~"),
+            MODEL_VERSION,
+            start,
+            start + "~",
         )
         for key, number, base, tables, parameters, arch, energy in rows:
             table, name = json.loads(tables)
@@ -162,7 +180,7 @@ class Store:
 
     def points(self) -> Iterator[Found]:
         """Every point, those of a design one after the other."""
-        rows = self._db.execute("select id, design, trace, status, error, numbers from points order by design, trace")
+        rows = self._read("select id, design, trace, status, error, numbers from points order by design, trace")
         for key, design, trace, status, error, numbers in rows:
             yield Found(key, design, trace, status, json.loads(numbers), error)
 
@@ -186,6 +204,13 @@ class Store:
         return self.folder / SPEC
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SweepError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
 def _opened(path: Path, write: bool) -> sqlite3.Connection:
     try:
         if not write:
@@ -204,13 +229,18 @@ def only_writer(folder: Path) -> Iterator[None]:
     """A block in which no other process runs this sweep. Raises SweepError where one does; a killed one does not."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    _make(folder)
+    try:
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise SweepError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise SweepError(f"{folder}: another h2sim sweep is running there; wait for it or end it") from None
+        except OSError as error:
+            raise SweepError(f"{folder}: cannot be locked: {error.strerror}") from None
         yield
     finally:
         os.close(handle)

@@ -2,7 +2,7 @@
 
 Frames are pickles with their length in front, on standard input and output. The process that asked for the work holds
 the other end of standard input: when it is gone, whatever became of it, the input ends and so does the worker, in the
-middle of a task too.
+middle of a task and of its own start too. Nothing is imported before it listens.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import struct
 import sys
 import threading
 from queue import SimpleQueue
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from h2sim.sweeps.session import Session, Task
+if TYPE_CHECKING:
+    from h2sim.sweeps.session import Session, Task
 
 _LENGTH = struct.Struct("<Q")
 
@@ -31,8 +32,11 @@ def send(stream: IO[bytes], message: Any) -> None:
 
 def receive(stream: IO[bytes]) -> Any:
     """Reads one frame. Raises EOFError at the end of the stream, in the middle of a frame too."""
-    head = _exactly(stream, _LENGTH.size)
-    return pickle.loads(_exactly(stream, _LENGTH.unpack(head)[0]))
+    return pickle.loads(_frame(stream))
+
+
+def _frame(stream: IO[bytes]) -> bytes:
+    return _exactly(stream, _LENGTH.unpack(_exactly(stream, _LENGTH.size))[0])
 
 
 def _exactly(stream: IO[bytes], count: int) -> bytes:
@@ -44,15 +48,20 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 
 def main() -> None:
     """Runs batches of tasks until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the whole group; the coordinator decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal that is not ours; the coordinator decides
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints may not break a frame
-    messages: SimpleQueue[Any] = SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, messages), daemon=True).start()
-    session = Session(messages.get())
-    send(output, None)  # it has begun
-    while True:
-        send(output, run_batch(session, messages.get()))
+    frames: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, frames), daemon=True).start()
+    from h2sim.sweeps.session import Session
+
+    session = Session(pickle.loads(frames.get()))
+    try:
+        send(output, None)  # it has begun
+        while True:
+            send(output, run_batch(session, pickle.loads(frames.get())))
+    except BrokenPipeError:  # whoever asked is gone
+        os._exit(0)
 
 
 def run_batch(session: Session, tasks: tuple[Task, ...]) -> list[Any]:
@@ -60,13 +69,15 @@ def run_batch(session: Session, tasks: tuple[Task, ...]) -> list[Any]:
     return [found for task in tasks for found in session.run(task)]
 
 
-def _listen(stream: IO[bytes], messages: SimpleQueue[Any]) -> None:
-    """Queues frames; the process ends with the stream."""
+def _listen(stream: IO[bytes], frames: SimpleQueue[bytes]) -> None:
+    """Queues frames; the process ends with the stream, or where a frame has no room."""
     try:
         while True:
-            messages.put(receive(stream))
+            frames.put(_frame(stream))
     except (EOFError, OSError, ValueError):
         os._exit(0)
+    except MemoryError:
+        os._exit(1)
 
 
 if __name__ == "__main__":

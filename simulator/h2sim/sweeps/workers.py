@@ -15,22 +15,24 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
 from h2sim.errors import SweepError
-from h2sim.sweeps.session import Found, Setup, Task
-from h2sim.sweeps.worker import receive, send
+from h2sim.sweeps.session import Found, Session, Setup, Task
+from h2sim.sweeps.worker import receive, run_batch, send
 
 Batch = tuple[Task, ...]
 AHEAD = 2  # batches that a worker has: one at work, one that waits
-MOST_STILLBORN = 5  # processes in a row that end before they have begun
+MOST_STILLBORN = 5  # processes in a row that end before they have begun, beside one for each worker
 _BEGUN = object()
 PACKAGES = Path(__file__).parents[2]
+WORKER = [sys.executable, "-P", "-m", "h2sim.sweeps.worker"]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a batch: what was found, or None where its worker died over it."""
+    """What became of a batch: what was found, or None where its worker died over it; begun: or before it."""
 
     batch: Batch
     found: Sequence[Found] | None
+    begun: bool = True
 
 
 class Workers(Protocol):
@@ -61,8 +63,13 @@ class LocalWorkers:
         self._events: SimpleQueue[tuple[_Process, Any]] = SimpleQueue()
         self._at: dict[int, _Process] = {}
         self._stillborn = 0
-        for place in range(count):
-            self._at[place] = _Process(setup, self._events)
+        self._most_stillborn = MOST_STILLBORN + count  # all may be killed at once
+        try:
+            for place in range(count):
+                self._at[place] = _Process(setup, self._events)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pids(self) -> list[int]:
@@ -100,18 +107,16 @@ class LocalWorkers:
         if message is not None:
             return [Done(process.batches.popleft(), message)]
         self._stillborn += not process.has_begun
-        if self._stillborn > MOST_STILLBORN:
-            raise SweepError(
-                f"workers: expected processes that begin; got {self._stillborn} that ended before they did"
-            )
-        first, *waiting = process.batches or [()]
-        if not process.has_begun:
-            first, waiting = (), list(process.batches)
         process.kill()
+        if self._stillborn > self._most_stillborn:
+            raise SweepError(
+                f"workers: expected processes that begin; got {self._stillborn} that ended before they did, the last "
+                f"with status {process.status}"
+            )
         self._at[place] = _Process(self._setup, self._events)
-        for batch in waiting:  # it had not begun
-            self._at[place].submit(batch)
-        return [Done(first, None)] if first else []
+        return [
+            Done(batch, None, begun=process.has_begun and number == 0) for number, batch in enumerate(process.batches)
+        ]
 
 
 class _Process:
@@ -122,14 +127,20 @@ class _Process:
         self.has_begun = False
         paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "h2sim.sweeps.worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # what a terminal sends to its group is the coordinator's to hear
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         self.pid = self._process.pid
         self._send(setup)
         threading.Thread(target=self._listen, args=(self._process.stdout, events), daemon=True).start()
+
+    @property
+    def status(self) -> int | None:
+        """The status with which it ended; negative: by that signal."""
+        return self._process.returncode
 
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
@@ -154,5 +165,28 @@ class _Process:
             events.put((self, _BEGUN))
             while True:
                 events.put((self, receive(stream)))
-        except (EOFError, OSError, ValueError):
+        except Exception:  # the end of the stream, or an answer that has no room or makes no sense
             events.put((self, None))
+
+
+class InlineWorkers:
+    """The plain form: batches run one after the other in this process. `workers=0`."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._session = Session(setup)
+        self._waiting: deque[Batch] = deque()
+
+    def free(self) -> list[int]:
+        return [] if self._waiting else [0]
+
+    def submit(self, place: int, batch: Batch) -> None:
+        self._waiting.append(batch)
+
+    def collect(self, timeout_s: float) -> list[Done]:
+        if not self._waiting:
+            return []
+        batch = self._waiting.popleft()
+        return [Done(batch, run_batch(self._session, batch))]
+
+    def close(self) -> None:
+        self._waiting.clear()
