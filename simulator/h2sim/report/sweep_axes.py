@@ -12,6 +12,8 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -87,6 +89,19 @@ def few_ticks(axes: Axes, which: str) -> None:
     plain = high < 1e5 and low > 1e-3
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else LogFormatter())
     axis.set_minor_formatter(NullFormatter())
+
+
+def bar_ticks(bar: Colorbar) -> None:
+    """Few ticks at a colour bar, written out where it is logarithmic too."""
+    low, high = float(bar.norm.vmin or 1), float(bar.norm.vmax or 1)
+    bar.minorticks_off()
+    if isinstance(bar.norm, LogNorm):
+        bar.locator = LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=8)
+        bar.formatter = FuncFormatter(lambda value, _: f"{value:g}")
+    else:
+        bar.locator = MaxNLocator(4, steps=STEPS)
+    bar.update_ticks()
+    bar.minorticks_off()
 
 
 def _prefix(value: float) -> tuple[float, str]:

@@ -14,11 +14,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from h2sim.document import significant
 from h2sim.io.names import in_picture
-from h2sim.report.sweep_axes import STEPS, Numbers, ParameterAxis, ResultAxis
+from h2sim.report.sweep_axes import Numbers, ParameterAxis, ResultAxis, bar_ticks
 from h2sim.report.sweep_words import base_name
 from h2sim.sweeps.findings import Findings
 from h2sim.sweeps.frame import Row
@@ -35,7 +34,7 @@ def panels(n: int, width_mm: float, height_mm: float = 52.0, narrow: int = 1) ->
     """A figure of a width and so many panels: three beside each other, or in a column of a paper `narrow`."""
     is_wide = width_mm >= WIDE_MM
     columns = min(n, (2 if n == 4 else 3) if is_wide else narrow)
-    height_mm *= 1.0 if is_wide else 0.8
+    height_mm *= 1.0 if is_wide else 0.9
     rows = -(-n // columns)
     size = width_mm / 25.4, (rows * height_mm + 8) / 25.4
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
@@ -106,9 +105,7 @@ def _pair(
         marks = panel.scatter(across[on_front], up[on_front], c=shown, cmap=COLOURS, norm=norm, **look)
         bar = figure.colorbar(marks, ax=panel, location="top", aspect=30, pad=0.02, label=axis.label)
         bar.outline.set_linewidth(0.4)
-        if not axis.is_log:
-            bar.locator = MaxNLocator(4, steps=STEPS)
-            bar.update_ticks()
+        bar_ticks(bar)
     directions = list(findings.directions.values())
     two = front(values[:, [x, y]], [directions[x], directions[y]])
     two = two[np.lexsort((up[two], across[two]))]
@@ -175,7 +172,7 @@ def _lines(figure: Figure, panel: Axes, places: Numbers, first: ResultAxis, colo
     lines.set_array(colour[order])
     lines.set_rasterized(len(places) > MOST_SOLID)
     panel.add_collection(lines)
-    figure.colorbar(ScalarMappable(norm, COLOURS), ax=panel, label=first.label, aspect=30, pad=0.01)
+    bar_ticks(figure.colorbar(ScalarMappable(norm, COLOURS), ax=panel, label=first.label, aspect=30, pad=0.01))
 
 
 def _unit(values: Numbers, is_log: bool) -> Numbers:

@@ -57,14 +57,15 @@ def draw_sweep(
     along, pairs = _asked(plan, slices)
     findings = Findings.of(plan, store)
     paths: list[Path] = []
-    made_of = store.facts.get("made_of", {})
     width = width_mm or DEFAULT_WIDTH_MM
     for place, table in enumerate(findings.tables):
         rows = findings.ok(table)
         if not rows:
             continue
         suffix = f"-{in_file_name(table)}" if len(findings.tables) > 1 else ""
-        told = {"base_sha256": str(made_of.get("base", "")), "energy_table_sha256": made_of.get("tables", [""])[place]}
+        machines = plan.machines
+        told = {"arch_sha256": machines.base_sha256, "energy_table_sha256": machines.tables[place].sha256}
+        told |= {"trace_sha256": " ".join(trace.sha256 for trace in plan.traces)}
         with matplotlib.rc_context(LOOK):
             for name, title, make in _figures(findings, rows, table, along, pairs, width):
                 figure = make()

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from h2sim.report.sweep_axes import Numbers, ParameterAxis, ResultAxis, parameter_name, result_name
+from h2sim.report.sweep_axes import Numbers, ParameterAxis, ResultAxis, bar_ticks, parameter_name, result_name
 from h2sim.report.sweep_fronts import BASE, CLOUD, COLOURS, FRONT, LINE, WIDE_MM, cloud_look, panels, star
 from h2sim.report.sweep_words import base_name
 from h2sim.sweeps.findings import Findings
@@ -49,9 +49,8 @@ def slice_figure(
             panel.scatter(at, result.shown(base), marker="*", s=60, color=BASE, edgecolors="white", lw=0.5, zorder=5)
         axis.set(panel, "x")
         result.set(panel, "y")
-        spec = panel.get_subplotspec()
-        if spec is not None and not spec.is_first_col():
-            panel.set_ylabel("")
+        panel.set_ylabel("")
+    figure.supylabel(result.label, fontsize=8)
     figure.legend(
         handles=[
             Line2D([], [], ls="", marker="o", ms=3, color=CLOUD, label="machine"),
@@ -113,6 +112,7 @@ def _map(
     panel.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=panel, location="top", aspect=30, pad=0.02, label=f"best {result.label}")
     bar.outline.set_linewidth(0.4)
+    bar_ticks(bar)
     if max(best.shape) <= MOST_TOLD and across.is_discrete and up.is_discrete:
         for (row, column), value in np.ndenumerate(best):
             if np.isfinite(value):
@@ -144,7 +144,8 @@ def importance_figure(findings: Findings, found: Sequence[Importance], width_mm:
         panel.bar_label(bars, [f"{w:.0f}" for w in widths], padding=2, fontsize=6, color=LINE)
     panel.set_yticks(range(len(rows)), [name for name, _ in rows])
     panel.invert_yaxis()
-    panel.set(xlim=(0, 105), xlabel="share of the variance that it explains alone (%)")
+    most = max((max(shown) for _, shown in rows), default=1.0)
+    panel.set(xlim=(0, min(105.0, 115 * max(most, 0.1))), xlabel="share of the variance that it explains alone (%)")
     panel.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3 if width_mm >= WIDE_MM else 2, frameon=False)
     return figure

@@ -74,14 +74,16 @@ def row_of(plan: Plan, design: Stored, found: Iterable[Found]) -> Row | None:
 def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str) -> Row:
     of_trace = {trace: dict(points[trace].numbers) for trace in (t.name for t in plan.traces) if trace in points}
     numbers: Numbers = {}
-    if len(of_trace) == len(plan.traces):
+    if len(of_trace) == len(plan.traces) == 1:
+        numbers = dict(next(iter(of_trace.values())))
+    elif len(of_trace) == len(plan.traces):
         names = [name for name in METRICS if any(name in each for each in of_trace.values())]
         numbers = {name: mean([each.get(name) for each in of_trace.values()], plan.spec.mean) for name in names}
     error = next((p.error for p in points.values() if p.status == status and p.error), None)
     if status == INVALID and numbers:  # a constraint ruled it out, perhaps that of another spec
         status = OK if "seconds" in numbers else INVALID
     row = Row(design, status, error, numbers, of_trace)
-    if status != OK:
+    if status != OK or not plan.machines.on_results:
         return row
     try:
         error = plan.machines.broken(plan.machines.on_results, design.parameters, design.arch, row.known)

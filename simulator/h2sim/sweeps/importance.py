@@ -89,6 +89,8 @@ def importance(
 
 def _groups(column: Sequence[Any]) -> Groups:
     """Machines with equal values have equal numbers."""
+    if column and all(type(value) in (int, float) for value in column):
+        return np.unique(np.array(column, np.float64), return_inverse=True)[1].astype(np.int64)
     keys = [_key(value) for value in column]
     number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
     return np.array([number[key] for key in keys], np.int64)
