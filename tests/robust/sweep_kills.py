@@ -283,8 +283,8 @@ HEAD = """# Sweeps whose processes are killed at random moments
 
 Each is a sweep of {designs} machines on 2 workers, one of whose processes gets SIGKILL at a random moment, and which is
 run to its end: by itself where a worker was killed, by the same command where it was the coordinator or the scheduler.
-Half of the kills wait for the first point. In the end the folder holds the points and the table of a sweep that was left alone, every point once; nothing that had
-been written is simulated again; no process is left. *Ended before*: the sweep was faster than the kill. *Written*:
+Half of the kills wait for the first point. In the end the folder holds the points and the table of a sweep that was
+left alone, every point once; nothing that had been written is simulated again; no process is left. *Ended before*: the sweep was faster than the kill. *Written*:
 points in the folder at the kill, the median. *Twice*: points that had been simulated but not written, and were
 simulated again, the most of one kill and the mean. *Gone*: seconds until the workers of a killed coordinator had ended,
 the longest.

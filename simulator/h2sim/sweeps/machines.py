@@ -64,8 +64,8 @@ class Machines:
     """Makes designs of a spec's choices.
 
     base and tables: as their files say. steps: conditions and derived fields, in an order in which each can be
-    computed. whole: numbers of a range that are rounded. on_fields and on_results: constraints. order: all parameters and variables, as the spec has them. sizing:
-    what `buffers: fit` comes to.
+    computed. whole: numbers of a range that are rounded. on_fields and on_results: constraints. order: all parameters
+    and variables, as the spec has them. sizing: what `buffers: fit` comes to.
     """
 
     base: Machine
