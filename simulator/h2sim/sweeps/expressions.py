@@ -196,7 +196,7 @@ def _excess(node: ast.expr, value: Callable[[ast.expr], Any]) -> float:
             sides = value(left), value(right)
             if not any(isinstance(side, str) for side in sides):
                 wanted = sides[0] if isinstance(left, ast.Constant) else sides[1]
-                return max(abs(sides[0] - sides[1]) / (abs(wanted) or 1.0), LEAST_EXCESS)
+                return max(float(abs(sides[0] - sides[1]) / (abs(wanted) or 1.0)), LEAST_EXCESS)
     return 1.0
 
 
