@@ -19,7 +19,7 @@ from h2sim.sweeps.frame import Row, row_of
 from h2sim.sweeps.machines import Design
 from h2sim.sweeps.plan import Plan
 from h2sim.sweeps.session import OK
-from h2sim.sweeps.space import Choice, Space
+from h2sim.sweeps.space import MOST_MISSES, Choice, Space
 from h2sim.sweeps.spec import DEFAULT_BUDGET, Axis
 from h2sim.sweeps.store import Store
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 BATCH = {"nsga2": 50, "tpe": 20}  # new choices that are proposed before one of them is told; NSGA-II's population
-MOST_REPEATS = 200  # proposals in a row that are not new, after which the search has no more to say
+MOST_REPEATS = 200  # proposals in a row that were made before, after which the search has no more to say
 MOST_LEFT = 200_000  # choices of a space of which the rest is then looked through, one by one
 NO_MACHINE = 1000.0  # the violation of a point that has no results: farther off than any constraint that is missed
 
@@ -87,6 +87,7 @@ class _Search:
         self._coding = _Coding(plan.space)
         self._choices: set[str] = set()  # that were made, as JSON
         self._next: dict[str, tuple[list[float], Design | None]] = {}  # choices that may be made next
+        self._repeats = self._misses = 0  # proposals in a row that were made before; that came to no new machine
         self._study = self._begun()
 
     def _begun(self) -> Study:
@@ -115,22 +116,23 @@ class _Search:
                     self._tell(each)
 
     def _new(self, budget: int) -> Iterator[_Proposal]:
-        """The next batch, cut off where the budget is spent. What is not new after all is told as
-        failed, which no sampler counts."""
-        import optuna
+        """The next batch, cut off where the budget is spent or nothing new comes. What is not new after all is told
+        as failed, which no sampler counts."""
+        from optuna.trial import TrialState
 
-        count = repeats = 0
-        while count < self._batch_size and repeats < MOST_REPEATS and len(self._tried) < budget:
+        count = 0
+        while count < self._batch_size and len(self._tried) < budget:
+            if self._repeats >= MOST_REPEATS or self._misses >= MOST_MISSES:
+                return
             trial = self._study.ask(self._coding.distributions)
             proposal = self._proposal(trial)
-            if proposal is None:
-                repeats += 1
-                self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-                if len(self._choices) == self._plan.space.size:
-                    return
-            else:
-                count, repeats = count + 1, 0
+            self._repeats = self._repeats + 1 if proposal is None else 0
+            self._misses = 0 if proposal and proposal.design else self._misses + 1
+            if proposal:
+                count += 1
                 yield proposal
+            else:
+                self._study.tell(trial, state=TrialState.FAIL)
 
     def _is_new(self, params: Mapping[str, Any]) -> bool:
         """Whether a choice was not made before and comes to a machine of its own, or to none."""
