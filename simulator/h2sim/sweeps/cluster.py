@@ -39,7 +39,7 @@ from h2sim.sweeps.worker import run_batch
 from h2sim.sweeps.workers import AHEAD, Batch, Done
 
 CONNECT_S = 7.0
-ANSWER_S = 10.0  # for a question to the scheduler, or for an answer that a worker has ready
+ANSWER_S = 10.0  # for a question to the scheduler, or for an answer that a worker has ready; then it is asked again
 LOOK_S = 0.5  # between two looks at who is there
 NOBODY_S = 60.0  # without any worker
 MOST_SESSIONS = 2  # sweeps that a worker keeps open at once
@@ -247,7 +247,13 @@ class ClusterWorkers:
             return self._again(sent, f"the scheduler dropped it ({status})")
         try:
             found: Sequence[Found] | Refused = pickle.loads(sent.future.result(timeout=ANSWER_S))
-        except Exception as error:  # its worker died before the answer was fetched, or the scheduler did
+        except (TimeoutError, asyncio.TimeoutError):
+            if sent.place not in self._addresses:  # its worker died before the answer was fetched
+                return self._again(sent, "")
+            self._sent[number] = sent
+            self._ended.put(number)
+            return []
+        except Exception as error:
             return self._again(sent, str(error))
         if not isinstance(found, Refused):
             return [Done(sent.batch, found)]
@@ -284,6 +290,8 @@ class ClusterWorkers:
             raise self._lost(self._client.status)
         try:
             threads = self._client.nthreads(callback_timeout=ANSWER_S)
+        except (TimeoutError, asyncio.TimeoutError):  # it is busy; when it is gone the client knows
+            threads = dict.fromkeys(self._addresses.values(), 1)
         except Exception as error:
             raise self._lost(error) from None
         self._looked = time.monotonic()
