@@ -62,7 +62,8 @@ def test_every_picture_is_there_in_every_format_of_the_width_and_the_same_again(
 
 
 def test_one_table_of_several_is_named_in_its_files(tmp_path):
-    plan, store = stored({**SPEC, "energy_tables": ["28nm", "45nm"]}, tmp_path / "sweep", results)
+    two = {"seconds": "minimize", "area_mm2": "minimize"}
+    plan, store = stored({**SPEC, "energy_tables": ["28nm", "45nm"], "objectives": two}, tmp_path / "sweep", results)
     with store:
         paths = draw_sweep(
             plan, store, tmp_path, formats=("png",), slices=[("rows",), ("tile", "columns")], width_mm=88
@@ -112,7 +113,8 @@ def test_few_machines_can_be_drawn_too(tmp_path, parameters):
     def flat(parameters):
         return {"seconds": 1e-4 * parameters.get(ROWS, 8), "energy_j": 1e-4, "area_mm2": 30.0}
 
-    plan, store = stored({**SPEC, "parameters": parameters}, tmp_path / "sweep", flat)
+    spec = {**SPEC, "parameters": parameters, "objectives": {"seconds": "minimize", "energy_j": "minimize"}}
+    plan, store = stored(spec, tmp_path / "sweep", flat)
     with store:
         assert draw_sweep(plan, store, tmp_path, formats=("png",))
 
@@ -123,6 +125,7 @@ def test_clouds_of_many_points_are_pixels_in_vector_formats(tmp_path):
     def of_two(parameters):
         return results({**parameters, BANDWIDTH: 128e9})
 
+    spec["objectives"] = {"seconds": "minimize"}
     plan, store = stored(spec, tmp_path / "sweep", of_two)
     with store:
         paths = draw_sweep(plan, store, tmp_path, formats=("svg",), slices=[("rows",)], width_mm=88)

@@ -179,3 +179,12 @@ def test_a_latin_hypercube_has_a_point_in_each_part_of_each_axis():
 def test_a_space_smaller_than_the_budget_is_tried_whole():
     fields = {"parameters": {ROWS: [8, 16, 32], "tile": {"values": [[8, 8], [4, 8]]}}, "budget": 100}
     assert len(list(make_plan(parse_spec(spec(method="random", **fields))).choices())) == 6
+
+
+def test_numbers_of_a_range_are_rounded_where_the_field_is_whole():
+    axes = {ROWS: {"uniform": [1, 64]}, "memory.bandwidth_bytes_per_s": {"log_uniform": [1e9, 1e12]}}
+    plan = make_plan(parse_spec(spec(method="random", budget=5, parameters=axes)))
+    designs = [plan.machines.design(choice) for choice in islice(plan.choices(), 5)]
+    assert not any(design.fault for design in designs)
+    assert all(isinstance(value, int) for design in designs for value in design.arch.values())
+    assert len({design.arch[ROWS] for design in designs}) > 1

@@ -188,15 +188,15 @@ def _trouble(findings: Findings) -> list[Part]:
             error = row.error or "-"
             groups.setdefault((row.status, _kind_of(error)), []).append(error)
     order = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    rows: list[list[Cell]] = [[OK, f"{counts.get(OK, 0):,}", ""]]
-    rows += [[status, f"{len(errors):,}", errors[0]] for (status, _), errors in order[:MOST_ERRORS]]
+    rows: list[tuple[Cell, ...]] = [(OK, f"{counts.get(OK, 0):,}", "")]
+    rows += [(status, f"{len(errors):,}", errors[0]) for (status, _), errors in order[:MOST_ERRORS]]
     left = order[MOST_ERRORS:]
     if left:
-        rows.append(["others", f"{sum(len(errors) for _, errors in left):,}", f"of {len(left)} more kinds"])
+        rows.append(("others", f"{sum(len(errors) for _, errors in left):,}", f"of {len(left)} more kinds"))
     columns = (Column("status"), Column("points", right=True), Column("such as", prose=True))
     foot = [f"({FAILED} and {KILLED} points: h2sim sweep SPEC -o DIR --retry-failed runs them again)"]
     foot = foot if counts.get(FAILED) or counts.get(KILLED) else []
-    return [Table("Points", columns, tuple(map(tuple, rows)), tuple(foot))]
+    return [Table("Points", columns, tuple(rows), tuple(foot))]
 
 
 def _kind_of(error: str) -> str:

@@ -64,7 +64,7 @@ class Machines:
     """Makes designs of a spec's choices.
 
     base and tables: as their files say. steps: conditions and derived fields, in an order in which each can be
-    computed. on_fields and on_results: constraints. order: all parameters and variables, as the spec has them. sizing:
+    computed. whole: numbers of a range that are rounded. on_fields and on_results: constraints. order: all parameters and variables, as the spec has them. sizing:
     what `buffers: fit` comes to.
     """
 
@@ -76,6 +76,7 @@ class Machines:
     on_results: tuple[Expression, ...]
     order: tuple[str, ...]
     variables: frozenset[str]
+    whole: frozenset[str]
     sizing: Sizing
 
     @classmethod
@@ -124,6 +125,7 @@ class Machines:
             on_results=tuple(e for e in constraints if e in on_results),
             order=tuple(paths),
             variables=frozenset(spec.variables),
+            whole=frozenset(p for p, a in spec.parameters.items() if a.is_continuous and known.is_whole(p)),
             sizing=sizing,
         )
 
@@ -226,7 +228,7 @@ class Machines:
 
     def _assigned(self, choice: Choice) -> dict[str, Any]:
         """The parameters that hold: those whose condition does, and what is derived of them."""
-        found = dict(choice)
+        found = {path: round(value) if path in self.whole else value for path, value in choice.items()}
         for step in self.steps:
             if step.when and not step.when.holds(self._names(found)):
                 found.pop(step.path, None)
@@ -278,6 +280,10 @@ class _Known:
     def is_field(self, path: str) -> bool:
         """Whether a path leads to a field of the machine or of energy tables."""
         return any(_has(holder, path) for holder in (self._base, self._table))
+
+    def is_whole(self, path: str) -> bool:
+        """Whether a field of the machine holds an integer, to which numbers of a range are rounded."""
+        return _has(self._base, path) and type(value_at(self._base, path)) is int
 
     def fault(self, path: str, where: str) -> list[str]:
         """Nothing for a field that there is, else a line that says what is nearest."""
