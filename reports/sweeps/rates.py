@@ -106,8 +106,8 @@ def main() -> None:
     ]
     text = (
         f"# How fast points run\n\n{given.points:,} random machines of nine parameters on the CIFAR10 network "
-        f"(SYNTHETIC masks, batch 4, T = 10), {os.cpu_count()} cores.\nMade by `python reports/sweeps/rates.py --points "
-        f"{given.points}`; sweeps include their start, the drawing of the first counts and the store.\n\n"
+        f"(SYNTHETIC masks, batch 4, T = 10), {os.cpu_count()} cores.\nMade by `python reports/sweeps/rates.py "
+        f"--points {given.points}`; sweeps include their start, the drawing of the first counts and the store.\n\n"
         "| what | a point | points an hour | times simulate |\n|---|---:|---:|---:|\n"
     )
     text += "".join(f"| {' | '.join(row)} |\n" for row in rows)

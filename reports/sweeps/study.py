@@ -161,13 +161,13 @@ def write(
     text = f"""# A better H2Learn
 
 At the published bandwidth and no more area than this model gives h2learn (36.95 mm2, table 28nm; not the printed 110
-mm2), the best of {len(four):,} machines is {overall:.2f}x as fast as the published one over six traces (geometric mean):
-{machine(fastest)}.
+mm2), the best of {len(four):,} machines is {overall:.2f}x as fast as the published one over six traces (geometric
+mean): {machine(fastest)}.
 
 {points:,} points (a machine on a trace) were simulated exactly by `python reports/sweeps/study.py`: of
-{four.attrs["rows"]:,} machines drawn at random from the space of `workloads/sweeps/study.yaml` the {len(four):,} that are
-no larger than h2learn, on six traces each; and {len(imagenet):,} of {imagenet.attrs["rows"]:,} on ImageNet's network, whose
-buffers are sized for it. Better machines may exist between those that were drawn.
+{four.attrs["rows"]:,} machines drawn at random from the space of `workloads/sweeps/study.yaml` the {len(four):,}
+that are no larger than h2learn, on six traces each; and {len(imagenet):,} of {imagenet.attrs["rows"]:,} on ImageNet's
+network, whose buffers are sized for it. Better machines may exist between those that were drawn.
 
 `-iid` traces are SYNTHETIC: independent bits with table 3.2's sparsities. mnist-table34 and mnist-digits are real
 training. Arrays are rows x columns x parallelism; `buffers fit`: twice what the dataflow of these traces needs, `0.5`
@@ -188,14 +188,15 @@ The network of mnist (table 3.4), at 128 GB/s, on {PAIR[0]} and {PAIR[1]}:
 
 ## What matters
 
-Share of the variance over the {len(four):,} machines of the six traces that each parameter alone explains (functional
-ANOVA, first order):
+Share of the variance over the {len(four):,} machines of the six traces that each parameter alone explains
+(functional ANOVA, first order):
 
 {what_matters(four)}
 
 ## Limits
 
-* Prices and areas are those of `energy_tables/28nm.yaml`; h2learn's own tile, buffers and pipeline depths are assumed [A].
+* Prices and areas are those of `energy_tables/28nm.yaml`; h2learn's own tile, buffers and pipeline depths are assumed
+  [A].
 * Bandwidth costs no area here. Machines with more of it are no better machines at equal cost: compare within a section.
 * A machine is drawn as a whole: within the budget no machine was tuned further.
 * Machines at the border of the area are compared with h2learn to four digits of mm2.

@@ -31,7 +31,7 @@ from tests.sweeps.running import children, lives, points
 WHAT = ("coordinator", "local worker", "dask worker", "dask scheduler")
 DESIGNS = 40
 NAP_S = 0.05  # before each task, so that there is a middle
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0  # the first sweep may compile all kernels
 GONE_S = 2.0  # within which workers are to follow their coordinator
 
 
@@ -284,10 +284,10 @@ HEAD = """# Sweeps whose processes are killed at random moments
 Each is a sweep of {designs} machines on 2 workers, one of whose processes gets SIGKILL at a random moment, and which is
 run to its end: by itself where a worker was killed, by the same command where it was the coordinator or the scheduler.
 Half of the kills wait for the first point. In the end the folder holds the points and the table of a sweep that was
-left alone, every point once; nothing that had been written is simulated again; no process is left. *Ended before*: the sweep was faster than the kill. *Written*:
-points in the folder at the kill, the median. *Twice*: points that had been simulated but not written, and were
-simulated again, the most of one kill and the mean. *Gone*: seconds until the workers of a killed coordinator had ended,
-the longest.
+left alone, every point once; nothing that had been written is simulated again; no process is left. *Ended before*: the
+sweep was faster than the kill. *Written*: points in the folder at the kill, the median. *Twice*: points that had been
+simulated but not written, and were simulated again, the most of one kill and the mean. *Gone*: seconds until the
+workers of a killed coordinator had ended, the longest.
 
 | killed | kills | ended before | written | twice, most | twice, mean | gone (s) | faults |
 |---|--:|--:|--:|--:|--:|--:|--:|

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.sweeps.running import environment, wait_until
@@ -21,9 +22,21 @@ class Cluster:
         self.scheduler = self._start(
             "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"
         )
-        wait_until(lambda: self._file.exists() or self.scheduler.poll(), what="a scheduler")
-        self.address: str = json.loads(self._file.read_text())["address"]
+        self.address = self._listening()
         self.workers = [self.worker() for _ in range(workers)]
+
+    def _listening(self) -> str:
+        """The address of the scheduler, once its file says it in full."""
+        found: list[str] = []
+
+        def told() -> bool:
+            assert self.scheduler.poll() is None, "the scheduler ended"
+            with suppress(OSError, ValueError):
+                found.append(json.loads(self._file.read_text())["address"])
+            return bool(found)
+
+        wait_until(told, what="a scheduler")
+        return found[0]
 
     @property
     def _file(self) -> Path:

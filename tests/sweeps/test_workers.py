@@ -167,13 +167,14 @@ def test_only_what_kills_its_worker_is_recorded_as_killed(places, tmp_path):
 
 
 def test_few_tasks_are_shared_out_and_quick_ones_go_in_large_batches(tmp_path):
-    few = Fake(plan(12), 4)
-    run(plan(12), few, tmp_path / "few")
-    assert {place for place, _ in few.batches} == {0, 1, 2, 3}
-    many = Fake(plan(2000), 2)
-    run(plan(2000), many, tmp_path / "many")
-    sizes = sorted((len(ids) for _, ids in many.batches), reverse=True)
-    assert sum(sizes) == 2000
+    few, many = plan(12), plan(600)
+    pool = Fake(few, 4)
+    run(few, pool, tmp_path / "few")
+    assert {place for place, _ in pool.batches} == {0, 1, 2, 3}
+    pool = Fake(many, 2)
+    run(many, pool, tmp_path / "many")
+    sizes = sorted((len(ids) for _, ids in pool.batches), reverse=True)
+    assert sum(sizes) == 600
     assert sizes[len(sizes) // 2] >= 25
 
 

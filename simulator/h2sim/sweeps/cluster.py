@@ -20,16 +20,17 @@ import time
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast
 
-import dask
+import dask.config as dask_config
 import distributed
+from distributed.versions import VersionMismatchWarning
 
 from h2sim._version import MODEL_VERSION, __version__
 from h2sim.errors import SweepError
@@ -39,7 +40,7 @@ from h2sim.sweeps.worker import run_batch
 from h2sim.sweeps.workers import AHEAD, Batch, Done
 
 CONNECT_S = 7.0
-ANSWER_S = 10.0  # for a question to the scheduler, or for an answer that a worker has ready
+ANSWER_S = 10.0  # for a question to the scheduler, or for an answer that a worker has ready; then it is asked again
 LOOK_S = 0.5  # between two looks at who is there
 NOBODY_S = 60.0  # without any worker
 MOST_SESSIONS = 2  # sweeps that a worker keeps open at once
@@ -220,7 +221,7 @@ class ClusterWorkers:
         future = self._needed.get(name)
         if future is None or future.status not in ("pending", "finished"):
             key = f"h2sim-{name}-{hashlib.sha256(content).hexdigest()[:16]}-{uuid.uuid4().hex[:8]}"
-            with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            with dask_config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
                 future = self._needed[name] = self._client.submit(bytes, content, key=key)
         return future
 
@@ -242,12 +243,18 @@ class ClusterWorkers:
             return []
         status = sent.future.status
         if status == "error":
-            return self._erred(sent, sent.future.exception(timeout=ANSWER_S))
+            return self._erred(sent, cast(BaseException, sent.future.exception(timeout=ANSWER_S)))
         if status != "finished":
             return self._again(sent, f"the scheduler dropped it ({status})")
         try:
             found: Sequence[Found] | Refused = pickle.loads(sent.future.result(timeout=ANSWER_S))
-        except Exception as error:  # its worker died before the answer was fetched, or the scheduler did
+        except TimeoutError:
+            if sent.place not in self._addresses:  # its worker died before the answer was fetched
+                return self._again(sent, "")
+            self._sent[number] = sent
+            self._ended.put(number)
+            return []
+        except Exception as error:
             return self._again(sent, str(error))
         if not isinstance(found, Refused):
             return [Done(sent.batch, found)]
@@ -258,7 +265,7 @@ class ClusterWorkers:
         self._shipped = tuple(sorted({*self._shipped, *found.missing}))
         return self._again(sent, "")
 
-    def _erred(self, sent: _Sent, error: BaseException | None) -> list[Done]:
+    def _erred(self, sent: _Sent, error: BaseException) -> list[Done]:
         if isinstance(error, distributed.KilledWorker):
             return [Done(sent.batch, None)]
         where = self._addresses.get(sent.place, "a worker")
@@ -283,16 +290,18 @@ class ClusterWorkers:
         if self._client.status != "running":
             raise self._lost(self._client.status)
         try:
-            threads = self._client.nthreads(callback_timeout=ANSWER_S)
+            there = set(cast(Mapping[str, int], self._client.nthreads(callback_timeout=ANSWER_S)))
+        except TimeoutError:  # it is busy; when it is gone the client knows
+            there = set(self._addresses.values())
         except Exception as error:
             raise self._lost(error) from None
         self._looked = time.monotonic()
-        gone = [place for place, address in self._addresses.items() if address not in threads]
+        gone = [place for place, address in self._addresses.items() if address not in there]
         for place in gone:
             del self._addresses[place]
-        for address in sorted(set(threads) - set(self._addresses.values())):
+        for address in sorted(there - set(self._addresses.values())):
             self._addresses[next(self._places)] = address
-        if threads:
+        if there:
             self._seen = self._looked
         elif self._looked - self._seen > NOBODY_S:
             raise SweepError(f"{self.address}: expected workers; got none for {NOBODY_S:.0f} s")
@@ -326,7 +335,7 @@ def _connected(address: str) -> distributed.Client:
         raise SweepError(f"{expected}; got {kind}")
     with warnings.catch_warnings():
         # whether workers fit is found by `versions`; what else differs changes no result
-        warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)
+        warnings.simplefilter("ignore", VersionMismatchWarning)
         try:
             return distributed.Client(address, timeout=CONNECT_S, set_as_default=False, name="h2sim-sweep")
         except Exception as error:
@@ -337,7 +346,8 @@ async def _kind(address: str) -> str:
     """What listens at an address, by its own word: `Scheduler`, `Worker`."""
     security = distributed.Security().get_connection_args("client")
     async with distributed.rpc(address, connection_args=security) as asked:
-        return str((await asyncio.wait_for(asked.identity(), CONNECT_S)).get("type"))
+        answer: Any = await asyncio.wait_for(asked.identity(), CONNECT_S)
+    return str(answer.get("type"))
 
 
 def _line(error: object) -> str:
