@@ -277,7 +277,7 @@ class ClusterWorkers:
     def _again(self, sent: _Sent, said: str) -> list[Done]:
         """Sends a batch again that the scheduler or its worker lost for no fault of its own."""
         if self._client.status != "running":
-            raise self._lost(said)
+            raise self._lost("")
         if sent.repeats >= MOST_REPEATS:
             raise SweepError(f"{self.address}: lost a batch {MOST_REPEATS + 1} times: {said}")
         if sent.place not in self._addresses:
@@ -288,7 +288,7 @@ class ClusterWorkers:
     def _look(self) -> list[Done]:
         """Learns which workers are there now: new places, and what became of batches of those that are gone."""
         if self._client.status != "running":
-            raise self._lost(self._client.status)
+            raise self._lost("")
         try:
             there = set(cast(Mapping[str, int], self._client.nthreads(callback_timeout=ANSWER_S)))
         except TimeoutError:  # it is busy; when it is gone the client knows
