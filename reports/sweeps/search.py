@@ -214,8 +214,8 @@ count, which leaves random the lead that its misses cost nothing.
 
 Its own processor time with a budget of {most}, all points answered by the store, per machine:
 {cost}.
-A resumed search takes as much to come to where it was, beside making its machines (about 2.5 ms each). TPE looks at all
-that was tried before each proposal: its time grows with the square of the budget. That of NSGA-II hardly does.
+A resumed search takes as much to come to where it was, beside making its machines (about 2.5 ms each). Both look at
+all that was tried before each proposal: their time grows with the square of the budget.
 """
 
 
