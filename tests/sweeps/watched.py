@@ -13,15 +13,18 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from h2sim.sweeps.session import Found, Session, Task
+if TYPE_CHECKING:
+    from h2sim.sweeps.session import Found, Session, Task
 
 FOLDER, NAP, POISON = "H2SIM_WATCHED", "H2SIM_NAP", "H2SIM_POISON"
 
 
 def watch() -> None:
     """Has this process's sessions looked at."""
+    from h2sim.sweeps.session import Session
+
     plain = Session.run
 
     def run(self: Session, task: Task, **options: Any) -> list[Found]:
@@ -58,8 +61,20 @@ def dask_setup(worker: Any) -> None:
     watch()
 
 
-if __name__ == "__main__":
-    from h2sim.sweeps.worker import main
+def main() -> None:
+    """As the plain worker's, which imports next to nothing before it listens; nor does this."""
+    from h2sim.sweeps import worker
 
-    watch()
+    plain = worker.run_batch
+
+    def run_batch(session: Session, tasks: tuple[Task, ...]) -> list[Any]:
+        worker.run_batch = plain  # type: ignore[assignment]
+        watch()
+        return plain(session, tasks)
+
+    worker.run_batch = run_batch
+    worker.main()
+
+
+if __name__ == "__main__":
     main()
