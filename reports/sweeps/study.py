@@ -151,10 +151,18 @@ def main() -> None:
 
 
 def write(
-    four: pd.DataFrame, base: dict[str, dict[str, float]], imagenet: pd.DataFrame, big: dict[str, dict[str, float]]
+    four: pd.DataFrame,
+    base: dict[str, dict[str, float]],
+    imagenet: pd.DataFrame | None,
+    big: dict[str, dict[str, float]],
+    said: str = "",
 ) -> None:
-    """Writes study.md and study.csv."""
-    points = four.attrs["points"] + imagenet.attrs["points"]
+    """Writes study.md and study.csv. imagenet: None where it was not run; said: a paragraph on how far the sweep is."""
+    points = four.attrs["points"] + (imagenet.attrs["points"] if imagenet is not None else 0)
+    of_imagenet = "ImageNet's network is left out so far"
+    if imagenet is not None:
+        tried = imagenet.attrs["rows"]
+        of_imagenet = f"and {len(imagenet):,} of {tried:,} on ImageNet's network, whose buffers are sized for it"
     fastest = best(four[four.apply(bandwidth, axis=1) == PUBLISHED], "seconds")
     overall = mean([each["seconds"] for each in base.values()]) / fastest["seconds"]
     head = ["trace", "fastest: x faster", "x less energy", "mm2", "machine", "least energy: x less", "x faster"]
@@ -166,9 +174,9 @@ mean): {machine(fastest)}.
 
 {points:,} points (a machine on a trace) were simulated exactly by `python reports/sweeps/study.py`: of
 {four.attrs["rows"]:,} machines drawn at random from the space of `workloads/sweeps/study.yaml` the {len(four):,}
-that are no larger than h2learn, on six traces each; and {len(imagenet):,} of {imagenet.attrs["rows"]:,} on ImageNet's
-network, whose buffers are sized for it. Better machines may exist between those that were drawn.
-
+that are no larger than h2learn, on six traces each; {of_imagenet}. Better machines may exist between those that were
+drawn.
+{said}
 `-iid` traces are SYNTHETIC: independent bits with table 3.2's sparsities. mnist-table34 and mnist-digits are real
 training. Arrays are rows x columns x parallelism; `buffers fit`: twice what the dataflow of these traces needs, `0.5`
 half of that, `keep` the file's.
@@ -177,7 +185,8 @@ half of that, `keep` the file's.
     names = list(base)
     for speed in (64 * GB, 128 * GB, 256 * GB):
         text += f"## Memories of {speed // GB} GB/s\n\n"
-        text += table(head, gains(four, base, names, speed) + gains(imagenet, big, list(big), speed)) + "\n\n"
+        of_big = gains(imagenet, big, list(big), speed) if imagenet is not None else []
+        text += table(head, gains(four, base, names, speed) + of_big) + "\n\n"
         if speed != PUBLISHED:
             text += "Beside h2learn with its published 128 GB/s.\n\n"
     text += f"""## Independent bits against real masks
