@@ -59,7 +59,7 @@ def commands(group=main, path=()):
 def test_every_command_has_help_with_an_example(path):
     text = good(*path, "--help")
     assert "Example" in text
-    assert f"h2sim {' '.join(path)}" in text
+    assert f"h2sim {' '.join(path).removesuffix(' SPEC')}" in text  # in whose place a sweep's name stands
 
 
 def test_run_prints_engines_layers_and_the_step(trace):

@@ -21,6 +21,7 @@ from h2sim.rivals.registry import BASELINES, MODULES
 from tests.cli.test_help import ALL
 
 ARCHS, TRACES, TABLES = library.names("arch"), library.names("trace"), library.names("energy table")
+SWEEPS = library.names("sweep")
 NETWORKS, GPU_TRACES, PARTS = library.names("network"), library.names("GPU trace"), part_names()
 
 # what is typed before the name, and the names
@@ -67,6 +68,7 @@ NAMED = [
     ("table check 28nm", TABLES),
     ("table scale", TABLES),
     ("table scale 45nm --sram", PARTS),
+    ("sweep SPEC", SWEEPS),
     ("arch show", ARCHS),
     ("arch check", ARCHS),
     ("arch check h2learn", ARCHS),
@@ -165,3 +167,10 @@ def test_bash_keeps_the_names_that_it_is_given(tmp_path: Path):
     env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", typed], env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split() == [name for name in TRACES if name.startswith("mnist-t")] != []
+
+
+def test_a_sweep_is_a_command_of_the_group_or_a_spec():
+    names, others = offered("sweep")
+    assert {"status", "table", "show", *SWEEPS} <= set(names)
+    assert "SPEC" not in names
+    assert others == ["file"]

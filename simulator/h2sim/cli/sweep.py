@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from h2sim.cli.names import NamesType
 from h2sim.cli.outputs import check_name, check_outputs
@@ -41,6 +42,11 @@ class Sweep(Commands):
         if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
             args = [RUN, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, then specs: shipped ones and files."""
+        found = [item for item in super().shell_complete(ctx, incomplete) if item.value != RUN]
+        return [*found, *SPEC.shell_complete(ctx, click.Option(["--spec"]), incomplete)]
 
 
 class _Spec(click.Argument):
