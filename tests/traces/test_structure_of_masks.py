@@ -29,7 +29,7 @@ from h2sim.trace import (
 )
 from h2sim.trace.bits import popcount
 from h2sim.trace.like import silent_samples
-from h2sim.trace.structure import Channels, measured, structured_mask
+from h2sim.trace.structure import Channels, _largest, measured, structured_mask
 from tests.helpers.look import RESIDUAL
 
 NOTATION, SHAPE = "8C3-AP2-16C3-10FC", (2, 16, 16)
@@ -72,6 +72,13 @@ def test_a_structured_mask_has_the_density_that_was_asked(silent, dead, fill, cl
     assert abs(found.mean() - fill * live) <= 1 / (6 * 9 * 7)  # a bit by chance in each timestep and sample
     assert not found[:, empty].any()
     assert not found[:, :, : round(dead * 6)].any()
+
+
+@given(st.lists(st.integers(0, 3), min_size=12, max_size=12), st.integers(0, 12))
+def test_of_equal_values_the_first_are_set_whatever_the_processor_can(values, count):
+    field = np.array(values, np.float32).reshape(3, 2, 2)
+    found = np.flatnonzero(_largest(field, count, np.random.default_rng(0)))
+    assert found.tolist() == sorted(sorted(range(12), key=lambda place: (-values[place], place))[:count])
 
 
 def test_silent_samples_have_no_gradient_in_any_layer_and_still_spike():

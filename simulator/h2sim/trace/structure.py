@@ -115,11 +115,17 @@ def structured_mask(
 
 
 def _largest(field: Float32s, count: float, rng: np.random.Generator) -> Bools:
-    """Marks the `count` largest values, bool of the same shape; the fraction of a bit in `count` is set by chance."""
+    """Marks the `count` largest values, bool of the same shape; the fraction of a bit in `count` is set by chance.
+
+    Of equal values the first are marked: argpartition would choose by the processor's vector width.
+    """
     n_bits = min(field.size, int(count) + int(rng.random() < count - int(count)))
-    chosen = np.zeros(field.size, bool)
-    if n_bits:
-        chosen[np.argpartition(field.reshape(-1), field.size - n_bits)[field.size - n_bits :]] = True
+    if not n_bits:
+        return np.zeros(field.shape, bool)
+    values = field.reshape(-1)
+    smallest = np.partition(values, field.size - n_bits)[field.size - n_bits]
+    chosen: Bools = values > smallest
+    chosen[np.flatnonzero(values == smallest)[: n_bits - int(chosen.sum())]] = True
     return chosen.reshape(field.shape)
 
 
