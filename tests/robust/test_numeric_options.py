@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import click
 import pytest
 
+from h2sim import sweep
 from h2sim.cli import main
 from h2sim.cli.support import DEFAULT_COLUMNS, terminal_width
 from tests.fuzz.trial import _command, _timed
@@ -46,6 +47,9 @@ BASES = {
     "rtl emit": ["unit", "-o", "OUT/v.v"],
     "rtl check": [],
     "rtl area": [],
+    "sweep SPEC": ["-o", "OUT/sweep"],
+    "sweep table": ["SWEPT"],
+    "sweep plot": ["SWEPT", "-o", "OUT/pictures", "--format", "png"],
     "train": ["4C3S2-AP2-10FC", "mnist-5k", *SHORT, "-o", "RUN"],
 }
 PARSED = ("gpu record", "rtl emit", "rtl check", "rtl area")
@@ -74,10 +78,15 @@ def options(command: click.Command = main, path: str = ""):
 def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     (folder / "out").mkdir()
+    swept = folder / "one.yaml"
+    swept.write_text("traces: [mnist-digits]\nparameters: {engines.backward.rows: [8, 16]}\n")
+    sweep(swept, folder / "swept", workers=0)
     return {
         "TINY": str(tiny_trace(folder)),
         "PROFILE": str(cuda_step().write(folder / "p.json")),
         "OUT": str(folder / "out"),
+        "SPEC": str(swept),
+        "SWEPT": str(folder / "swept"),
     }
 
 

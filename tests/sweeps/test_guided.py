@@ -82,6 +82,7 @@ def test_a_search_that_was_killed_ends_where_it_would_have_ended(tmp_path, metho
     assert ids(resumed) == ids(whole)
     assert [row.numbers for row in resumed] == [row.numbers for row in whole]
     assert facts["ended"]
+    assert facts["optuna"] == [optuna.__version__]
 
 
 @pytest.mark.parametrize("method", METHODS)

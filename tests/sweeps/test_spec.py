@@ -6,11 +6,14 @@ from itertools import islice
 
 import pytest
 
+from h2sim import sweep
 from h2sim.errors import SweepError
+from h2sim.sweeps import space
 from h2sim.sweeps.plan import make_plan
 from h2sim.sweeps.spec import load_spec, parse_spec
+from h2sim.sweeps.store import Store
 
-ROWS = "engines.backward.rows"
+ROWS, COLUMNS = "engines.backward.rows", "engines.backward.columns"
 
 
 def spec(**fields):
@@ -66,6 +69,61 @@ def test_constraints_on_fields_shape_the_space():
         8,
         16,
     ]
+
+
+def test_constraints_leave_of_a_grid_what_they_would_leave_of_a_list_in_its_order(monkeypatch):
+    fields = {
+        "parameters": {
+            ROWS: [8, 16, 32],
+            "engines.backward.columns": {"derive": f"256 // {ROWS}"},
+            "tile": {"values": [[8, 8], [4, 8], [7, 7]]},
+            "memory.bandwidth_bytes_per_s": ["64 GB/s", "128 GB/s"],
+            "engines.backward.parallelism": {"values": [2, 4], "when": "tile.height != 7"},
+        },
+        "constraints": [f"{ROWS} * engines.backward.parallelism <= 64", "tile.height * engines.backward.columns < 200"],
+    }
+    plan = make_plan(parse_spec(spec(**fields)))
+    found, size = list(plan.space.grid()), plan.space.size
+    free = make_plan(parse_spec(spec(**{**fields, "constraints": []})))
+    assert found == [choice for choice in free.space.grid() if plan.machines.admits(choice)]
+    assert 0 < len(found) < size == 36
+    monkeypatch.setattr(space, "MOST_LISTED", 0)
+    assert list(plan.space.grid()) == found
+
+
+def test_constraints_that_no_point_meets_are_found_in_a_space_of_any_size():
+    """Of 4 x 10^39 choices the four that decide are looked at."""
+    bits = {f"v{n}": list(range(1000)) for n in range(13)}
+    fields = {"variables": bits, "parameters": {ROWS: [8, 16], "engines.backward.columns": [32, 64]}}
+    for method in ("grid", "random"):
+        with pytest.raises(SweepError, match=r"got none for engines.backward.rows \* engines.backward.columns < 256"):
+            make_plan(
+                parse_spec(spec(method=method, constraints=[f"{ROWS} * engines.backward.columns < 256"], **fields))
+            )
+    found = make_plan(parse_spec(spec(constraints=[f"{ROWS} * engines.backward.columns < 512"], **fields))).choices()
+    assert {choice[ROWS] for choice in islice(found, 2000)} == {8}
+
+
+def test_a_trace_that_no_point_can_run_is_refused_before_the_first_one(tmp_path):
+    """Only the first one has a fifth convolution."""
+    options = {"layer": "conv5", "phase": "forward"}
+    with pytest.raises(SweepError) as error:
+        sweep(spec(traces=["mnist-table34", "mnist-digits"], options=options), tmp_path / "none", workers=0)
+    said = str(error.value)
+    assert said.startswith("spec: traces.1: expected a trace that some point can run; got mnist-digits: "), said
+    assert "layer 'conv5': no such layer" in said
+    with Store(tmp_path / "none") as store:
+        assert store.counts() == {}
+    assert len(sweep(spec(traces="mnist-table34", options=options), tmp_path / "some", workers=0)) == 2
+
+
+@pytest.mark.parametrize(("package", "extra", "asked"), [
+    ("optuna", "sweep", {"method": "tpe"}), ("distributed", "cluster", {}),
+])  # fmt: skip
+def test_a_package_that_is_not_there_is_one_line(tmp_path, monkeypatch, package, extra, asked):
+    monkeypatch.setattr("h2sim.sweeps.run.find_spec", lambda name: None)
+    with pytest.raises(SweepError, match=rf"^{package}: expected the package, it comes with h2sim\[{extra}\]"):
+        sweep(spec(**asked), tmp_path / "out", dask="tcp://127.0.0.1:1" if package == "distributed" else None)
 
 
 def test_a_field_of_the_energy_table_is_an_axis():

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from h2sim.cli.names import NamesType
 from h2sim.cli.outputs import check_name, check_outputs
 from h2sim.cli.support import Commands, emit, extra, say, show
+from h2sim.cli.types import Finite
 from h2sim.errors import OutputError, at
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def run(
     from h2sim.io import library
     from h2sim.report.sweep import sweep_document
     from h2sim.sweeps.plan import make_plan
-    from h2sim.sweeps.run import employ, run_plan
+    from h2sim.sweeps.run import check_packages, employ, run_plan
     from h2sim.sweeps.spec import load_spec
 
     check_name(output)
@@ -119,11 +120,8 @@ def run(
         with TemporaryDirectory() as aside:  # synthetic traces are drawn to be checked
             _say_size(make_plan(written, Path(aside)))
         return
-    if written.spec.is_guided:
-        with extra("sweep"):
-            import optuna  # noqa: F401
-    with extra("cluster"):
-        employed = employ(workers, dask)
+    check_packages(written.spec)
+    employed = employ(workers, dask)
     folder = _made(Path(output))
     plan = make_plan(written, folder)
     with _live(plan, folder) as watch, run_plan(plan, folder, employed, watch, retry=retry_failed) as store:
@@ -199,7 +197,7 @@ def show_(folder: str, point: str, of_table: bool) -> None:
 @sweep.command()
 @folder_argument
 @click.option("-o", "--output", metavar="FOLDER", help="Where to draw them [default: DIR/plots].")
-@click.option("--width", type=click.FloatRange(40, 400), metavar="MM", help="Width for a paper, such as 88 or 180.")
+@click.option("--width", type=Finite(40, 400), metavar="MM", help="Width for a paper, such as 88 or 180.")
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="[default: all three]")
 @click.option("--slice", "slices", metavar="FIELD[,FIELD]", multiple=True, help="One or two axes to look along.")
 def plot(

@@ -21,11 +21,8 @@ else:
 MOST_DIGITS = 18  # of an integer in a list; Python reads no text of thousands
 
 
-class Positive(click.FloatRange):
-    """A finite number above 0, and at most `most`: to click's own, nan lies in every range."""
-
-    def __init__(self, most: float | None = None) -> None:
-        super().__init__(min=0, min_open=True, max=most)
+class Finite(click.FloatRange):
+    """A finite number of a range: to click's own, nan lies in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -34,9 +31,16 @@ class Positive(click.FloatRange):
         return number
 
 
+class Positive(Finite):
+    """A finite number above 0, and at most `most`."""
+
+    def __init__(self, most: float | None = None) -> None:
+        super().__init__(min=0, min_open=True, max=most)
+
+
 def is_count(text: str) -> bool:
     """Whether a part of a list is an integer of 0 or more, with no more digits than any list needs."""
     return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
-__all__ = ["ParamType", "Positive", "is_count"]
+__all__ = ["Finite", "ParamType", "Positive", "is_count"]

@@ -229,6 +229,11 @@ def _notes(findings: Findings, store: Store) -> Iterator[Note]:
     if store.facts.get("exhausted"):
         budget = plan.spec.budget or DEFAULT_BUDGET
         yield Note(f"the space is exhausted: it holds fewer machines than the budget of {budget:,}")
+    samplers = store.facts.get("optuna", [])
+    if len(samplers) > 1:
+        yield Note(
+            f"the search was guided by Optuna {' and then '.join(samplers)}: from a new folder it may go elsewhere"
+        )
     others = store.other_models()
     if others:
         yield Note(f"{counted(others, 'machine')} of another version of h2sim's model left out; run the spec again")

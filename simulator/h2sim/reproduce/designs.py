@@ -33,7 +33,7 @@ def variants(lab: Lab, setting: Setting, sweep: str, **fixed: Any) -> list[Varia
     written = load_spec(library.find("sweep", sweep), tuple(f"{name}={_spelt(value)}" for name, value in fixed.items()))
     machines = Machines.of(written, base, [lab.table(setting)], unsized)
     found = []
-    for choice in Space.of(written.spec, machines.admits).grid():
+    for choice in Space.of(written.spec, machines.admits, machines.deciding).grid():
         design = machines.design(choice)
         if design.fault:
             raise ReproductionError(design.fault)

@@ -51,10 +51,20 @@ def search(plan: Plan, store: Store, coordinator: Runner) -> None:
     budget, size = plan.spec.budget or DEFAULT_BUDGET, plan.space.size
     tried: set[str] = set()
     if size is None or size > budget:
+        _tell_sampler(store)
         with _quiet():
             _Search(plan, store, coordinator, tried).run(budget)
     if size is not None and size <= max(budget, MOST_LEFT):
         coordinator.run(_left(plan, tried, budget))
+
+
+def _tell_sampler(store: Store) -> None:
+    """Adds Optuna's version to those that the store knows: another one may propose other machines."""
+    import optuna
+
+    known = store.facts.get("optuna", [])
+    if optuna.__version__ not in known:
+        store.tell(optuna=[*known, optuna.__version__])
 
 
 def _left(plan: Plan, tried: set[str], budget: int) -> Iterator[Design]:

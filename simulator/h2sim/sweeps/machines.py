@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,11 +139,24 @@ class Machines:
         """The hash of the machine's file as resolved, names and all: what points are changes of."""
         return hashlib.sha256(self.base.model_dump_json().encode()).hexdigest()
 
+    @cached_property
+    def deciding(self) -> frozenset[str]:
+        """The parameters and variables on which the constraints on fields alone hang, through others too."""
+        found = {name for constraint in self.on_fields for name in constraint.names}
+        while True:
+            of_steps = {name for step in self.steps if _touches(step.path, found) for name in step.names}
+            if of_steps <= found:
+                return frozenset(path for path in self.order if _touches(path, found))
+            found |= of_steps
+
     def admits(self, choice: Choice) -> bool:
-        """Whether every constraint on fields alone holds. Raises SweepError for an expression without a value."""
+        """Whether every constraint on fields alone holds, of a choice of the deciding parameters or of more.
+
+        Raises SweepError for an expression without a value.
+        """
         if not self.on_fields:
             return True
-        assigned = self._assigned(choice)
+        assigned = self._assigned(choice, [step for step in self.steps if step.path in self.deciding])
         return all(constraint.holds(self._names(assigned)) for constraint in self.on_fields)
 
     def design(self, choice: Choice) -> Design:
@@ -226,10 +239,10 @@ class Machines:
         ids = tuple(hashlib.sha256(f"{key} {t.sha256}".encode()).hexdigest() for t in self.tables)
         return Design(self._shown(assigned), {}, {}, ids, error.lines[0])
 
-    def _assigned(self, choice: Choice) -> dict[str, Any]:
-        """The parameters that hold: those whose condition does, and what is derived of them."""
+    def _assigned(self, choice: Choice, steps: Sequence[Step] | None = None) -> dict[str, Any]:
+        """The parameters that hold: those whose condition does, and what is derived of them. steps: not all of them."""
         found = {path: round(value) if path in self.whole else value for path, value in choice.items()}
-        for step in self.steps:
+        for step in self.steps if steps is None else steps:
             if step.when and not step.when.holds(self._names(found)):
                 found.pop(step.path, None)
             elif step.derive:
@@ -262,6 +275,11 @@ class Machines:
 
     def _shown(self, assigned: Mapping[str, Any]) -> dict[str, Any]:
         return {path: assigned[path] for path in self.order if path in assigned}
+
+
+def _touches(path: str, names: Collection[str]) -> bool:
+    """Whether a path is one of these fields, or part of one, or holds one."""
+    return any(path == n or path.startswith(f"{n}.") or n.startswith(f"{path}.") for n in names)
 
 
 def _excess(constraint: Expression, value: Callable[[str], Any]) -> float:

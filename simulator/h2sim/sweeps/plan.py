@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from h2sim.arch import Arch
 from h2sim.energy import EnergyTable, load_energy_table
 from h2sim.errors import H2SimError, SweepError
@@ -46,7 +48,7 @@ class Plan:
     @cached_property
     def space(self) -> Space:
         """The free parameters."""
-        return Space.of(self.spec, self.machines.admits)
+        return Space.of(self.spec, self.machines.admits, self.machines.deciding)
 
     def choices(self) -> Iterator[Choice]:
         """The points of every method but the guided ones, in the order in which they are made."""
@@ -161,7 +163,11 @@ def _check_constraints(plan: Plan) -> None:
         )
     if not plan.spec.is_guided and plan.spec.method != "list" and not plan.machines.on_fields:
         return
-    if next(iter(plan.space.grid() if plan.space.size is not None else plan.choices()), None) is None:
+    if plan.spec.method == "list" or plan.space.size is None:
+        some = next(plan.choices(), None)
+    else:
+        some = plan.space.some(np.random.default_rng(plan.spec.seed))
+    if some is None:
         all_of = ", ".join(map(str, plan.machines.on_fields))
         raise SweepError(
             f"{where.at('constraints')}: expected constraints that some point can meet; got none for {all_of}"

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from h2sim.sweeps.frame import frame_of
 from h2sim.sweeps.machines import Design, Machines
 from h2sim.sweeps.plan import Plan, make_plan, unsized
 from h2sim.sweeps.session import Named
-from h2sim.sweeps.spec import DEFAULT_BUDGET, DRAWN, load_spec, parse_spec
+from h2sim.sweeps.spec import DEFAULT_BUDGET, DRAWN, Spec, load_spec, parse_spec
 from h2sim.sweeps.store import SPEC, Store, only_writer
 from h2sim.sweeps.workers import InlineWorkers, LocalWorkers, Workers
 
@@ -48,6 +49,7 @@ def sweep(
     with a line per fault of the spec before any point is run.
     """
     written = parse_spec(spec) if isinstance(spec, Mapping) else load_spec(spec)
+    check_packages(written.spec)
     with ExitStack() as stack:
         if output is None:
             output = stack.enter_context(tempfile.TemporaryDirectory(prefix="h2sim-sweep-"))
@@ -60,12 +62,26 @@ def sweep(
 def employ(workers: int | None, dask: str | None) -> Employ:
     """What opens the workers of a plan: this machine's cores but for nothing, or those of a cluster."""
     if dask:
+        _needs("distributed", "cluster")
         from h2sim.sweeps.cluster import ClusterWorkers
 
         return lambda plan: ClusterWorkers(plan.setup, dask)
     if workers == 0:
         return lambda plan: InlineWorkers(plan.setup)
     return lambda plan: LocalWorkers(plan.setup, workers or os.cpu_count() or 1)
+
+
+def check_packages(spec: Spec) -> None:
+    """Raises SweepError where the method of a spec needs a package that is not there."""
+    if spec.is_guided:
+        _needs("optuna", "sweep")
+
+
+def _needs(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise SweepError(
+            f"{package}: expected the package, it comes with h2sim[{extra}] (pip install 'h2sim[{extra}]'); got none"
+        )
 
 
 def run_plan(plan: Plan, folder: Path, employ: Employ, watch: Watch, *, retry: bool = False) -> Store:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from h2sim.sweeps.spec import Axis, Spec
 
 Choice = dict[str, Any]
 MOST_MISSES = 2000  # draws in a row that bring nothing new, after which what is left is looked for in order
+MOST_LISTED = 50_000  # choices of the axes on which constraints hang, up to which they are tried before the others
 # fields on which counting hangs, dearest first: points that share them are neighbours, so that their counts are shared
 DEAREST = (
     "tile",
@@ -42,18 +43,21 @@ DEAREST = (
 class Space:
     """The free parameters of a spec. admits: whether a choice is a point, by the constraints on fields alone.
 
-    choices: the values of each axis that has a list of them.
+    choices: the values of each axis that has a list of them. deciding: the axes on which `admits` hangs; it takes
+    choices of these alone, too.
     """
 
     axes: Mapping[str, Axis]
     choices: Mapping[str, list[Any]]
     admits: Callable[[Choice], bool]
+    deciding: frozenset[str]
 
     @classmethod
-    def of(cls, spec: Spec, admits: Callable[[Choice], bool]) -> Space:
-        """The space of a spec: its parameters but those that are derived."""
+    def of(cls, spec: Spec, admits: Callable[[Choice], bool], deciding: Collection[str]) -> Space:
+        """The space of a spec: its parameters but those that are derived. deciding: may name these, too."""
         free = {path: axis for path, axis in spec.axes.items() if axis.derive is None}
-        return cls(free, {path: axis.choices() for path, axis in free.items()}, admits)
+        choices = {path: axis.choices() for path, axis in free.items()}
+        return cls(free, choices, admits, frozenset(free).intersection(deciding))
 
     @property
     def size(self) -> int | None:
@@ -65,11 +69,45 @@ class Space:
     def grid(self) -> Iterator[Choice]:
         """All points, those that share the dearest counts one after the other."""
         order = sorted(self.axes, key=_dearness)
-        for values in itertools.product(*(self.choices[path] for path in order)):
-            found = dict(zip(order, values, strict=True))
-            choice = {path: found[path] for path in self.axes}
-            if self.admits(choice):
-                yield choice
+        tests = [path for path in order if path in self.deciding]
+        if prod(len(self.choices[path]) for path in tests) > MOST_LISTED:
+            yield from filter(self.admits, map(self._choice, self._products(order)))
+            return
+        beginnings = {places[:n] for places in self._admitted(tests) for n in range(len(places) + 1)}
+        if beginnings:
+            yield from map(self._choice, self._walk(order, {}, (), beginnings))
+
+    def some(self, rng: np.random.Generator) -> Choice | None:
+        """Some choice of the deciding axes that is admitted; None where there is none at all."""
+        drawn = ({path: self._at(path, float(rng.random())) for path in self.deciding} for _ in range(MOST_MISSES))
+        every = self._products(sorted(self.deciding))
+        return next(filter(self.admits, itertools.chain(drawn, every)), None)
+
+    def _products(self, paths: Sequence[str]) -> Iterator[Choice]:
+        for values in itertools.product(*(self.choices[path] for path in paths)):
+            yield dict(zip(paths, values, strict=True))
+
+    def _choice(self, found: Choice) -> Choice:
+        return {path: found[path] for path in self.axes}
+
+    def _admitted(self, tests: Sequence[str]) -> Iterator[tuple[int, ...]]:
+        """The places, in their lists, of the values of the deciding axes that are admitted together."""
+        for places in itertools.product(*(range(len(self.choices[path])) for path in tests)):
+            if self.admits({path: self.choices[path][at] for path, at in zip(tests, places, strict=True)}):
+                yield places
+
+    def _walk(
+        self, order: Sequence[str], found: Choice, tests: tuple[int, ...], beginnings: Set[tuple[int, ...]]
+    ) -> Iterator[Choice]:
+        """The product of the axes from the first that `found` lacks, without what leads to no admitted choice."""
+        if len(found) == len(order):
+            yield found
+            return
+        path = order[len(found)]
+        for place, value in enumerate(self.choices[path]):
+            then = (*tests, place) if path in self.deciding else tests
+            if then in beginnings:
+                yield from self._walk(order, {**found, path: value}, then, beginnings)
 
     def random(self, rng: np.random.Generator) -> Iterator[Choice]:
         """Points drawn one by one, without end while draws are admitted; the same one may come again."""
