@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from h2sim.errors import OutputError, at
 if TYPE_CHECKING:
     from h2sim.sweeps.coordinate import Watch
     from h2sim.sweeps.plan import Plan
+    from h2sim.sweeps.store import Store
 
 SPEC = NamesType("sweep")
 RUN = "SPEC"  # the command behind `h2sim sweep SPEC`
@@ -138,11 +139,10 @@ def status(folder: str) -> None:
       h2sim sweep status space
     """
     from h2sim.report.sweep import status_document
-    from h2sim.sweeps.run import load_sweep
 
-    plan, store = load_sweep(Path(folder))
-    with store:
-        show(status_document(plan, store))
+    with _read(folder) as (plan, store):
+        document = status_document(plan, store)
+    show(document)
 
 
 @sweep.command()
@@ -164,11 +164,9 @@ def table(
     """
     from h2sim.document.sheet import to_csv
     from h2sim.report.sweep_table import table_document
-    from h2sim.sweeps.run import load_sweep
 
     check_outputs(csv_file)
-    plan, store = load_sweep(Path(folder))
-    with store:
+    with _read(folder) as (plan, store):
         document = table_document(plan, store, pareto=pareto, sort=sort, top=top, columns=columns)
     show(document, err=csv_file == "-")
     if csv_file:
@@ -187,11 +185,10 @@ def show_(folder: str, point: str, of_table: bool) -> None:
       h2sim sweep show space 4f3a > better.yaml
     """
     from h2sim.report.sweep_point import point_table_yaml, point_yaml
-    from h2sim.sweeps.run import load_sweep
 
-    plan, store = load_sweep(Path(folder))
-    with store:
-        click.echo((point_table_yaml if of_table else point_yaml)(plan, store, point), nl=False)
+    with _read(folder) as (plan, store):
+        text = (point_table_yaml if of_table else point_yaml)(plan, store, point)
+    click.echo(text, nl=False)
 
 
 @sweep.command()
@@ -212,12 +209,10 @@ def plot(
     """
     from h2sim.io.names import in_terminal
     from h2sim.report.sweep_plots import draw_sweep
-    from h2sim.sweeps.run import load_sweep
 
     place = Path(output or str(Path(folder) / "plots"))
     check_name(str(place))
-    plan, store = load_sweep(Path(folder))
-    with store:
+    with _read(folder, "drawing") as (plan, store):
         _made(place)
         named = tuple(tuple(part.strip() for part in each.split(",")) for each in slices)
         for path in draw_sweep(plan, store, place, width_mm=width, formats=formats or FORMATS, slices=named):
@@ -238,14 +233,12 @@ def export(folder: str, output: str) -> None:
     from h2sim.document import frame_csv
     from h2sim.io.files import replacing
     from h2sim.sweeps.frame import frame_of
-    from h2sim.sweeps.run import load_sweep
 
     kind = "csv" if output == "-" else Path(output).suffix.removeprefix(".")
     if kind not in ("csv", "parquet"):
         raise OutputError(at(output, "name", "a file that ends in .csv or .parquet", repr(Path(output).name)))
     check_outputs(output)
-    plan, store = load_sweep(Path(folder))
-    with store:
+    with _read(folder) as (plan, store):
         frame = frame_of(plan, store)
     if kind == "csv":
         emit(output, frame_csv(frame))
@@ -254,6 +247,18 @@ def export(folder: str, output: str) -> None:
         import pyarrow  # noqa: F401
     with replacing(Path(output)) as aside:
         frame.to_parquet(aside, index=False)
+
+
+@contextmanager
+def _read(folder: str, doing: str = "reading points") -> Iterator[tuple[Plan, Store]]:
+    """A sweep's plan and store, with a line that says what is being done where standard error is a terminal."""
+    from rich.console import Console
+
+    from h2sim.sweeps.run import load_sweep
+
+    plan, store = load_sweep(Path(folder))
+    with store, Console(stderr=True).status(doing) if sys.stderr.isatty() else nullcontext():
+        yield plan, store
 
 
 def _made(folder: Path) -> Path:

@@ -7,7 +7,7 @@ architect.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,8 @@ class Findings:
 
     @classmethod
     def of(cls, plan: Plan, store: Store, names: Iterable[str] = ()) -> Findings:
-        """names: results to keep beside objectives and MAIN; a hundred thousand rows with all of them are gigabytes."""
-        wanted = {*MAIN, *plan.spec.objectives, *names}
-        rows = tuple(_thinned(row, wanted) for row in rows_of(plan, store))
+        """names: results to keep beside objectives and MAIN."""
+        rows = tuple(rows_of(plan, store, {*MAIN, *plan.spec.objectives, *names}))
         return cls(plan, rows, {table: base_row(plan, store, table) for table in plan.spec.energy_tables})
 
     @property
@@ -128,15 +127,6 @@ class Findings:
         free = [p for p in self.plan.machines.order if p not in axes or axes[p].derive is None]
         columns = {path: [parameter_of(self.plan, row, path) for row in rows] for path in free}
         return [importance(columns, [row.value(name) for row in rows], name) for name in self.directions]
-
-
-def _thinned(row: Row, wanted: set[str]) -> Row:
-    kept = {name: value for name, value in row.numbers.items() if name in wanted}
-    of_trace = {
-        trace: {name: value for name, value in each.items() if f"{name}[{trace}]" in wanted}
-        for trace, each in row.of_trace.items()
-    }
-    return replace(row, numbers=kept, of_trace={trace: each for trace, each in of_trace.items() if each})
 
 
 def base_row(plan: Plan, store: Store, table: str) -> Row:

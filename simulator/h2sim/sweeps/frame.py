@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,47 +49,60 @@ class Row:
         return self.numbers.get(name) if not trace else self.of_trace.get(trace.removesuffix("]"), {}).get(result)
 
 
-def rows_of(plan: Plan, store: Store) -> Iterator[Row]:
+def rows_of(plan: Plan, store: Store, results: Collection[str] | None = None) -> Iterator[Row]:
     """The rows of a store in the order of the spec, those of which all traces are there or one has failed.
 
     A row's status is judged by the plan's constraints: what a stricter spec excludes is invalid, though simulated.
+    results: those that rows are to hold, `seconds` or `seconds[mnist-digits]`; None: all.
     """
     tables = {table.sha256 for table in plan.machines.tables}
-    for design in store.designs():
-        row = row_of(plan, design, store.points_of(design.id)) if design.table in tables else None
+    for design, points in store.designs_with_points():
+        row = row_of(plan, design, points, results) if design.table in tables else None
         if row:
             yield row
 
 
-def row_of(plan: Plan, design: Stored, found: Iterable[Found]) -> Row | None:
+def row_of(plan: Plan, design: Stored, found: Iterable[Found], results: Collection[str] | None = None) -> Row | None:
     """The row of a design with these points; None while a trace is missing and none has failed."""
     wanted = {trace.sha256: trace.name for trace in plan.traces}
     points = {wanted[point.trace]: point for point in found if point.trace in wanted}
     statuses = {point.status for point in points.values()}
     if not points or (len(points) < len(wanted) and statuses == {OK}):
         return None
-    return _row(plan, design, points, next(status for status in WORST if status in statuses))
+    return _row(plan, design, points, next(status for status in WORST if status in statuses), results)
 
 
-def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str) -> Row:
-    of_trace = {trace: dict(points[trace].numbers) for trace in (t.name for t in plan.traces) if trace in points}
+def _row(plan: Plan, design: Stored, points: Mapping[str, Found], status: str, results: Collection[str] | None) -> Row:
+    of_trace = {t.name: points[t.name].numbers for t in plan.traces if t.name in points}
     numbers: Numbers = {}
     if len(of_trace) == len(plan.traces) == 1:
         numbers = dict(next(iter(of_trace.values())))
     elif len(of_trace) == len(plan.traces):
-        names = [name for name in METRICS if any(name in each for each in of_trace.values())]
+        names: Collection[str] = METRICS if results is None else plan.machines.results_of(results)
+        names = [name for name in names if any(name in each for each in of_trace.values())]
         numbers = {name: mean([each.get(name) for each in of_trace.values()], plan.spec.mean) for name in names}
     error = next((p.error for p in points.values() if p.status == status and p.error), None)
     if status == INVALID and numbers:  # a constraint ruled it out, perhaps that of another spec
-        status = OK if "seconds" in numbers else INVALID
+        status = OK if all("seconds" in each for each in of_trace.values()) else INVALID
     row = Row(design, status, error, numbers, of_trace)
-    if status != OK or not plan.machines.on_results:
-        return row
-    try:
-        error = plan.machines.broken(plan.machines.on_results, design.parameters, design.arch, row.known)
-    except SweepError as fault:
-        error = str(fault)
-    return replace(row, status=INVALID if error else OK, error=error)
+    if status == OK and plan.machines.on_results:
+        try:
+            error = plan.machines.broken(plan.machines.on_results, design.parameters, design.arch, row.known)
+        except SweepError as fault:
+            error = str(fault)
+        row = replace(row, status=INVALID if error else OK, error=error)
+    return row if results is None else _thinned(row, results)
+
+
+def _thinned(row: Row, results: Collection[str]) -> Row:
+    """A row without the results that are not asked for: a hundred thousand rows with all of them are gigabytes."""
+    kept = {name: value for name, value in row.numbers.items() if name in results}
+    each = (name.removesuffix("]").partition("[") for name in results if "[" in name)
+    of_trace: dict[str, dict[str, float | int | None]] = {}
+    for name, _, trace in each:
+        if name in row.of_trace.get(trace, {}):
+            of_trace.setdefault(trace, {})[name] = row.of_trace[trace][name]
+    return replace(row, numbers=kept, of_trace=of_trace)
 
 
 def parameter_of(plan: Plan, row: Row, path: str) -> Any:

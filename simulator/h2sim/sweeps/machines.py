@@ -184,6 +184,11 @@ class Machines:
         """The constraints on results that are known before anything is simulated."""
         return tuple(e for e in self.on_results if all(n in OF_MACHINE or not is_result(n) for n in e.names))
 
+    def results_of(self, wanted: Collection[str]) -> list[str]:
+        """The results, of all traces, that these and the constraints hang on, in their usual order."""
+        names = {name.partition("[")[0] for each in (wanted, *(e.names for e in self.on_results)) for name in each}
+        return [name for name in METRICS if name in names]
+
     def broken(
         self,
         constraints: Sequence[Expression],

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,13 @@ create table if not exists points (
     numbers text not null
 ) without rowid;
 create index if not exists points_of_design on points (design);
+create index if not exists designs_in_order on designs (model, number, id);
 """
+
+
+_DESIGN = "designs.id, number, machine, tables, parameters, arch, energy"
+_N_DESIGN = len(_DESIGN.split(", "))
+_POINT = "points.id, points.design, trace, status, error, numbers"
 
 
 @dataclass(frozen=True)
@@ -168,29 +175,31 @@ class Store:
     def designs(self, start: str = "") -> Iterator[Stored]:
         """The designs of this version of the model whose id begins with `start`, in the order of their numbers."""
         rows = self._read(
-            "select id, number, machine, tables, parameters, arch, energy from designs"
-            " where model = ? and id >= ? and id < ? order by number, id",
+            f"select {_DESIGN} from designs where model = ? and id >= ? and id < ? order by number, id",
             MODEL_VERSION,
             start,
             start + "~",
         )
-        for key, number, base, tables, parameters, arch, energy in rows:
-            table, name = json.loads(tables)
-            yield Stored(key, number, base, table, name, json.loads(parameters), json.loads(arch), json.loads(energy))
+        return map(_stored, rows)
+
+    def designs_with_points(self) -> Iterator[tuple[Stored, list[Found]]]:
+        """The designs of this version of the model in the order of their numbers, each with its points."""
+        rows = self._read(
+            f"select {_DESIGN}, {_POINT} from designs cross join points on points.design = designs.id"
+            " where model = ? order by number, designs.id",
+            MODEL_VERSION,
+        )
+        for _, group in groupby(rows, key=lambda row: row[0]):
+            several = list(group)
+            yield _stored(several[0]), [_found(row[_N_DESIGN:]) for row in several]
 
     def points(self) -> Iterator[Found]:
         """Every point, those of a design one after the other."""
-        rows = self._read("select id, design, trace, status, error, numbers from points order by design, trace")
-        for key, design, trace, status, error, numbers in rows:
-            yield Found(key, design, trace, status, json.loads(numbers), error)
+        return map(_found, self._read(f"select {_POINT} from points order by design, trace"))
 
     def points_of(self, design: str) -> Iterator[Found]:
         """The points of one design."""
-        rows = self._db.execute(
-            "select id, trace, status, error, numbers from points where design = ? order by trace", (design,)
-        )
-        for key, trace, status, error, numbers in rows:
-            yield Found(key, design, trace, status, json.loads(numbers), error)
+        return map(_found, self._read(f"select {_POINT} from points where design = ? order by trace", design))
 
     def write_spec(self, resolved: Mapping[str, Any]) -> None:
         """Writes sweep.yaml, the spec as resolved."""
@@ -202,6 +211,19 @@ class Store:
     def spec_path(self) -> Path:
         """sweep.yaml."""
         return self.folder / SPEC
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    """A design, of the columns _DESIGN."""
+    key, number, base, tables, parameters, arch, energy = row[:_N_DESIGN]
+    table, name = json.loads(tables)
+    return Stored(key, number, base, table, name, json.loads(parameters), json.loads(arch), json.loads(energy))
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    """A point, of the columns _POINT."""
+    key, design, trace, status, error, numbers = row
+    return Found(key, design, trace, status, json.loads(numbers), error)
 
 
 def _make(folder: Path) -> None:
