@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h2sim.cli.names import DATA_SET, NETWORK
+from h2sim.cli.names import DATA_SET, NETWORK, RECIPE
 from h2sim.cli.outputs import check_name
+from h2sim.cli.recipes import RecipeCommand, given_options
 from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
 from h2sim.cli.types import ParamType, Positive, is_count
 from h2sim.errors import NetworkError, TrainingError, at
+from h2sim.train.registry import PLAIN
 
 if TYPE_CHECKING:
     from h2sim.trace import Network
@@ -97,12 +99,15 @@ def _trace_options(command: Decorated) -> Decorated:
     return command
 
 
-@click.command()
+@click.command(cls=RecipeCommand)
 @click.argument("network", type=NETWORK)
 @click.argument("dataset", type=DATA_SET)
 @click.option("-o", "--output", metavar="DIR", required=True, help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1, MOST), required=True)
-@click.option("--recipe", default="bptt", show_default=True, help="The training algorithm.")
+@click.option(
+    "--recipe", type=RECIPE, default=PLAIN, show_default=True,
+    help="The training algorithm; `--recipe NAME --help` lists its options.",
+)  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--learning-rate", type=Positive(MOST_LEARNING_RATE), default=1e-3, show_default=True)
 @click.option(
@@ -166,6 +171,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
     from h2sim.train.session import prepare_process
 
     check_name(output)
+    options["recipe_options"] = given_options(click.get_current_context())
     prepare_process()
     with extra("train"):
         from h2sim.train.folder import Report, Run
@@ -195,12 +201,12 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
     settings = _settings(described, dataset, steps, options)
     trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
     if options["resume"]:
-        folder.resume(settings, trainer)
+        folder.resume(trainer.settings, trainer)
         _say_replanned(trainer.settings)
     else:
         if options["start_from"]:
             start_weights(trainer, Path(options["start_from"]))
-        folder.start(settings)
+        folder.start(trainer.settings)
     return trainer, folder
 
 
@@ -244,6 +250,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         seed=options["seed"],
         train_samples=options["train_samples"],
         recipe=options["recipe"],
+        recipe_options=options["recipe_options"],
         objective=objective,
         neuron=neuron,
         initial_deviation=options["initial_deviation"],
