@@ -163,7 +163,7 @@ def test_a_killed_run_of_it_goes_on_with_its_state_and_ends_in_the_same_bytes(tm
     for ours, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     forgetful = whole.recipe.options.model_copy(update={"still": True}).model_dump()
-    other, _ = run(tmp_path / "other", recipe="mine", recipe_options=forgetful)
+    run(tmp_path / "other", recipe="mine", recipe_options=forgetful)
     assert artefacts(tmp_path / "other") != artefacts(tmp_path / "whole")  # the state decides something
 
 
