@@ -47,6 +47,8 @@ class LayerRecord:
     of what is normalised, before the norm, and dL/dx; grad is then the mask of dL/dx, and grad_membrane still dm.
     norm_weight, norm_bias: (C,), what the norm multiplies by and adds. route: uint8 (T, N, C, H, W), which element of
     its window a maximum of analog values gives on, in raster order.
+
+    neuron: the layer's neuron in this step, as a `neuron` entry, where it is trained.
     """
 
     values: bool = True
@@ -64,6 +66,7 @@ class LayerRecord:
     norm_weight: Array | None = None
     norm_bias: Array | None = None
     route: Bytes | None = None
+    neuron: dict[str, Any] | None = None
 
 
 @dataclass
