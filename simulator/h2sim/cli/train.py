@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000  # epochs, traced steps of one
 MOST_LEARNING_RATE = 1e30  # Adam's first step is ten times that, in float32
+RESETS = ("zero", "subtract", "subtract-after-leak", "none")
 DTYPES = ("float32", "float16", "float16-flush")
 
 
@@ -56,7 +58,14 @@ class PairType(ParamType[tuple[float, float]]):
 
 def _neuron_options(command: Decorated) -> Decorated:
     for option in (
+        click.option("--train-neurons", is_flag=True, help="Train threshold and decay of each layer, too."),
         click.option("--detach-reset", is_flag=True, help="Leave the reset's term of eq. 2.4 out of the gradient."),
+        click.option(
+            "--surrogate",
+            type=click.Choice(["rectangle", "triangle"]),
+            help="Its shape; a triangle's window is 0,2 th_f [default: rectangle].",
+        ),
+        click.option("--reset", type=click.Choice(RESETS), help="What a spike does to m [default: zero]."),
         click.option("--surrogate-scale", type=float, help="eta, the surrogate's height [default: 1]."),
         click.option("--window", type=PairType(), help="th_l,th_r [default: the network's, or 0.05,0.55]."),
         click.option("--decay", type=float, help="alpha [default: the network's, or 0.25]."),
@@ -233,9 +242,10 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
     from h2sim.train.objective import Objective
     from h2sim.train.settings import Settings
 
-    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale", "fires_at")}
+    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale", "fires_at", "reset")}
     own = {**Neuron().to_meta(), **(network.neuron or {}), **{k: v for k, v in given.items() if v is not None}}
-    neuron = Neuron.from_meta({**own, "detach_reset": options["detach_reset"] or own["detach_reset"]})
+    shape: Literal["rectangle", "triangle"] = options["surrogate"] or "rectangle"
+    neuron = replace(Neuron.from_meta(own), detach_reset=options["detach_reset"], surrogate=shape)
     objective = Objective(
         options["loss"], options["readout"], options["reduction"], options["loss_scale"], options["gradient_dtype"]
     )
@@ -257,6 +267,7 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         start_from=options["start_from"],
         dropout_mask=options["dropout_mask"],
         schedule=options["schedule"],
+        trained_neurons=options["train_neurons"],
     )
 
 

@@ -33,6 +33,7 @@ class Settings:
     weights until every layer's current has this standard deviation over the first batch (None: keep them as drawn).
     start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
     dropout_mask: whether dropout keeps the same neurons of a sample at all timesteps, or draws anew for each timestep.
+    trained_neurons: whether threshold and decay of each layer are trained with the weights.
     """
 
     network: str
@@ -52,6 +53,7 @@ class Settings:
     start_from: str | None = None
     dropout_mask: DropoutMask = "sample"
     schedule: Schedule = "linear"
+    trained_neurons: bool = False
     earlier: tuple[Plan, ...] = ()
 
     def rate(self, iteration: int, per_epoch: int) -> float:
@@ -76,7 +78,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain data for JSON; of the newer ones only those that are not the default."""
         data = {**asdict(self), "neuron": self.neuron.to_meta()}
-        for name in ("dropout_mask", "schedule", "earlier", "recipe_options"):
+        for name in ("dropout_mask", "schedule", "earlier", "recipe_options", "trained_neurons"):
             if getattr(self, name) == getattr(Settings, name, {}):
                 del data[name]
         return data
@@ -94,6 +96,7 @@ class Settings:
             "optimizer": optimizer,
             "augmentation": shifts,
             "seed": self.seed,
+            **({"trained_neurons": True} if self.trained_neurons else {}),
             **({"start_from": self.start_from} if self.start_from else {}),
         }
 

@@ -46,7 +46,7 @@ class Trainer:
         self.input_entry = input_entry
         self.network = SpikingNetwork(
             layers, settings.neuron, generator, settings.objective.gradient_dtype,
-            input_entry=input_entry, dropout_mask=settings.dropout_mask,
+            input_entry=input_entry, dropout_mask=settings.dropout_mask, trained_neurons=settings.trained_neurons,
         )  # fmt: skip
         most = self.network.most_count or 1
         self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels, most)
@@ -127,6 +127,7 @@ class Trainer:
         except TrainingError as error:
             raise TrainingError(f"iteration {self.iteration + 1}: {error}") from None
         self.optimizer.zero_grad(set_to_none=True)
+        self.network.keep_neurons_possible()
 
     def accuracy(self, samples: int | None = None) -> float:
         """Share of the held-out samples that the network now classifies correctly, as the recipe reads it.
@@ -170,7 +171,7 @@ class Trainer:
             batch=len(batch.labels),
             neuron=self.settings.neuron.to_meta(),
             source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
-            layers=[self._entry(layer) for layer in self.network.layers],
+            layers=[self._entry(layer, record.layers[layer["name"]].neuron) for layer in self.network.layers],
             input=self.input_entry,
         )
         write_trace(path, meta, record.members(), level=level)
@@ -183,7 +184,8 @@ class Trainer:
         words = self.settings.to_source(optimizer, self.recipe.options.model_dump(mode="json"))
         return {**words, **({"dropout_mask": self.settings.dropout_mask} if gates else {}), **norms}
 
-    def _entry(self, layer: Layer) -> Layer:
-        """A layer of the network as a trace has it: weights with a bias, or without."""
+    def _entry(self, layer: Layer, neuron: dict[str, Any] | None) -> Layer:
+        """A layer of the network as a trace has it: weights with a bias, or without; neuron: of one that is trained."""
         name = layer["name"]
+        layer = layer if neuron is None else layer | {"neuron": neuron}
         return layer | ({"bias": name in self.network.biases} if name in self.network.weights else {})
