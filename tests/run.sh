@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up a virtual environment with everything the tests need, checks form and types, and runs the tests.
 # Arguments go to pytest: `sh tests/run.sh tests/cost`; with --cov as the first one, coverage is measured too.
+# A process per core, up to four, runs the tests, each file's in one of them; `-n 0` after the script's name: one process.
 # torch and torchvision are named exactly, so that no other package picks a newer pair (a larger build, another CUDA).
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,4 +20,4 @@ fi
 "$VENV/bin/ruff" format --check .
 "$VENV/bin/mypy"
 "$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
-"$VENV/bin/python" -m pytest "$@"
+"$VENV/bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

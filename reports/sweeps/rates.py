@@ -84,7 +84,7 @@ def row(what: str, seconds: float, one: float, kind: str = "") -> tuple[str, ...
 def main() -> None:
     """Measures and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=2000)
+    parser.add_argument("--points", type=int, default=10_000)
     given = parser.parse_args()
     os.environ["NUMBA_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:

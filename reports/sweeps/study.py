@@ -140,7 +140,7 @@ def main() -> None:
     """Runs both sweeps and writes the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("study"))
-    parser.add_argument("--budget", type=int, default=44000)
+    parser.add_argument("--budget", type=int, default=60000)
     parser.add_argument("--imagenet-budget", type=int, default=3000)
     given = parser.parse_args()
     swept(given.folder / "four", f"budget={given.budget}")
