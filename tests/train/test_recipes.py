@@ -81,7 +81,7 @@ class Mine(Recipe):
     def state(self):
         return {"memory": self.memory}
 
-    def check_state(self, state, run):
+    def check_state(self, state, run, iteration):
         if set(state) != {"memory"}:
             raise ValueError("memory: expected a tensor; got none")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -22,6 +22,7 @@ class RecipeCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ASKED] = _named(args)
+        ctx.default_map = {**(ctx.default_map or {}), **_defaults(ctx)}
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -68,6 +69,16 @@ def _named(args: Sequence[str]) -> str:
             found = args[place + 1]
         elif word.startswith("--recipe="):
             found = word.partition("=")[2]
+    return found
+
+
+def _defaults(ctx: click.Context) -> Mapping[str, Any]:
+    """What the command's own options are by default under the recipe that a line names."""
+    name = ctx.meta.get(ASKED, PLAIN)
+    if name == PLAIN:
+        return {}
+    with extra("train"):
+        found: Mapping[str, Any] = find_recipe(name).defaults
     return found
 
 

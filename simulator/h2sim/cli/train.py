@@ -58,8 +58,14 @@ class PairType(ParamType[tuple[float, float]]):
 
 def _neuron_options(command: Decorated) -> Decorated:
     for option in (
-        click.option("--train-neurons", is_flag=True, help="Train threshold and decay of each layer, too."),
-        click.option("--detach-reset", is_flag=True, help="Leave the reset's term of eq. 2.4 out of the gradient."),
+        click.option(
+            "--train-neurons/--no-train-neurons", default=False, help="Train threshold and decay of each layer, too."
+        ),
+        click.option(
+            "--detach-reset/--attach-reset",
+            default=False,
+            help="Leave the reset's term of eq. 2.4 out of the gradient.",
+        ),
         click.option(
             "--surrogate",
             type=click.Choice(["rectangle", "triangle"]),
@@ -87,8 +93,8 @@ def _objective_options(command: Decorated) -> Decorated:
         click.option("--loss-scale", type=Positive(), default=1.0, show_default=True),
         click.option("--reduction", type=click.Choice(["mean", "sum"]), default="mean", show_default=True,
                      help="Of the loss over the samples of a batch."),
-        click.option("--readout", type=click.Choice(["current", "rate"]), default="current", show_default=True,
-                     help="The last layer's mean current, or its spike rate."),
+        click.option("--readout", type=click.Choice(["current", "sum", "rate"]), default="current", show_default=True,
+                     help="The last layer's mean current, its sum over time, or its spike rate."),
         click.option("--loss", type=click.Choice(["ce", "mse"]), default="ce", show_default=True),
     ):  # fmt: skip
         command = option(command)

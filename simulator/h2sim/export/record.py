@@ -105,11 +105,13 @@ def step_meta(
     layers: list[dict[str, Any]],
     phases: tuple[str, ...] = PHASES,
     input: dict[str, Any] | None = None,
+    input_gradient: bool = False,
     derived: bool = False,
 ) -> dict[str, Any]:
     """The `meta` of a trace, of the first version that has what its layers use, unchecked: write_trace checks it.
 
-    derived: whether the record leaves maps out that follow from others, which only the newest version does.
+    input_gradient: whether the step went on to the network input. derived: whether the record leaves maps out that
+    follow from others, which only the newest version does.
     """
     of_input = {} if input is None else {"input": input}
     return {
@@ -123,5 +125,6 @@ def step_meta(
         "neuron": neuron,
         "source": source,
         **of_input,
+        **({"input_gradient": True} if input_gradient else {}),
         "layers": layers,
     }

@@ -339,6 +339,7 @@ class TraceMeta(Frozen):
     timesteps: T; batch: N, samples of the sub-batch; phases: ('forward',), with 'backward', or all three of a training
     step; source: how the trace was made ('kind': training, inference or synthetic, and what that kind says of itself).
     input: what kind of network input there is (version 2); None: analog if an encode layer reads it, else spikes.
+    input_gradient: the backward pass goes on to the network input, as crafting noise asks.
     """
 
     format: Literal["h2sim-trace"]
@@ -351,6 +352,7 @@ class TraceMeta(Frozen):
     neuron: Neuron
     source: dict[str, Any]
     input: Input | None = None
+    input_gradient: Flag = False
     layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
 
     def layer(self, name: str) -> Layer:

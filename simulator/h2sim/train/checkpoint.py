@@ -168,7 +168,7 @@ class _Check:
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise self._wrong("trainer.recipe", "a dict by name", type(state).__name__)
         try:
-            self.trainer.recipe.check_state(state, self.trainer)
+            self.trainer.recipe.check_state(state, self.trainer, self.iteration)
         except ValueError as error:
             raise TrainingError(f"{self.where}: trainer.recipe.{error}") from None
 

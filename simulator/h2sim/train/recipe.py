@@ -42,21 +42,32 @@ class Options(Strict):
 class Recipe:
     """Training by BPTT (eq. 2.1-2.6) and Adam: what a recipe changes of it, it overrides.
 
-    options: an instance of Options. updates: how often a batch updates the weights. A recipe may keep tensors and
+    options: an instance of Options. defaults: of the options that every recipe has, by the command's names, where this
+    one's differ from the command's. updates: how often a batch updates the weights. A recipe may keep tensors and
     numbers from batch to batch: what `state` returns is in the checkpoint, so that a run that was killed goes on with
     it.
     """
 
     options_type: ClassVar[type[Options]] = Options
+    defaults: ClassVar[Mapping[str, Any]] = {}
     name: ClassVar[str]
 
     def __init__(self, options: Options) -> None:
-        self.options = options
+        self.options: Any = options
 
     @property
     def updates(self) -> int:
         """Updates of the weights in a batch."""
         return 1
+
+    @property
+    def input_gradient(self) -> bool:
+        """Whether a step takes the gradient of the network input, too: traces say so."""
+        return False
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings as this recipe takes them. Raises TrainingError for some that it cannot."""
+        return settings
 
     def layers(self, layers: list[Layer]) -> list[Layer]:
         """The layers that are trained, made of those that were asked for."""
@@ -70,12 +81,17 @@ class Recipe:
         """The optimizer and its schedule in the words of a trace's `source`."""
         return f"Adam, rate {settings.learning_rate}{settings.course}, batch {settings.batch}"
 
-    def rate(self, run: Trainer) -> float:
-        """The learning rate of the present iteration."""
-        return run.settings.rate(run.iteration, run.iterations_per_epoch)
+    def rates(self, run: Trainer) -> list[float]:
+        """The learning rate of the present iteration, of each of the optimizer's groups of parameters."""
+        rate = run.settings.rate(run.iteration, run.iterations_per_epoch)
+        return [rate] * len(run.optimizer.param_groups)
 
     def begin(self, run: Trainer) -> None:
-        """Called once the network has its first weights; not where a run goes on from a checkpoint."""
+        """Called once the network has its first weights; those of a checkpoint or of another run come behind."""
+
+    def trace_timesteps(self, settings: Settings) -> int:
+        """The timesteps of what a step records."""
+        return settings.timesteps
 
     def step(self, run: Trainer, batch: Batch) -> float:
         """Trains a batch: gradients, then `run.update()`, as often as `updates` says. Returns the loss."""
@@ -103,8 +119,11 @@ class Recipe:
         """What changes from batch to batch beside network, optimizer and batches: tensors and plain data by name."""
         return {}
 
-    def check_state(self, state: Mapping[str, Any], run: Trainer) -> None:
-        """Raises ValueError, `field: expected ...; got ...`, for a state that no run of this recipe can have had."""
+    def check_state(self, state: Mapping[str, Any], run: Trainer, iteration: int) -> None:
+        """Raises ValueError, `field: expected ...; got ...`, for a state that no run of this recipe can have had.
+
+        iteration: batches that had been trained by then.
+        """
         if state:
             raise ValueError(f"{next(iter(state))}: expected no such field; got one")
 

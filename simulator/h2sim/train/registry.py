@@ -9,7 +9,12 @@ from typing import Any
 from h2sim.errors import TrainingError, at
 
 GROUP = "h2sim.recipes"  # of entry points
-OWN = {"bptt": "h2sim.train.recipe:Bptt"}
+OWN = {
+    "bptt": "h2sim.train.recipe:Bptt",
+    "ann": "h2sim.algorithms.ann:Ann",
+    "diet": "h2sim.algorithms.diet:Diet",
+    "hire": "h2sim.algorithms.hire:Hire",
+}
 PLAIN = "bptt"  # the recipe without options of its own
 
 

@@ -38,9 +38,8 @@ class Trainer:
         self, settings: Settings, layers: list[Layer], dataset: Dataset, input_entry: dict[str, Any] | None = None
     ) -> None:
         self.recipe, self.dataset = make_recipe(settings.recipe, settings.recipe_options), dataset
-        self.settings = replace(
-            settings, recipe_options=self.recipe.options.model_dump(mode="json", exclude_defaults=True)
-        )
+        given = self.recipe.options.model_dump(mode="json", exclude_defaults=True)
+        self.settings = settings = self.recipe.settings(replace(settings, recipe_options=given))
         layers = self.recipe.layers(with_readout(layers, settings.objective.last_layer_spikes))
         generator = torch.Generator().manual_seed(settings.seed)
         self.input_entry = input_entry
@@ -120,8 +119,8 @@ class Trainer:
 
         Raises TrainingError if a gradient is not finite.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self)
+        for group, rate in zip(self.optimizer.param_groups, self.recipe.rates(self), strict=True):
+            group["lr"] = rate
         try:
             bptt.update(self.network, self.optimizer, self.settings.objective)
         except TrainingError as error:
@@ -167,12 +166,13 @@ class Trainer:
         meta = step_meta(
             network=self.settings.network,
             dataset=f"{self.dataset.name}, {'x'.join(map(str, self.dataset.shape[1:]))}",
-            timesteps=self.settings.timesteps,
+            timesteps=self.recipe.trace_timesteps(self.settings),
             batch=len(batch.labels),
             neuron=self.settings.neuron.to_meta(),
             source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
             layers=[self._entry(layer, record.layers[layer["name"]].neuron) for layer in self.network.layers],
             input=self.input_entry,
+            input_gradient=self.recipe.input_gradient,
         )
         write_trace(path, meta, record.members(), level=level)
 
