@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_lines_of_the_report(tmp_path, capsys):
     notation = "4C3(Encoding)(BN)-4C3(BN)-MP2-4C3(BN)-2FC"
     trainer, _ = stepped(tiny_trainer(parse_notation(notation, (1, 6, 6))), 6)
-    _, record, part = trainer.recorded_step(4, values=True)
+    _, (record,), part = trainer.recorded_step(4, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     report = runpy.run_path(str(ROOT / "reports" / "operands.py"))
     report["main"](str(tmp_path / "t.npz"))

@@ -30,7 +30,7 @@ NOTATIONS = {
 @pytest.mark.parametrize("name", NOTATIONS)
 def test_a_trained_step(tmp_path, name, arch):
     trainer, _ = stepped(tiny_trainer(parse_notation(NOTATIONS[name], (1, 6, 6))), 6)
-    _, record, part = trainer.recorded_step(8, values=True)
+    _, (record,), part = trainer.recorded_step(8, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     report = verify_trace(arch, load_trace(tmp_path / "t.npz"))
     assert report.unchecked == ()
@@ -59,7 +59,7 @@ def test_random_networks_of_maps(tmp_path, seed):
 @pytest.mark.parametrize("member", ["conv2.weight", "conv1.norm_weight", "drop1.kept"])
 def test_a_changed_value_is_noticed(tmp_path, member):
     trainer, _ = stepped(tiny_trainer(parse_notation(NOTATIONS["every"], (1, 6, 6))), 6)
-    _, record, part = trainer.recorded_step(8, values=True)
+    _, (record,), part = trainer.recorded_step(8, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     with np.load(tmp_path / "t.npz") as file:
         members = {name: file[name] for name in file.files}
@@ -127,7 +127,7 @@ def test_conv_norm_maximum_neuron(tmp_path):
     layers[0] |= {"spiking": False}
     layers[1] |= {"mode": "max"}
     trainer, _ = stepped(tiny_trainer(layers), 6)
-    _, record, part = trainer.recorded_step(8, values=True)
+    _, (record,), part = trainer.recorded_step(8, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     trace = load_trace(tmp_path / "t.npz")
     report = verify_trace(ARCH, trace)

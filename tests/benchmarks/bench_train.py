@@ -54,7 +54,7 @@ def test_a_training_step(benchmark, trainer, tmp_path, what):
             if what == "step":
                 trainer.step()
                 return
-            _, record, part = trainer.recorded_step(BATCH, "values" in what)
+            _, (record,), part = trainer.recorded_step(BATCH, "values" in what)
             if "written" in what:
                 writer.submit(tmp_path / "t.npz", lambda path: trainer.write_trace(path, record, part, {"epoch": 0}))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +16,8 @@ from h2sim.reference import forward as ref_forward
 from h2sim.reference import neuron as ref_neuron
 from h2sim.reference import weight_update as ref_update
 from h2sim.shapes import ConvShape, FcShape
+from h2sim.trace import Neuron
+from h2sim.trace.model import Surrogate
 from h2sim.verify import datapath
 from h2sim.verify import neuron as fast_neuron
 
@@ -189,23 +189,25 @@ def test_encode_forward_and_weight_gradient(engine, tile, shape, seed):
     assert_same_bits(datapath.encode_weight_gradient(arch, shape, analog, grad), reference.values)
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
+@pytest.mark.parametrize("reset", ["zero", "subtract", "subtract-after-leak", "none"])
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("fires_at", ["greater_equal", "greater"])
-def test_soma_and_grad(reset, detach, fires_at):
+@pytest.mark.parametrize("triangle", [False, True])
+def test_soma_and_grad(reset, detach, fires_at, triangle):
     rng = np.random.default_rng(3)
-    neuron = SimpleNamespace(
-        threshold=0.3, decay=0.25, window=(0.05, 0.55), surrogate_scale=0.7, reset=reset, detach_reset=detach,
-        fires_at=fires_at,
+    window_of, shape = ((0.0, 0.6), Surrogate(shape="triangle", scale=0.7)) if triangle else ((0.05, 0.55), None)
+    neuron = Neuron(
+        threshold=0.3, decay=0.25, window=window_of, surrogate_scale=0.7, surrogate=shape, reset=reset,
+        detach_reset=detach, fires_at=fires_at,
     )  # fmt: skip
     x, ds = values(rng, 6, 2, 3, 4, 4), values(rng, 6, 2, 3, 4, 4)
     x[0].flat[:9] = np.float32(0.3)  # at the threshold exactly, where the two rules differ
     spikes, membrane, window = fast_neuron.soma(x, neuron)
     assert spikes[0].ravel()[:9].tolist() == [fires_at == "greater_equal"] * 9
-    theirs = ref_neuron.soma(x, 0.3, 0.25, (0.05, 0.55), reset, fires_at)
+    theirs = ref_neuron.soma(x, 0.3, 0.25, window_of, reset, fires_at)
     assert all(np.array_equal(a, b) for a, b in zip((spikes, membrane, window), theirs, strict=True))
     dm = fast_neuron.grad(ds, membrane, spikes, window, neuron)
-    expected = ref_neuron.grad(ds, membrane, spikes, window, 0.25, 0.7, reset, detach, 0.3)
+    expected = ref_neuron.grad(ds, membrane, spikes, window, 0.25, 0.7, reset, detach, 0.3, triangle)
     np.testing.assert_allclose(dm, expected, rtol=1e-6, atol=1e-7)
     assert spikes.any()
     assert not spikes.all()

@@ -57,10 +57,12 @@ ALLOWED = {
     "datasets": {"datasets", "errors", "io"},
     "export": {"export", "io", "activity", "document", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
+    "attack": {"attack", "errors", "train"},
+    "algorithms": {"algorithms", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
-        "cli", "_version", "activity", "arch", "cautions", "rivals", "compare", "datasets", "document", "energy",
-        "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace", "train",
-        "verify",
+        "cli", "_version", "activity", "algorithms", "arch", "cautions", "rivals", "compare", "datasets", "document",
+        "energy", "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace",
+        "train", "verify",
     },
 }  # fmt: skip
 

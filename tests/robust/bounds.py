@@ -300,14 +300,21 @@ def _(rng: Rng) -> tuple[Any, ...]:
 def _(rng: Rng) -> tuple[Any, ...]:
     shape = one(rng, 1, 1, 2, 5), one(rng, 1, 2, 30)
     numbers = np.float32(rng.choice([0.0, 0.25, 1.0])), np.float32(0.3), bool(rng.integers(2))
-    return values(rng, *shape), *numbers, room(*shape), room(*shape)
+    return values(rng, *shape), *numbers, *_reset(rng), room(*shape), room(*shape)
 
 
 @case("lif.backward")
 def _(rng: Rng) -> tuple[Any, ...]:
     shape = one(rng, 1, 1, 2, 5), one(rng, 1, 2, 30)
     arrays = values(rng, *shape), values(rng, *shape), bits(rng, *shape).astype(np.float32)
-    return *arrays, *(np.float32(n) for n in (0.25, 0.05, 0.55, 1, rng.integers(2))), room(*shape)
+    numbers = (np.float32(n) for n in (0.25, 0.3, 0.05, 0.55, 1))
+    return *arrays, *numbers, bool(rng.integers(2)), np.float32(rng.integers(2)), *_reset(rng), room(*shape)
+
+
+def _reset(rng: Rng) -> tuple[Any, ...]:
+    """None of three, or one."""
+    chosen = rng.integers(4)
+    return tuple(np.float32(n == chosen) for n in range(3))
 
 
 @case("schedule.run_schedule")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from h2sim.reference import (
     grad,
     soma,
 )
+from h2sim.reference.neuron import Reset
 from h2sim.shapes import ConvShape, FcShape
 from tests.helpers.oracles import (
     SHAPES,
@@ -248,9 +249,10 @@ def test_the_encoding_layer_cycles_match_a_hand_count() -> None:
 
 def test_soma_fires_resets_and_masks_as_in_the_equations() -> None:
     x = np.array([0.5, 0.25, 1.0, 0.0], np.float32).reshape(4, 1, 1)
-    results = {reset: soma(x, 0.5, 0.5, (0.125, 0.75), reset) for reset in ("zero", "subtract", "none")}
+    results = {reset: soma(x, 0.5, 0.5, (0.125, 0.75), reset) for reset in get_args(Reset)}
     assert results["zero"][1].ravel().tolist() == [0.5, 0.25, 1.125, 0.0]
     assert results["subtract"][1].ravel().tolist() == [0.5, 0.25, 1.125, 0.3125]
+    assert results["subtract-after-leak"][1].ravel().tolist() == [0.5, 0.0, 1.0, 0.0]
     assert results["none"][1].ravel().tolist() == [0.5, 0.5, 1.25, 0.625]
     spikes, _, window = results["zero"]
     assert spikes.ravel().tolist() == [1, 0, 1, 0]
@@ -264,23 +266,25 @@ def test_the_window_is_open_at_both_ends() -> None:
 
 
 @pytest.mark.parametrize("detach_reset", [False, True])
-@pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
-def test_grad_is_the_derivative_of_soma_with_the_surrogate(reset: Any, detach_reset: bool) -> None:
+@pytest.mark.parametrize("reset", get_args(Reset))
+@pytest.mark.parametrize("triangle", [False, True])
+def test_grad_is_the_derivative_of_soma_with_the_surrogate(reset: Any, detach_reset: bool, triangle: bool) -> None:
     """Oracle: forward-mode differentiation, neuron by neuron and input by input."""
     rng = np.random.default_rng(9)
     steps, alpha, eta, threshold = 5, 0.5, 0.75, 0.4
     x, ds = rng.random((steps, 2, 6)).astype(np.float32), values(rng, (steps, 2, 6))
-    s, m, window = soma(x, threshold, alpha, (0.1, 0.9), reset)
-    dm = grad(ds, m, s, window, alpha, eta, reset, detach_reset, threshold)
+    s, m, window = soma(x, threshold, alpha, (0.0, 0.8) if triangle else (0.1, 0.9), reset)
+    dm = grad(ds, m, s, window, alpha, eta, reset, detach_reset, threshold, triangle)
+    fire = eta * np.maximum(0, 1 - np.abs(m / threshold - 1)) / threshold if triangle else eta * window
     for source in range(steps):
         slope, expected = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
         spike_slope = np.zeros(x.shape[1:])
         for t in range(source, steps):
             kept = slope * (1.0 - s[t - 1] if reset == "zero" else 1.0) if t > source else 0.0 * slope
-            height = {"zero": m[t - 1], "subtract": threshold, "none": 0.0}[reset] if t > source else 0.0
-            dropped = 0.0 if detach_reset else spike_slope * height
-            slope = alpha * (kept - dropped) + (t == source)
-            spike_slope = eta * window[t] * slope
+            height = {"zero": m[t - 1], "none": 0.0}.get(reset, threshold) if t > source else 0.0
+            dropped = 0.0 if detach_reset else spike_slope * height * (1 if reset == "subtract-after-leak" else alpha)
+            slope = alpha * kept - dropped + (t == source)
+            spike_slope = fire[t] * slope
             expected += ds[t] * spike_slope
         np.testing.assert_allclose(dm[source], expected, rtol=1e-4, atol=1e-5)
 
@@ -329,9 +333,11 @@ def test_wrong_inputs_are_refused_by_name() -> None:
         forward_conv(forward_engine(), tile, shape, spikes, weight, np.zeros(1))
     with pytest.raises(ValueError, match=r"^grad, weight: expected both or neither; got one$"):
         backward_conv(backward_engine(), tile, shape, mask, spikes, weight=weight)
-    with pytest.raises(ValueError, match=r"^reset: expected 'zero', 'subtract' or 'none'; got 'hard'$"):
+    with pytest.raises(ValueError, match=r"^reset: expected one of zero, subtract, .*, none; got 'hard'$"):
         soma(np.zeros((1, 1, 1)), 1.0, 0.5, (0.0, 1.0), "hard")  # type: ignore[arg-type]
     with pytest.raises(
         ValueError, match=r"^threshold: expected a value for reset 'subtract' without detach_reset; got None$"
     ):
         grad(*[np.zeros((1, 1, 1))] * 4, 0.5, 1.0, "subtract", False)
+    with pytest.raises(ValueError, match=r"^threshold: expected a value for a triangle; got None$"):
+        grad(*[np.zeros((1, 1, 1))] * 4, 0.5, 1.0, "zero", False, triangle=True)

@@ -27,7 +27,7 @@ def layers_of(notation=EVERY):
 
 def traced(trainer, path, samples=4):
     """One recorded step of the trainer, written and opened."""
-    _, record, part = trainer.recorded_step(samples, values=True)
+    _, (record,), part = trainer.recorded_step(samples, values=True)
     trainer.write_trace(path / "t.npz", record, part, {"epoch": 0})
     trace = load_trace(path / "t.npz")
     trace.check()

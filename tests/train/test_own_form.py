@@ -51,7 +51,7 @@ def test_a_narrow_copy_takes_a_step_that_is_a_trace(tmp_path, name):
         layers,
         noise(network.input_shape, network.layers[-1]["out_features"]),
     )
-    _, record, part = trainer.recorded_step(2, values=False)
+    _, (record,), part = trainer.recorded_step(2, values=False)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     trace = load_trace(tmp_path / "t.npz")
     trace.check()

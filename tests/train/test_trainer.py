@@ -79,7 +79,7 @@ def test_a_step_past_the_end_changes_no_weight():
 )
 def test_a_recorded_step_is_a_trace_that_verifies_and_runs(tmp_path, layers, kind, objective):
     trainer, _ = stepped(tiny_trainer(layers, halves(kind=kind), objective=objective), 4)
-    _, record, part = trainer.recorded_step(samples=4, values=True)
+    _, (record,), part = trainer.recorded_step(samples=4, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0, "accuracy": None})
     trace = load_trace(tmp_path / "t.npz")
     trace.check()
@@ -110,17 +110,17 @@ def test_the_same_settings_give_the_same_bytes(tmp_path):
     for name in ("a.npz", "b.npz"):
         with torch_session():
             trainer, _ = stepped(tiny_trainer(), 3)
-            _, record, part = trainer.recorded_step(samples=4, values=True)
+            _, (record,), part = trainer.recorded_step(samples=4, values=True)
         trainer.write_trace(tmp_path / name, record, part, {"epoch": 0})
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
 def test_float16_weights_are_stored_as_such_and_others_whole():
     trainer, _ = stepped(tiny_trainer(), 1)
-    _, record, _ = trainer.recorded_step(samples=4, values=True)
+    _, (record,), _ = trainer.recorded_step(samples=4, values=True)
     assert record.layers["down"].weight.dtype == np.float32
     trainer.network.round_to_float16()
-    _, record, _ = trainer.recorded_step(samples=4, values=True)
+    _, (record,), _ = trainer.recorded_step(samples=4, values=True)
     assert record.layers["down"].weight.dtype == np.float16
 
 
@@ -157,7 +157,7 @@ def test_a_network_of_products_alone_reads_the_image_flattened(tmp_path):
         {"name": "fc2", "kind": "fc", "inputs": ["fc1"], "in_features": 8, "out_features": 2},
     ]
     trainer, _ = stepped(tiny_trainer(layers), 2)
-    _, record, part = trainer.recorded_step(samples=4, values=True)
+    _, (record,), part = trainer.recorded_step(samples=4, values=True)
     trainer.write_trace(tmp_path / "t.npz", record, part, {"epoch": 0})
     assert verify_trace(load_arch("h2learn"), load_trace(tmp_path / "t.npz")).passed
     with pytest.raises(
@@ -236,7 +236,7 @@ def test_the_frames_of_a_recording_shift_together():
 
 def test_settings_are_plain_data():
     assert settings().to_dict()["neuron"]["window"] == [0.05, 0.55]
-    assert settings(start_from="run").to_source()["start_from"] == "run"
+    assert settings(start_from="run").to_source("Adam", {})["start_from"] == "run"
 
 
 def test_a_layer_may_have_a_dot_in_its_name():

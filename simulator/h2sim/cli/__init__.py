@@ -19,6 +19,7 @@ COMMANDS = (
     "trace",
     "workload",
     "train",
+    "convert",
     "baseline",
     "gpu",
     "rtl",

@@ -55,6 +55,12 @@ def _data_sets() -> Iterable[str]:
     return datasets.names()
 
 
+def _recipes() -> Iterable[str]:
+    from h2sim.train.registry import names
+
+    return names()
+
+
 def _sram_parts() -> Iterable[str]:
     from h2sim.energy.load import part_names
 
@@ -73,6 +79,7 @@ ARCH, TRACE, TABLE = NamesType("arch"), NamesType("trace"), NamesType("energy ta
 NETWORK, GPU_TRACE = NamesType("network"), NamesType("GPU trace")
 SRAM_PART = NamesType(more=_sram_parts)
 DATA_SET = NamesType(more=_data_sets, files=False)
+RECIPE = NamesType(more=_recipes, files=False)
 MACHINE_KIND = NamesType(more=_machines, files=False)
 RIVAL = NamesType(more=_baselines, files=False)
 BASELINE = NamesType(more=_published_and_baselines, files=False)

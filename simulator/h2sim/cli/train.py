@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from h2sim.cli.names import DATA_SET, NETWORK
+from h2sim.cli.names import DATA_SET, NETWORK, RECIPE
 from h2sim.cli.outputs import check_name
+from h2sim.cli.recipes import RecipeCommand, given_options
 from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
 from h2sim.cli.types import ParamType, Positive, is_count
 from h2sim.errors import NetworkError, TrainingError, at
+from h2sim.train.registry import PLAIN
 
 if TYPE_CHECKING:
     from h2sim.trace import Network
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000  # epochs, traced steps of one
 MOST_LEARNING_RATE = 1e30  # Adam's first step is ten times that, in float32
+RESETS = ("zero", "subtract", "subtract-after-leak", "none")
 DTYPES = ("float32", "float16", "float16-flush")
 
 
@@ -54,7 +58,20 @@ class PairType(ParamType[tuple[float, float]]):
 
 def _neuron_options(command: Decorated) -> Decorated:
     for option in (
-        click.option("--detach-reset", is_flag=True, help="Leave the reset's term of eq. 2.4 out of the gradient."),
+        click.option(
+            "--train-neurons/--no-train-neurons", default=False, help="Train threshold and decay of each layer, too."
+        ),
+        click.option(
+            "--detach-reset/--attach-reset",
+            default=False,
+            help="Leave the reset's term of eq. 2.4 out of the gradient.",
+        ),
+        click.option(
+            "--surrogate",
+            type=click.Choice(["rectangle", "triangle"]),
+            help="Its shape; a triangle's window is 0,2 th_f [default: rectangle].",
+        ),
+        click.option("--reset", type=click.Choice(RESETS), help="What a spike does to m [default: zero]."),
         click.option("--surrogate-scale", type=float, help="eta, the surrogate's height [default: 1]."),
         click.option("--window", type=PairType(), help="th_l,th_r [default: the network's, or 0.05,0.55]."),
         click.option("--decay", type=float, help="alpha [default: the network's, or 0.25]."),
@@ -76,8 +93,8 @@ def _objective_options(command: Decorated) -> Decorated:
         click.option("--loss-scale", type=Positive(), default=1.0, show_default=True),
         click.option("--reduction", type=click.Choice(["mean", "sum"]), default="mean", show_default=True,
                      help="Of the loss over the samples of a batch."),
-        click.option("--readout", type=click.Choice(["current", "rate"]), default="current", show_default=True,
-                     help="The last layer's mean current, or its spike rate."),
+        click.option("--readout", type=click.Choice(["current", "sum", "rate"]), default="current", show_default=True,
+                     help="The last layer's mean current, its sum over time, or its spike rate."),
         click.option("--loss", type=click.Choice(["ce", "mse"]), default="ce", show_default=True),
     ):  # fmt: skip
         command = option(command)
@@ -97,12 +114,15 @@ def _trace_options(command: Decorated) -> Decorated:
     return command
 
 
-@click.command()
+@click.command(cls=RecipeCommand)
 @click.argument("network", type=NETWORK)
 @click.argument("dataset", type=DATA_SET)
 @click.option("-o", "--output", metavar="DIR", required=True, help="The run's folder.")
 @click.option("--epochs", type=click.IntRange(1, MOST), required=True)
-@click.option("--recipe", default="bptt", show_default=True, help="The training algorithm.")
+@click.option(
+    "--recipe", type=RECIPE, default=PLAIN, show_default=True,
+    help="The training algorithm; `--recipe NAME --help` lists its options.",
+)  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--learning-rate", type=Positive(MOST_LEARNING_RATE), default=1e-3, show_default=True)
 @click.option(
@@ -166,6 +186,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
     from h2sim.train.session import prepare_process
 
     check_name(output)
+    options["recipe_options"] = given_options(click.get_current_context())
     prepare_process()
     with extra("train"):
         from h2sim.train.folder import Report, Run
@@ -195,12 +216,12 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
     settings = _settings(described, dataset, steps, options)
     trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
     if options["resume"]:
-        folder.resume(settings, trainer)
+        folder.resume(trainer.settings, trainer)
         _say_replanned(trainer.settings)
     else:
         if options["start_from"]:
             start_weights(trainer, Path(options["start_from"]))
-        folder.start(settings)
+        folder.start(trainer.settings)
     return trainer, folder
 
 
@@ -227,9 +248,10 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
     from h2sim.train.objective import Objective
     from h2sim.train.settings import Settings
 
-    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale", "fires_at")}
+    given = {name: options[name] for name in ("threshold", "decay", "window", "surrogate_scale", "fires_at", "reset")}
     own = {**Neuron().to_meta(), **(network.neuron or {}), **{k: v for k, v in given.items() if v is not None}}
-    neuron = Neuron.from_meta({**own, "detach_reset": options["detach_reset"] or own["detach_reset"]})
+    shape: Literal["rectangle", "triangle"] = options["surrogate"] or "rectangle"
+    neuron = replace(Neuron.from_meta(own), detach_reset=options["detach_reset"], surrogate=shape)
     objective = Objective(
         options["loss"], options["readout"], options["reduction"], options["loss_scale"], options["gradient_dtype"]
     )
@@ -244,12 +266,14 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         seed=options["seed"],
         train_samples=options["train_samples"],
         recipe=options["recipe"],
+        recipe_options=options["recipe_options"],
         objective=objective,
         neuron=neuron,
         initial_deviation=options["initial_deviation"],
         start_from=options["start_from"],
         dropout_mask=options["dropout_mask"],
         schedule=options["schedule"],
+        trained_neurons=options["train_neurons"],
     )
 
 

@@ -47,6 +47,8 @@ class LayerRecord:
     of what is normalised, before the norm, and dL/dx; grad is then the mask of dL/dx, and grad_membrane still dm.
     norm_weight, norm_bias: (C,), what the norm multiplies by and adds. route: uint8 (T, N, C, H, W), which element of
     its window a maximum of analog values gives on, in raster order.
+
+    neuron: the layer's neuron in this step, as a `neuron` entry, where it is trained.
     """
 
     values: bool = True
@@ -64,6 +66,7 @@ class LayerRecord:
     norm_weight: Array | None = None
     norm_bias: Array | None = None
     route: Bytes | None = None
+    neuron: dict[str, Any] | None = None
 
 
 @dataclass
@@ -102,11 +105,13 @@ def step_meta(
     layers: list[dict[str, Any]],
     phases: tuple[str, ...] = PHASES,
     input: dict[str, Any] | None = None,
+    input_gradient: bool = False,
     derived: bool = False,
 ) -> dict[str, Any]:
     """The `meta` of a trace, of the first version that has what its layers use, unchecked: write_trace checks it.
 
-    derived: whether the record leaves maps out that follow from others, which only the newest version does.
+    input_gradient: whether the step went on to the network input. derived: whether the record leaves maps out that
+    follow from others, which only the newest version does.
     """
     of_input = {} if input is None else {"input": input}
     return {
@@ -120,5 +125,6 @@ def step_meta(
         "neuron": neuron,
         "source": source,
         **of_input,
+        **({"input_gradient": True} if input_gradient else {}),
         "layers": layers,
     }

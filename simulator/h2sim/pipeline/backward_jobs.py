@@ -36,7 +36,7 @@ def backward_job(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job | No
     if not _computes(graph, layer):
         return None
     if layer.has_weights:
-        return _conv(arch, graph, maps, layer) if layer.kind == "conv" else _fc(arch, graph, maps, layer)
+        return _fc(arch, graph, maps, layer) if layer.kind == "fc" else _conv(arch, graph, maps, layer)
     return _grad_only(arch, graph, maps, layer)
 
 
@@ -134,7 +134,7 @@ def _buffers(arch: Arch) -> tuple[Named, Named, Named, Named, Named]:
 
 
 def _stationary(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> tuple[Moved, OutputStationary]:
-    return (_conv_stationary if layer.kind == "conv" else _fc_stationary)(arch, graph, maps, layer)
+    return (_fc_stationary if layer.kind == "fc" else _conv_stationary)(arch, graph, maps, layer)
 
 
 def _conv(arch: Arch, graph: Graph, maps: Maps, layer: Layer) -> Job:
@@ -248,8 +248,8 @@ def _through_grad(arch: Arch, graph: Graph, maps: SetBits, layer: Layer) -> Move
     total, shares = Moved(reads=nothing, writes=nothing), []
     for share in graph.gradients.shares(layer.name):
         direct = share.name in layer.inputs
-        below_it = graph.meta.layer(share.name)
-        if direct and not graph.gradients.is_routed(below_it):
+        below_it = None if share.name == "input" else graph.meta.layer(share.name)
+        if direct and below_it and not graph.gradients.is_routed(below_it):
             if not share.complete or graph.is_own(below_it, layer):
                 continue
         elif direct and layer.kind == "add" and not share.complete:

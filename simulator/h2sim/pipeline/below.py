@@ -74,6 +74,8 @@ def moved(arch: Arch, graph: Graph, maps: SetBits, share: Share, neurons: Neuron
     nothing = np.zeros_like(neurons.neurons)
     if not share.complete:
         return Moved(reads=nothing, writes=neurons.values())
+    if share.name == "input":
+        return _of_input(graph, share, neurons)
     layer, parts = graph.meta.layer(share.name), neurons.values() * share.others
     if graph.gradients.is_routed(layer):
         through = Actions(grad_element=maps.pairs(layer.name))
@@ -87,6 +89,14 @@ def moved(arch: Arch, graph: Graph, maps: SetBits, share: Share, neurons: Neuron
             grad=work + bias_sums(graph, layer.name, neurons),
         )
     return found + normalised(arch, graph, layer, neurons)
+
+
+def _of_input(graph: Graph, share: Share, neurons: NeuronTiles) -> Moved:
+    """The gradient of the network input: of one that stands still the sum over all timesteps, once a sample [A]."""
+    once = graph.meta.analog and graph.analog_steps == 1
+    written = replace(neurons, samples=graph.meta.batch) if once else neurons
+    sums = Actions(fp16_add=int(neurons.neurons.sum() - written.neurons.sum()))
+    return Moved(reads=neurons.values() * share.others, writes=written.values(), acc=sums)
 
 
 def normalised(arch: Arch, graph: Graph, layer: Layer, neurons: NeuronTiles) -> Moved:
@@ -107,6 +117,8 @@ def below(arch: Arch, graph: Graph, maps: SetBits, layer: Layer, groups: Ints) -
     neurons = tiles_of_map(arch, graph, maps, name, groups)
     direct = shares.pop(name)
     found = moved(arch, graph, maps, direct, neurons)
+    if name == "input":  # needed everywhere
+        return neurons, found
     of_map = graph.meta.layer(name).is_map
     if (of_map and layer.kind == "conv") or (graph.spiking(name) and not direct.complete):
         found += Moved(reads=neurons.mask(), writes=np.zeros_like(neurons.neurons))

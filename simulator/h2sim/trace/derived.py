@@ -81,6 +81,8 @@ class Derived:
         shape = (self.meta.timesteps, self.meta.batch, *self.chw(name))
         if not self._gradients.trained(name):
             return np.zeros(shape, bool)
+        if name == "input":
+            return np.ones(shape, bool)
         layer = self._layers[name]
         if layer.spiking:
             return self.bits(layer, "window").astype(bool)

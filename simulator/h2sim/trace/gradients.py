@@ -33,6 +33,7 @@ class Gradients:
             for name in dict.fromkeys(layer.inputs):
                 self._readers[name].append(layer)
         self._first_version = meta.version == VERSION
+        self._of_input = meta.input_gradient and "backward" in meta.phases
         self.jobs_of = cache(self._jobs_of)
         self.trained = cache(self._trained)
 
@@ -58,16 +59,17 @@ class Gradients:
         return tuple(sorted(found, key=lambda job: -self._order[job]))
 
     def _trained(self, name: str) -> bool:
-        """Whether anything below a map has weights; a step of version 1 asks for every gradient."""
+        """Whether a map's gradient goes on to weights below it, or to the input where that is asked for; a step of
+        version 1 asks for every one."""
         if name == "input":
-            return False
+            return self._of_input
         layer = self._layers[name]
         return self._first_version or layer.has_weights or any(map(self.trained, layer.inputs))
 
     def shares(self, job: str) -> list[Share]:
         """What the job of a layer does to the gradients of the maps that it reaches, from the last to the first."""
         found = []
-        for name in reversed(self._layers):
+        for name in (*reversed(self._layers), "input"):
             jobs = self.jobs_of(name)
             if job in jobs and self.trained(name):
                 found.append(Share(name, jobs[-1] == job, len(jobs) - 1))

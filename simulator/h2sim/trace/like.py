@@ -58,6 +58,8 @@ def like(
     }
     if meta.input:
         data["input"] = meta.input.model_dump(exclude_none=True)
+    if meta.input_gradient:
+        data["input_gradient"] = True
 
     def plan(layer: str, kind: str) -> MaskPlan:
         return found[f"{layer}.{kind}"]

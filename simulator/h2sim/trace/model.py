@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -72,13 +73,30 @@ KEYS_OF_2: dict[str, tuple[str, ...]] = {
 MOST_SCALE_BITS = 64  # of numerator and denominator of a gate's scale
 
 
+class Surrogate(Frozen):
+    """A surrogate gradient that is no rectangle.
+
+    A triangle is fire'(m) = scale * max(0, 1 - |m / threshold - 1|) / threshold.
+    """
+
+    shape: Literal["triangle"]
+    scale: Finite
+
+
+def _known_surrogate(value: Any) -> Any:
+    """What is no shape that this h2sim knows says as much as nothing: the values of dm are not checked."""
+    known = isinstance(value, Surrogate) or (isinstance(value, Mapping) and value.get("shape") == "triangle")
+    return value if known else None
+
+
 class Neuron(Frozen):
     """Parameters of a LIF neuron (eq. 2.1-2.6).
 
     threshold: th_f; fires_at: the neuron fires where m >= threshold (eq. 2.3), with 'greater' where m > threshold, as
     some libraries and the authors' code have it; decay: what is left of m after a timestep; window: (low, high), the
     surrogate gradient is not 0 where low < m < high; surrogate_scale: eta, its value there, None for a surrogate of
-    another shape; reset: what firing does to m; detach_reset: the gradient does not pass through reset.
+    another shape; surrogate: that shape, where it is known; reset: what firing does to m (as h2sim.verify.neuron.soma
+    says); detach_reset: the gradient does not pass through reset.
     equation: 'lif' is eq. 2.1. With 'other' the membrane follows another equation, such as one with a synaptic
     current: the masks still hold, but neither Soma's nor Grad's values can be checked.
     """
@@ -87,7 +105,8 @@ class Neuron(Frozen):
     decay: Finite
     window: tuple[Finite, Finite]
     surrogate_scale: Finite | None = None
-    reset: Literal["zero", "subtract", "none"] = "zero"
+    surrogate: Annotated[Surrogate | None, BeforeValidator(_known_surrogate)] = None
+    reset: Literal["zero", "subtract", "subtract-after-leak", "none"] = "zero"
     detach_reset: Flag = False
     equation: Literal["lif", "other"] = "lif"
     fires_at: Literal["greater_equal", "greater"] = "greater_equal"
@@ -96,7 +115,19 @@ class Neuron(Frozen):
     def _ordered(self) -> Neuron:
         if self.window[0] >= self.window[1]:
             raise ValueError(f"window: expected low < high; got {list(self.window)}")
+        if self.surrogate and not (self.threshold > 0 and self.window == (0.0, 2 * self.threshold)):
+            raise ValueError(
+                f"surrogate: expected window [0, 2 threshold] and threshold above 0 for a triangle; got "
+                f"{list(self.window)} and {self.threshold:g}"
+            )
         return self
+
+    @property
+    def steepest(self) -> float | None:
+        """The largest |fire'(m)|; None where the surrogate is not known."""
+        if self.surrogate:
+            return abs(self.surrogate.scale) / self.threshold
+        return None if self.surrogate_scale is None else abs(self.surrogate_scale)
 
 
 def _fraction(value: Any) -> Any:
@@ -308,6 +339,7 @@ class TraceMeta(Frozen):
     timesteps: T; batch: N, samples of the sub-batch; phases: ('forward',), with 'backward', or all three of a training
     step; source: how the trace was made ('kind': training, inference or synthetic, and what that kind says of itself).
     input: what kind of network input there is (version 2); None: analog if an encode layer reads it, else spikes.
+    input_gradient: the backward pass goes on to the network input, as crafting noise asks.
     """
 
     format: Literal["h2sim-trace"]
@@ -320,6 +352,7 @@ class TraceMeta(Frozen):
     neuron: Neuron
     source: dict[str, Any]
     input: Input | None = None
+    input_gradient: Flag = False
     layers: Annotated[tuple[Layer, ...], AfterValidator(_some_layers)]
 
     def layer(self, name: str) -> Layer:

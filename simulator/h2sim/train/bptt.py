@@ -37,7 +37,7 @@ def recorded_gradients(
     record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
     first = batch.part(0, samples)
     loss = _part(network, first, timesteps, objective, total, record.layers)
-    inputs = first.inputs.numpy()
+    inputs = first.inputs.detach().numpy()
     if network.reads_analog:
         record.input_analog = inputs
     elif network.most_count is not None:

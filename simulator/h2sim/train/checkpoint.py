@@ -100,6 +100,14 @@ def _same(value: object, wanted: object) -> bool:
     return bool(value == wanted)
 
 
+def _moment_names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """What an optimizer keeps of each parameter; of one that is not known nothing may be kept."""
+    options = optimizer.param_groups[0]
+    if isinstance(optimizer, torch.optim.Adam):
+        return ("step", "exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if options["amsgrad"] else ()))
+    return ("momentum_buffer",) if options.get("momentum") else ()
+
+
 class _Check:
     """The checks of one checkpoint against its trainer. Every method raises TrainingError, which names the field."""
 
@@ -112,6 +120,7 @@ class _Check:
         self._network(inner["network"])
         self._optimizer(inner["optimizer"])
         self._stream(inner["stream"])
+        self._recipe(inner.get("recipe", {}))
         self._losses(state["losses"], self._log(state["log"]))
 
     def _wrong(self, field: str, wanted: str, got: object) -> TrainingError:
@@ -147,12 +156,21 @@ class _Check:
         if not isinstance(kept, dict) or not all(type(i) is int and 0 <= i < len(parameters) for i in kept):
             wanted = f"a dict by numbers of parameters, 0 to {len(parameters) - 1}"
             raise self._wrong("trainer.optimizer.state", wanted, show(kept))
-        if self.iteration and len(kept) < len(parameters):
+        has_state = bool(_moment_names(self.trainer.optimizer))
+        if self.iteration and has_state and len(kept) < len(parameters):
             raise self._wrong("trainer.optimizer.state", f"{len(parameters)} parameters", len(kept))
         if not self.iteration and kept:
             raise self._wrong("trainer.optimizer.state", "nothing before the first iteration", len(kept))
         for number, moments in kept.items():
             self._moments(f"trainer.optimizer.state.{number}", moments, tuple(parameters[number].shape))
+
+    def _recipe(self, state: Any) -> None:
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise self._wrong("trainer.recipe", "a dict by name", type(state).__name__)
+        try:
+            self.trainer.recipe.check_state(state, self.trainer, self.iteration)
+        except ValueError as error:
+            raise TrainingError(f"{self.where}: trainer.recipe.{error}") from None
 
     def _groups(self, groups: Any, own: list[dict[str, Any]]) -> None:
         field = "trainer.optimizer.param_groups"
@@ -161,22 +179,26 @@ class _Check:
         for group, wanted in zip(groups, own, strict=True):
             if set(group) != set(wanted):
                 odd = sorted(map(str, set(group) ^ set(wanted)))[0]
-                raise self._wrong(field, "the fields of Adam", f"a difference: {show(odd)}")
+                raise self._wrong(
+                    field, f"the fields of {type(self.trainer.optimizer).__name__}", f"a difference: {show(odd)}"
+                )
             self._number(f"{field}.lr", group["lr"], 0.0)
             for name in wanted:
                 if name != "lr" and not _same(group[name], wanted[name]):
                     raise self._wrong(f"{field}.{name}", show(wanted[name]), show(group[name]))
 
     def _moments(self, field: str, moments: Any, shape: tuple[int, ...]) -> None:
-        _dict(self.where, field, moments, ("step", "exp_avg", "exp_avg_sq"))
-        if len(moments) > 3:
-            raise self._wrong(field, "step, exp_avg and exp_avg_sq", f"{len(moments)} fields")
-        step = _finite(self.where, f"{field}.step", moments["step"], ())
-        if float(step) != float(torch.tensor(float(self.iteration))):
-            raise self._wrong(f"{field}.step", f"{self.iteration}, the iteration", float(step))
-        _finite(self.where, f"{field}.exp_avg", moments["exp_avg"], shape)
-        if bool((_finite(self.where, f"{field}.exp_avg_sq", moments["exp_avg_sq"], shape) < 0).any()):
-            raise self._wrong(f"{field}.exp_avg_sq", "squares", "numbers below 0")
+        names = _moment_names(self.trainer.optimizer)
+        _dict(self.where, field, moments, names)
+        if len(moments) > len(names):
+            raise self._wrong(field, f"{', '.join(names) or 'nothing'}", f"{len(moments)} fields")
+        for name in names:
+            values = _finite(self.where, f"{field}.{name}", moments[name], () if name == "step" else shape)
+            updates = self.iteration * self.trainer.recipe.updates
+            if name == "step" and float(values) != float(torch.tensor(float(updates))):
+                raise self._wrong(f"{field}.step", f"{updates}, the updates so far", float(values))
+            if name.endswith("_sq") and bool((values < 0).any()):
+                raise self._wrong(f"{field}.{name}", "squares", "numbers below 0")
 
     def _stream(self, state: Any) -> None:
         _dict(self.where, "trainer.stream", state, ("generator", "order", "start"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +178,9 @@ class Run:
 
     def _traced(self, number: int, epoch: int) -> float:
         plan = self.plan
-        loss, record, part = self.trainer.recorded_step(plan.samples, plan.values)
+        loss, records, part = self.trainer.recorded_step(plan.samples, plan.values)
         folder = self.folder.path / "traces" / f"epoch-{epoch:03d}"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"batch-{number:02d}.npz"
         source = {
             "epoch": epoch,
             "iteration": epoch * self.trainer.iterations_per_epoch + number,
@@ -188,7 +188,11 @@ class Run:
             "loss_value": loss,
             "samples": f"the first {plan.samples} of a batch: rows {part.rows.tolist()}",
         }
-        self.writer.submit(path, lambda place: self.trainer.write_trace(place, record, part, source))
+        for period, record in enumerate(records, 1):
+            name = f"batch-{number:02d}" + (f"-period-{period}" if len(records) > 1 else "")
+            of_all = {"period": [period, len(records)]} if len(records) > 1 else {}
+            write = partial(self.trainer.write_trace, record=record, batch=part, source={**source, **of_all})
+            self.writer.submit(folder / f"{name}.npz", write)
         return loss
 
     def _accuracy_of(self, epoch: int) -> float | None:

@@ -4,8 +4,8 @@ function."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from h2sim.errors import NetworkError
 from h2sim.export.record import LayerRecord, half, pack_bits
 from h2sim.kernels import lif as kernels
 
+Reset = Literal["zero", "subtract", "subtract-after-leak", "none"]
+RESETS: tuple[Reset, ...] = get_args(Reset)
 GRADIENT_DTYPES = ("float32", "float16", "float16-flush")
 SMALLEST_NORMAL_FLOAT16 = 2.0**-14
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -25,9 +27,13 @@ LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 class Neuron:
     """Parameters of a LIF layer, named as in a trace's `neuron` entry. Symbols are those of eq. 2.1-2.6.
 
-    threshold: th_f. decay: alpha. window: (th_l, th_r). surrogate_scale: eta. detach_reset: leave the term -alpha*m[t]
-    of eq. 2.4 out of the gradient, as some libraries do. fires_at: where m >= th_f, or with 'greater' where m > th_f.
-    Raises NetworkError for numbers that are not finite in float32 and for th_l >= th_r.
+    threshold: th_f. decay: alpha; 1 makes it an IF neuron. window: (th_l, th_r). surrogate_scale: eta. detach_reset:
+    leave what passes through the reset, the term -alpha*m[t] of eq. 2.4, out of the gradient, as some libraries do.
+    fires_at: where m >= th_f, or with 'greater' where m > th_f. reset after a spike: 'zero' forgets m (eq. 2.2),
+    'subtract' takes th_f off it and then lets it leak, 'subtract-after-leak' lets it leak first, 'none' keeps it.
+    surrogate: fire' is a rectangle (eq. 2.6), or a triangle, eta * max(0, 1 - |m/th_f - 1|) / th_f; its window is
+    (0, 2 th_f), whatever `window` says. Raises NetworkError for numbers that are not finite in float32, for
+    th_l >= th_r, and for a triangle at a threshold that is not above 0.
     """
 
     threshold: float = 0.3
@@ -36,53 +42,86 @@ class Neuron:
     surrogate_scale: float = 1.0
     detach_reset: bool = False
     fires_at: Literal["greater_equal", "greater"] = "greater_equal"
+    reset: Reset = "zero"
+    surrogate: Literal["rectangle", "triangle"] = "rectangle"
 
     def __post_init__(self) -> None:
+        if self.surrogate == "triangle":
+            if not self.threshold > 0:
+                raise NetworkError(f"neuron.threshold: expected a number above 0 for a triangle; got {self.threshold}")
+            object.__setattr__(self, "window", (0.0, 2 * self.threshold))
         low, high = self.window
         numbers = (self.threshold, self.decay, low, high, self.surrogate_scale)
         if not all(abs(number) <= LARGEST_FLOAT32 for number in numbers):
             raise NetworkError(f"neuron: expected finite numbers of float32; got {list(numbers)}")
         if low >= high:
             raise NetworkError(f"neuron.window: expected low < high; got {[low, high]}")
+        if self.reset not in RESETS:
+            raise NetworkError(f"neuron.reset: expected one of {', '.join(RESETS)}; got {self.reset!r}")
 
     @classmethod
     def from_meta(cls, entry: dict[str, Any]) -> Neuron:
-        """The neuron of a trace's `neuron` entry, a layer's own fields already merged in.
-
-        Raises NetworkError unless the neuron resets to zero.
-        """
-        if entry.get("reset", "zero") != "zero":
-            raise NetworkError(f"neuron.reset: the trainer knows only 'zero'; got {entry['reset']!r}")
+        """The neuron of a trace's `neuron` entry, a layer's own fields already merged in."""
         low, high = entry["window"]
+        shape = entry.get("surrogate")
         return cls(
             float(entry["threshold"]),
             float(entry["decay"]),
             (float(low), float(high)),
-            float(entry.get("surrogate_scale", 1.0)),
+            float(shape["scale"] if shape else entry.get("surrogate_scale", 1.0)),
             bool(entry.get("detach_reset", False)),
             entry.get("fires_at", "greater_equal"),
+            entry.get("reset", "zero"),
+            "triangle" if shape else "rectangle",
         )
 
     def to_meta(self) -> dict[str, Any]:
         """This neuron as a trace's `neuron` entry."""
+        triangle = self.surrogate == "triangle"
+        shape = {"surrogate": {"shape": "triangle", "scale": self.surrogate_scale}}
         entry: dict[str, Any] = {
             "threshold": self.threshold,
             "decay": self.decay,
             "window": list(self.window),
-            "surrogate_scale": self.surrogate_scale,
-            "reset": "zero",
+            **(shape if triangle else {"surrogate_scale": self.surrogate_scale}),
+            "reset": self.reset,
             "detach_reset": self.detach_reset,
         }
         return entry if self.fires_at == "greater_equal" else {**entry, "fires_at": self.fires_at}
+
+    def at(self, threshold: float, decay: float) -> Neuron:
+        """The same neuron with another threshold and decay."""
+        return replace(self, threshold=threshold, decay=decay)
 
     def fires(self, membrane: torch.Tensor) -> torch.Tensor:
         """Where the neuron fires: m >= th_f (eq. 2.3), or m > th_f where fires_at is 'greater'."""
         return membrane > self.threshold if self.fires_at == "greater" else membrane >= self.threshold
 
     def in_window(self, membrane: torch.Tensor) -> torch.Tensor:
-        """The window mask ds~: th_l < m < th_r, which is where fire'(m) is eta and not 0 (eq. 2.6)."""
+        """The window mask ds~: th_l < m < th_r, which is where fire'(m) is not 0 (eq. 2.6)."""
         low, high = self.window
         return (membrane > low) & (membrane < high)
+
+    def slope(self, membrane: torch.Tensor) -> torch.Tensor:
+        """fire'(m) (eq. 2.6), ds/dm by the surrogate."""
+        if self.surrogate == "rectangle":
+            return self.in_window(membrane).to(membrane.dtype) * self.surrogate_scale
+        height = (1 - (membrane / self.threshold - 1).abs()).clamp_min(0)
+        return self.surrogate_scale * height / self.threshold
+
+    def kept(self, membrane: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+        """What a reset before the leak leaves of m."""
+        if self.reset == "zero":
+            return membrane * (1 - spikes)
+        return membrane - self.threshold * spikes if self.reset == "subtract" else membrane
+
+    def drop(self, later: torch.Tensor, membrane: torch.Tensor) -> torch.Tensor:
+        """What dm[t+1] loses of dL/ds[t] through the reset: -dm[t+1] * dm[t+1]/ds[t]; 0 where it is detached."""
+        if self.detach_reset or self.reset == "none":
+            return torch.zeros_like(later)
+        if self.reset == "subtract-after-leak":
+            return self.threshold * later
+        return self.decay * later * (membrane if self.reset == "zero" else self.threshold)
 
 
 def rounded(grad: torch.Tensor, dtype: str) -> torch.Tensor:
@@ -110,7 +149,9 @@ def membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Tensor, torc
     for t in range(current.shape[0]):
         membrane[t] = current[t]
         if t:
-            membrane[t] += neuron.decay * membrane[t - 1] * (1 - spikes[t - 1])
+            membrane[t] += neuron.decay * neuron.kept(membrane[t - 1], spikes[t - 1])
+            if neuron.reset == "subtract-after-leak":
+                membrane[t] -= neuron.threshold * spikes[t - 1]
         spikes[t] = neuron.fires(membrane[t])
     return membrane, spikes
 
@@ -123,13 +164,34 @@ def membrane_gradient(
     dtype: number format to which dm is rounded at every timestep (see rounded).
     """
     grad, last = torch.empty_like(membrane), membrane.shape[0] - 1
-    surrogate = neuron.in_window(membrane).to(membrane.dtype) * neuron.surrogate_scale
-    grad[last] = rounded(grad_spikes[last] * surrogate[last], dtype)
+    slope = neuron.slope(membrane)
+    grad[last] = rounded(grad_spikes[last] * slope[last], dtype)
     for t in reversed(range(last)):
         leak = neuron.decay * grad[t + 1]
-        grad_s = grad_spikes[t] if neuron.detach_reset else grad_spikes[t] - leak * membrane[t]
-        grad[t] = rounded(leak * (1 - spikes[t]) + grad_s * surrogate[t], dtype)
+        passed = leak * (1 - spikes[t]) if neuron.reset == "zero" else leak
+        grad_s = grad_spikes[t] - neuron.drop(grad[t + 1], membrane[t])
+        grad[t] = rounded(passed + grad_s * slope[t], dtype)
     return grad
+
+
+def parameter_gradients(
+    grad_spikes: torch.Tensor, membrane: torch.Tensor, spikes: torch.Tensor, grad: torch.Tensor, neuron: Neuron
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(dL/d threshold, dL/d decay), scalars, of a layer whose neurons share both; grad: dm, all (T, N, ...).
+
+    dL/dth = sum of (dL/ds - drop) * ds/dth, and of -dm[t+1] * s[t] (times alpha for reset 'subtract') for what a soft
+    reset takes off; ds/dth is -fire'(m), for a triangle -fire'(m) * m/th. dL/d alpha = sum of dm[t+1] * r[t], r what
+    the reset leaves of m. Sums are taken in float64.
+    """
+    later = torch.cat([grad[1:], torch.zeros_like(grad[:1])])
+    by_threshold = -neuron.slope(membrane)
+    if neuron.surrogate == "triangle":
+        by_threshold = by_threshold * membrane / neuron.threshold
+    each = (grad_spikes - neuron.drop(later, membrane)) * by_threshold
+    if neuron.reset in ("subtract", "subtract-after-leak"):
+        each = each - (neuron.decay if neuron.reset == "subtract" else 1) * later * spikes
+    of_decay = later * neuron.kept(membrane, spikes)
+    return each.sum(dtype=torch.float64).to(grad.dtype), of_decay.sum(dtype=torch.float64).to(grad.dtype)
 
 
 def has_kernel(values: torch.Tensor) -> bool:
@@ -142,8 +204,8 @@ def compiled_membranes(current: torch.Tensor, neuron: Neuron) -> tuple[torch.Ten
     current = current.contiguous()
     membrane, spikes = torch.empty_like(current), torch.empty_like(current)
     kernels.forward(
-        _flat(current), _f32(neuron.decay), _f32(neuron.threshold), neuron.fires_at == "greater", _flat(membrane),
-        _flat(spikes),
+        _flat(current), _f32(neuron.decay), _f32(neuron.threshold), neuron.fires_at == "greater", *_reset(neuron),
+        _flat(membrane), _flat(spikes),
     )  # fmt: skip
     return membrane, spikes
 
@@ -154,10 +216,16 @@ def compiled_membrane_gradient(
     """What `membrane_gradient` gives for float32, by the compiled kernel in one pass over memory."""
     grad, (low, high) = torch.empty_like(membrane), neuron.window
     kernels.backward(
-        _flat(grad_spikes.contiguous()), _flat(membrane), _flat(spikes), _f32(neuron.decay), _f32(low), _f32(high),
-        _f32(neuron.surrogate_scale), _f32(not neuron.detach_reset), _flat(grad),
+        _flat(grad_spikes.contiguous()), _flat(membrane), _flat(spikes), _f32(neuron.decay), _f32(neuron.threshold),
+        _f32(low), _f32(high), _f32(neuron.surrogate_scale), neuron.surrogate == "triangle",
+        _f32(not neuron.detach_reset), *_reset(neuron), _flat(grad),
     )  # fmt: skip
     return grad
+
+
+def _reset(neuron: Neuron) -> tuple[np.float32, np.float32, np.float32]:
+    """The kernels' zeroed, before and after."""
+    return _f32(neuron.reset == "zero"), _f32(neuron.reset == "subtract"), _f32(neuron.reset == "subtract-after-leak")
 
 
 def _flat(values: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -169,11 +237,20 @@ _f32 = np.float32
 
 
 class _FusedLif(torch.autograd.Function):
-    """Spikes of all timesteps from the currents of all timesteps; one node of the graph instead of 5 T."""
+    """Spikes of all timesteps from the currents of all timesteps; one node of the graph instead of 5 T.
+
+    threshold, decay: tensors that are to have a gradient; their values are the neuron's.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, current: torch.Tensor, neuron: Neuron, record: LayerRecord | None, dtype: str
+        ctx: Any,
+        current: torch.Tensor,
+        threshold: torch.Tensor | None,
+        decay: torch.Tensor | None,
+        neuron: Neuron,
+        record: LayerRecord | None,
+        dtype: str,
     ) -> torch.Tensor:
         run = compiled_membranes if has_kernel(current) else membranes
         membrane, spikes = run(current, neuron)
@@ -184,13 +261,15 @@ class _FusedLif(torch.autograd.Function):
             record.window = pack_bits(neuron.in_window(membrane).cpu().numpy())
             if record.values:
                 record.membrane = half(membrane.cpu().numpy())
+            if threshold is not None or decay is not None:
+                record.neuron = neuron.to_meta()
         return spikes
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
         ctx: Any, grad_spikes: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None, None]:
+    ) -> tuple[torch.Tensor | None, ...]:
         membrane, spikes = ctx.saved_tensors
         if has_kernel(membrane) and ctx.dtype == "float32":
             grad = compiled_membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron)
@@ -198,22 +277,44 @@ class _FusedLif(torch.autograd.Function):
             grad = membrane_gradient(grad_spikes, membrane, spikes, ctx.neuron, ctx.dtype)
         if ctx.record is not None:
             record_grad(ctx.record, grad, ctx.dtype)
-        return grad, None, None, None
+        _, wants_threshold, wants_decay, *_ = ctx.needs_input_grad
+        of_threshold = of_decay = None
+        if wants_threshold or wants_decay:
+            of_threshold, of_decay = parameter_gradients(grad_spikes, membrane, spikes, grad, ctx.neuron)
+        return (
+            grad, of_threshold if wants_threshold else None, of_decay if wants_decay else None, None, None, None,
+        )  # fmt: skip
 
 
 # torch leaves apply untyped
-_fused_lif: Callable[[torch.Tensor, Neuron, LayerRecord | None, str], torch.Tensor] = _FusedLif.apply
+_fused_lif: Callable[
+    [torch.Tensor, torch.Tensor | None, torch.Tensor | None, Neuron, LayerRecord | None, str], torch.Tensor
+] = _FusedLif.apply
 
 
 def lif(
-    current: torch.Tensor, neuron: Neuron, record: LayerRecord | None = None, gradient_dtype: str = "float32"
+    current: torch.Tensor,
+    neuron: Neuron,
+    record: LayerRecord | None = None,
+    gradient_dtype: str = "float32",
+    *,
+    threshold: torch.Tensor | None = None,
+    decay: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Output spikes (0.0 or 1.0) of a LIF layer; current x and result s are (T, N, ...).
 
     Forward (eq. 2.1-2.3):  m[t] = alpha*m[t-1]*(1 - s[t-1]) + x[t],  s[t] = m[t] >= th_f.
     Backward (eq. 2.4-2.6): ds[t] = dL/ds[t] - alpha*m[t]*dm[t+1],
                             dm[t] = alpha*(1 - s[t])*dm[t+1] + fire'(m[t])*ds[t],  dL/dx[t] = dm[t].
-    gradient_dtype: number format to which dm is rounded at every timestep (see rounded). record: receives spikes,
-    window and membrane (rounded to float16, where all of it fits) in this call, and grad (dm) in the backward pass.
+    Other resets and surrogates: see Neuron. threshold, decay: scalars that get a gradient; the neuron then has their
+    values, whatever its own. gradient_dtype: number format to which dm is rounded at every timestep (see rounded).
+    record: receives spikes, window and membrane (rounded to float16, where all of it fits) in this call, and the neuron
+    where it is trained, and grad (dm) in the backward pass.
     """
-    return _fused_lif(current, neuron, record, gradient_dtype)
+    if threshold is not None or decay is not None:
+        neuron = neuron.at(_value(threshold, neuron.threshold), _value(decay, neuron.decay))
+    return _fused_lif(current, threshold, decay, neuron, record, gradient_dtype)
+
+
+def _value(trained: torch.Tensor | None, own: float) -> float:
+    return own if trained is None else float(trained.detach())

@@ -19,6 +19,7 @@ from h2sim.train.lif import Neuron, lif, record_grad, rounded
 from h2sim.train.norm import Normalisation
 
 Layer = dict[str, Any]
+LEAST_THRESHOLD = 1e-3  # [A] of a neuron whose threshold is trained
 DropoutMask = Literal["sample", "timestep"]
 
 
@@ -51,7 +52,8 @@ class SpikingNetwork(nn.Module):
     normalised where the layer has a norm, then drives LIF neurons, unless the layer says `"spiking": false`. The other
     kinds make one map out of others. Weights and biases are drawn from `generator`, uniform in +-1 / sqrt(fan in); a
     layer with a norm, or that says `"bias": false`, has no bias. Gradients of membranes and currents are rounded to
-    `gradient_dtype` (see lif.rounded).
+    `gradient_dtype` (see lif.rounded). trained_neurons: threshold and decay of each spiking layer are parameters too,
+    which begin as its neuron says.
 
     input_entry: what metadata have under `input` (see trace.Network). generator also draws what gates keep in training;
     the attribute may be set to another. dropout_mask: a gate keeps the same neurons of a sample at all timesteps, or
@@ -67,6 +69,7 @@ class SpikingNetwork(nn.Module):
         *,
         input_entry: dict[str, Any] | None = None,
         dropout_mask: DropoutMask = "sample",
+        trained_neurons: bool = False,
     ) -> None:
         super().__init__()
         self.layers, self.neuron, self.gradient_dtype = layers, neuron, gradient_dtype
@@ -84,6 +87,10 @@ class SpikingNetwork(nn.Module):
                 stores = [(self.weights, shape), (self.biases, shape[:1])]
                 for store, size in stores if layer.has_bias and not layer.norm else stores[:1]:
                     store[name] = nn.Parameter(torch.empty(size).uniform_(-bound, bound, generator=generator))
+        self.thresholds, self.decays = LayerParameters(), LayerParameters()
+        for name in [name for name, layer in self.described.items() if layer.spiking] if trained_neurons else []:
+            self.thresholds[name] = nn.Parameter(torch.tensor(self.neurons[name].threshold))
+            self.decays[name] = nn.Parameter(torch.tensor(self.neurons[name].decay))
         self.norms = nn.ModuleDict(
             {_key(name): Normalisation(layer) for name, layer in self.described.items() if layer.norm}
         )
@@ -117,7 +124,7 @@ class SpikingNetwork(nn.Module):
                 value = value * (deviation / spread)
             value = over_time(value, timesteps)
             value = value if norm is None else norm(value)
-            values[name] = lif(value, self.neurons[name]) if described.spiking else value
+            values[name] = self._fired(name, value) if described.spiking else value
 
     @torch.no_grad()
     def round_to_float16(self) -> None:
@@ -226,12 +233,24 @@ class SpikingNetwork(nn.Module):
         if layer.kind == "relu" and record is not None:
             record.window = pack_bits((value > 0).cpu().numpy())
         if layer.spiking:
-            return lif(value, self.neurons[layer.name], record, self.gradient_dtype)
+            return self._fired(layer.name, value, record)
         if value.requires_grad:
             unmasked = norm is not None or layer.name in self.checked.unmasked
             hook = partial(self._current_grad, None if unmasked else record)
             value.register_hook(hook)  # type: ignore[no-untyped-call]
         return value.mean(0, keepdim=True) if layer.mean_over_time else value
+
+    def _fired(self, layer: str, current: torch.Tensor, record: LayerRecord | None = None) -> torch.Tensor:
+        threshold, decay = self.thresholds.get(layer), self.decays.get(layer)
+        return lif(current, self.neurons[layer], record, self.gradient_dtype, threshold=threshold, decay=decay)
+
+    @torch.no_grad()
+    def keep_neurons_possible(self) -> None:
+        """Puts trained thresholds and decays back where neurons are neurons: v > 0, 0 <= lam <= 1."""
+        for threshold in self.thresholds.parameters():
+            threshold.clamp_(min=LEAST_THRESHOLD)
+        for decay in self.decays.parameters():
+            decay.clamp_(0.0, 1.0)
 
     def _before_norm(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
         """x as it is; rounds and records dL/dx, which comes after dm: the mask of it is the layer's."""

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 LOSSES = {"ce": "cross-entropy", "mse": "mean squared error against one-hot"}
-READOUTS = {"current": "mean current", "rate": "spiking rate"}
+READOUTS = {"current": "mean current", "sum": "summed current", "rate": "spiking rate"}
 REDUCTIONS = ("mean", "sum")
 
 
@@ -22,9 +22,9 @@ class Objective:
     """The loss and how it is computed.
 
     loss: ce (cross-entropy) or mse (squared error, mean over classes). readout: mean over time of the last layer's
-    current, or of its spikes (rate). reduction: mean or sum over the samples of a batch. loss_scale: factor on the loss
-    before the backward pass; weight gradients are divided by it before the update. gradient_dtype: number format of
-    membrane gradients (see lif.rounded).
+    current, its sum over time (sum), or the mean of its spikes (rate). reduction: mean or sum over the samples of a
+    batch. loss_scale: factor on the loss before the backward pass; weight gradients are divided by it before the
+    update. gradient_dtype: number format of membrane gradients (see lif.rounded).
     """
 
     loss: str = "ce"
@@ -43,7 +43,7 @@ class Objective:
 
         batch: where these N samples are a part of a batch, the batch's size. A mean is then the sum over N / batch.
         """
-        scores = output.mean(0)
+        scores = output.sum(0) if self.readout == "sum" else output.mean(0)
         batch = len(labels) if batch is None else batch
         whole = self.reduction == "mean" and batch == len(labels)
         if self.loss == "ce":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -22,15 +23,17 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train. The optimizer is Adam.
+    """How to train. The optimizer is the recipe's.
 
     schedule: its rate falls linearly from learning_rate to 0 over all iterations, or is constant. earlier: plans for
     other numbers of epochs, over which the rate fell then, the first one first; none where the rate is constant.
     batch: samples of one weight update. shift_pixels: augmentation (see batches.Coding). train_samples: train on the
-    first so many samples of the training split only (None: all). recipe: a name of trainer.RECIPES. initial_deviation:
-    scale the initial weights until every layer's current has this standard deviation over the first batch (None: keep
-    them as drawn). start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
+    first so many samples of the training split only (None: all). recipe: a name of registry.names(). recipe_options:
+    its own options, of which a trainer keeps those that are not the default. initial_deviation: scale the initial
+    weights until every layer's current has this standard deviation over the first batch (None: keep them as drawn).
+    start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
     dropout_mask: whether dropout keeps the same neurons of a sample at all timesteps, or draws anew for each timestep.
+    trained_neurons: whether threshold and decay of each layer are trained with the weights.
     """
 
     network: str
@@ -43,12 +46,14 @@ class Settings:
     seed: int = 0
     train_samples: int | None = None
     recipe: str = "bptt"
+    recipe_options: Mapping[str, Any] = field(default_factory=dict)
     objective: Objective = field(default_factory=Objective)
     neuron: Neuron = field(default_factory=Neuron)
     initial_deviation: float | None = None
     start_from: str | None = None
     dropout_mask: DropoutMask = "sample"
     schedule: Schedule = "linear"
+    trained_neurons: bool = False
     earlier: tuple[Plan, ...] = ()
 
     def rate(self, iteration: int, per_epoch: int) -> float:
@@ -73,25 +78,31 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain data for JSON; of the newer ones only those that are not the default."""
         data = {**asdict(self), "neuron": self.neuron.to_meta()}
-        for name in ("dropout_mask", "schedule", "earlier"):
-            if getattr(self, name) == getattr(Settings, name):
+        for name in ("dropout_mask", "schedule", "earlier", "recipe_options", "trained_neurons"):
+            if getattr(self, name) == getattr(Settings, name, {}):
                 del data[name]
         return data
 
-    def to_source(self) -> dict[str, Any]:
-        """The settings in the words of a trace's `source`; framework, epoch and accuracy are added by others."""
+    def to_source(self, optimizer: str, recipe_options: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings in the words of a trace's `source`; framework, epoch and accuracy are added by others.
+
+        optimizer: the recipe's, in words; recipe_options: all that the recipe has.
+        """
         shifts = f"shifts of up to {self.shift_pixels} pixels" if self.shift_pixels else "none"
         return {
             "recipe": self.recipe,
+            **({"recipe_options": dict(recipe_options)} if recipe_options else {}),
             **self.objective.to_source(self.batch),
-            "optimizer": f"Adam, rate {self.learning_rate}{self._course()}, batch {self.batch}",
+            "optimizer": optimizer,
             "augmentation": shifts,
             "seed": self.seed,
+            **({"trained_neurons": True} if self.trained_neurons else {}),
             **({"start_from": self.start_from} if self.start_from else {}),
         }
 
-    def _course(self) -> str:
-        """How the rate goes, in words."""
+    @property
+    def course(self) -> str:
+        """How the rate goes, in words: `, falling ...`, or nothing where it stays."""
         if self.schedule == "constant":
             return ""
         if not self.earlier:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,8 @@ from h2sim.trace import write_trace
 from h2sim.train import bptt
 from h2sim.train.batches import Batch, BatchStream, Coding
 from h2sim.train.network import Layer, SpikingNetwork
-from h2sim.train.objective import Objective
+from h2sim.train.recipe import make_recipe
 from h2sim.train.settings import Settings
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A training algorithm.
-
-    gradients(network, batch, timesteps, objective): leaves gradients in .grad, returns the loss. recorded(..., samples,
-    values): the same, and records the first samples of the batch (see bptt.recorded_gradients).
-    """
-
-    gradients: Callable[[SpikingNetwork, Batch, int, Objective], float]
-    recorded: Callable[[SpikingNetwork, Batch, int, Objective, int, bool], tuple[float, StepRecord]]
-
-
-RECIPES = {"bptt": Recipe(bptt.gradients, bptt.recorded_gradients)}
 
 
 def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
@@ -45,22 +30,22 @@ def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
 class Trainer:
     """Trains the `layers` of a network on a data set by `settings`. Nothing else decides the outcome.
 
-    input_entry: what metadata have under `input` (see trace.Network). Raises TrainingError for an unknown recipe, and
-    if network and data set do not fit.
+    input_entry: what metadata have under `input` (see trace.Network). iteration: batches that were trained. Raises
+    TrainingError for an unknown recipe, and if network and data set do not fit.
     """
 
     def __init__(
         self, settings: Settings, layers: list[Layer], dataset: Dataset, input_entry: dict[str, Any] | None = None
     ) -> None:
-        if settings.recipe not in RECIPES:
-            raise TrainingError(at("training", "recipe", f"one of {', '.join(RECIPES)}", repr(settings.recipe)))
-        self.settings, self.dataset, self.recipe = settings, dataset, RECIPES[settings.recipe]
-        layers = with_readout(layers, settings.objective.last_layer_spikes)
+        self.recipe, self.dataset = make_recipe(settings.recipe, settings.recipe_options), dataset
+        given = self.recipe.options.model_dump(mode="json", exclude_defaults=True)
+        self.settings = settings = self.recipe.settings(replace(settings, recipe_options=given))
+        layers = self.recipe.layers(with_readout(layers, settings.objective.last_layer_spikes))
         generator = torch.Generator().manual_seed(settings.seed)
         self.input_entry = input_entry
         self.network = SpikingNetwork(
             layers, settings.neuron, generator, settings.objective.gradient_dtype,
-            input_entry=input_entry, dropout_mask=settings.dropout_mask,
+            input_entry=input_entry, dropout_mask=settings.dropout_mask, trained_neurons=settings.trained_neurons,
         )  # fmt: skip
         most = self.network.most_count or 1
         self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels, most)
@@ -69,8 +54,9 @@ class Trainer:
         self.network.generator = self.stream.generator  # whose state a checkpoint holds
         if settings.initial_deviation is not None:
             self._normalise(settings.initial_deviation)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.iteration = 0
+        self.recipe.begin(self)
+        self.optimizer = self.recipe.optimizer(self)
 
     def _normalise(self, deviation: float) -> None:
         """Scales the initial weights by the first batch. Training uses this batch again."""
@@ -105,37 +91,49 @@ class Trainer:
 
     def step(self) -> float:
         """Trains one iteration. Returns its loss."""
-        loss = self.recipe.gradients(self.network, *self._next())
-        self._update()
+        batch = self._next()
+        loss = self.recipe.step(self, batch)
+        self.iteration += 1
         return loss
 
-    def recorded_step(self, samples: int, values: bool) -> tuple[float, StepRecord, Batch]:
-        """Trains one iteration and records its first `samples`: (loss, record, the recorded samples).
+    def recorded_step(self, samples: int, values: bool) -> tuple[float, list[StepRecord], Batch]:
+        """Trains one iteration and records its first `samples`: (loss, a record of each update, the recorded samples).
 
-        After the last iteration of the run the weights are no longer changed. values: see bptt.recorded_gradients.
+        After the last iteration of the run nothing changes but the place in the data. values: see
+        bptt.recorded_gradients.
         """
-        batch, timesteps, objective = self._next()
-        loss, record = self.recipe.recorded(self.network, batch, timesteps, objective, samples, values)
-        if self.iteration < self.iterations:
-            self._update()
-        return loss, record, batch.part(0, samples)
+        batch, ended = self._next(), self.iteration >= self.iterations
+        before = copy.deepcopy(self.state()) if ended else None
+        loss, records = self.recipe.recorded_step(self, batch, samples, values)
+        self.iteration += 1
+        if before is not None:
+            self.load_state({**before, "stream": self.stream.state()})
+        return loss, records, batch.part(0, samples)
 
-    def _next(self) -> tuple[Batch, int, Objective]:
+    def _next(self) -> Batch:
         self.optimizer.zero_grad(set_to_none=True)
-        return next(self.stream), self.settings.timesteps, self.settings.objective
+        return next(self.stream)
 
-    def _update(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.iteration, self.iterations_per_epoch)
+    def update(self) -> None:
+        """Updates the weights by their gradients, at the rate of this iteration, and clears the gradients.
+
+        Raises TrainingError if a gradient is not finite.
+        """
+        for group, rate in zip(self.optimizer.param_groups, self.recipe.rates(self), strict=True):
+            group["lr"] = rate
         try:
             bptt.update(self.network, self.optimizer, self.settings.objective)
         except TrainingError as error:
             raise TrainingError(f"iteration {self.iteration + 1}: {error}") from None
-        self.iteration += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.network.keep_neurons_possible()
 
     def accuracy(self, samples: int | None = None) -> float:
-        """Share of the held-out samples that the network now classifies correctly (see bptt.accuracy)."""
-        return bptt.accuracy(self.network, self.dataset, self.coding, samples)
+        """Share of the held-out samples that the network now classifies correctly, as the recipe reads it.
+
+        samples: use the first so many only (None: all).
+        """
+        return self.recipe.accuracy(self, samples)
 
     def state(self) -> dict[str, Any]:
         """Everything that changes while training."""
@@ -144,6 +142,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "stream": self.stream.state(),
+            **({"recipe": kept} if (kept := self.recipe.state()) else {}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -153,6 +152,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stream.load_state(state["stream"])
+        self.recipe.load_state(state.get("recipe", {}))
 
     def write_trace(
         self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any], level: int | None = 1
@@ -166,12 +166,13 @@ class Trainer:
         meta = step_meta(
             network=self.settings.network,
             dataset=f"{self.dataset.name}, {'x'.join(map(str, self.dataset.shape[1:]))}",
-            timesteps=self.settings.timesteps,
+            timesteps=self.recipe.trace_timesteps(self.settings),
             batch=len(batch.labels),
             neuron=self.settings.neuron.to_meta(),
             source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
-            layers=[self._entry(layer) for layer in self.network.layers],
+            layers=[self._entry(layer, record.layers[layer["name"]].neuron) for layer in self.network.layers],
             input=self.input_entry,
+            input_gradient=self.recipe.input_gradient,
         )
         write_trace(path, meta, record.members(), level=level)
 
@@ -179,9 +180,12 @@ class Trainer:
         """The settings in the words of a trace's `source`; of dropout and norms only where there are any."""
         gates = any(layer["kind"] == "gate" for layer in self.network.layers)
         norms = {"norm_statistics": "of the traced samples alone"} if len(self.network.norms) else {}
-        return {**self.settings.to_source(), **({"dropout_mask": self.settings.dropout_mask} if gates else {}), **norms}
+        optimizer = self.recipe.optimizer_words(self.settings)
+        words = self.settings.to_source(optimizer, self.recipe.options.model_dump(mode="json"))
+        return {**words, **({"dropout_mask": self.settings.dropout_mask} if gates else {}), **norms}
 
-    def _entry(self, layer: Layer) -> Layer:
-        """A layer of the network as a trace has it: weights with a bias, or without."""
+    def _entry(self, layer: Layer, neuron: dict[str, Any] | None) -> Layer:
+        """A layer of the network as a trace has it: weights with a bias, or without; neuron: of one that is trained."""
         name = layer["name"]
+        layer = layer if neuron is None else layer | {"neuron": neuron}
         return layer | ({"bias": name in self.network.biases} if name in self.network.weights else {})

@@ -166,7 +166,7 @@ class _Checker:
             self.rows.append(compare_values(layer.name, "grad_membrane", ds, recorded, tolerance + self.flushed))
             return
         membrane = self.values.recorded(layer.name, "membrane")
-        if layer.neuron.surrogate_scale is None or membrane is None:
+        if layer.neuron.steepest is None or membrane is None:
             self._skip(layer, "gradient not checked: no membrane recorded or another surrogate shape")
             return
         self._gradient(layer, ds, tolerance, membrane, recorded, mask)
@@ -218,7 +218,7 @@ class _Checker:
         dm = grad(ds, state, spikes, window, neuron)
         rounding = 0.0 if membrane.dtype == np.float32 else np.abs(state) * 2.0**-11
         stored = stored_rounding(recorded) + self.flushed
-        slack = self._carried_back(neuron, tolerance, rounding, dm, state, window, stored) + self.flushed
+        slack = self._carried_back(neuron, tolerance, rounding, dm, state, window, stored, np.abs(ds)) + self.flushed
         self.rows.append(compare_values(layer.name, "grad_membrane", dm, recorded, slack))
         if layer.trained_norms:
             return  # the mask is that of dL/dx
@@ -234,14 +234,16 @@ class _Checker:
         membrane: Float32s,
         window: Bytes,
         stored: Float64s | float,
+        ds: Floats,
     ) -> Float64s:
         """Tolerance of dm[t] (eq. 2.5), which has three parts.
 
         They come from ds through the window (`tolerance`), from the later dm, and from the recorded m, which was
-        stored with an error of `rounding`. stored: the rounding of recorded gradients, for the trainer may have gone
-        on from the rounded later dm.
+        stored with an error of `rounding`: it stands in the reset's term, and in the slope of a triangle. stored: the
+        rounding of recorded gradients, for the trainer may have gone on from the rounded later dm. ds: its size.
         """
-        scale, decay = abs(neuron.surrogate_scale or 0.0), abs(neuron.decay)
+        scale, decay = neuron.steepest or 0.0, abs(neuron.decay)
+        bent, threshold = (scale / neuron.threshold if neuron.surrogate else 0.0), abs(neuron.threshold)
         slack = np.empty(dm.shape, np.float64)
         m_error = np.broadcast_to(rounding, dm.shape)
         size = np.abs(dm).astype(np.float64)
@@ -250,7 +252,12 @@ class _Checker:
         for t in reversed(range(dm.shape[0])):
             through = tolerance[t] + decay * (np.abs(membrane[t]) * later + m_error[t] * later_size)
             through = through + 4 * UNIT * decay * np.abs(membrane[t]) * later_size
-            slack[t] = scale * window[t] * through + decay * later + 4 * UNIT * (size[t] + decay * later_size)
+            through = through + threshold * (later + 4 * UNIT * later_size) * (neuron.reset != "zero")
+            whole = ds[t] + (np.abs(membrane[t]) + threshold) * later_size
+            uneven = bent * whole * (m_error[t] + 4 * UNIT * (np.abs(membrane[t]) + threshold))
+            slack[t] = (
+                window[t] * (scale * through + uneven) + decay * later + 4 * UNIT * (size[t] + decay * later_size)
+            )
             later, later_size = slack[t] + dm_error[t], size[t]
         return slack
 
