@@ -20,6 +20,7 @@ COMMANDS = (
     "workload",
     "train",
     "convert",
+    "attack",
     "baseline",
     "gpu",
     "rtl",

@@ -7,30 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_name, check_outputs
 from h2sim.cli.support import IntsType, emit, extra, find_network, say, show
-from h2sim.cli.types import Finite, ParamType, Positive
+from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
     from h2sim.algorithms.convert import Conversion
     from h2sim.document import Document
 
 MOST_STEPS = 4096
-MOST_NUMBERS = 64
 
 
-class _Several(ParamType[tuple[Any, ...]]):
-    """Numbers with commas between them, each as `one` takes it."""
-
-    def __init__(self, name: str, one: ParamType[Any]) -> None:
-        self.name, self._one = name, one
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        parts = str(value).split(",")
-        if len(parts) > MOST_NUMBERS:
-            self.fail(f"expected at most {MOST_NUMBERS} numbers; got {len(parts)}", param, ctx)
-        return tuple(self._one.convert(part.strip(), param, ctx) for part in parts)
+SCALES = Several("scale,...", Positive(1e6))
+TIMES = Several("T,...", click.IntRange(1, MOST_STEPS))
 
 
 @click.command()
@@ -49,14 +40,14 @@ class _Several(ParamType[tuple[Any, ...]]):
 @click.option(
     "--scale",
     "scales",
-    type=_Several("scale,...", Positive(1e6)),
+    type=SCALES,
     default="1",
     show_default=True,
     help="That thresholds are multiplied by.",
 )
 @click.option(
     "--timesteps",
-    type=_Several("T,...", click.IntRange(1, MOST_STEPS)),
+    type=TIMES,
     default="5,10,20,50",
     show_default=True,
     help="To say accuracies for.",

@@ -7,11 +7,14 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
-from h2sim.errors import TrainingError, at
+from pydantic import TypeAdapter, ValidationError
+
+from h2sim.errors import NetworkError, TrainingError, at
 from h2sim.io.faults import show
 from h2sim.io.files import write_text
 from h2sim.io.jsonfile import parse_json
 from h2sim.io.reading import MOST_JSON_BYTES, read_text
+from h2sim.train.lif import Neuron
 from h2sim.train.settings import Plan, Settings
 
 NAME = "run.json"
@@ -39,6 +42,22 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise TrainingError(at(str(where), "top level", "a mapping of settings", type(settings).__name__))
     return settings
+
+
+def settings_of(folder: Path) -> Settings:
+    """The settings of the run in a folder. Raises TrainingError, a line per field that is damaged."""
+    data, where = read_run(folder), str(folder / NAME)
+    try:
+        neuron = Neuron.from_meta(data["neuron"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(at(where, "neuron", "a neuron's fields", show(str(error)))) from None
+    except NetworkError as error:
+        raise TrainingError(*(f"{where}: {line}" for line in error.lines)) from None
+    try:
+        return TypeAdapter(Settings).validate_python({**data, "neuron": neuron})
+    except ValidationError as error:
+        faults = ((".".join(map(str, fault["loc"])), fault["msg"].lower()) for fault in error.errors(include_url=False))
+        raise TrainingError(*(f"{where}: {field}: {said}" for field, said in faults)) from None
 
 
 def as_begun(folder: Path, settings: Settings, per_epoch: int) -> Settings:

@@ -1,0 +1,135 @@
+"""How a trained network stands against attacks, white box and black box, and checks that its gradients hide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from h2sim.attack.gradient_sign import Attack, attacked
+from h2sim.errors import TrainingError, at
+from h2sim.train.batches import Batch, coded_batch
+from h2sim.train.trainer import Trainer
+
+PART = 100  # samples that are attacked at once
+CHECKED_EPSILONS, CHECKED_STEPS, RANDOM_TRIES = (0.05, 0.1, 0.2, 0.3, 0.5), (1, 3, 7, 20, 40), 20
+SLACK = 0.02  # [A] of an accuracy, below which nothing is said
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack left: the share of samples that are right, and how far pictures moved (2-norm, mean)."""
+
+    attack: Attack
+    accuracy: float
+    distance: float
+    black_box: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A sign of masked gradients that was looked for (table 4 of HIRE-SNN). found: whether it is there."""
+
+    name: str
+    values: tuple[float, ...]
+    found: bool
+
+
+def held_out(run: Trainer, samples: int | None) -> Iterator[Batch]:
+    """The held-out samples, the first `samples` of them, part by part."""
+    generator, count = torch.Generator().manual_seed(1), min(len(run.dataset.test), samples or len(run.dataset.test))
+    for start in range(0, count, PART):
+        rows = np.arange(start, min(start + PART, count))
+        yield coded_batch(run.dataset, run.dataset.test, rows, run.coding, generator, shift=False)
+
+
+def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | None = None, seed: int = 0) -> Outcome:
+    """Attacks the held-out samples. source: another network, on which the pictures are made (black box).
+
+    Raises TrainingError where the two do not read the same pictures, or where the network reads no pixels.
+    """
+    made_on = source or run
+    if made_on.network.input_shape != run.network.input_shape:
+        wanted = f"a network that reads {list(run.network.input_shape)}"
+        raise TrainingError(at("attack", "black box", wanted, list(made_on.network.input_shape)))
+    generator, right, distance, count = torch.Generator().manual_seed(seed), 0, 0.0, 0
+    for batch in held_out(run, samples):
+        images = batch.inputs[0]
+        moved = attacked(
+            made_on.network,
+            images,
+            batch.labels,
+            made_on.settings.timesteps,
+            made_on.settings.objective,
+            how,
+            generator,
+        )
+        right += int(_right(run, moved, batch.labels).sum())
+        distance += float((moved - images).flatten(1).norm(dim=1).sum())
+        count += len(batch.labels)
+    return Outcome(how, right / count, distance / count, source is not None)
+
+
+def checks(run: Trainer, source: Trainer | None, epsilon: float, samples: int | None, tell: Told) -> list[Check]:
+    """The five signs of table 4, and that of figure 8b.
+
+    An iterated attack weaker than one step; black box stronger than white box; accuracy that does not fall with the
+    box; that does not fall to about 0; samples that chance moves and the gradient does not; accuracy that goes on
+    falling behind 20 iterations. source: of the black box; without it that sign is not looked for.
+    """
+
+    def accuracy(how: Attack, of: Trainer | None = None) -> float:
+        tell(f"{how.method}, epsilon {how.epsilon:g}, {how.steps} steps{', black box' if of else ''}")
+        return outcome(run, how, samples, of).accuracy
+
+    one, many = accuracy(Attack("fgsm", epsilon)), accuracy(Attack("pgd", epsilon))
+    found = [Check("an iterated attack is weaker than one step", (one, many), many > one)]
+    if source is not None:
+        black = accuracy(Attack("pgd", epsilon), source)
+        found.append(Check("a black box is stronger than a white one", (many, black), black < many))
+    by_box = tuple(accuracy(Attack("pgd", each)) for each in CHECKED_EPSILONS)
+    rises = any(after > before + SLACK for before, after in pairwise(by_box))
+    found.append(Check("a larger box is no stronger", by_box, rises or by_box[-1] >= by_box[0]))
+    found.append(Check("the largest box leaves over 2 %", by_box[-1:], by_box[-1] > SLACK))
+    tell(f"chance, epsilon {epsilon:g}, {RANDOM_TRIES} points")
+    alone = _by_chance_alone(run, epsilon, samples)
+    found.append(Check("chance moves a sample that the gradient does not", (alone,), alone > 0))
+    alpha = Attack("pgd", epsilon).step
+    by_steps = tuple(accuracy(Attack("pgd", epsilon, steps, alpha)) for steps in CHECKED_STEPS)
+    found.append(
+        Check("over 2 points are lost from 20 to 40 iterations", by_steps, by_steps[-2] - by_steps[-1] > SLACK)
+    )
+    return found
+
+
+def _by_chance_alone(run: Trainer, epsilon: float, samples: int | None) -> float:
+    """Share of the samples that are wrong at some of RANDOM_TRIES random points of the box, but right as they are and
+    under PGD."""
+    settings, moved, count = run.settings, 0, 0
+    for batch in held_out(run, samples):
+        images, generator = batch.inputs[0], torch.Generator().manual_seed(count)
+        best = attacked(
+            run.network, images, batch.labels, settings.timesteps, settings.objective, Attack("pgd", epsilon), generator
+        )
+        right = _right(run, images, batch.labels) & _right(run, best, batch.labels)
+        wrong = torch.zeros_like(right)
+        for _ in range(RANDOM_TRIES):
+            draws = 2 * torch.rand(images.shape, generator=generator) - 1
+            wrong |= ~_right(run, (images + epsilon * draws).clamp(0, 1), batch.labels)
+        moved += int((wrong & right).sum())
+        count += len(images)
+    return moved / count
+
+
+@torch.no_grad()
+def _right(run: Trainer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Which of the images (N, C, H, W) the network classifies as `labels`: bool (N,)."""
+    run.network.eval()
+    scores = run.network(images.unsqueeze(0), run.settings.timesteps).sum(0)
+    run.network.train()
+    found: torch.Tensor = scores.argmax(1) == labels
+    return found
