@@ -54,6 +54,8 @@ NAMED = [
     ("trace synth --like", TRACES),
     ("workload show", NETWORKS),
     ("train", NETWORKS),
+    ("convert", NETWORKS),
+    ("attack run mnist-5k --network", NETWORKS),
     ("rtl emit", ARCHS),
     ("rtl check --arch", ARCHS),
     ("rtl area", ARCHS),
@@ -75,6 +77,9 @@ NAMED = [
 ]
 ONLY_NAMES = [
     ("train mnist-small", sorted(datasets.names())),
+    ("train --recipe", ["ann", "bptt", "diet", "hire"]),
+    ("convert mnist-small", sorted(datasets.names())),
+    ("attack run", sorted(datasets.names())),
     ("baseline run", sorted(BASELINES)),
     ("arch schema --machine", sorted(["h2learn", *MODULES])),
 ]

@@ -107,7 +107,10 @@ def test_a_finished_run_goes_on_to_more_epochs_and_says_where_its_rate_breaks(tm
     [
         (["nonsense!", "mnist-5k"], "nonsense!: no such network"),
         ([NOTATION, "mnist-6k"], "mnist-6k"),
-        ([NOTATION, "mnist-5k", "--recipe", "stdp"], "training: recipe: expected one of bptt; got 'stdp'"),
+        (
+            [NOTATION, "mnist-5k", "--recipe", "stdp"],
+            "training: recipe: expected one of bptt, ann, diet, hire; got 'stdp'",
+        ),
         (
             ["4C3(BN)-D20-10FC(Mean)", "mnist-5k", "--readout", "rate"],
             "fc1: mean_over_time: expected of the last layer, which passes its current on; got one that fires",

@@ -31,6 +31,8 @@ NO_TABLE = {
     ("table", "show"): "prints a file as it stands",
     ("table", "scale"): "prints YAML",
     ("train",): "trains; its lines are sentences (tests/cli/test_train_cli.py)",
+    ("convert",): "needs a run; its document is tested in tests/algorithms/test_convert.py",
+    ("attack",): "needs a run; its document is tested in tests/attack/test_attack_command.py",
     ("gpu", "record"): "measures; its line is a sentence (tests/cli/test_gpu_cli.py)",
     ("gpu", "import"): "needs a profile; its line is a sentence (tests/cli/test_gpu_cli.py)",
     ("sweep", "SPEC"): "simulates a space; its documents are tested in tests/sweeps/test_report.py",

@@ -60,8 +60,8 @@ ALLOWED = {
     "attack": {"attack", "errors", "train"},
     "algorithms": {"algorithms", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
-        "cli", "_version", "activity", "algorithms", "arch", "cautions", "rivals", "compare", "datasets", "document",
-        "energy", "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace",
+        "cli", "_version", "activity", "algorithms", "arch", "attack", "cautions", "rivals", "compare", "datasets",
+        "document", "energy", "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace",
         "train", "verify",
     },
 }  # fmt: skip

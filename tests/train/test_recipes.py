@@ -205,7 +205,10 @@ def test_a_run_does_not_go_on_with_other_options(tmp_path):
             "recipe broken: no_such_package.of_anyone:Recipe: cannot be imported: No module named",
         ),
         (["--recipe", "odd"], "expected a subclass of h2sim.train.recipe.Recipe; got"),
-        (["--recipe", "min"], "training: recipe: expected one of bptt, broken, clash, mine, odd; got 'min'"),
+        (
+            ["--recipe", "min"],
+            "training: recipe: expected one of bptt, ann, diet, hire, broken, clash, mine, odd; got 'min'",
+        ),
         (
             ["--recipe", "clash"],
             "recipe clash: options: expected an option that main train does not have; got --learning-rate",

@@ -141,7 +141,7 @@ def test_a_gradient_that_overflows_names_the_parameter_and_the_iteration():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": "stdp"}, r"training: recipe: expected one of bptt; got 'stdp'"),
+        ({"recipe": "stdp"}, r"training: recipe: expected one of bptt, ann, diet, hire; got 'stdp'"),
         ({"batch": 41}, r"halves: batch: expected at most 40, the samples to train on; got 41"),
         ({"batch": 8, "train_samples": 4}, r"batch: expected at most 4"),
     ],

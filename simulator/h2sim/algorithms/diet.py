@@ -50,7 +50,6 @@ class Diet(Recipe):
     defaults: ClassVar[Mapping[str, Any]] = {
         **NEURON, "readout": "sum", "train_neurons": True, "learning_rate": 1e-4, "batch": 64,
     }  # fmt: skip
-    options: DietOptions
 
     def layers(self, layers: list[Layer]) -> list[Layer]:
         return without_biases(layers)

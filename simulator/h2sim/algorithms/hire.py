@@ -49,7 +49,6 @@ class Hire(Diet):
     name = "hire"
     options_type: ClassVar[type[Options]] = HireOptions
     defaults: ClassVar[Mapping[str, Any]] = {**Diet.defaults, "batch": 32}
-    options: HireOptions
 
     def __init__(self, options: HireOptions) -> None:
         super().__init__(options)
