@@ -61,8 +61,8 @@ ALLOWED = {
     "algorithms": {"algorithms", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
         "cli", "_version", "activity", "algorithms", "arch", "attack", "cautions", "rivals", "compare", "datasets",
-        "document", "energy", "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade", "sweeps", "trace",
-        "train", "verify",
+        "document", "energy", "errors", "export", "gpu", "io", "report", "reproduce", "result", "rtl", "facade",
+        "sweeps", "trace", "train", "verify",
     },
 }  # fmt: skip
 

@@ -52,19 +52,20 @@ class Hire(Diet):
 
     def __init__(self, options: HireOptions) -> None:
         super().__init__(options)
+        self.how = options
         self.kappa: torch.Tensor | None = None
 
     @property
     def updates(self) -> int:
-        return self.options.periods
+        return self.how.periods
 
     @property
     def input_gradient(self) -> bool:
-        return self.options.noise == "crafted"
+        return self.how.noise == "crafted"
 
     def settings(self, settings: Settings) -> Settings:
-        if settings.timesteps < self.options.periods:
-            wanted = f"at least {self.options.periods}, a timestep for each period"
+        if settings.timesteps < self.how.periods:
+            wanted = f"at least {self.how.periods}, a timestep for each period"
             raise TrainingError(at("recipe hire", "timesteps", wanted, settings.timesteps))
         return settings
 
@@ -91,21 +92,21 @@ class Hire(Diet):
         return sum(losses) / len(losses), records
 
     def trace_timesteps(self, settings: Settings) -> int:
-        return settings.timesteps // self.options.periods
+        return settings.timesteps // self.how.periods
 
     def _periods(self, run: Trainer, batch: Batch) -> Iterator[tuple[Batch, int]]:
         """The batch with noise and the timesteps, of each period. T / N is rounded down, as in the source."""
-        for _ in range(self.options.periods):
+        for _ in range(self.how.periods):
             inputs = batch.inputs + self._noise(run, batch.inputs)
-            if self.options.clip:
+            if self.how.clip:
                 inputs = inputs.clamp(0, 1)
             if self.input_gradient:
                 inputs.requires_grad_()
             yield replace(batch, inputs=inputs), self.trace_timesteps(run.settings)
 
     def _noise(self, run: Trainer, inputs: torch.Tensor) -> torch.Tensor:
-        if self.options.noise == "gaussian":
-            return self.options.noise_step * torch.randn(inputs.shape, generator=run.stream.generator)
+        if self.how.noise == "gaussian":
+            return self.how.noise_step * torch.randn(inputs.shape, generator=run.stream.generator)
         if self.kappa is None:
             self.kappa = torch.zeros_like(inputs)
         return self.kappa
@@ -115,13 +116,13 @@ class Hire(Diet):
         if self.input_gradient:
             assert inputs.grad is not None
             assert self.kappa is not None
-            self.kappa = moved(self.kappa, inputs.grad, self.options.noise_step, self.options.bound)
+            self.kappa = moved(self.kappa, inputs.grad, self.how.noise_step, self.how.bound)
 
     def state(self) -> dict[str, Any]:
         return {} if self.kappa is None else {"kappa": self.kappa}
 
     def check_state(self, state: Mapping[str, Any], run: Trainer, iteration: int) -> None:
-        wanted = self.options.noise != "gaussian" and iteration > 0
+        wanted = self.how.noise != "gaussian" and iteration > 0
         super().check_state({name: value for name, value in state.items() if name != "kappa"}, run, iteration)
         kappa = state.get("kappa")
         if kappa is None:
@@ -132,8 +133,8 @@ class Hire(Diet):
         if not isinstance(kappa, torch.Tensor) or kappa.dtype != torch.float32 or tuple(kappa.shape) != shape:
             got = f"{kappa.dtype} of shape {list(kappa.shape)}" if isinstance(kappa, torch.Tensor) else "no tensor"
             raise ValueError(f"kappa: expected float32 of shape {list(shape)}; got {got}")
-        if not bool((kappa.abs() <= torch.tensor(self.options.bound)).all()):  # nan is not
-            raise ValueError(f"kappa: expected numbers of at most {self.options.bound:g}; got others")
+        if not bool((kappa.abs() <= torch.tensor(self.how.bound)).all()):  # nan is not
+            raise ValueError(f"kappa: expected numbers of at most {self.how.bound:g}; got others")
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.kappa = state.get("kappa")
