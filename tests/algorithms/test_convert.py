@@ -31,7 +31,9 @@ from h2sim.cli import main  # noqa: E402
 from h2sim.errors import TrainingError  # noqa: E402
 from h2sim.facade import simulate  # noqa: E402
 from h2sim.trace import load_trace, parse_notation  # noqa: E402
+from h2sim.train.folder import RunFolder  # noqa: E402
 from h2sim.train.lif import Neuron  # noqa: E402
+from h2sim.train.session import torch_session  # noqa: E402
 from h2sim.train.trainer import Trainer  # noqa: E402
 from h2sim.verify import verify_trace  # noqa: E402
 from tests.helpers.tiny import halves  # noqa: E402
@@ -186,17 +188,33 @@ def test_weights_that_do_not_fit_are_named():
 def test_hybrid_training_moves_thresholds_at_a_rate_of_their_own():
     neuron = Neuron(**{**NEURON, "threshold": 0.2})  # at 1 the first weights make no spike
     slow, fast = spiking(neuron=neuron), spiking(neuron=neuron, recipe_options={"neuron_rate": 0.05})
-    frozen = spiking(neuron=neuron, trained_neurons=False)
+    frozen = spiking(neuron=neuron, recipe_options={"freeze_neurons": True})
     for trainer in (slow, fast, frozen):
         for _ in range(5):
             trainer.step()
     moved = [
-        max(abs(float(v.detach()) - 0.2) for v in trainer.network.thresholds.parameters()) for trainer in (slow, fast)
+        max(abs(float(v.detach()) - 0.2) for v in trainer.network.thresholds.parameters()) for trainer in (slow, fast, frozen)
     ]
     assert 0 < moved[0] <= 6e-4
     assert moved[1] > 50 * moved[0]
+    assert moved[2] == pytest.approx(0, abs=1e-7)
     assert len(frozen.optimizer.param_groups) == len(slow.optimizer.param_groups) == 1
     assert slow.optimizer.defaults["amsgrad"]
+
+
+@pytest.mark.parametrize("options", [{"neuron_rate": 0.05}, {"freeze_neurons": True}])
+def test_a_hybrid_run_with_these_goes_on_where_it_was(tmp_path, options):
+    with torch_session():
+        run, folder = spiking(recipe_options=options, epochs=2), RunFolder(tmp_path / "run")
+        folder.start(run.settings)
+        for _ in range(3):
+            folder.losses.append(run.step())
+        folder.save(run)
+        again = spiking(recipe_options=options, epochs=2)
+        folder.resume(again.settings, again)
+        assert run.step() == again.step()
+    for ours, theirs in zip(run.network.parameters(), again.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def invoke(*words):

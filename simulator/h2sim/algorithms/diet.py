@@ -40,10 +40,11 @@ class DietOptions(Options):
     neuron_rate: float | None = Field(
         None, gt=0, description="Learning rate of thresholds and leaks [default: that of the weights]."
     )
+    freeze_neurons: bool = Field(False, description="Leave thresholds and leaks as conversion made them.")
 
 
 class Diet(Recipe):
-    """Adam (amsgrad) on weights, thresholds and leaks; `--no-train-neurons` leaves the latter two as they are."""
+    """Adam (amsgrad) on weights, thresholds and leaks."""
 
     name = "diet"
     options_type: ClassVar[type[Options]] = DietOptions
@@ -54,13 +55,19 @@ class Diet(Recipe):
     def layers(self, layers: list[Layer]) -> list[Layer]:
         return without_biases(layers)
 
+    def begin(self, run: Trainer) -> None:
+        if self.options.freeze_neurons:
+            for parameter in (*run.network.thresholds.parameters(), *run.network.decays.parameters()):
+                parameter.requires_grad_(False)
+
     def optimizer(self, run: Trainer) -> torch.optim.Optimizer:
         network, rate = run.network, run.settings.learning_rate
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         neurons = [*network.thresholds.parameters(), *network.decays.parameters()]
-        if self.options.neuron_rate is None or not neurons:
-            return torch.optim.Adam(network.parameters(), lr=rate, amsgrad=True)
+        if self.options.neuron_rate is None or self.options.freeze_neurons or not neurons:
+            return torch.optim.Adam(trained, lr=rate, amsgrad=True)
         own = {id(parameter) for parameter in neurons}
-        weights = [parameter for parameter in network.parameters() if id(parameter) not in own]
+        weights = [parameter for parameter in trained if id(parameter) not in own]
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": neurons, "lr": self.options.neuron_rate}]
         return torch.optim.Adam(groups, lr=rate, amsgrad=True)
 

@@ -70,6 +70,7 @@ class Hire(Diet):
         return settings
 
     def begin(self, run: Trainer) -> None:
+        super().begin(run)
         if not run.network.reads_analog or run.dataset.kind == "events":
             raise TrainingError(at("recipe hire", "input", "pixels that the first layer encodes", "spikes or frames"))
 

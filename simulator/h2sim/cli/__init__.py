@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "convert",
     "attack",
+    "evolve",
     "baseline",
     "gpu",
     "rtl",

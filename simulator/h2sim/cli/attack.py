@@ -12,13 +12,12 @@ import click
 from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, emit, extra, find_network, say, show
+from h2sim.cli.support import IntsType, emit, extra, say, show
+from h2sim.cli.trained import load_data, load_trained
 from h2sim.cli.types import Finite, Positive
-from h2sim.errors import TrainingError, at
 
 if TYPE_CHECKING:
     from h2sim.attack.evaluate import Check, Outcome
-    from h2sim.datasets import Dataset
     from h2sim.document import Document
     from h2sim.train.trainer import Trainer
 
@@ -77,9 +76,9 @@ def attack(run: str, dataset: str, **options: Any) -> None:
         say(f"attacking: {what}")
 
     with torch_session(options["threads"]):
-        data = _data(run, dataset, options)
-        target = _trained(run, data, options["network"])
-        source = _trained(options["black_box"], data, options["network"]) if options["black_box"] else None
+        data = load_data(run, dataset, options)
+        target = load_trained(run, data, options["network"])
+        source = load_trained(options["black_box"], data, options["network"]) if options["black_box"] else None
         hows = [
             Attack(method, epsilon, options["steps"], options["step_size"], options["random_start"])
             for method in options["methods"] or METHODS
@@ -95,33 +94,6 @@ def attack(run: str, dataset: str, **options: Any) -> None:
     show(_document(run, clean, found, signs), err=options["json_file"] == "-")
     if options["json_file"]:
         emit(options["json_file"], _json(run, target, clean, found, signs, options))
-
-
-def _data(run: str, dataset: str, options: dict[str, Any]) -> Dataset:
-    from h2sim.datasets import load_dataset
-    from h2sim.train.run_json import settings_of
-
-    steps = settings_of(Path(run)).timesteps
-    size, channels = options["size"], options["channels"]
-    return load_dataset(dataset, folder=options["data"], size=size, timesteps=steps, channels=channels)
-
-
-def _trained(run: str, data: Dataset, network: str | None) -> Trainer:
-    """The network at the end of a run."""
-    from dataclasses import replace
-
-    from h2sim.train.folder import start_weights
-    from h2sim.train.run_json import settings_of
-    from h2sim.train.trainer import Trainer
-
-    settings = settings_of(Path(run))
-    described = find_network(network or settings.network, data.shape, data.classes)
-    if network and described.name != settings.network:
-        raise TrainingError(at(run, "network", repr(settings.network), repr(described.name)))
-    settings = replace(settings, batch=1, train_samples=None, initial_deviation=None)  # nothing is trained
-    trainer = Trainer(settings, list(described.layers), data, described.input_entry)
-    start_weights(trainer, Path(run))
-    return trainer
 
 
 def _document(run: str, clean: float, found: list[Outcome], signs: list[Check]) -> Document:

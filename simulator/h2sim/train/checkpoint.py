@@ -152,7 +152,8 @@ class _Check:
         own = self.trainer.optimizer.state_dict()
         _dict(self.where, "trainer.optimizer", state, ("state", "param_groups"))
         self._groups(state["param_groups"], own["param_groups"])
-        kept, parameters = state["state"], list(self.trainer.network.parameters())
+        groups = self.trainer.optimizer.param_groups
+        kept, parameters = state["state"], [parameter for group in groups for parameter in group["params"]]
         if not isinstance(kept, dict) or not all(type(i) is int and 0 <= i < len(parameters) for i in kept):
             wanted = f"a dict by numbers of parameters, 0 to {len(parameters) - 1}"
             raise self._wrong("trainer.optimizer.state", wanted, show(kept))

