@@ -193,7 +193,8 @@ def test_hybrid_training_moves_thresholds_at_a_rate_of_their_own():
         for _ in range(5):
             trainer.step()
     moved = [
-        max(abs(float(v.detach()) - 0.2) for v in trainer.network.thresholds.parameters()) for trainer in (slow, fast, frozen)
+        max(abs(float(v.detach()) - 0.2) for v in trainer.network.thresholds.parameters())
+        for trainer in (slow, fast, frozen)
     ]
     assert 0 < moved[0] <= 6e-4
     assert moved[1] > 50 * moved[0]
