@@ -56,6 +56,9 @@ NAMED = [
     ("train", NETWORKS),
     ("convert", NETWORKS),
     ("attack run mnist-5k --network", NETWORKS),
+    ("evolve run mnist-5k --network", NETWORKS),
+    ("evolve run mnist-5k --arch", ARCHS),
+    ("evolve run mnist-5k --energy-table", TABLES),
     ("rtl emit", ARCHS),
     ("rtl check --arch", ARCHS),
     ("rtl area", ARCHS),
@@ -80,6 +83,7 @@ ONLY_NAMES = [
     ("train --recipe", ["ann", "bptt", "diet", "hire"]),
     ("convert mnist-small", sorted(datasets.names())),
     ("attack run", sorted(datasets.names())),
+    ("evolve run", sorted(datasets.names())),
     ("baseline run", sorted(BASELINES)),
     ("arch schema --machine", sorted(["h2learn", *MODULES])),
 ]
