@@ -10,7 +10,7 @@ import pytest
 from h2sim.arch import load_arch
 from h2sim.errors import TraceError
 from h2sim.pipeline.step import simulate_job, simulate_step
-from h2sim.trace import Sparsity, load_network, load_trace, parse_notation, synthesise, write_trace
+from h2sim.trace import Sparsity, like, load_network, load_trace, parse_notation, synthesise, write_trace
 from h2sim.trace.network import Network
 
 FIRST = "64C3(Encoding)-AP2-128C3-128C3-AP2-256FC-10FC"
@@ -104,6 +104,12 @@ def test_two_readers_of_the_input_add_up(tmp_path):
     elements = 3 * 2 * 72
     assert left.offchip_write_bytes == right.offchip_write_bytes == VALUE * elements
     assert left.offchip_read_bytes - right.offchip_read_bytes == VALUE * elements
+
+
+def test_a_twin_asks_for_it_as_its_original_does(tmp_path):
+    trace = written(tmp_path, load_network("4C3-AP2-2FC", (1, 6, 6)))
+    assert like(trace, 0)[0]["input_gradient"] is True
+    assert "input_gradient" not in like(written(tmp_path, load_network("4C3-AP2-2FC", (1, 6, 6)), asked=False), 0)[0]
 
 
 def test_it_is_a_flag_and_nothing_else(tmp_path):
