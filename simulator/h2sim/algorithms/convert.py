@@ -59,7 +59,10 @@ def balanced(network: SpikingNetwork, inputs: torch.Tensor, how: Balancing, neur
         return value[t : t + 1] if value.shape[0] > 1 else value
 
     values: dict[str, torch.Tensor] = {"input": inputs.to(torch.float32)}
-    for layer in network.layers:
+    last_read = {source: layer["name"] for layer in network.layers for source in layer["inputs"]}
+    for number, layer in enumerate(network.layers):
+        before = network.layers[number - 1]["name"] if number else None
+        values = {source: value for source, value in values.items() if last_read[source] != before}
         name, described = layer["name"], network.described[layer["name"]]
         still = all(values[source].shape[0] == 1 for source in described.inputs)
 
