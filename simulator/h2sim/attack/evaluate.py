@@ -87,10 +87,10 @@ def checks(run: Trainer, source: Trainer | None, epsilon: float, samples: int | 
         return outcome(run, how, samples, of).accuracy
 
     one, many = accuracy(Attack("fgsm", epsilon)), accuracy(Attack("pgd", epsilon))
-    found = [Check("an iterated attack is weaker than one step", (one, many), many > one)]
+    found = [Check("an iterated attack is weaker than one step", (one, many), many > one + SLACK)]
     if source is not None:
         black = accuracy(Attack("pgd", epsilon), source)
-        found.append(Check("a black box is stronger than a white one", (many, black), black < many))
+        found.append(Check("a black box is stronger than a white one", (many, black), black < many - SLACK))
     by_box = tuple(accuracy(Attack("pgd", each)) for each in CHECKED_EPSILONS)
     rises = any(after > before + SLACK for before, after in pairwise(by_box))
     found.append(Check("a larger box is no stronger", by_box, rises or by_box[-1] >= by_box[0]))
