@@ -1,4 +1,4 @@
-"""HIRE-SNN: `python reports/algorithms/hire.py` writes reports/algorithms/hire.md. Twenty minutes on two cores."""
+"""HIRE-SNN: `python reports/algorithms/hire.py` writes reports/algorithms/hire.md. Twenty-five minutes on two cores."""
 
 from __future__ import annotations
 
