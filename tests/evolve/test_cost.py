@@ -113,6 +113,15 @@ def test_a_search_that_was_killed_ends_where_it_would_have_ended(tmp_path, after
         Tried(tmp_path / "tried.jsonl", {**head, "network": "m"})
 
 
+@pytest.mark.parametrize("damage", [b"{}", b"[1]", b'["0x1p0", ["a"]]', b"\xff", b"no"])
+def test_a_damaged_file_of_what_was_tried_is_one_line(tmp_path, damage):
+    Tried(tmp_path / "tried.jsonl", {})
+    with (tmp_path / "tried.jsonl").open("ab") as file:
+        file.write(damage + b"\nrest")
+    with pytest.raises(TrainingError, match=r"tried\.jsonl: (line 2: expected thresholds|cannot be read)"):
+        Tried(tmp_path / "tried.jsonl", {})
+
+
 def test_other_seeds_find_other_thresholds():
     found = {evolve([1.0] * 3, bowl(BEST), Search(population=6, generations=2, seed=s), 0.1, Tried(None, {})).thresholds
              for s in range(3)}  # fmt: skip

@@ -321,6 +321,8 @@ def test_the_live_line_ends_with_what_the_store_says(tmp_path):
     assert lines[-1].startswith("96 of 96 results; ")
     assert f"front {front.size}, hypervolume {front.hypervolume:.3f}" in lines[-1]
     assert f"best seconds {fastest.value('seconds') * 1e6:.2f} us" in lines[-1]
+    for name in plan.spec.objectives:
+        assert f"; best {name} " in lines[-1]
     assert "invalid" in lines[-1]
 
 

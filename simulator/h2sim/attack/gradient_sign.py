@@ -6,6 +6,7 @@ the surrogate of every neuron. No attack leaves the bounds of a pixel, 0 and 1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,30 +77,25 @@ def attacked(
     was_training = network.training
     network.eval()
     try:
-        if how.method == "fgsm":
-            gradient = pixel_gradient(network, images, labels, timesteps, objective)
-            return (images + how.epsilon * gradient.sign()).clamp(0, 1)
-        return _projected(network, images, labels, timesteps, objective, how, generator)
+        return _moved(images, lambda x: pixel_gradient(network, x, labels, timesteps, objective), how, generator)
     finally:
         network.train(was_training)
 
 
-def _projected(
-    network: SpikingNetwork,
+def _moved(
     images: torch.Tensor,
-    labels: torch.Tensor,
-    timesteps: int,
-    objective: Objective,
+    gradient: Callable[[torch.Tensor], torch.Tensor],
     how: Attack,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Eq. 4: steps along the sign of the gradient, each put back into the box around the picture."""
+    """Eq. 3, or eq. 4: steps along the sign of the gradient, each put back into the box around the picture."""
+    if how.method == "fgsm":
+        return (images + how.epsilon * gradient(images).sign()).clamp(0, 1)
     found = images
     if how.random_start:
         draws = torch.rand(images.shape, generator=generator, dtype=images.dtype)
         found = (images + how.epsilon * (2 * draws - 1)).clamp(0, 1)
     for _ in range(how.steps):
-        gradient = pixel_gradient(network, found, labels, timesteps, objective)
-        found = found + how.step * gradient.sign()
+        found = found + how.step * gradient(found).sign()
         found = (images + (found - images).clamp(-how.epsilon, how.epsilon)).clamp(0, 1)
     return found

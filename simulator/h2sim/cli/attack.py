@@ -12,8 +12,8 @@ import click
 from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import IntsType, emit, extra, say, show
-from h2sim.cli.trained import load_data, load_trained
+from h2sim.cli.support import emit, extra, say, show
+from h2sim.cli.trained import data_options, load_data, load_trained
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ EPSILONS = Several("EPS,...", Finite(0, 1))
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers ('-': stdout).")
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
-@click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
-@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
+@data_options
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 def attack(run: str, dataset: str, **options: Any) -> None:
     """Attack the held-out pictures of DATASET through the network of a training run, whose weights stay.

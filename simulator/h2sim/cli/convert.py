@@ -10,8 +10,10 @@ import click
 from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_name, check_outputs
-from h2sim.cli.support import IntsType, emit, extra, find_network, say, show
+from h2sim.cli.support import emit, extra, find_network, say, show
+from h2sim.cli.trained import data_options
 from h2sim.cli.types import Finite, Positive
+from h2sim.errors import TrainingError, at
 
 if TYPE_CHECKING:
     from h2sim.algorithms.convert import Conversion
@@ -63,9 +65,7 @@ TIMES = Several("T,...", click.IntRange(1, MOST_STEPS))
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the accuracy at every timestep ('-': stdout).")
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
-@click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
-@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
+@data_options
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 def convert(network: str, dataset: str, **options: Any) -> None:
     """Convert a network without spikes to a spiking one: its weights stay, each layer gets a threshold.
@@ -105,6 +105,7 @@ def _converted(network: str, dataset: str, options: dict[str, Any]) -> Conversio
     from h2sim.algorithms.diet import diet_settings
     from h2sim.datasets import load_dataset
     from h2sim.train.folder import RunFolder, start_weights
+    from h2sim.train.run_json import settings_of
     from h2sim.train.trainer import Trainer
 
     steps = max(options["timesteps"])
@@ -113,6 +114,9 @@ def _converted(network: str, dataset: str, options: dict[str, Any]) -> Conversio
     )
     described = find_network(network, data.shape, data.classes)
     layers = list(described.layers)
+    recipe = settings_of(Path(options["ann"])).recipe
+    if recipe != "ann":
+        raise TrainingError(at(options["ann"], "recipe", "'ann', a network without spikes", repr(recipe)))
     ann = Trainer(ann_settings(described.name, dataset), layers, data, described.input_entry)
     start_weights(ann, Path(options["ann"]))
     settings = diet_settings(described.name, dataset, steps, seed=options["seed"], start_from=options["ann"])

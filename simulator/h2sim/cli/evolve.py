@@ -13,8 +13,8 @@ import click
 from h2sim.cli.lists import Several
 from h2sim.cli.names import ARCH, DATA_SET, NETWORK, TABLE
 from h2sim.cli.outputs import check_name
-from h2sim.cli.support import IntsType, extra, say, show
-from h2sim.cli.trained import load_data, load_trained
+from h2sim.cli.support import extra, say, show
+from h2sim.cli.trained import data_options, load_data, load_trained
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ BOUNDS = Several("LOW,HIGH", Positive(100))
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @click.option("--network", type=NETWORK, help="The network of RUN, where its name is not enough.")
 @click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
-@click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
-@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
+@data_options
 def evolve(run: str, dataset: str, **options: Any) -> None:
     """Evolve the layer thresholds of a converted network, for accuracy in few timesteps.
 
@@ -111,7 +109,7 @@ def _evolved(run: str, dataset: str, how: Search, options: Mapping[str, Any]) ->
     tried = Tried(folder / TRIED, head)
     latency = _latency(trial, options, simulated)
     workers = options["workers"] or os.cpu_count() or 1
-    say(f"evolving {len(first)} thresholds of {run} with {workers} processes")
+    say(f"evolving {len(first)} thresholds of {run} with {workers} processes; {len(SCALES)} single scales first")
     values = list(first.values())
     with tries(trial, workers) as made:
         scale, control = best_scale(values, SCALES, made, how, chance, tried, latency=latency)

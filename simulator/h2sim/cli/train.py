@@ -14,7 +14,8 @@ import click
 from h2sim.cli.names import DATA_SET, NETWORK, RECIPE
 from h2sim.cli.outputs import check_name
 from h2sim.cli.recipes import RecipeCommand, given_options
-from h2sim.cli.support import Decorated, IntsType, extra, find_network, say, show
+from h2sim.cli.support import Decorated, extra, find_network, say, show
+from h2sim.cli.trained import data_options
 from h2sim.cli.types import ParamType, Positive, is_count
 from h2sim.errors import NetworkError, TrainingError, at
 from h2sim.train.registry import PLAIN
@@ -153,9 +154,7 @@ def _trace_options(command: Decorated) -> Decorated:
 @_trace_options
 @click.option("--train-samples", type=click.IntRange(1), help="Train on the first so many only.")
 @click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are.")
-@click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to.")
-@click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many.")
+@data_options
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)

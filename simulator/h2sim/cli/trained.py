@@ -7,12 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h2sim.cli.support import find_network
+import click
+
+from h2sim.cli.support import Decorated, IntsType, find_network
 from h2sim.errors import TrainingError, at
 
 if TYPE_CHECKING:
     from h2sim.datasets import Dataset
     from h2sim.train.trainer import Trainer
+
+
+def data_options(command: Decorated) -> Decorated:
+    """`--data`, `--size` and `--channels`: how a command finds and reads a data set of pictures."""
+    for option in (
+        click.option("--channels", type=click.IntRange(1, 1024), help="Grey images are repeated in so many."),
+        click.option("--size", type=IntsType("H,W"), help="H,W that samples are resized to."),
+        click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Where the data set's files are."),
+    ):
+        command = option(command)
+    return command
 
 
 def load_data(run: str, dataset: str, options: Mapping[str, Any]) -> Dataset:

@@ -18,6 +18,7 @@ import numpy as np
 from h2sim.arrays import Floats
 from h2sim.errors import TrainingError, at
 from h2sim.evolve.cost import Latency, Weights, cost, steps
+from h2sim.io.faults import show
 from h2sim.io.files import write_text
 
 Accuracies = tuple[float, ...]
@@ -76,12 +77,15 @@ class Tried:
         if not path.exists():
             write_text(path, head + "\n")
             return
-        lines = path.read_text().split("\n")
+        lines = _lines(path)
         if lines[0] != head:
             raise TrainingError(at(str(path), "settings", "those of this search", "others"))
-        for line in lines[1:-1]:  # the last one may be cut off
-            key, accuracies = json.loads(line)
-            self._found[key] = tuple(accuracies)
+        for number, line in enumerate(lines[1:-1], 2):  # the last one may be cut off
+            try:
+                key, accuracies = json.loads(line)
+                self._found[key] = tuple(float(accuracy) for accuracy in accuracies)
+            except (ValueError, TypeError):
+                raise TrainingError(at(str(path), f"line {number}", "thresholds and accuracies", show(line))) from None
         write_text(path, "\n".join(lines[:-1]) + "\n")
 
     def of(self, thresholds: Sequence[float]) -> Accuracies | None:
@@ -94,6 +98,13 @@ class Tried:
         if self._path is not None:
             with self._path.open("a") as file:
                 file.write(json.dumps([_key(thresholds), accuracies]) + "\n")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _key(thresholds: Sequence[float]) -> str:

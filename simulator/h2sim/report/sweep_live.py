@@ -37,7 +37,7 @@ def expected_points(plan: Plan) -> int | None:
 
 
 class LiveLine:
-    """What is told after each batch: results, rate and time left, the best machine and the share of the box.
+    """What is told after each batch: results, rate and time left, the best in each objective, the share of the box.
 
     folder: of the sweep, whose base machine and earlier points count too; without it only numbers of results are told.
     """
@@ -45,12 +45,11 @@ class LiveLine:
     def __init__(self, plan: Plan, folder: Path | None = None) -> None:
         self._plan, self._folder = plan, folder
         self._table = plan.spec.energy_tables[0]
-        self._objective = next(iter(plan.spec.objectives))
         self._expected = expected_points(plan)
         self._store: Store | None = None
         self._base: Row | None = None
         self._front: LiveFront | None = None
-        self._best: Row | None = None
+        self._best: dict[str, Row] = {}  # by objective
 
     def told(self, tally: Tally, found: Sequence[Found]) -> str:
         """The line. found: what was just written."""
@@ -78,14 +77,19 @@ class LiveLine:
             rows = findings.ok(self._table)
             self._base = base_row(self._plan, self._store, self._table)
             self._front = findings.live_front(self._table, rows)
-            self._best = findings.best(rows, self._objective)
+            self._keep_best(rows)
             return
         rows = [row for row in map(self._row, dict.fromkeys(f.design for f in found if f.status == OK)) if row]
         names = list(self._plan.spec.objectives)
         self._front.add([[row.value(name) for name in names] for row in rows])
-        sign = -1 if self._plan.spec.objectives[self._objective] == "maximize" else 1
-        known = [r for r in (self._best, *rows) if r is not None and r.value(self._objective) is not None]
-        self._best = min(known, key=lambda row: sign * row.value(self._objective), default=None)
+        self._keep_best(rows)
+
+    def _keep_best(self, rows: Sequence[Row]) -> None:
+        for name, direction in self._plan.spec.objectives.items():
+            sign = -1 if direction == "maximize" else 1
+            known = [r for r in (self._best.get(name), *rows) if r is not None and r.value(name) is not None]
+            if known:
+                self._best[name] = min(known, key=lambda row: sign * row.value(name))
 
     def _row(self, design: str) -> Row | None:
         """The row of a design of the first table, if it is a valid machine."""
@@ -97,14 +101,15 @@ class LiveLine:
         return row if row and row.status == OK else None
 
     def _best_so_far(self) -> list[str]:
-        if self._best is None or self._front is None or self._base is None:
+        if not self._best or self._front is None or self._base is None:
             return []
-        name, told = self._objective, []
-        value, base = self._best.value(name), self._base.value(name)
-        told.append(f"best {name} {result_text(name, value)}")
-        if value and base:
-            ratio = value / base if self._plan.spec.objectives[name] == "maximize" else base / value
-            told[-1] += f" ({times(ratio)}{' ' + GAINED[name] if name in GAINED else ''})"
+        told = []
+        for name, row in self._best.items():
+            value, base = row.value(name), self._base.value(name)
+            told.append(f"best {name} {result_text(name, value)}")
+            if value and base:
+                ratio = value / base if self._plan.spec.objectives[name] == "maximize" else base / value
+                told[-1] += f" ({times(ratio)}{' ' + GAINED[name] if name in GAINED else ''})"
         share = self._front.hypervolume
         told.append(f"front {self._front.size:,}" + ("" if share is None else f", hypervolume {share:.3f}"))
         return told

@@ -246,7 +246,7 @@ class SpikingNetwork(nn.Module):
 
     @torch.no_grad()
     def keep_neurons_possible(self) -> None:
-        """Puts trained thresholds and decays back where neurons are neurons: v > 0, 0 <= lam <= 1."""
+        """Puts trained thresholds and decays back where neurons are neurons: v > 0 [A], 0 [A] <= lam <= 1."""
         for threshold in self.thresholds.parameters():
             threshold.clamp_(min=LEAST_THRESHOLD)
         for decay in self.decays.parameters():

@@ -49,7 +49,9 @@ def settings_of(folder: Path) -> Settings:
     data, where = read_run(folder), str(folder / NAME)
     try:
         neuron = Neuron.from_meta(data["neuron"])
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise TrainingError(at(where, "neuron", f"the field {error}", "none")) from None
+    except (TypeError, ValueError) as error:
         raise TrainingError(at(where, "neuron", "a neuron's fields", show(str(error)))) from None
     except NetworkError as error:
         raise TrainingError(*(f"{where}: {line}" for line in error.lines)) from None
