@@ -21,7 +21,7 @@ from common import HERE, TESTED, data_set, hybrid, inference_cost, spread, table
 from scipy.stats import spearmanr
 
 from h2sim.algorithms.convert import accuracy_over_time, convert
-from h2sim.attack.gradient_sign import Attack, attacked
+from h2sim.attacks.gradient_sign import Attack, attacked
 from h2sim.evolve.cost import Weights, steps_to
 from h2sim.evolve.search import Search, Tried, best_scale, evolve
 from h2sim.evolve.significance import components, eigenvalues, noise_sensitivity, significance

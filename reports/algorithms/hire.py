@@ -27,8 +27,8 @@ from common import (
     within_noise,
 )
 
-from h2sim.attack.evaluate import checks, outcome
-from h2sim.attack.gradient_sign import Attack
+from h2sim.attacks.evaluate import checks, outcome
+from h2sim.attacks.gradient_sign import Attack
 from h2sim.train.session import torch_session
 from h2sim.train.trainer import Trainer
 

@@ -57,11 +57,11 @@ ALLOWED = {
     "datasets": {"datasets", "errors", "io"},
     "export": {"export", "io", "activity", "document", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
-    "attack": {"attack", "errors", "train"},
+    "attacks": {"attacks", "errors", "train"},
     "evolve": {"evolve", "arch", "energy", "errors", "export", "facade", "io", "trace", "train"},
     "algorithms": {"algorithms", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
-        "cli", "_version", "activity", "algorithms", "arch", "attack", "cautions", "rivals", "compare", "datasets",
+        "cli", "_version", "activity", "algorithms", "arch", "attacks", "cautions", "rivals", "compare", "datasets",
         "document", "energy", "errors", "evolve", "export", "gpu", "io", "report", "reproduce", "result", "rtl",
         "facade", "sweeps", "trace", "train", "verify",
     },

@@ -17,7 +17,7 @@ from h2sim.cli.trained import data_options, load_data, load_trained
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
-    from h2sim.attack.evaluate import Check, Outcome
+    from h2sim.attacks.evaluate import Check, Outcome
     from h2sim.document import Document
     from h2sim.train.trainer import Trainer
 
@@ -65,8 +65,8 @@ def attack(run: str, dataset: str, **options: Any) -> None:
     check_outputs(options["json_file"])
     prepare_process()
     with extra("train"):
-        from h2sim.attack.evaluate import checks, outcome
-        from h2sim.attack.gradient_sign import METHODS, Attack
+        from h2sim.attacks.evaluate import checks, outcome
+        from h2sim.attacks.gradient_sign import METHODS, Attack
         from h2sim.train.session import torch_session
     samples = options["test_samples"]
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from h2sim.algorithms.diet import diet_settings  # noqa: E402
-from h2sim.attack.gradient_sign import Attack, attacked, pixel_gradient  # noqa: E402
+from h2sim.attacks.gradient_sign import Attack, attacked, pixel_gradient  # noqa: E402
 from h2sim.errors import TrainingError  # noqa: E402
 from h2sim.trace import parse_notation  # noqa: E402
 from h2sim.train.objective import Objective  # noqa: E402

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from h2sim.attack.gradient_sign import Attack, attacked
+from h2sim.attacks.gradient_sign import Attack, attacked
 from h2sim.errors import TrainingError, at
 from h2sim.train.batches import Batch, coded_batch
 from h2sim.train.trainer import Trainer

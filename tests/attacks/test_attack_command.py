@@ -11,12 +11,12 @@ pytest.importorskip("mlxtend")
 
 from click.testing import CliRunner  # noqa: E402
 
-from h2sim.attack.evaluate import checks, outcome  # noqa: E402
-from h2sim.attack.gradient_sign import Attack  # noqa: E402
+from h2sim.attacks.evaluate import checks, outcome  # noqa: E402
+from h2sim.attacks.gradient_sign import Attack  # noqa: E402
 from h2sim.cli import main  # noqa: E402
 from h2sim.errors import TrainingError  # noqa: E402
 from h2sim.train.run_json import settings_of, write_run  # noqa: E402
-from tests.attack.test_gradient_sign import trained  # noqa: E402
+from tests.attacks.test_gradient_sign import trained  # noqa: E402
 from tests.helpers.tiny import settings  # noqa: E402
 
 NETWORK = "4C3S2(Encoding)-AP2(Spikes)-10FC"
