@@ -60,7 +60,7 @@ def test_checks_look_for_every_sign(runs):
     assert done.exit_code == 0, done.output
     text = done.stdout[done.stdout.index("{") :]
     signs = json.loads(text)["masked_gradients"]
-    assert len(signs) == 5  # without a black box
+    assert len(signs) == 6  # without a black box
     assert all(isinstance(sign["found"], bool) for sign in signs)
 
 
