@@ -119,7 +119,7 @@ def widened(run: Trainer) -> Trainer:
     trained = wide.network.thresholds
     for name, neuron in wide.network.neurons.items():
         threshold = trained.get(name)
-        low, high = neuron.window if threshold is None else neuron.at(float(threshold), neuron.decay).window
+        low, high = neuron.window if threshold is None else neuron.at(float(threshold.detach()), neuron.decay).window
         reach = (high - low) / 2
         wide.network.neurons[name] = replace(neuron, surrogate="rectangle", window=(low - reach, high + reach))
     return wide
