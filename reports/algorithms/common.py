@@ -158,8 +158,10 @@ def inference_trace(run: Trainer, timesteps: int | None = None) -> Iterator[Path
 
 
 def pictures(run: Trainer, samples: int) -> torch.Tensor:
-    """The first held-out pictures, (N, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(run.dataset.test.samples(np.arange(samples)), np.float32))
+    """Held-out pictures, (N, C, H, W)."""
+    return torch.from_numpy(
+        np.ascontiguousarray(run.dataset.test.samples(run.dataset.test.spread(samples)), np.float32)
+    )
 
 
 def _simulated(path: Path, *, batch: bool) -> Cost:

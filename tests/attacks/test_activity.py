@@ -47,7 +47,7 @@ def test_a_wider_surrogate_leaves_the_network_as_it_is():
     wide = widened(run)
     assert run.network.neurons == before
     for name, threshold in wide.network.thresholds.named_parameters():
-        v = float(threshold)
+        v = float(threshold.detach())
         neuron = wide.network.neurons[name]
         assert neuron.surrogate == "rectangle"
         assert neuron.window == pytest.approx((-v, 3 * v))

@@ -69,11 +69,11 @@ def test_a_network_whose_gradients_are_masked_is_found():
     from dataclasses import replace
 
     trainer = trained()
-    found = [check.name for check in checks(trainer, trainer, 0.3, 20, lambda what: None) if check.found]
+    found = [check.name for check in checks(trainer, trainer, 0.3, 60, lambda what: None) if check.found]
     assert found == []
     blind = trained()
     blind.network.neurons = {n: replace(v, surrogate_scale=0.0) for n, v in blind.network.neurons.items()}
-    masked = {check.name: check.found for check in checks(blind, trainer, 0.3, 20, lambda what: None)}
+    masked = {check.name: check.found for check in checks(blind, trainer, 0.3, 60, lambda what: None)}
     assert masked["the largest box leaves over 2 %"]
     assert masked["a larger box is no stronger"]
     assert masked["a black box is stronger than a white one"]

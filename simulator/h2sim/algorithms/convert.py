@@ -156,19 +156,18 @@ def accuracy_over_time(
 ) -> list[float]:
     """Share of the held-out samples that are right by the output summed up to t, for t = 1 .. coding.timesteps.
 
-    samples: the first so many only. seed: of the random spikes that images are coded as.
+    samples: so many only, spread over them. seed: of the random spikes that images are coded as.
     """
     generator = torch.Generator().manual_seed(seed)
-    count = min(len(dataset.test), samples or len(dataset.test))
+    rows = dataset.test.spread(samples)
     right = torch.zeros(coding.timesteps, dtype=torch.int64)
     network.eval()
-    for start in range(0, count, PART):
-        indices = np.arange(start, min(start + PART, count))
-        batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
+    for start in range(0, len(rows), PART):
+        batch = coded_batch(dataset, dataset.test, rows[start : start + PART], coding, generator, shift=False)
         scores = over_time(network(batch.inputs, coding.timesteps), coding.timesteps).cumsum(0)
         right += (scores.argmax(2) == batch.labels).sum(1)
     network.train()
-    return [int(n) / count for n in right]
+    return [int(n) / len(rows) for n in right]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from h2sim.attacks.gradient_sign import Attack, attacked
@@ -41,11 +40,10 @@ class Check:
 
 
 def held_out(run: Trainer, samples: int | None) -> Iterator[Batch]:
-    """The held-out samples, the first `samples` of them, part by part."""
-    generator, count = torch.Generator().manual_seed(1), min(len(run.dataset.test), samples or len(run.dataset.test))
-    for start in range(0, count, PART):
-        rows = np.arange(start, min(start + PART, count))
-        yield coded_batch(run.dataset, run.dataset.test, rows, run.coding, generator, shift=False)
+    """The held-out samples, `samples` of them spread over all, part by part."""
+    generator, rows = torch.Generator().manual_seed(1), run.dataset.test.spread(samples)
+    for start in range(0, len(rows), PART):
+        yield coded_batch(run.dataset, run.dataset.test, rows[start : start + PART], run.coding, generator, shift=False)
 
 
 def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | None = None, seed: int = 0) -> Outcome:

@@ -44,7 +44,7 @@ EPSILONS = Several("EPS,...", Finite(0, 1))
 @click.option("--checks", is_flag=True, help="Look for signs of masked gradients, with the first epsilon.")
 @click.option("--network", type=NETWORK, help="The network of RUN, where its name is not enough.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
-@click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
+@click.option("--test-samples", type=click.IntRange(1), help="Held out, spread over them [default: all].")
 @click.option("--json", "json_file", metavar="FILE", help="Write the numbers ('-': stdout).")
 @data_options
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)

@@ -61,7 +61,7 @@ BOUNDS = Several("LOW,HIGH", Positive(100))
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes [default: one per core].")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @click.option("--network", type=NETWORK, help="The network of RUN, where its name is not enough.")
-@click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
+@click.option("--test-samples", type=click.IntRange(1), help="Held out, spread over them [default: all].")
 @data_options
 def evolve(run: str, dataset: str, **options: Any) -> None:
     """Evolve the layer thresholds of a converted network, for accuracy in few timesteps.

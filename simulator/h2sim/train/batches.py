@@ -96,12 +96,13 @@ def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> to
 class BatchStream:
     """An endless iterator over shuffled batches, epoch after epoch. An epoch's last batch is dropped if it is not full.
 
-    samples: train on the first so many samples only. All randomness comes from one generator: a stream that is given
-    another stream's state continues as the other would have. Raises TrainingError if not one batch is full.
+    samples: train on so many only, spread over the split. All randomness comes from one generator: a stream that is
+    given another stream's state continues as the other would have. Raises TrainingError if not one batch is full.
     """
 
     def __init__(self, dataset: Dataset, coding: Coding, batch: int, seed: int, samples: int | None = None) -> None:
-        available = len(dataset.train) if samples is None else min(samples, len(dataset.train))
+        self.rows = dataset.train.spread(samples)
+        available = len(self.rows)
         if batch > available:
             raise TrainingError(at(dataset.name, "batch", f"at most {available}, the samples to train on", batch))
         self.dataset, self.coding, self.batch, self.available = dataset, coding, batch, available
@@ -116,7 +117,7 @@ class BatchStream:
     def __next__(self) -> Batch:
         if self.start + self.batch > len(self.order):
             self.order, self.start = torch.randperm(self.available, generator=self.generator), 0
-        indices = self.order[self.start : self.start + self.batch].numpy()
+        indices = self.rows[self.order[self.start : self.start + self.batch].numpy()]
         self.start += self.batch
         return coded_batch(self.dataset, self.dataset.train, indices, self.coding, self.generator, shift=True)
 

@@ -118,15 +118,14 @@ def accuracy(
 ) -> float:
     """Share of the held-out samples that the network classifies correctly, with running statistics and no dropout.
 
-    samples: use the first so many only (None: all). seed: of the random spikes that images are coded as.
+    samples: use so many only, spread over them (None: all). seed: of the random spikes that images are coded as.
     """
     generator, right = torch.Generator().manual_seed(seed), 0
     network.eval()
-    count = min(len(dataset.test), samples or len(dataset.test))
-    for start in range(0, count, 100):
-        indices = np.arange(start, min(start + 100, count))
-        batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
+    rows = dataset.test.spread(samples)
+    for start in range(0, len(rows), 100):
+        batch = coded_batch(dataset, dataset.test, rows[start : start + 100], coding, generator, shift=False)
         output = network(batch.inputs, coding.timesteps).mean(0)
         right += int((output.argmax(1) == batch.labels).sum())
     network.train()
-    return right / count
+    return right / len(rows)

@@ -131,7 +131,7 @@ class Trainer:
     def accuracy(self, samples: int | None = None) -> float:
         """Share of the held-out samples that the network now classifies correctly, as the recipe reads it.
 
-        samples: use the first so many only (None: all).
+        samples: use so many only, spread over them (None: all).
         """
         return self.recipe.accuracy(self, samples)
 
