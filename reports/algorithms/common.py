@@ -31,6 +31,7 @@ from h2sim.compare.estimate import estimate
 from h2sim.datasets import Dataset, load_dataset
 from h2sim.export.record import LayerRecord, StepRecord, step_meta
 from h2sim.trace import Network, load_network, load_trace, write_trace
+from h2sim.trace.summary import trace_counts
 from h2sim.train.session import torch_session
 from h2sim.train.trainer import Trainer
 
@@ -105,14 +106,26 @@ def training_cost(run: Trainer) -> Cost:
 
     Of a recipe with several updates a batch, the sum over them.
     """
+    return traced_cost(run)[0]
+
+
+def traced_cost(run: Trainer) -> tuple[Cost, dict[str, dict[str, float]]]:
+    """What a sample of a step takes, and each layer's shares of zeros: of spikes, and of membrane gradients.
+
+    Of a recipe with several updates a batch, the cost is their sum and the shares are their means.
+    """
     _, records, part = run.recorded_step(TRACED, values=False)
-    total = NOTHING
+    total, zeros = NOTHING, dict[str, dict[str, list[float]]]()
     with tempfile.TemporaryDirectory() as folder:
         for record in records:
             path = Path(folder) / "t.npz"
             run.write_trace(path, record, part, {})
             total += _simulated(path, batch=True)
-    return total
+            for row in trace_counts(load_trace(path)):
+                for kind in ("spikes", "grad"):
+                    if (share := row.share(kind)) is not None:
+                        zeros.setdefault(row.layer.name, {}).setdefault(kind, []).append(1 - float(share))
+    return total, {name: {k: statistics.fmean(v) for k, v in kinds.items()} for name, kinds in zeros.items()}
 
 
 def inference_cost(run: Trainer, timesteps: int | None = None) -> Cost:
