@@ -250,7 +250,8 @@ table 28nm. An epoch's cost is that of a step at its end, in sub-batches of four
 epochs, priced with analog operands and T = 1. DIET and HIRE (N = 2): {EPOCHS} epochs, Adam (amsgrad) {RATE:g}, from
 balanced thresholds times {SCALE:g}; balancing counts as inference of {BALANCED} pictures over {STEPS} steps.
 Conversion: by activations, thresholds by the best single scale of {len(SCALES)}, or evolved (P = 12, G = 10),
-on {SEARCHED} training pictures; a search counts as their inference, nfe times. HIRE's steps have the gradient of the pixels in them.
+on {SEARCHED} training pictures; a search counts as their inference, nfe times. HIRE's steps have
+the gradient of the pixels in them.
 MNIST: 5,000 digits; Fashion-MNIST: every tenth picture; {TESTED} held-out pictures, PGD (epsilon 0.1 and 8/255) on 300;
 seeds {", ".join(map(str, SEEDS))}. Rates and epochs are not tuned for each recipe beyond what its own report says.
 
