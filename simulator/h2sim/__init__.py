@@ -61,7 +61,12 @@ __all__ = [
 ]
 
 
+_PACKAGES = ("certify",)  # of functions that are asked for by h2sim.NAME.FUNCTION
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"h2sim.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'h2sim' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
