@@ -17,7 +17,7 @@ import torch
 
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError, at
-from h2sim.train.batches import Coding, coded_batch
+from h2sim.train.batches import Coding, coded_batch, held_out
 from h2sim.train.lif import Neuron
 from h2sim.train.network import Layer, SpikingNetwork, over_time
 
@@ -158,16 +158,15 @@ def accuracy_over_time(
 
     samples: so many only, spread over them. seed: of the random spikes that images are coded as.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = dataset.test.spread(samples)
+    count = 0
     right = torch.zeros(coding.timesteps, dtype=torch.int64)
     network.eval()
-    for start in range(0, len(rows), PART):
-        batch = coded_batch(dataset, dataset.test, rows[start : start + PART], coding, generator, shift=False)
+    for batch in held_out(dataset, coding, samples, seed, PART):
         scores = over_time(network(batch.inputs, coding.timesteps), coding.timesteps).cumsum(0)
         right += (scores.argmax(2) == batch.labels).sum(1)
+        count += len(batch.labels)
     network.train()
-    return [int(n) / len(rows) for n in right]
+    return [int(n) / count for n in right]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,10 +11,9 @@ import torch
 
 from h2sim.attacks.gradient_sign import Attack, attacked
 from h2sim.errors import TrainingError, at
-from h2sim.train.batches import Batch, coded_batch
+from h2sim.train.batches import held_out
 from h2sim.train.trainer import Trainer
 
-PART = 100  # samples that are attacked at once
 CHECKED_EPSILONS, CHECKED_STEPS, RANDOM_TRIES = (0.05, 0.1, 0.2, 0.3, 0.5), (1, 3, 7, 20, 40), 20
 SLACK = 0.02  # [A] of an accuracy, below which nothing is said
 Told = Callable[[str], None]
@@ -39,13 +38,6 @@ class Check:
     found: bool
 
 
-def held_out(run: Trainer, samples: int | None) -> Iterator[Batch]:
-    """The held-out samples, `samples` of them spread over all, part by part."""
-    generator, rows = torch.Generator().manual_seed(1), run.dataset.test.spread(samples)
-    for start in range(0, len(rows), PART):
-        yield coded_batch(run.dataset, run.dataset.test, rows[start : start + PART], run.coding, generator, shift=False)
-
-
 def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | None = None, seed: int = 0) -> Outcome:
     """Attacks the held-out samples. source: another network, on which the pictures are made (black box).
 
@@ -56,7 +48,7 @@ def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | No
         wanted = f"a network that reads {list(run.network.input_shape)}"
         raise TrainingError(at("attack", "black box", wanted, list(made_on.network.input_shape)))
     generator, right, distance, count = torch.Generator().manual_seed(seed), 0, 0.0, 0
-    for batch in held_out(run, samples):
+    for batch in held_out(run.dataset, run.coding, samples):
         images = batch.inputs[0]
         moved = attacked(
             made_on.network,
@@ -127,7 +119,7 @@ def _by_chance_alone(run: Trainer, epsilon: float, samples: int | None) -> float
     """Share of the samples that are wrong at some of RANDOM_TRIES random points of the box, but right as they are and
     under PGD."""
     settings, moved, count = run.settings, 0, 0
-    for batch in held_out(run, samples):
+    for batch in held_out(run.dataset, run.coding, samples):
         images, generator = batch.inputs[0], torch.Generator().manual_seed(count)
         best = attacked(
             run.network, images, batch.labels, settings.timesteps, settings.objective, Attack("pgd", epsilon), generator

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +11,7 @@ from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import emit, extra, say, show
-from h2sim.cli.trained import data_options, load_data, load_trained
+from h2sim.cli.trained import data_options, load_data, load_trained, sha256_of_run
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
@@ -123,16 +121,13 @@ def _json(
 ) -> str:
     from h2sim._version import __version__
 
-    def of_file(folder: str) -> str:
-        return hashlib.sha256((Path(folder) / "checkpoint.pt").read_bytes()).hexdigest()
-
     settings = target.settings
     data = {
         "schema": SCHEMA,
         "version": 1,
         "h2sim": __version__,
-        "run": {"recipe": settings.recipe, "network": settings.network, "checkpoint_sha256": of_file(run)},
-        "black_box_sha256": of_file(options["black_box"]) if options["black_box"] else None,
+        "run": {"recipe": settings.recipe, "network": settings.network, "checkpoint_sha256": sha256_of_run(run)},
+        "black_box_sha256": sha256_of_run(options["black_box"]) if options["black_box"] else None,
         "dataset": target.dataset.name,
         "timesteps": settings.timesteps,
         "samples": min(len(target.dataset.test), options["test_samples"] or len(target.dataset.test)),

@@ -9,7 +9,7 @@ import torch
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError
 from h2sim.export.record import LayerRecord, StepRecord, half, pack_bits
-from h2sim.train.batches import Batch, Coding, coded_batch
+from h2sim.train.batches import Batch, Coding, held_out
 from h2sim.train.network import Carried, SpikingNetwork
 from h2sim.train.objective import Objective
 
@@ -120,12 +120,11 @@ def accuracy(
 
     samples: use so many only, spread over them (None: all). seed: of the random spikes that images are coded as.
     """
-    generator, right = torch.Generator().manual_seed(seed), 0
+    right = count = 0
     network.eval()
-    rows = dataset.test.spread(samples)
-    for start in range(0, len(rows), 100):
-        batch = coded_batch(dataset, dataset.test, rows[start : start + 100], coding, generator, shift=False)
+    for batch in held_out(dataset, coding, samples, seed):
         output = network(batch.inputs, coding.timesteps).mean(0)
         right += int((output.argmax(1) == batch.labels).sum())
+        count += len(batch.labels)
     network.train()
-    return right / len(rows)
+    return right / count
