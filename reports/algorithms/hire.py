@@ -191,8 +191,14 @@ def costs(seeds: list[dict[str, Any]]) -> str:
 
 def sweeps(name: str, seeds: list[dict[str, Any]]) -> str:
     key = key_of("pgd", EPSILONS[name][0])
-    both = ["eps_s x 0", "eps_s x 0.25", "eps_s x 0.5", "HIRE", "eps_s x 2", "N = 1", "HIRE", "HIRE, N = 3", "N = 6"]
-    rows = [[kind, spread(s[kind]["clean"] for s in seeds), spread(s[kind][key] for s in seeds)] for kind in both]
+    shown = {
+        **{f"eps_s x {x:g}, N = 2": "HIRE" if x == 1 else f"eps_s x {x:g}" for x in (0, 0.25, 0.5, 1, 2)},
+        **{f"eps_s x 1, N = {n}": "HIRE, N = 3" if n == 3 else f"N = {n}" for n in (1, 3, 6)},
+    }
+    rows = [
+        [label, spread(s[kind]["clean"] for s in seeds), spread(s[kind][key] for s in seeds)]
+        for label, kind in shown.items()
+    ]
     return table(["HIRE with", "clean", "PGD"], rows)
 
 

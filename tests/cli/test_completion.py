@@ -81,7 +81,7 @@ NAMED = [
 ]
 ONLY_NAMES = [
     ("train mnist-small", sorted(datasets.names())),
-    ("train --recipe", ["ann", "bptt", "diet", "hire", "certified"]),
+    ("train --recipe", ["ann", "bptt", "certified", "diet", "hire"]),
     ("convert mnist-small", sorted(datasets.names())),
     ("attack run", sorted(datasets.names())),
     ("certify run", sorted(datasets.names())),
