@@ -88,7 +88,14 @@ def test_a_black_box_of_another_input_is_refused():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["RUNS/spikes", "mnist-5k"], "attack: network: expected one whose first layer encodes pixels"),
+        (
+            ["RUNS/spikes", "mnist-5k", "--method", "pgd"],
+            "attack: network: expected one whose first layer encodes pixels",
+        ),
+        (["RUNS/one", "mnist-5k", "--method", "spike"], "attack: network: expected one that reads spikes"),
+        (["RUNS/spikes", "mnist-5k", "--steps", "3"], "--steps: no method of spike reads it"),
+        (["RUNS/one", "mnist-5k", "--gamma", "0.1"], "--gamma: no method of fgsm, pgd reads it"),
+        (["RUNS/spikes", "mnist-5k", "--penultimate-threshold", "0.1"], "expected at least 0.3"),
         (["nowhere", "mnist-5k"], "nowhere: expected the folder of a training run"),
         (["RUNS/one", "mnist-5k", "--epsilon", "2"], "--epsilon"),
         (["RUNS/one", "mnist-5k", "--epsilon", "0.1,nan"], "--epsilon"),

@@ -11,7 +11,7 @@ import torch
 
 from h2sim.attacks.gradient_sign import Attack, attacked
 from h2sim.errors import TrainingError, at
-from h2sim.train.batches import held_out
+from h2sim.train.batches import Batch, held_out
 from h2sim.train.trainer import Trainer
 
 CHECKED_EPSILONS, CHECKED_STEPS, RANDOM_TRIES = (0.05, 0.1, 0.2, 0.3, 0.5), (1, 3, 7, 20, 40), 20
@@ -41,7 +41,8 @@ class Check:
 def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | None = None, seed: int = 0) -> Outcome:
     """Attacks the held-out samples. source: another network, on which the pictures are made (black box).
 
-    Raises TrainingError where the two do not read the same pictures, or where the network reads no pixels.
+    A network that reads spikes sees the pictures as random ones. Raises TrainingError where the two do not read the
+    same pictures, or where that on which they are made encodes none.
     """
     made_on = source or run
     if made_on.network.input_shape != run.network.input_shape:
@@ -49,7 +50,7 @@ def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | No
         raise TrainingError(at("attack", "black box", wanted, list(made_on.network.input_shape)))
     generator, right, distance, count = torch.Generator().manual_seed(seed), 0, 0.0, 0
     for batch in held_out(run.dataset, run.coding, samples):
-        images = batch.inputs[0]
+        images = _pixels(run, batch)
         moved = attacked(
             made_on.network,
             images,
@@ -120,7 +121,7 @@ def _by_chance_alone(run: Trainer, epsilon: float, samples: int | None) -> float
     under PGD."""
     settings, moved, count = run.settings, 0, 0
     for batch in held_out(run.dataset, run.coding, samples):
-        images, generator = batch.inputs[0], torch.Generator().manual_seed(count)
+        images, generator = _pixels(run, batch), torch.Generator().manual_seed(count)
         best = attacked(
             run.network, images, batch.labels, settings.timesteps, settings.objective, Attack("pgd", epsilon), generator
         )
@@ -134,11 +135,19 @@ def _by_chance_alone(run: Trainer, epsilon: float, samples: int | None) -> float
     return moved / count
 
 
+def _pixels(run: Trainer, batch: Batch) -> torch.Tensor:
+    """The pictures of a batch. Raises TrainingError for events."""
+    if batch.images is None:
+        raise TrainingError(at("attack", "data set", "pictures", f"the events of {run.dataset.name}"))
+    return batch.images
+
+
 @torch.no_grad()
 def _right(run: Trainer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Which of the images (N, C, H, W) the network classifies as `labels`: bool (N,)."""
+    coded = run.coding.coded(images, torch.Generator().manual_seed(1))
     run.network.eval()
-    scores = run.network(images.unsqueeze(0), run.settings.timesteps).sum(0)
+    scores = run.network(coded, run.settings.timesteps).sum(0)
     run.network.train()
     found: torch.Tensor = scores.argmax(1) == labels
     return found
