@@ -245,8 +245,8 @@ def masked(record: dict[str, list[dict[str, Any]]]) -> str:
             if max(values) - min(values) > 0.4:
                 shown = ", ".join(f"{value:.1%}" for value in values)
                 said.append(f"{name}, {label}: under PGD {shown} by seed: so wide a spread rather says that the attack "
-                            "finds no gradient in some of them than that they are robust (`h2sim attack --checks` looks "
-                            "for that).")  # fmt: skip
+                            "finds no gradient in some of them than that they are robust (`h2sim attack --checks` "
+                            "looks for that).")  # fmt: skip
     return " ".join(said)
 
 
