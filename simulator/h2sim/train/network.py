@@ -162,22 +162,13 @@ class SpikingNetwork(nn.Module):
         """
         described = self.described[layer["name"]]
         if described.has_weights:
-            return self._product(described, inputs[0])
+            weight, bias = self.weights[described.name], self.biases.get(described.name)
+            return product(described, inputs[0], weight, bias)
         if described.kind == "gate":
             return self._gated(described, inputs[0], record)
         if described.mode == "max":
             return self._maximum(described, shaped(inputs[0], described.in_chw), record)
         return MAKERS[described.kind](described, inputs)
-
-    def _product(self, layer: Described, source: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weights[layer.name], self.biases.get(layer.name)
-        if layer.kind == "fc":
-            return functional.linear(source.flatten(2), weight, bias)
-        assert layer.padding is not None
-        assert layer.stride is not None
-        frames = shaped(source, layer.in_chw).flatten(0, 1)
-        frames = functional.conv2d(frames, weight, bias, layer.stride, layer.padding, 1, layer.groups)
-        return torch.unflatten(frames, 0, source.shape[:2])
 
     def _maximum(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
         """The largest of each window. Counts are compared as the whole numbers that they are, not by their rounding."""
@@ -273,6 +264,17 @@ class SpikingNetwork(nn.Module):
         if record is not None:
             record_grad(record, grad, self.gradient_dtype)
         return grad
+
+
+def product(layer: Described, source: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The convolution, or matrix product, of a layer with these weights, (T, N, ...) of a source (T, N, ...)."""
+    if layer.kind == "fc":
+        return functional.linear(source.flatten(2), weight, bias)
+    assert layer.padding is not None
+    assert layer.stride is not None
+    frames = shaped(source, layer.in_chw).flatten(0, 1)
+    frames = functional.conv2d(frames, weight, bias, layer.stride, layer.padding, 1, layer.groups)
+    return torch.unflatten(frames, 0, source.shape[:2])
 
 
 def over_time(value: torch.Tensor, timesteps: int) -> torch.Tensor:
