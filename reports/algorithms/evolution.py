@@ -1,15 +1,9 @@
-"""Neuroevolution: `python reports/algorithms/evolution.py [NETWORK ...]` writes reports/algorithms/evolution.md.
-
-Every network's numbers are kept in evolution.json beside it; one that is there is not made again.
-"""
+"""Neuroevolution: `python reports/algorithms/evolution.py` writes reports/algorithms/evolution.md. An hour."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +11,159 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import torch
-from common import HERE, TESTED, data_set, hybrid, inference_cost, spread, table, trained_ann
+from common import HERE, SEEDS, TESTED, data_set, hybrid, inference_cost, kept, pictures, spread, table, trained_ann
 from scipy.stats import spearmanr
 
-from h2sim.algorithms.convert import accuracy_over_time, convert
+import h2sim
+from h2sim.algorithms.convert import Conversion, accuracy_over_time, convert
+from h2sim.attacks.activity import spike_counts
 from h2sim.attacks.gradient_sign import Attack, attacked
-from h2sim.evolve.cost import Weights, steps_to
+from h2sim.evolve.cost import Weights, steepest, steps_to
 from h2sim.evolve.search import Search, Tried, best_scale, evolve
 from h2sim.evolve.significance import components, eigenvalues, noise_sensitivity, significance
-from h2sim.evolve.trial import Trial, set_thresholds, tries
-from h2sim.train.session import torch_session
+from h2sim.evolve.trial import Measure, Running, Trial, set_thresholds, simulated, tries
+from h2sim.train.trainer import Trainer
+
+FOUR = "8C3(Encoding)-AP2(Spikes)-16C3-16C3-AP2(Spikes)-64FC-10FC"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network and how its thresholds are sought. window: T; images: E; population, generations: P and G."""
+
+    notation: str
+    window: int = 16
+    images: int = 1000
+    population: int = 15
+    generations: int = 12
+
 
 NETWORKS = {
-    "four layers": "8C3(Encoding)-AP2(Spikes)-16C3-16C3-AP2(Spikes)-64FC-10FC",
-    "seven layers": "8C3(Encoding)-8C3-AP2(Spikes)-16C3-16C3-AP2(Spikes)-32C3-32C3-64FC-10FC",
+    "three convolutions": Plan(FOUR),
+    "six convolutions": Plan(
+        "8C3(Encoding)-8C3-AP2(Spikes)-16C3-16C3-AP2(Spikes)-32C3-32C3-64FC-10FC", 20, 500, 12, 10
+    ),
+    "nine convolutions": Plan(
+        "8C3(Encoding)-AP2(Spikes)-16C3-16C3-16C3-16C3-AP2(Spikes)-32C3-32C3-32C3-32C3-64FC-10FC", 24, 500, 12, 10
+    ),
 }
-DATA, SEEDS, ANN_EPOCHS, WINDOW, IMAGES = "mnist-5k", (1, 2, 3), 8, 16, 1000
+OTHER = Plan(FOUR, 16, 500, 12, 10)  # of the cost's terms, of simulated latency, of attacked pictures
+DATA, ANN_EPOCHS, EPSILON = "mnist-5k", 8, 0.1
 ANN_RATE = 0.05  # at the source's 0.01 so few steps learn nothing
 SCALES = tuple(round(0.3 + 0.05 * n, 2) for n in range(25))
 SHARES = (0.95, 0.98, 0.99)
 WEIGHTS = Weights(1, 10, 100)  # gamma: one picture of 1,000 is a tenth of a step
-RECORD = HERE / "evolution.json"
+TERMS = {"alpha": Weights(1, 0, 0), "beta": Weights(0, 10, 0), "gamma": Weights(0, 0, 100)}
 COLUMNS = ("as converted", "best single scale", "evolved")
 
 
-def one(notation: str, seed: int) -> dict[str, Any]:
-    """A network of one seed: its conversion, the best single scale, and what evolution finds."""
+def start(plan: Plan, seed: int) -> tuple[Trainer, Trainer, Conversion]:
+    """The network without spikes, the one that it becomes, and how."""
     data = data_set(DATA)
-    with torch_session(1):
-        ann = trained_ann(data, seed, ANN_EPOCHS, notation, learning_rate=ANN_RATE)
-        run = hybrid(data, WINDOW, notation, seed=seed)
-        conversion = convert(run, ann, 99.7, [1.0], 512, WINDOW, TESTED)
-    trial = Trial.of(run, IMAGES, WINDOW)
-    first = list(trial.thresholds.values())
-    how = Search(population=15, generations=12, seed=seed, weights=WEIGHTS)
-    began, tried = time.monotonic(), Tried(None, {})
-    with tries(trial, os.cpu_count() or 1) as made:
+    ann = trained_ann(data, seed, ANN_EPOCHS, plan.notation, learning_rate=ANN_RATE)
+    run = hybrid(data, plan.window, plan.notation, seed=seed)
+    return ann, run, convert(run, ann, 99.7, [1.0], 512, plan.window, TESTED)
+
+
+def search(plan: Plan, seed: int, weights: Weights = WEIGHTS) -> Search:
+    return Search(population=plan.population, generations=plan.generations, seed=seed, weights=weights)
+
+
+def one(name: str, seed: int) -> dict[str, Any]:
+    """What a part of the report needs of a seed."""
+    others = {"terms": terms, "latency": latency, "attacked": under_attack}
+    return others[name](seed) if name in others else of_network(NETWORKS[name], seed)
+
+
+def of_network(plan: Plan, seed: int) -> dict[str, Any]:
+    """A network of one seed: its conversion, the best single scale, and what evolution finds."""
+    ann, run, conversion = start(plan, seed)
+    trial = Trial.of(run, plan.images, plan.window)
+    first, how, tried = list(trial.thresholds.values()), search(plan, seed), Tried(None, {})
+    with tries(trial, 1) as made:
         scale, control = best_scale(first, SCALES, made, how, 0.1, tried)
         _, as_it_is = best_scale(first, [1.0], made, how, 0.1, tried)
-        by_scale = time.monotonic() - began
         best = evolve(first, made, how, 0.1, tried)
     found: dict[str, Any] = {
         "ann": conversion.ann_accuracy, "scale": scale, "nfe": best.nfe, "generations": len(best.by_generation),
-        "seconds": [by_scale, time.monotonic() - began - by_scale],
-        "training_cost": IMAGES * best.nfe / len(data.train), "layers": list(trial.thresholds), "first": first,
+        "training_cost": plan.images * best.nfe / len(run.dataset.train), "layers": list(trial.thresholds),
+        "first": first,
     }  # fmt: skip
     for name, result in zip(COLUMNS, (as_it_is, control, best), strict=True):
         set_thresholds(run.network, result.thresholds)
-        curve = accuracy_over_time(run.network, data, run.coding, TESTED)
+        curve = accuracy_over_time(run.network, run.dataset, run.coding, TESTED)
         found[name] = {"thresholds": list(result.thresholds), "cost": result.cost, "curve": curve}
         steps = steps_to(curve, 0.99 * found["as converted"]["curve"][-1])
-        spent = inference_cost(run, steps or WINDOW)
+        spent = inference_cost(run, steps or plan.window)
         found[name] |= {"cycles": spent.cycles, "joules": spent.joules, "ans": sensitivity(run, ann)}
     found["components"], found["squared"] = principal(ann)
     return found
 
 
+def terms(seed: int) -> dict[str, Any]:
+    """What each term of the cost finds alone (figure 1 of the source), and all three."""
+    _, run, _ = start(OTHER, seed)
+    trial, tried, found = Trial.of(run, OTHER.images, OTHER.window), Tried(None, {}), {}
+    with tries(trial, 1) as made:
+        for name, weights in {**TERMS, "all three": WEIGHTS}.items():
+            best = evolve(list(trial.thresholds.values()), made, search(OTHER, seed, weights), 0.1, tried)
+            set_thresholds(run.network, best.thresholds)
+            curve = accuracy_over_time(run.network, run.dataset, run.coding, TESTED)
+            timestep, rise = steepest(curve, 0.1)
+            found[name] = {"J": timestep, "rise": rise, "last": curve[-1]}
+    return found
+
+
+def latency(seed: int) -> dict[str, Any]:
+    """What evolution finds where the latency is steps, simulated cycles, or joules."""
+    _, run, _ = start(OTHER, seed)
+    trial, tried, found = Trial.of(run, OTHER.images, OTHER.window), Tried(None, {}), {}
+    arch, prices = h2sim.load_arch("h2learn"), h2sim.load_energy_table("28nm")
+    measures: tuple[Measure, ...] = ("steps", "cycles", "joules")
+    with tries(trial, 1) as made:
+        for measure in measures:
+            told = None if measure == "steps" else simulated(trial, measure, arch, prices)
+            first = list(trial.thresholds.values())
+            best = evolve(first, made, search(OTHER, seed), 0.1, tried, latency=told)
+            set_thresholds(run.network, best.thresholds)
+            curve = accuracy_over_time(run.network, run.dataset, run.coding, TESTED)
+            steps = steepest(curve, 0.1)[0]
+            spent = inference_cost(run, steps)
+            found[measure] = {"J": steps, "at J": curve[steps - 1], "last": curve[-1], "cycles": spent.cycles,
+                              "joules": spent.joules}  # fmt: skip
+    return found
+
+
+def under_attack(seed: int) -> dict[str, Any]:
+    """Evolution on pictures that FGSM made on the network without spikes, judged on held-out ones made the same way."""
+    ann, run, _ = start(OTHER, seed)
+    plain = Trial.of(run, OTHER.images, OTHER.window)
+    images, labels = pictures(run, TESTED), run.dataset.test.labels[run.dataset.test.spread(TESTED)]
+    trial = replace(plain, images=moved(ann, torch.from_numpy(plain.images), plain.labels).numpy())
+    judged = Running(replace(plain, images=moved(ann, images, labels).numpy(), labels=np.asarray(labels)))
+    first, how, tried = list(trial.thresholds.values()), search(OTHER, seed), Tried(None, {})
+    with tries(trial, 1) as made:
+        scale, control = best_scale(first, SCALES, made, how, 0.1, tried)
+        _, as_it_is = best_scale(first, [1.0], made, how, 0.1, tried)
+        best = evolve(first, made, how, 0.1, tried)
+    found: dict[str, Any] = {"scale": scale, "layers": list(trial.thresholds), "first": first}
+    for name, result in zip(COLUMNS, (as_it_is, control, best), strict=True):
+        set_thresholds(run.network, result.thresholds)
+        found[name] = {"curve": list(judged.accuracies(result.thresholds)), "ans": sensitivity(run, ann),
+                       "thresholds": list(result.thresholds)}  # fmt: skip
+    return found
+
+
+def moved(ann: Trainer, images: torch.Tensor, labels: Any) -> torch.Tensor:
+    """Pictures after FGSM on the network without spikes."""
+    wanted = torch.from_numpy(np.asarray(labels, np.int64))
+    how = Attack("fgsm", EPSILON)
+    return attacked(ann.network, images, wanted, 1, ann.settings.objective, how, torch.Generator())
+
+
 def principal(ann: Any) -> tuple[list[int], list[int]]:
     """Principal components of each layer's pre-activations that hold 99.9 %, by both readings of eq. 13."""
-    images = torch.from_numpy(np.ascontiguousarray(ann.dataset.test.samples(np.arange(200)), np.float32))
+    images = pictures(ann, 200)
     values, by_variance, squared = {"input": images.unsqueeze(0)}, [], []
     ann.network.eval()
     with torch.no_grad():
@@ -91,75 +179,135 @@ def principal(ann: Any) -> tuple[list[int], list[int]]:
     return by_variance, squared
 
 
-def sensitivity(run: Any, ann: Any) -> list[float]:
+def sensitivity(run: Trainer, ann: Trainer) -> list[float]:
     """ANS of spike counts (eq. 15) by layer, on pictures that FGSM, epsilon 0.1, made on the network without spikes."""
-    from h2sim.export.record import LayerRecord
-
-    rows = np.arange(200)
-    images = torch.from_numpy(np.ascontiguousarray(run.dataset.test.samples(rows), np.float32))
-    labels = torch.from_numpy(np.asarray(run.dataset.test.labels[rows], np.int64))
-    moved = attacked(ann.network, images, labels, 1, ann.settings.objective, Attack("fgsm", 0.1), torch.Generator())
-    counts = []
-    with torch.no_grad():
-        for each in (images, moved):
-            records = {layer["name"]: LayerRecord(values=False) for layer in run.network.layers}
-            run.network.eval()
-            run.network(each.unsqueeze(0), WINDOW, records)
-            spikes = {name: record.spikes for name, record in records.items() if record.spikes is not None}
-            counts.append({name: np.unpackbits(packed, axis=-1).sum(0) for name, packed in spikes.items()})
-    return [noise_sensitivity(counts[0][name], counts[1][name]) for name in counts[0]]
+    images, rows = pictures(run, 200), run.dataset.test.spread(200)
+    counts = [spike_counts(run, each) for each in (images, moved(ann, images, run.dataset.test.labels[rows]))]
+    return [noise_sensitivity(counts[0][name].numpy(), counts[1][name].numpy()) for name in counts[0]]
 
 
 def steps_said(values: list[int | None]) -> str:
     return ", ".join("-" if value is None else str(value) for value in values)
 
 
+def verdict(record: dict[str, list[dict[str, Any]]]) -> str:
+    """What was found, a sentence a network."""
+    said = []
+    for name in NETWORKS:
+        steps = {column: [wait(run, column, 0.99) for run in record[name]] for column in COLUMNS}
+        last = {column: spread(run[column]["curve"][-1] for run in record[name]) for column in COLUMNS}
+        words = "; ".join(f"{column} {steps_said(steps[column])} ({last[column]} at the end)" for column in COLUMNS)
+        said.append(f"**{name}**, steps to 99 % of the plateau by seed: {words}.")
+    return "\n\n".join(said)
+
+
+def wait(run: dict[str, Any], column: str, share: float) -> int | None:
+    """Steps of a seed to a share of the plateau of its thresholds as converted."""
+    return steps_to(run[column]["curve"], share * run["as converted"]["curve"][-1])
+
+
 def page(record: dict[str, list[dict[str, Any]]]) -> str:
-    """The report of what was made so far."""
+    """The report."""
     weights = f"alpha {WEIGHTS.alpha:g}, beta {WEIGHTS.beta:g}, gamma {WEIGHTS.gamma:g}"
     text = f"""# Neuroevolution of layer thresholds, and one scale for all
 
+{verdict(record)}
+
 Made by `python reports/algorithms/evolution.py`. MNIST (5,000 real digits), conversion by activations (99.7), IF
-neurons, T = {WINDOW}; cost of eq. 11 ({weights}) on {IMAGES} training pictures; population 15, up to 12 generations,
-rand1bin; single scales {SCALES[0]:g} to {SCALES[-1]:g}. Accuracies are of {TESTED} held-out pictures, which no search
-saw; seeds {", ".join(map(str, SEEDS))}. The source's networks are VGG11 and VGG15 on CIFAR and ImageNet. The single
-scale is a control that the source lacks.
+neurons; cost of eq. 11 ({weights}) on training pictures; rand1bin, M 0.5 to 1.5, C 0.7; single scales {SCALES[0]:g} to
+{SCALES[-1]:g}, a control that the source lacks, by the same cost on the same pictures. Accuracies are of {TESTED}
+held-out pictures, which no search saw; seeds {", ".join(map(str, SEEDS))}. Steps count from the first and have no
+delay between layers. A network that never stays at 99 % is priced at T. The source's networks are VGG11 and VGG15 on
+CIFAR and ImageNet; its delays are BindsNET's.
 
 """
-    return text + "".join(section(name, runs) for name, runs in record.items())
+    text += "".join(section(name, record[name]) for name in NETWORKS)
+    return text + of_terms(record["terms"]) + of_latency(record["latency"]) + of_attacks(record["attacked"])
+
+
+def of_terms(runs: list[dict[str, Any]]) -> str:
+    rows = [
+        [name, ", ".join(str(run[name]["J"]) for run in runs), spread(run[name]["rise"] for run in runs),
+         spread(run[name]["last"] for run in runs)]
+        for name in runs[0]
+    ]  # fmt: skip
+    return f"""## Terms of the cost alone (figure 1)
+
+`{FOUR}`, T = {OTHER.window}, E = {OTHER.images}, P = {OTHER.population}, G = {OTHER.generations}.
+
+{table(["weighed", "J, by seed", "steepest rise", "accuracy at T"], rows)}
+"""
+
+
+def of_latency(runs: list[dict[str, Any]]) -> str:
+    rows = [
+        [name, ", ".join(str(run[name]["J"]) for run in runs), spread(run[name]["at J"] for run in runs),
+         spread(run[name]["last"] for run in runs), spread((run[name]["cycles"] for run in runs), "{:,.0f}"),
+         spread((run[name]["joules"] * 1e6 for run in runs), "{:.2f}")]
+        for name in runs[0]
+    ]  # fmt: skip
+    return f"""## Latency as steps, simulated cycles, or joules
+
+The latency term counts, in place of steps, the cycles or on-chip joules of h2learn's inference up to the steepest rise,
+over those of one step. Network and search as above.
+
+{table(["latency", "J, by seed", "accuracy at J", "accuracy at T", "cycles to J", "uJ to J"], rows)}
+"""
+
+
+def of_attacks(runs: list[dict[str, Any]]) -> str:
+    rows = []
+    for column in COLUMNS:
+        plateaus = [run["as converted"]["curve"][-1] for run in runs]
+        reached = [steps_to(run[column]["curve"], 0.99 * p) for run, p in zip(runs, plateaus, strict=True)]
+        layers = [spread((run[column]["ans"][n] for run in runs), "{:.3f}") for n in range(len(runs[0]["layers"]))]
+        rows.append([column, steps_said(reached), spread(run[column]["curve"][-1] for run in runs), *layers])
+    shares = [np.array(run["evolved"]["thresholds"]) / np.array(run["first"]) for run in runs]
+    of_layers = [[layer, *(f"{each[n]:.2f}" for each in shares)] for n, layer in enumerate(runs[0]["layers"])]
+    head = ["thresholds", "steps to 99 %", "accuracy at T", *(f"ANS {layer}" for layer in runs[0]["layers"])]
+    return f"""## On attacked pictures
+
+Evolution and scale on pictures that FGSM, epsilon {EPSILON:g}, moved on the network without spikes; judged on held-out
+pictures that were moved the same way. Network and search as above. Best single scales:
+{", ".join(f"{run['scale']:g}" for run in runs)}.
+
+{table(head, rows)}
+{table(["evolved share of", *(f"seed {s}" for s in SEEDS)], of_layers)}"""
 
 
 def section(name: str, runs: list[dict[str, Any]]) -> str:
-    rows = []
+    plan, rows = NETWORKS[name], []
     for column in COLUMNS:
         found = [run[column] for run in runs]
-        curves = [each["curve"] for each in found]
-        plateaus = [run["as converted"]["curve"][-1] for run in runs]
-        reached = [[steps_to(c, share * p) for c, p in zip(curves, plateaus, strict=True)] for share in SHARES]
+        reached = [[wait(run, column, share) for run in runs] for share in SHARES]
         rows.append([column, spread((each["cost"] for each in found), "{:.2f}"), *map(steps_said, reached),
-                     spread(curve[-1] for curve in curves), spread((each["cycles"] for each in found), "{:,.0f}"),
+                     spread(each["curve"][-1] for each in found), spread((each["cycles"] for each in found), "{:,.0f}"),
                      spread((each["joules"] * 1e6 for each in found), "{:.2f}"),
                      spread((float(np.mean(each["ans"])) for each in found), "{:.3f}")])  # fmt: skip
-    head = ["thresholds", "cost", *(f"steps to {share:.0%}" for share in SHARES), f"accuracy at T = {WINDOW}",
+    head = ["thresholds", "cost", *(f"steps to {share:.0%}" for share in SHARES), f"accuracy at T = {plan.window}",
             "cycles a sample to 99 %", "uJ", "ANS, mean of layers"]  # fmt: skip
     shares = [np.array(run["evolved"]["thresholds"]) / np.array(run["first"]) for run in runs]
-    of_layers = [[layer, *(f"{each[n]:.2f}" for each in shares), *(str(run["components"][n]) for run in runs)]
-                 for n, layer in enumerate(runs[0]["layers"])]  # fmt: skip
-    seeds = SEEDS[: len(runs)]
-    scales = ", ".join(f"{run['scale']:g}" for run in runs)
-    seconds = ", ".join(f"{run['seconds'][0]:.0f} and {run['seconds'][1]:.0f}" for run in runs)
-    ranks = ", ".join(f"{correlation(run):.2f}" for run in runs)
-    return f"""## {name}: `{NETWORKS[name]}`
+    of_layers = [
+        [layer, *(f"{each[n]:.2f}" for each in shares), *(str(run["components"][n]) for run in runs),
+         *(str(run["squared"][n]) for run in runs)]
+        for n, layer in enumerate(runs[0]["layers"])
+    ]  # fmt: skip
+    heads = ["layer", *(f"{what}, {s}" for what in ("share", "k", "k squared") for s in SEEDS)]
+    return f"""## {name}: `{plan.notation}`
+
+T = {plan.window}, E = {plan.images}, P = {plan.population}, at most {plan.generations} generations.
 
 {table(head, rows)}
-Steps are of each seed. Best single scales: {scales}. Without spikes: {spread(run["ann"] for run in runs)}. nfe
-{", ".join(str(run["nfe"]) for run in runs)}; training cost (eq. 17)
-{spread((run["training_cost"] for run in runs), "{:.1f}")} epochs; seconds of the scan and of evolution: {seconds}.
+Steps are of each seed. Best single scales: {", ".join(f"{run['scale']:g}" for run in runs)}. Without spikes:
+{spread(run["ann"] for run in runs)}. nfe {", ".join(str(run["nfe"]) for run in runs)}; training cost (eq. 17)
+{spread((run["training_cost"] for run in runs), "{:.1f}")} epochs, the scan's
+{len(SCALES) * plan.images / 4000:.1f}.
 
-Evolved thresholds as shares of the converted ones, and principal components (99.9 % of the variance), by seed:
+Evolved thresholds as shares of the converted ones; principal components k that hold 99.9 % of the variance of a layer,
+by centred eigenvalues and by their squares (eq. 13 as printed); by seed:
 
-{table(["layer", *(f"share, {s}" for s in seeds), *(f"k, {s}" for s in seeds)], of_layers)}
-Rank correlation of a layer's share with its rise in components: {ranks}.
+{table(heads, of_layers)}
+Rank correlation of a layer's share with its rise in components: {", ".join(f"{correlation(run):.2f}" for run in runs)}.
 
 """
 
@@ -172,15 +320,7 @@ def correlation(run: dict[str, Any]) -> float:
 
 def main() -> None:
     """Makes what is missing and writes the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
-    given = parser.parse_args()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for name in given.networks:
-        for seed in SEEDS[len(record.get(name, [])) :]:
-            record.setdefault(name, []).append(one(NETWORKS[name], seed))
-            RECORD.write_text(json.dumps(record, indent=1) + "\n")
-            print(name, seed, {c: record[name][-1][c]["curve"] for c in COLUMNS}, flush=True)
+    record = kept("evolution", one, [*NETWORKS, "terms", "latency", "attacked"])
     (HERE / "evolution.md").write_text(page(record), encoding="utf-8")
 
 

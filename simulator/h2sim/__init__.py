@@ -14,6 +14,7 @@ from h2sim._version import __version__
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch, load_arch
+    from h2sim.attacks.own import attack
     from h2sim.compare.stored import StoredResult, read_result
     from h2sim.energy import EnergyTable, load_energy_table
     from h2sim.errors import H2SimError
@@ -30,6 +31,7 @@ _HOMES = {  # imported when asked for, so that what needs no simulation starts a
     "Result": "h2sim.result",
     "StoredResult": "h2sim.compare.stored",
     "Trace": "h2sim.trace",
+    "attack": "h2sim.attacks.own",
     "count": "h2sim.facade",
     "load_arch": "h2sim.arch",
     "load_energy_table": "h2sim.energy",
@@ -49,6 +51,7 @@ __all__ = [
     "StoredResult",
     "Trace",
     "__version__",
+    "attack",
     "count",
     "load_arch",
     "load_energy_table",
@@ -61,7 +64,12 @@ __all__ = [
 ]
 
 
+_PACKAGES = ("certify",)  # of functions that are asked for by h2sim.NAME.FUNCTION
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"h2sim.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'h2sim' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -15,7 +15,7 @@ from h2sim.trace import load_trace, parse_notation  # noqa: E402
 from h2sim.train import bptt  # noqa: E402
 from h2sim.train import folder as folder_module  # noqa: E402
 from h2sim.train.folder import Report, Run, RunFolder, TracePlan  # noqa: E402
-from h2sim.train.lif import Neuron  # noqa: E402
+from h2sim.train.lif import Neuron, continued  # noqa: E402
 from h2sim.train.session import torch_session  # noqa: E402
 from h2sim.train.trainer import Trainer  # noqa: E402
 from h2sim.verify import verify_trace  # noqa: E402
@@ -173,3 +173,53 @@ def test_what_it_cannot_run_on_is_refused():
         hire(timesteps=2, periods=3)
     with pytest.raises(TrainingError, match="recipe hire: input: expected pixels that the first layer encodes"):
         hire(layers="4C3-AP2-2FC")
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract", "subtract-after-leak", "none"])
+def test_membranes_that_are_carried_run_on_as_if_there_were_one_run(reset):
+    run = trainer(
+        timesteps=6, recipe="diet", neuron=Neuron(**{**NEURON, "threshold": 0.25, "decay": 0.5, "reset": reset})
+    )
+    run.network.eval()
+    x = 8 * torch.rand((1, 5, 1, 6, 6), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        whole, carried = run.network(x, 6), {}
+        parts = torch.cat([run.network(x, steps, None, carried) for steps in (2, 3, 1)])
+        anew = torch.cat([run.network(x, steps) for steps in (2, 3, 1)])
+    torch.testing.assert_close(parts, whole)
+    assert not torch.allclose(anew, whole)
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract", "subtract-after-leak", "none"])
+def test_carried_membranes_reach_threshold_and_leak_but_are_no_part_of_the_graph(reset):
+    neuron = Neuron(**{**NEURON, "threshold": 0.8, "decay": 0.9, "reset": reset})
+    before, current = torch.tensor([0.9, 0.3], dtype=torch.float64), torch.tensor([[0.7, 0.2]], dtype=torch.float64)
+    spikes = neuron.fires(before).double()
+    threshold, decay = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.8, 0.9))
+    first = continued(current, neuron, before, spikes, threshold, decay)
+    first.sum().backward()
+    held = before * (1 - spikes) if reset == "zero" else before - 0.8 * spikes if reset == "subtract" else before
+    taken = 0.8 * spikes if reset == "subtract-after-leak" else 0
+    torch.testing.assert_close(first.detach()[0], current[0] + 0.9 * held - taken)
+    torch.testing.assert_close(decay.grad, held.sum())
+    of_threshold = {"subtract": -0.9, "subtract-after-leak": -1.0}.get(reset, 0.0)
+    assert (0.0 if threshold.grad is None else float(threshold.grad)) == pytest.approx(of_threshold)
+
+
+def test_periods_with_carried_membranes_differ_and_the_first_verifies(tmp_path):
+    plain, carried = hire(), hire(carry=True)
+    assert not torch.equal(stepped(plain), stepped(carried))
+    recorded = hire(carry=True)
+    for _ in range(5):
+        recorded.recorded_step(3, values=False)
+    torch.testing.assert_close(weights(recorded), weights(carried))
+    _, records, part = carried.recorded_step(4, values=True)
+    traces = []
+    for number, record in enumerate(records):
+        carried.write_trace(tmp_path / f"{number}.npz", record, part, {"epoch": 0})
+        traces.append(load_trace(tmp_path / f"{number}.npz"))
+        traces[-1].check()
+    report = verify_trace(load_arch("h2learn"), traces[0])
+    assert report.passed
+    assert not report.unchecked
+    assert not traces[1].has_values  # it begins with membranes that the trace does not hold

@@ -60,7 +60,7 @@ def test_checks_look_for_every_sign(runs):
     assert done.exit_code == 0, done.output
     text = done.stdout[done.stdout.index("{") :]
     signs = json.loads(text)["masked_gradients"]
-    assert len(signs) == 5  # without a black box
+    assert len(signs) == 6  # without a black box
     assert all(isinstance(sign["found"], bool) for sign in signs)
 
 
@@ -69,11 +69,11 @@ def test_a_network_whose_gradients_are_masked_is_found():
     from dataclasses import replace
 
     trainer = trained()
-    found = [check.name for check in checks(trainer, trainer, 0.3, 20, lambda what: None) if check.found]
+    found = [check.name for check in checks(trainer, trainer, 0.3, 60, lambda what: None) if check.found]
     assert found == []
     blind = trained()
     blind.network.neurons = {n: replace(v, surrogate_scale=0.0) for n, v in blind.network.neurons.items()}
-    masked = {check.name: check.found for check in checks(blind, trainer, 0.3, 20, lambda what: None)}
+    masked = {check.name: check.found for check in checks(blind, trainer, 0.3, 60, lambda what: None)}
     assert masked["the largest box leaves over 2 %"]
     assert masked["a larger box is no stronger"]
     assert masked["a black box is stronger than a white one"]
@@ -88,7 +88,14 @@ def test_a_black_box_of_another_input_is_refused():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["RUNS/spikes", "mnist-5k"], "attack: network: expected one whose first layer encodes pixels"),
+        (
+            ["RUNS/spikes", "mnist-5k", "--method", "pgd"],
+            "attack: network: expected one whose first layer encodes pixels",
+        ),
+        (["RUNS/one", "mnist-5k", "--method", "spike"], "attack: network: expected one that reads spikes"),
+        (["RUNS/spikes", "mnist-5k", "--steps", "3"], "--steps: no method of spike reads it"),
+        (["RUNS/one", "mnist-5k", "--gamma", "0.1"], "--gamma: no method of fgsm, pgd reads it"),
+        (["RUNS/spikes", "mnist-5k", "--penultimate-threshold", "0.1"], "expected at least 0.3"),
         (["nowhere", "mnist-5k"], "nowhere: expected the folder of a training run"),
         (["RUNS/one", "mnist-5k", "--epsilon", "2"], "--epsilon"),
         (["RUNS/one", "mnist-5k", "--epsilon", "0.1,nan"], "--epsilon"),

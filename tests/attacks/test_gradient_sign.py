@@ -57,7 +57,9 @@ def test_on_a_linear_network_the_picture_moves_by_hand():
     torch.testing.assert_close(moved, (bright + 0.05 * upwards.view(-1, 1, 6, 6).sign()).clamp(0, 1))
 
 
-@pytest.mark.parametrize("how", [Attack("fgsm", 0.1), Attack("pgd", 0.1), Attack("pgd", 0.1, random_start=False)])
+@pytest.mark.parametrize(
+    "how", [Attack("fgsm", 0.1), Attack("pgd", 0.1), Attack("pgd", 0.1, random_start=False), Attack("bim", 0.1)]
+)
 def test_an_attack_stays_in_its_box_and_lowers_the_accuracy(how):
     trainer = trained()
     images, labels = some(40, 3)
@@ -115,7 +117,7 @@ def test_foolbox_comes_to_the_same_pictures():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"method": "bim"}, "attack: method: expected one of fgsm, pgd; got 'bim'"),
+        ({"method": "cw"}, "attack: method: expected one of fgsm, pgd, bim; got 'cw'"),
         ({"epsilon": 2.0}, "attack: epsilon: expected a number from 0 to 1; got 2.0"),
         ({"epsilon": float("nan")}, "attack: epsilon: expected a number from 0 to 1; got nan"),
         ({"steps": 0}, "attack: steps: expected at least 1; got 0"),
@@ -131,3 +133,17 @@ def test_a_network_of_spikes_is_refused():
     trainer = trained("4C3-AP2-2FC", steps=0)
     with pytest.raises(TrainingError, match="attack: network: expected one whose first layer encodes pixels"):
         attacked(trainer.network, *some(), 4, SUM, Attack(), torch.Generator())
+
+
+def test_bim_is_pgd_from_the_picture_and_a_target_lowers_its_own_loss():
+    trainer, (images, labels) = trained(), some(20, 5)
+    network, generator = trainer.network, torch.Generator()
+    bim = attacked(network, images, labels, 4, SUM, Attack("bim", 0.1, 5, 0.03), generator)
+    pgd = attacked(network, images, labels, 4, SUM, Attack("pgd", 0.1, 5, 0.03, random_start=False), generator)
+    assert torch.equal(bim, pgd)
+    targets = 1 - labels
+    towards = attacked(network, images, targets, 4, SUM, Attack("bim", 0.1, 5, 0.03, targeted=True), generator)
+    network.eval()
+    with torch.no_grad():
+        before, after = (SUM.value(network(x.unsqueeze(0), 4), targets) for x in (images, towards))
+    assert float(after) < float(before)

@@ -51,7 +51,6 @@ def families() -> dict[str, list[dict[str, Any]]]:
             fc("out", "pool", 3, CLASSES)],
         "encode": [window("encode", "encode", "input", SHAPE, 3, 3, 2), fc("out", "encode", 12, CLASSES)],
         "read as current": [conv, fc("out", "conv", 12, CLASSES, spiking=False)],
-        "read as a mean": [conv, fc("out", "conv", 12, CLASSES, spiking=False, mean_over_time=True)],
     }  # fmt: skip
 
 

@@ -56,6 +56,7 @@ NAMED = [
     ("train", NETWORKS),
     ("convert", NETWORKS),
     ("attack run mnist-5k --network", NETWORKS),
+    ("certify run mnist-5k --network", NETWORKS),
     ("evolve run mnist-5k --network", NETWORKS),
     ("evolve run mnist-5k --arch", ARCHS),
     ("evolve run mnist-5k --energy-table", TABLES),
@@ -80,9 +81,10 @@ NAMED = [
 ]
 ONLY_NAMES = [
     ("train mnist-small", sorted(datasets.names())),
-    ("train --recipe", ["ann", "bptt", "diet", "hire"]),
+    ("train --recipe", ["ann", "bptt", "certified", "diet", "hire"]),
     ("convert mnist-small", sorted(datasets.names())),
     ("attack run", sorted(datasets.names())),
+    ("certify run", sorted(datasets.names())),
     ("evolve run", sorted(datasets.names())),
     ("baseline run", sorted(BASELINES)),
     ("arch schema --machine", sorted(["h2learn", *MODULES])),

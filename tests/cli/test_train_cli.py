@@ -109,7 +109,7 @@ def test_a_finished_run_goes_on_to_more_epochs_and_says_where_its_rate_breaks(tm
         ([NOTATION, "mnist-6k"], "mnist-6k"),
         (
             [NOTATION, "mnist-5k", "--recipe", "stdp"],
-            "training: recipe: expected one of bptt, ann, diet, hire; got 'stdp'",
+            "training: recipe: expected one of bptt, ann, diet, hire, certified; got 'stdp'",
         ),
         (
             ["4C3(BN)-D20-10FC(Mean)", "mnist-5k", "--readout", "rate"],

@@ -390,3 +390,15 @@ def test_channels_that_cannot_be_are_one_line(tmp_path, name, channels, message)
     write_idx(tmp_path)
     with pytest.raises(DatasetError, match=message):
         load_dataset(name, folder=tmp_path, channels=channels)
+
+
+def test_some_samples_of_a_sorted_split_are_of_every_class():
+    data = load_dataset("mnist-5k")
+    assert np.array_equal(data.test.spread(None), np.arange(1000))
+    assert np.array_equal(data.test.spread(5000), np.arange(1000))
+    for count in (10, 30, 300, 999):
+        rows = data.test.spread(count)
+        assert len(set(rows.tolist())) == count
+        classes = np.bincount(data.test.labels[rows], minlength=10)
+        assert classes.max() - classes.min() <= 1
+    assert len(data.test.spread(0)) == 0

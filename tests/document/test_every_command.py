@@ -33,6 +33,7 @@ NO_TABLE = {
     ("train",): "trains; its lines are sentences (tests/cli/test_train_cli.py)",
     ("convert",): "needs a run; its document is tested in tests/algorithms/test_convert.py",
     ("evolve",): "needs a run; its document is tested in tests/evolve/test_evolve_command.py",
+    ("certify",): "needs a run; its document is tested in tests/certify/test_recipe.py",
     ("attack",): "needs a run; its document is tested in tests/attacks/test_attack_command.py",
     ("gpu", "record"): "measures; its line is a sentence (tests/cli/test_gpu_cli.py)",
     ("gpu", "import"): "needs a profile; its line is a sentence (tests/cli/test_gpu_cli.py)",

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.helpers.adapters import currents, ran, spec_of, torch
-from tests.helpers.models import Loop, exported, library, spikes
+from tests.helpers.models import Loop, exported, library, quantities, spikes
 
 snn = library("snntorch")
 from h2sim.errors import ExportError  # noqa: E402
@@ -70,8 +70,9 @@ NEURONS = {
 def test_a_neurons_membrane_is_the_librarys_own(name, reset, learns):
     module = NEURONS[name](reset_mechanism=reset, learn_threshold=learns)
     run = checked(module, currents(9, 3, 5))
-    lif = (name in ("leaky", "lapicque", "rc") and reset == "none") or (name, reset) == ("leaky", "zero")
+    lif = (name in ("leaky", "lapicque", "rc") and reset != "zero") or (name, reset) == ("leaky", "zero")
     assert run.spec.equation == ("lif" if lif else "other")
+    assert run.spec.reset == ("subtract-after-leak" if lif and reset == "subtract" else reset)
     assert run.follows_gradient() == (run.spec.equation == "lif")
 
 
@@ -88,7 +89,7 @@ def test_a_reset_at_once_is_not_detached(name, reset):
 @pytest.mark.parametrize("reset", RESETS)
 def test_a_synaptic_neuron_without_synaptic_decay_may_be_the_sources(reset, delay):
     run = checked(NEURONS["synaptic"](alpha=0.0, reset_mechanism=reset, reset_delay=delay), currents(9, 3, 5))
-    assert (run.spec.equation == "lif") == (reset == "none" or (reset == "zero" and not delay))
+    assert (run.spec.equation == "lif") == (reset == "none" or (reset == "zero") != delay)
     assert run.follows_gradient() == (run.spec.equation == "lif")
 
 
@@ -183,3 +184,16 @@ def test_a_gradient_through_the_reset_is_noticed():
 def test_the_other_neurons_are_refused_by_name(name):
     made = type(name, (getattr(snn, name),), {"__init__": lambda self: torch.nn.Module.__init__(self)})()
     assert neurons.neuron_of(made, "neuron") == f"{name}, whose equation h2sim does not know"
+
+
+@pytest.mark.parametrize("name", ["leaky", "lapicque"])
+def test_the_librarys_default_reset_is_one_that_a_trace_says_and_verify_checks(name, tmp_path):
+    torch.manual_seed(1)
+    model = Loop(torch.nn.Linear(8, 6), NEURONS[name](reset_mechanism="subtract"), torch.nn.Linear(6, 3))
+    with torch.no_grad():
+        model.net[0].weight.mul_(12)
+    _, written, report = exported(model, spikes(8), tmp_path / "t.npz")
+    neuron = written.meta.layer("net.0").neuron
+    assert (neuron.equation, neuron.reset) == ("lif", "subtract-after-leak")
+    assert written.mask("net.0", "spikes").any()
+    assert quantities(report)["net.0"] >= {"membrane", "spikes", "window"}

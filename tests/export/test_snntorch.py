@@ -64,14 +64,18 @@ def test_a_neuron_of_the_sources_equation_is_checked_in_full(options, tmp_path):
 
 
 @pytest.mark.parametrize("delay", [True, False])
-def test_reset_by_subtraction_gives_masks_and_says_that_the_equation_is_another(delay, tmp_path):
+def test_reset_by_subtraction_is_a_traces_after_the_leak_but_where_it_acts_at_once(delay, tmp_path):
     model = Explicit(reset_mechanism="subtract", beta=0.9, reset_delay=delay)
     made, written, report = exported(model, spikes(2, 6, 6, rate=0.6), tmp_path / "t.npz")
+    assert written.mask("conv1", "spikes").any()
+    if delay:
+        assert (written.meta.neuron.equation, written.meta.neuron.reset) == ("lif", "subtract-after-leak")
+        assert quantities(report)["conv1"] >= {"membrane", "spikes", "window"}
+        return
     assert written.meta.neuron.equation == "other"
     assert quantities(report)["conv1"] == {"grad is dm != 0", "weight_grad"}
     assert "conv1: another neuron equation: spikes, window and membrane not checked" in report.notes
     assert any("masks only" in note for note in made.notes)
-    assert written.mask("conv1", "spikes").any()
 
 
 class Hidden(nn.Module):

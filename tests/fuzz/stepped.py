@@ -89,7 +89,7 @@ def _beside(arch: Arch, trace: Trace, row: LayerActivity, counts: Counts) -> Cou
     elif row.phase == "backward":
         gradients, parallelism = Gradients(meta), arch.engines.backward.parallelism
         ended = [share.name for share in gradients.shares(layer.name) if share.complete]
-        normed = [meta.layer(name) for name in ended] + [layer] * (not gradients.jobs_of(layer.name))
+        normed = [meta.layer(name) for name in ended if name != "input"] + [layer] * (not gradients.jobs_of(layer.name))
     else:
         return counts
     for each in normed:

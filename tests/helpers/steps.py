@@ -31,6 +31,8 @@ def draw_step(seed: int, folder: Path, phases: int = 3) -> Trace:
         _mean_over_time(drawn, rng)
     meta = drawn.meta() | {"phases": drawn.meta()["phases"][:phases]}
     meta["layers"] = [_with_norm(entry, rng) for entry in meta["layers"]]
+    if rng.random() < 0.5:
+        meta["input_gradient"] = True
     for name in parse_meta(meta, "random").under_mean:
         if f"{name}.kept" in drawn.members:
             drawn.members[f"{name}.kept"] = drawn.members[f"{name}.kept"][:1]

@@ -57,13 +57,14 @@ ALLOWED = {
     "datasets": {"datasets", "errors", "io"},
     "export": {"export", "io", "activity", "document", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
-    "attacks": {"attacks", "errors", "train"},
+    "attacks": {"attacks", "errors", "export", "train"},
+    "certify": {"certify", "errors", "trace", "train"},
     "evolve": {"evolve", "arch", "energy", "errors", "export", "facade", "io", "trace", "train"},
-    "algorithms": {"algorithms", "datasets", "errors", "export", "io", "trace", "train"},
+    "algorithms": {"algorithms", "certify", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
-        "cli", "_version", "activity", "algorithms", "arch", "attacks", "cautions", "rivals", "compare", "datasets",
-        "document", "energy", "errors", "evolve", "export", "gpu", "io", "report", "reproduce", "result", "rtl",
-        "facade", "sweeps", "trace", "train", "verify",
+        "cli", "_version", "activity", "algorithms", "arch", "attacks", "cautions", "certify", "rivals", "compare",
+        "datasets", "document", "energy", "errors", "evolve", "export", "gpu", "io", "report", "reproduce", "result",
+        "rtl", "facade", "sweeps", "trace", "train", "verify",
     },
 }  # fmt: skip
 

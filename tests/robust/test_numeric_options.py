@@ -51,11 +51,12 @@ BASES = {
     "sweep table": ["SWEPT"],
     "sweep plot": ["SWEPT", "-o", "OUT/pictures", "--format", "png"],
     "attack": ["RUN", "mnist-5k"],
+    "certify": ["RUN", "mnist-5k"],
     "evolve": ["RUN", "mnist-5k", "-o", "OUT/evolved"],
     "convert": ["4C3S2(Encoding)-10FC", "mnist-5k", "--ann", "RUN"],
     "train": ["4C3S2-AP2-10FC", "mnist-5k", *SHORT, "-o", "RUN"],
 }
-PARSED = ("attack", "convert", "evolve", "gpu record", "rtl emit", "rtl check", "rtl area")
+PARSED = ("attack", "certify", "convert", "evolve", "gpu record", "rtl emit", "rtl check", "rtl area")
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 LISTS = ("IntsType", "PairType", "EpochsType", "SparsityType", "StructureType")
 FIELDS = ["clock_hz", "memory.bandwidth_bytes_per_s", "memory.burst_bytes", "memory.first_access_cycles",

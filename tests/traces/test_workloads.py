@@ -95,10 +95,10 @@ def test_classes_that_cannot_be_are_refused(classes):
 
 
 def test_a_network_file_may_give_the_neuron_of_its_source(tmp_path):
-    assert load_network("robust-fc").neuron == {"threshold": 0.25, "decay": 0.25}
+    assert load_network("robust-fc").neuron == {"threshold": 0.25, "decay": 0.25, "window": (-0.25, 0.75)}
     assert load_network("mnist").neuron is None
     meta, _ = synthesise(load_network("robust-fc"), 2, 1, Sparsity(0.9, 0.8, 0.9), seed=0)
-    assert (meta["neuron"]["threshold"], meta["neuron"]["window"]) == (0.25, [0.05, 0.55])
+    assert (meta["neuron"]["threshold"], list(meta["neuron"]["window"])) == (0.25, [-0.25, 0.75])
     text = "name: n\ntimesteps: 2\ninput: {shape: [1, 4, 4], kind: spikes}\nlayers: 10FC\nneuron: {treshold: 1.0}\n"
     (tmp_path / "n.yaml").write_text(text)
     with pytest.raises(NetworkError, match=r"neuron\.treshold"):

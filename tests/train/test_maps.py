@@ -322,7 +322,7 @@ def test_counts_are_as_many_rate_coded_spikes_added_up(tmp_path):
     assert (counts.dtype, counts.shape, counts.max()) == (np.uint8, (4, 4, 1, 6, 6), 3)
     assert trace.meta.input.most == 3
     images = torch.full((50, 1, 6, 6), 0.25).numpy()
-    coded = trainer.coding.inputs(images, "images", torch.Generator().manual_seed(0), shift=False)
+    coded = trainer.coding.coded(torch.from_numpy(images), torch.Generator().manual_seed(0))
     assert float(coded.mean()) == pytest.approx(0.75, abs=0.03)
 
 

@@ -207,7 +207,7 @@ def test_a_run_does_not_go_on_with_other_options(tmp_path):
         (["--recipe", "odd"], "expected a subclass of h2sim.train.recipe.Recipe; got"),
         (
             ["--recipe", "min"],
-            "training: recipe: expected one of bptt, ann, diet, hire, broken, clash, mine, odd; got 'min'",
+            "training: recipe: expected one of bptt, ann, diet, hire, certified, broken, clash, mine, odd; got 'min'",
         ),
         (
             ["--recipe", "clash"],

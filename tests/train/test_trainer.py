@@ -141,7 +141,7 @@ def test_a_gradient_that_overflows_names_the_parameter_and_the_iteration():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": "stdp"}, r"training: recipe: expected one of bptt, ann, diet, hire; got 'stdp'"),
+        ({"recipe": "stdp"}, r"training: recipe: expected one of bptt, ann, diet, hire, certified; got 'stdp'"),
         ({"batch": 41}, r"halves: batch: expected at most 40, the samples to train on; got 41"),
         ({"batch": 8, "train_samples": 4}, r"batch: expected at most 4"),
     ],
@@ -227,7 +227,7 @@ def test_shifting_moves_an_image_whole():
 def test_the_frames_of_a_recording_shift_together():
     frames = np.zeros((3, 5, 2, 9, 9), np.float32)
     frames[..., 4, 4] = 1
-    inputs = Coding(5, analog=False, shift_pixels=3).inputs(frames, "events", torch.Generator().manual_seed(1), True)
+    inputs = Coding(5, analog=False, shift_pixels=3).frames(frames, torch.Generator().manual_seed(1), True)
     assert inputs.shape == (5, 3, 2, 9, 9)
     places = inputs.flatten(3).argmax(3)
     assert bool((places == places[:1, :, :1]).all())

@@ -17,7 +17,7 @@ import torch
 
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError, at
-from h2sim.train.batches import Coding, coded_batch
+from h2sim.train.batches import Coding, coded_batch, held_out
 from h2sim.train.lif import Neuron
 from h2sim.train.network import Layer, SpikingNetwork, over_time
 
@@ -156,17 +156,15 @@ def accuracy_over_time(
 ) -> list[float]:
     """Share of the held-out samples that are right by the output summed up to t, for t = 1 .. coding.timesteps.
 
-    samples: the first so many only. seed: of the random spikes that images are coded as.
+    samples: so many only, spread over them. seed: of the random spikes that images are coded as.
     """
-    generator = torch.Generator().manual_seed(seed)
-    count = min(len(dataset.test), samples or len(dataset.test))
+    count = 0
     right = torch.zeros(coding.timesteps, dtype=torch.int64)
     network.eval()
-    for start in range(0, count, PART):
-        indices = np.arange(start, min(start + PART, count))
-        batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
+    for batch in held_out(dataset, coding, samples, seed, PART):
         scores = over_time(network(batch.inputs, coding.timesteps), coding.timesteps).cumsum(0)
         right += (scores.argmax(2) == batch.labels).sum(1)
+        count += len(batch.labels)
     network.train()
     return [int(n) / count for n in right]
 

@@ -19,6 +19,7 @@ from h2sim.errors import TrainingError, at
 from h2sim.export.record import StepRecord
 from h2sim.train import bptt
 from h2sim.train.batches import Batch
+from h2sim.train.network import Carried
 from h2sim.train.recipe import Options
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class HireOptions(DietOptions):
     noise: Literal["crafted", "gaussian", "none"] = Field(
         "crafted", description="Or, as a control, Gaussian of deviation eps_s anew in each period; or none."
     )
+    carry: bool = Field(False, description="Membranes run on from period to period, instead of beginning at 0.")
     clip: bool = Field(False, description="Keep pixels with noise within 0 and 1.")
 
     @property
@@ -75,17 +77,20 @@ class Hire(Diet):
             raise TrainingError(at("recipe hire", "input", "pixels that the first layer encodes", "spikes or frames"))
 
     def step(self, run: Trainer, batch: Batch) -> float:
-        losses = []
+        losses, carried = [], self._carried()
         for part, steps in self._periods(run, batch):
-            losses.append(bptt.gradients(run.network, part, steps, run.settings.objective))
+            losses.append(bptt.gradients(run.network, part, steps, run.settings.objective, carried))
             self._move(part.inputs)
             run.update()
         return sum(losses) / len(losses)
 
     def recorded_step(self, run: Trainer, batch: Batch, samples: int, values: bool) -> tuple[float, list[StepRecord]]:
-        losses, records = [], []
+        losses, records, carried = [], list[StepRecord](), (self._carried(), self._carried())
         for part, steps in self._periods(run, batch):
-            loss, record = bptt.recorded_gradients(run.network, part, steps, run.settings.objective, samples, values)
+            values = values and not (self.how.carry and records)  # traces begin with m = 0, and could not be verified
+            loss, record = bptt.recorded_gradients(
+                run.network, part, steps, run.settings.objective, samples, values, carried
+            )
             self._move(part.inputs)
             run.update()
             losses.append(loss)
@@ -104,6 +109,9 @@ class Hire(Diet):
             if self.input_gradient:
                 inputs.requires_grad_()
             yield replace(batch, inputs=inputs), self.trace_timesteps(run.settings)
+
+    def _carried(self) -> Carried | None:
+        return {} if self.how.carry else None
 
     def _noise(self, run: Trainer, inputs: torch.Tensor) -> torch.Tensor:
         if self.how.noise == "gaussian":

@@ -1,4 +1,4 @@
-"""FGSM and PGD (eq. 3 and 4 of HIRE-SNN) on spiking networks that encode pixels.
+"""FGSM, PGD and BIM (eq. 3 and 4 of HIRE-SNN; eq. 5.2, 5.3) on networks that encode pixels.
 
 The gradient of the loss by the pixels passes through all timesteps, at each of which the picture is shown, and through
 the surrogate of every neuron. No attack leaves the bounds of a pixel, 0 and 1.
@@ -16,8 +16,8 @@ from h2sim.errors import TrainingError, at
 from h2sim.train.network import SpikingNetwork
 from h2sim.train.objective import Objective
 
-Method = Literal["fgsm", "pgd"]
-METHODS: tuple[Method, ...] = ("fgsm", "pgd")
+Method = Literal["fgsm", "pgd", "bim"]
+METHODS: tuple[Method, ...] = ("fgsm", "pgd", "bim")
 OF_SOURCE = 8 / 255, 0.01  # eps and alpha of the source's attacks: alpha grows with eps
 
 
@@ -25,8 +25,9 @@ OF_SOURCE = 8 / 255, 0.01  # eps and alpha of the source's attacks: alpha grows 
 class Attack:
     """How pictures are changed.
 
-    epsilon: by how much a pixel may change, from 0 to 1. steps and step_size (None: epsilon * 0.01 / (8/255)): of PGD.
-    random_start: PGD begins at a random point of the box, as the authors' code does; else at the picture.
+    epsilon: by how much a pixel may change, from 0 to 1. steps and step_size (None: epsilon * 0.01 / (8/255)): of PGD
+    and BIM. random_start: PGD begins at a random point of the box, as the authors' code does; else at the picture, as
+    BIM does. targeted: the labels are classes to be taken for, whose loss is to fall.
     """
 
     method: Method = "pgd"
@@ -34,6 +35,7 @@ class Attack:
     steps: int = 7
     step_size: float | None = None
     random_start: bool = True
+    targeted: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -77,7 +79,8 @@ def attacked(
     was_training = network.training
     network.eval()
     try:
-        return _moved(images, lambda x: pixel_gradient(network, x, labels, timesteps, objective), how, generator)
+        sign = -1 if how.targeted else 1
+        return _moved(images, lambda x: sign * pixel_gradient(network, x, labels, timesteps, objective), how, generator)
     finally:
         network.train(was_training)
 
@@ -92,7 +95,7 @@ def _moved(
     if how.method == "fgsm":
         return (images + how.epsilon * gradient(images).sign()).clamp(0, 1)
     found = images
-    if how.random_start:
+    if how.random_start and how.method == "pgd":
         draws = torch.rand(images.shape, generator=generator, dtype=images.dtype)
         found = (images + how.epsilon * (2 * draws - 1)).clamp(0, 1)
     for _ in range(how.steps):

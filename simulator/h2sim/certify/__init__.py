@@ -1,10 +1,10 @@
-"""Certified robustness of spiking networks: S-IBP and S-CROWN (chapter 6), what they are asked for, what they cost.
+"""Bounds on what a spiking network does for every input of a set: S-IBP and S-CROWN, and training on them.
 
-Reading order: affine (a layer before its neuron), ibp, crown, certificate (`bounds`), boundary (the inputs that are
-asked about), robust (robust error and loss), operations (what the passes cost).
+Liang et al., "Toward Robust Spiking Neural Network Against Adversarial Perturbation" (chapter 6 of the source).
 """
 
-from h2sim.certify.certificate import Bounds, bounds
-from h2sim.certify.ibp import LayerBounds
+from h2sim.certify.boundary import image_box, image_spikes, spike_picks
+from h2sim.certify.bounding import Bounds, bounds
+from h2sim.certify.fire import LayerBounds
 
-__all__ = ["Bounds", "LayerBounds", "bounds"]
+__all__ = ["Bounds", "LayerBounds", "bounds", "image_box", "image_spikes", "spike_picks"]

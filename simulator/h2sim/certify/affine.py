@@ -1,137 +1,90 @@
-"""What a layer makes of its inputs before its neuron fires, as an affine map: x = g (L s + b) + h.
-
-L: weights, an average, or a sum; g, h: batch norm by its running statistics, where there is one. Intervals go forward
-through it (S-IBP), rows of coefficients back (S-CROWN). Both are the trainer's own operations in other order.
-"""
+"""What a layer does before its neurons, as an affine map: of intervals, and backwards of the rows of a bound."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 
-from h2sim.errors import TrainingError, at
-from h2sim.export.torchmaps import MAKERS, shaped
-from h2sim.trace import Layer
-from h2sim.train.network import SpikingNetwork, product
+from h2sim.errors import NetworkError, at
+from h2sim.trace import Layer as Described
+from h2sim.train.network import Layer, SpikingNetwork, over_time, product
 
-KINDS = ("encode", "conv", "fc", "pool", "add", "norm")
-Interval = tuple[torch.Tensor, torch.Tensor]  # lower and upper bound
-
-
-def check_network(network: SpikingNetwork) -> None:
-    """Raises TrainingError, a line per layer and field, for what has no bounds here.
-
-    The bounds ask for alpha >= 0 and th >= 0: with th < 0 the largest z of a neuron that may fire is 0, not th. Those
-    of other resets than to zero are not in the source.
-    """
-    faults = [line for layer in network.described.values() for line in _faults(network, layer)]
-    if faults:
-        raise TrainingError(*faults)
+Interval = tuple[torch.Tensor, torch.Tensor]  # lower and upper, (T or 1, N, ...)
+KNOWN = "conv, encode, fc, average pool, sum, batch norm, dropout"
 
 
-def _faults(network: SpikingNetwork, layer: Layer) -> Iterator[str]:
-    where, neuron = f"certify: layer {layer.name}", network.neurons[layer.name]
-    if layer.kind not in KINDS:
-        yield at(where, "kind", f"one of {', '.join(KINDS)}", layer.kind)
-    if layer.kind == "pool" and layer.mode == "max":
-        yield at(where, "mode", "average or sum", layer.mode)
-    if layer.kind == "add" and layer.op != "sum":
-        yield at(where, "op", "sum", layer.op)
+def check_layer(layer: Described) -> None:
+    """Raises NetworkError for a layer that has no bounds here."""
+    refused = {
+        "pool": layer.kind == "pool" and layer.mode == "max",
+        "add": layer.kind == "add" and layer.op != "sum",
+    }.get(layer.kind, layer.kind not in ("conv", "encode", "fc", "norm", "gate"))
+    if refused:
+        what = f"{layer.mode or layer.op or ''} {layer.kind}".strip()
+        raise NetworkError(at(layer.name, "kind", f"one that has bounds ({KNOWN})", what))
     if any("N" not in norm.over for norm in layer.norm):
-        yield at(where, "norm", "statistics over samples, which are fixed once trained", "statistics of each sample")
-    if layer.spiking:
-        if layer.name in network.thresholds:
-            yield at(where, "neuron", "a threshold and a decay that are not trained", "trained ones")
-        if neuron.reset != "zero":
-            yield at(where, "neuron.reset", "zero", neuron.reset)
-        for name, value in (("decay", neuron.decay), ("threshold", neuron.threshold)):
-            if value < 0:
-                yield at(where, f"neuron.{name}", "a number of 0 or more", f"{value:g}")
+        raise NetworkError(at(layer.name, "norm", "batch norm, whose statistics stand still", "layer norm"))
+    if layer.mean_over_time:
+        raise NetworkError(at(layer.name, "mean_over_time", "a layer that reads every timestep", "a mean over time"))
 
 
-def interval(network: SpikingNetwork, layer: Layer, reads: list[Interval]) -> Interval:
-    """Bounds of the layer's x, (T, N, ...) as the inputs' are (eq. 6.8, before the temporal part).
+class Affine:
+    """The affine map of a layer of a network in evaluation mode, its norm included: y = sum of A x + b."""
 
-    Three passes of the weights: w on the lower bound, w+ and w- on what lies between the bounds (for spikes a mask).
-    Where the bounds are equal the first pass alone counts: x is what the network computes, to the bit.
-    """
-    lower, upper = reads[0]
-    if layer.has_weights:
-        weight, bias = network.weights[layer.name], network.biases.get(layer.name)
-        centre, gap = product(layer, lower, weight, bias), upper - lower
-        x_lower = centre + product(layer, gap, weight.clamp_max(0), None)
-        x_upper = centre + product(layer, gap, weight.clamp_min(0), None)
-    else:
-        make = MAKERS[layer.kind]
-        x_lower, x_upper = (make(layer, [read[side] for read in reads]) for side in (0, 1))
-    folded = folded_norm(network, layer, x_lower)
-    if folded is None:
-        return x_lower, x_upper
-    scale, offset = folded
-    first, second = x_lower * scale + offset, x_upper * scale + offset
-    rises = scale >= 0
-    return torch.where(rises, first, second), torch.where(rises, second, first)
+    def __init__(self, network: SpikingNetwork, layer: Layer, timesteps: int) -> None:
+        self._network, self._layer, self.timesteps = network, layer, timesteps
+        self.described = network.described[layer["name"]]
+        self._norm = network.norm(layer["name"])
+        check_layer(self.described)
 
+    def __call__(self, reads: Sequence[torch.Tensor]) -> torch.Tensor:
+        """y (T, N, ...) of what the layer reads, each (T or 1, N, ...)."""
+        return self._normalised(over_time(self._network.current(self._layer, list(reads)), self.timesteps))
 
-def folded_norm(network: SpikingNetwork, layer: Layer, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """g and h of a layer's norms by their running statistics, shaped to multiply x (T, N, ...); None without norm."""
-    norm = network.norm(layer.name)
-    if norm is None:
-        return None
-    scale: torch.Tensor = norm.weight[:, None, None]
-    offset: torch.Tensor = norm.bias[:, None, None]
-    for number in reversed(range(len(layer.norm))):  # y -> (y - mean) r, the last one first: g y + h -> g r y + h - ...
-        mean, variance = getattr(norm, f"mean{number}")[0, 0], getattr(norm, f"variance{number}")[0, 0]
-        scale = scale * torch.rsqrt(variance + layer.norm[number].eps)
-        offset = offset - scale * mean
-    shape = (1, 1, -1) if x.dim() == 3 else (1, 1, *scale.shape)
-    return scale.reshape(shape), offset.reshape(shape)
+    def interval(self, reads: Sequence[Interval]) -> Interval:
+        """Bounds of y (eq. 6.8): A l + b, and of what may rise above l the part of positive and of negative weights.
 
+        For spikes this is A s_l + b plus A+ and A- at the elements of which it is not known whether they spike; for
+        analog values it is their centre and deviation.
+        """
+        lows = [low for low, _ in reads]
+        gaps = [high - low for low, high in reads]
+        low = self._network.current(self._layer, lows)
+        rise, fall = self._parts(gaps)
+        low, high = low if fall is None else low + fall, low + rise
+        bounds = over_time(low, self.timesteps), over_time(high, self.timesteps)
+        if self._norm is None:
+            return bounds
+        ends = [self._normalised(each) for each in bounds]  # each channel's scale may turn them round
+        return torch.minimum(*ends), torch.maximum(*ends)
 
-def backward(
-    network: SpikingNetwork, layer: Layer, rows: torch.Tensor, shapes: list[tuple[int, ...]]
-) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Rows of coefficients of x, (T, N, R, ...), as rows of each input, and the constant that they leave, (N, R).
+    def _parts(self, gaps: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """A+ and A- (None: 0) of what lies between the bounds."""
+        if not self.described.has_weights:
+            return self._network.current(self._layer, list(gaps)), None
+        weight = self._network.weights[self._layer["name"]]
+        return (
+            product(self.described, gaps[0], weight.clamp(min=0), None),
+            product(self.described, gaps[0], weight.clamp(max=0), None),
+        )
 
-    shapes: of a sample of each input, at one timestep.
-    """
-    constant = rows.new_zeros(())
-    folded = folded_norm(network, layer, rows[:, :, 0])
-    if folded is not None:
-        scale, offset = (part.unsqueeze(2) for part in folded)
-        constant = constant + summed(rows * offset)
-        rows = rows * scale
-    bias = network.biases.get(layer.name)
-    if bias is not None:
-        constant = constant + summed(rows * (bias if layer.kind == "fc" else bias[:, None, None]))
-    samples = rows.shape[:3]
-    if layer.kind == "fc":
-        return [(rows @ network.weights[layer.name]).reshape(*samples, *shapes[0])], constant
-    if layer.has_weights:
-        assert layer.stride is not None
-        assert layer.padding is not None
-        frames = rows.flatten(0, 2)
-        made = torch.nn.grad.conv2d_input(
-            (len(frames), *layer.in_chw), network.weights[layer.name], frames, layer.stride, layer.padding, 1,
-            layer.groups,
-        )  # fmt: skip
-        return [made.reshape(*samples, *shapes[0])], constant
-    if layer.kind == "pool":
-        return [_of_pool(layer, rows).reshape(*samples, *shapes[0])], constant
-    return [rows.reshape(*samples, *shape) for shape in shapes], constant
+    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self._norm is None else self._norm(x)
 
+    def backwards(
+        self, rows: torch.Tensor, shapes: Sequence[tuple[int, ...]]
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """(rows over what the layer reads, their constants (R, N)) of rows (T, R, N, ...) over y.
 
-def _of_pool(layer: Layer, rows: torch.Tensor) -> torch.Tensor:
-    """The transposed pool, by differentiating it: it is linear, so that any point will do."""
-    frames = rows.flatten(1, 2)
-    with torch.enable_grad():
-        point = frames.new_zeros((*frames.shape[:2], *layer.in_chw)).requires_grad_()
-        made = MAKERS["pool"](layer, [point])
-        (found,) = torch.autograd.grad(made, point, shaped(frames, layer.out_chw), create_graph=rows.requires_grad)
-    return torch.unflatten(found, 1, rows.shape[1:3])
-
-
-def summed(rows: torch.Tensor) -> torch.Tensor:
-    """Rows (T, N, R, ...) summed over timesteps and neurons: (N, R)."""
-    return rows.flatten(3).sum((0, 3))
+        shapes: of what is read, (T or 1, N, ...). Rows over an input of one timestep are summed over time.
+        """
+        r, n = rows.shape[1:3]
+        flat = rows.flatten(1, 2)
+        with torch.enable_grad():
+            zeros = [rows.new_zeros((shape[0], r * n, *shape[2:])).requires_grad_() for shape in shapes]
+            y = self(zeros)
+        flat = flat.reshape(y.shape)
+        found = torch.autograd.grad(y, zeros, flat, create_graph=torch.is_grad_enabled())
+        constants = (flat * y).flatten(2).sum((0, 2)).view(r, n)
+        return [torch.unflatten(each, 1, (r, n)) for each in found], constants

@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "convert",
     "attack",
+    "certify",
     "evolve",
     "baseline",
     "gpu",

@@ -63,7 +63,7 @@ TIMES = Several("T,...", click.IntRange(1, MOST_STEPS))
     help="Training samples that thresholds are sought with.",
 )
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
-@click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
+@click.option("--test-samples", type=click.IntRange(1), help="Held out, spread over them [default: all].")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the accuracy at every timestep ('-': stdout).")
 @data_options
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)

@@ -14,7 +14,7 @@ from h2sim.cli.lists import Several
 from h2sim.cli.names import ARCH, DATA_SET, NETWORK, TABLE
 from h2sim.cli.outputs import check_name
 from h2sim.cli.support import extra, say, show
-from h2sim.cli.trained import data_options, load_data, load_trained
+from h2sim.cli.trained import data_options, load_data, load_trained, sha256_of_run
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ BOUNDS = Several("LOW,HIGH", Positive(100))
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes [default: one per core].")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
 @click.option("--network", type=NETWORK, help="The network of RUN, where its name is not enough.")
-@click.option("--test-samples", type=click.IntRange(1), help="Held out [default: all].")
+@click.option("--test-samples", type=click.IntRange(1), help="Held out, spread over them [default: all].")
 @data_options
 def evolve(run: str, dataset: str, **options: Any) -> None:
     """Evolve the layer thresholds of a converted network, for accuracy in few timesteps.
@@ -105,7 +105,7 @@ def _evolved(run: str, dataset: str, how: Search, options: Mapping[str, Any]) ->
     trial = Trial.of(trainer, options["images"], options["timesteps"])
     first, chance = trial.thresholds, 1 / trainer.network.classes
     folder = _folder(options["output"])
-    head = settings_of_search(how, run=_sha256(run), images=options["images"], timesteps=options["timesteps"])
+    head = settings_of_search(how, run=sha256_of_run(run), images=options["images"], timesteps=options["timesteps"])
     tried = Tried(folder / TRIED, head)
     latency = _latency(trial, options, simulated)
     workers = options["workers"] or os.cpu_count() or 1
@@ -144,12 +144,6 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _sha256(run: str) -> str:
-    import hashlib
-
-    return hashlib.sha256((Path(run) / "checkpoint.pt").read_bytes()).hexdigest()
-
-
 def _told(
     run: str, trainer: Trainer, how: Search, options: Mapping[str, Any], layers: Sequence[str],
     candidates: Mapping[str, tuple[float | None, Evolved]],
@@ -176,7 +170,7 @@ def _told(
         row["steps_to"] = {f"{share:g}": steps_to(row["test_curve"], share * plateau) for share in SHARES}
         row["steepest"] = steepest(row["training_curve"], 1 / trainer.network.classes)[0]
     kept = asdict(how)
-    return {"schema": SCHEMA, "version": 1, "run_sha256": _sha256(run), "search": kept,
+    return {"schema": SCHEMA, "version": 1, "run_sha256": sha256_of_run(run), "search": kept,
             "latency": options["latency"], "images": options["images"], "timesteps": options["timesteps"],
             "training_cost": options["images"] * rows[-1]["nfe"] / len(trainer.dataset.train),
             "by_generation": list(candidates["evolved"][1].by_generation), "plateau": plateau,

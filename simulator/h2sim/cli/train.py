@@ -152,8 +152,12 @@ def _trace_options(command: Decorated) -> Decorated:
 @_objective_options
 @_neuron_options
 @_trace_options
-@click.option("--train-samples", type=click.IntRange(1), help="Train on the first so many only.")
-@click.option("--test-samples", type=click.IntRange(1), help="Held out; all after the last epoch [default: all].")
+@click.option("--train-samples", type=click.IntRange(1), help="Train on so many, spread over the split.")
+@click.option(
+    "--test-samples",
+    type=click.IntRange(1),
+    help="Held out; all after the last epoch [default: all].",
+)
 @data_options
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,11 @@ def load_data(run: str, dataset: str, options: Mapping[str, Any]) -> Dataset:
     steps = settings_of(Path(run)).timesteps
     size, channels = options["size"], options["channels"]
     return load_dataset(dataset, folder=options["data"], size=size, timesteps=steps, channels=channels)
+
+
+def sha256_of_run(run: str) -> str:
+    """Which weights a run has: the hash of its checkpoint."""
+    return hashlib.sha256((Path(run) / "checkpoint.pt").read_bytes()).hexdigest()
 
 
 def load_trained(run: str, data: Dataset, network: str | None) -> Trainer:

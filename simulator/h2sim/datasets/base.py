@@ -40,6 +40,11 @@ class Split:
         """
         return self.read(np.asarray(indices))
 
+    def spread(self, count: int | None) -> Ints:
+        """Positions of `count` samples at equal distances, since a split may be sorted by class; None: of all."""
+        count = len(self) if count is None else min(count, len(self))
+        return np.arange(count) * len(self) // max(count, 1)
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

@@ -68,6 +68,8 @@ def _lif(spec: NeuronSpec, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     kept = torch.zeros_like(x[0])
     for t in range(len(x)):
         torch.add(x[t], kept, alpha=spec.decay, out=out[t])
+        if t and spec.reset == "subtract-after-leak":
+            out[t].sub_(s[t - 1], alpha=threshold)
         kept = _after_reset(spec, out[t], s[t], threshold)
     return out
 
@@ -210,7 +212,7 @@ def follows_gradient(
         carried = spec.decay * later
         back = torch.zeros_like(later)
         if not spec.detach_reset and spec.reset != "none":
-            back = -carried * (m[t] if spec.reset == "zero" else threshold)
+            back = {"zero": -carried * m[t], "subtract": -carried * threshold}.get(spec.reset, -later * threshold)
         later = (carried * (1 - s[t]) if spec.reset == "zero" else carried) + (ds[t] + back) * slope[t]
         worst = max(worst, float((later - dm[t]).abs().max()))
     return worst <= _GRADIENT * max(float(dm.abs().max()), float(ds.abs().max()))

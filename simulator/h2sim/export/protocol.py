@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-Reset = Literal["zero", "subtract", "none"]
+Reset = Literal["zero", "subtract", "subtract-after-leak", "none"]
 METHOD = "h2sim_neuron"
 
 
@@ -17,6 +17,7 @@ class NeuronSpec:
     """The equation of a neuron module: v[t] = decay * kept[t-1] + gain * x[t], s[t] = v[t] >= threshold (eq. 2.1-2.3).
 
     kept is v after the reset: v * (1 - s) for 'zero', v - threshold * s for 'subtract', v for 'none'. It starts at 0.
+    'subtract-after-leak' keeps v and takes threshold * s[t-1] off v[t].
     decay, gain and threshold are numbers, the same for all neurons. A neuron that resets to another value, or leaks
     towards one, is described with v minus that value in place of v.
 
@@ -73,11 +74,13 @@ class NeuronSpec:
 
     def __str__(self) -> str:
         fires = ">" if self.fires_at == "greater" else ">="
-        kept = {"zero": "v[t-1] (1 - s[t-1])", "subtract": f"(v[t-1] - {self.threshold:g} s[t-1])", "none": "v[t-1]"}
+        kept = {"zero": "v[t-1] (1 - s[t-1])", "subtract": f"(v[t-1] - {self.threshold:g} s[t-1])"}
+        taken = f" - {self.threshold:g} s[t-1]" if self.reset == "subtract-after-leak" else ""
         gain = "" if self.gain == 1 else f"{self.gain:g} "
         if self.membrane is not None:
             return f"s[t] = v[t] {fires} {self.threshold:g} with the equation of its class"
-        return f"v[t] = {self.decay:g} {kept[self.reset]} + {gain}x[t], s[t] = v[t] {fires} {self.threshold:g}"
+        left = f"{self.decay:g} {kept.get(self.reset, 'v[t-1]')}{taken}"
+        return f"v[t] = {left} + {gain}x[t], s[t] = v[t] {fires} {self.threshold:g}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """snnTorch's neurons (1.0): Leaky, Lapicque and Synaptic, which differ in what a reset acts on, and Alpha.
 
-A spike needs mem > threshold, not >=. Leaky with reset 'zero' or 'none' is the source's equation. With 'subtract' the
-threshold goes off after the leak, which is another; so are Lapicque with a reset, a synaptic current (Synaptic, Alpha),
-and a beta or a threshold of several values.
+A spike needs mem > threshold, not >=. Leaky with reset 'zero' or 'none' is the source's equation; with 'subtract' the
+threshold goes off after the leak, a reset that a trace can say. Others are Lapicque with reset 'zero', a reset without
+delay, a synaptic current (Synaptic, Alpha), and a beta or a threshold of several values.
 """
 
 from __future__ import annotations
@@ -75,8 +75,14 @@ class _Neuron:
         if self.reset == "none":
             return True
         if self.reset == "subtract":
-            return self.delayed and bool(self.beta == 1) and bool(self.threshold >= 0)
+            return self.delayed and bool(self.threshold >= 0)
         return self.before_input if self.delayed else bool(self.threshold >= 0)
+
+    @property
+    def as_trace(self) -> Reset:
+        """The reset in a trace's words."""
+        after = self.reset == "subtract" and self.is_lif and bool(self.beta != 1)
+        return "subtract-after-leak" if after else self.reset
 
     def membrane(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         """v, (T, N, ...)."""
@@ -112,6 +118,11 @@ class _Alpha:
     delayed: bool = True
     gain: float = 1.0
     is_lif: bool = False
+
+    @property
+    def as_trace(self) -> Reset:
+        """The reset in a trace's words."""
+        return self.reset
 
     def membrane(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
         """v, (T, N, ...)."""
@@ -190,7 +201,7 @@ def _spec(module: Any, equation: _Neuron | _Alpha) -> NeuronSpec:
         decay=float(beta.max()),
         threshold=highest,
         fire=module.spike_grad,
-        reset=equation.reset,
+        reset=equation.as_trace,
         gain=equation.gain,
         detach_reset=equation.delayed,
         surrogate=_name(module.spike_grad),

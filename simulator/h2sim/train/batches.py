@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,16 +20,18 @@ class Batch:
     """A coded batch of N samples.
 
     inputs: (T, N, C, H, W), or (1, N, C, H, W) where the input does not change over time. labels: (N,). rows: (N,),
-    each sample's number in the file that it is from.
+    each sample's number in the file that it is from. images: the pixels that were coded, (N, C, H, W); None of events.
     """
 
     inputs: torch.Tensor
     labels: torch.Tensor
     rows: npt.NDArray[np.int64]
+    images: torch.Tensor | None = None
 
     def part(self, start: int, stop: int) -> Batch:
         """The batch's samples i with start <= i < stop."""
-        return Batch(self.inputs[:, start:stop], self.labels[start:stop], self.rows[start:stop])
+        images = None if self.images is None else self.images[start:stop]
+        return Batch(self.inputs[:, start:stop], self.labels[start:stop], self.rows[start:stop], images)
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,22 @@ class Coding:
             if frames != self.timesteps:
                 raise TrainingError(at(dataset.name, "timesteps", str(self.timesteps), frames))
 
-    def inputs(
-        self, samples: npt.NDArray[np.float32], kind: str, generator: torch.Generator, shift: bool
-    ) -> torch.Tensor:
-        """The network's input (T or 1, N, C, H, W), float32, from images (N, C, H, W) or frames (N, T, C, H, W).
+    def frames(self, samples: npt.NDArray[np.float32], generator: torch.Generator, shift: bool) -> torch.Tensor:
+        """The network's input (T, N, C, H, W), float32, from frames of events (N, T, C, H, W).
 
-        kind: that of the data set, images or events. shift: whether samples are moved (see shift_pixels).
+        shift: whether samples are moved (see shift_pixels).
         """
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
-        if kind == "events":
-            frames = shifted(values.flatten(1, 2), self.shift_pixels if shift else 0, generator)
-            return frames.view(values.shape).transpose(0, 1).contiguous()
-        images = shifted(values, self.shift_pixels if shift else 0, generator)
+        moved = shifted(values.flatten(1, 2), self.shift_pixels if shift else 0, generator)
+        return moved.view(values.shape).transpose(0, 1).contiguous()
+
+    def images(self, samples: npt.NDArray[np.float32], generator: torch.Generator, shift: bool) -> torch.Tensor:
+        """Images (N, C, H, W), float32, moved where `shift` says so."""
+        values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))
+        return shifted(values, self.shift_pixels if shift else 0, generator)
+
+    def coded(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """The network's input (T or 1, N, C, H, W) from images (N, C, H, W)."""
         if self.analog:
             return images.unsqueeze(0)
         counts = rate_spikes(images, self.timesteps, generator)
@@ -96,12 +103,13 @@ def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> to
 class BatchStream:
     """An endless iterator over shuffled batches, epoch after epoch. An epoch's last batch is dropped if it is not full.
 
-    samples: train on the first so many samples only. All randomness comes from one generator: a stream that is given
-    another stream's state continues as the other would have. Raises TrainingError if not one batch is full.
+    samples: train on so many only, spread over the split. All randomness comes from one generator: a stream that is
+    given another stream's state continues as the other would have. Raises TrainingError if not one batch is full.
     """
 
     def __init__(self, dataset: Dataset, coding: Coding, batch: int, seed: int, samples: int | None = None) -> None:
-        available = len(dataset.train) if samples is None else min(samples, len(dataset.train))
+        self.rows = dataset.train.spread(samples)
+        available = len(self.rows)
         if batch > available:
             raise TrainingError(at(dataset.name, "batch", f"at most {available}, the samples to train on", batch))
         self.dataset, self.coding, self.batch, self.available = dataset, coding, batch, available
@@ -116,7 +124,7 @@ class BatchStream:
     def __next__(self) -> Batch:
         if self.start + self.batch > len(self.order):
             self.order, self.start = torch.randperm(self.available, generator=self.generator), 0
-        indices = self.order[self.start : self.start + self.batch].numpy()
+        indices = self.rows[self.order[self.start : self.start + self.batch].numpy()]
         self.start += self.batch
         return coded_batch(self.dataset, self.dataset.train, indices, self.coding, self.generator, shift=True)
 
@@ -140,6 +148,18 @@ def coded_batch(
     shift: bool,
 ) -> Batch:
     """The batch of a split's samples at positions `indices` (N,), coded."""
-    inputs = coding.inputs(split.samples(indices), dataset.kind, generator, shift)
-    labels = torch.from_numpy(np.asarray(split.labels[indices], np.int64))
-    return Batch(inputs, labels, split.rows[indices])
+    samples, labels = split.samples(indices), torch.from_numpy(np.asarray(split.labels[indices], np.int64))
+    if dataset.kind == "events":
+        return Batch(coding.frames(samples, generator, shift), labels, split.rows[indices])
+    images = coding.images(samples, generator, shift)
+    return Batch(coding.coded(images, generator), labels, split.rows[indices], images)
+
+
+def held_out(
+    dataset: Dataset, coding: Coding, samples: int | None = None, seed: int = 1, part: int = 100
+) -> Iterator[Batch]:
+    """The held-out samples, or so many spread over them, in batches of `part`. seed: of the random spikes that images
+    are coded as."""
+    generator, rows = torch.Generator().manual_seed(seed), dataset.test.spread(samples)
+    for start in range(0, len(rows), part):
+        yield coded_batch(dataset, dataset.test, rows[start : start + part], coding, generator, shift=False)

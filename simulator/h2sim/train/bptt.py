@@ -9,34 +9,42 @@ import torch
 from h2sim.datasets import Dataset
 from h2sim.errors import TrainingError
 from h2sim.export.record import LayerRecord, StepRecord, half, pack_bits
-from h2sim.train.batches import Batch, Coding, coded_batch
-from h2sim.train.network import SpikingNetwork
+from h2sim.train.batches import Batch, Coding, held_out
+from h2sim.train.network import Carried, SpikingNetwork
 from h2sim.train.objective import Objective
 
 
-def gradients(network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective) -> float:
-    """Runs forward and backward pass of a batch. Returns the loss.
+def gradients(
+    network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective, carried: Carried | None = None
+) -> float:
+    """Runs forward and backward pass of a batch. Returns the loss. carried: see SpikingNetwork.forward.
 
     Each parameter's .grad is then d(loss x loss_scale)/d(parameter); the returned loss is not scaled. Raises
     TrainingError if the loss is not finite.
     """
-    return _part(network, batch, timesteps, objective, len(batch.labels), None)
+    return _part(network, batch, timesteps, objective, len(batch.labels), None, carried)
 
 
 def recorded_gradients(
-    network: SpikingNetwork, batch: Batch, timesteps: int, objective: Objective, samples: int, values: bool
+    network: SpikingNetwork,
+    batch: Batch,
+    timesteps: int,
+    objective: Objective,
+    samples: int,
+    values: bool,
+    carried: tuple[Carried | None, Carried | None] = (None, None),
 ) -> tuple[float, StepRecord]:
     """Does what `gradients` does, and records the first `samples` of the batch: (loss, record).
 
     The recorded samples run by themselves, then the rest of the batch, as the sub-batches of a batch group do. The
     gradients differ from those of `gradients` only by the order of summation; but batch norm takes the statistics of
     each part, and dropout draws for each. values: the record also keeps membranes, gradients and weights, not only the
-    masks.
+    masks. carried: of the recorded samples, and of the rest.
     """
     record, total = StepRecord(), len(batch.labels)
     record.layers = {layer["name"]: LayerRecord(values=values) for layer in network.layers}
     first = batch.part(0, samples)
-    loss = _part(network, first, timesteps, objective, total, record.layers)
+    loss = _part(network, first, timesteps, objective, total, record.layers, carried[0])
     inputs = first.inputs.detach().numpy()
     if network.reads_analog:
         record.input_analog = inputs
@@ -47,7 +55,7 @@ def recorded_gradients(
     if values:
         _keep_parameters(network, record)
     if samples < total:
-        loss += _part(network, batch.part(samples, total), timesteps, objective, total, None)
+        loss += _part(network, batch.part(samples, total), timesteps, objective, total, None, carried[1])
     return loss, record
 
 
@@ -58,8 +66,9 @@ def _part(
     objective: Objective,
     batch: int,
     records: dict[str, LayerRecord] | None,
+    carried: Carried | None,
 ) -> float:
-    loss = objective.value(network(part.inputs, timesteps, records), part.labels, batch)
+    loss = objective.value(network(part.inputs, timesteps, records, carried), part.labels, batch)
     if not torch.isfinite(loss):
         raise TrainingError(f"loss: expected a finite value; got {float(loss.detach())}: try a smaller --learning-rate")
     torch.autograd.backward(loss * objective.loss_scale if objective.loss_scale != 1 else loss)
@@ -109,15 +118,13 @@ def accuracy(
 ) -> float:
     """Share of the held-out samples that the network classifies correctly, with running statistics and no dropout.
 
-    samples: use the first so many only (None: all). seed: of the random spikes that images are coded as.
+    samples: use so many only, spread over them (None: all). seed: of the random spikes that images are coded as.
     """
-    generator, right = torch.Generator().manual_seed(seed), 0
+    right = count = 0
     network.eval()
-    count = min(len(dataset.test), samples or len(dataset.test))
-    for start in range(0, count, 100):
-        indices = np.arange(start, min(start + 100, count))
-        batch = coded_batch(dataset, dataset.test, indices, coding, generator, shift=False)
+    for batch in held_out(dataset, coding, samples, seed):
         output = network(batch.inputs, coding.timesteps).mean(0)
         right += int((output.argmax(1) == batch.labels).sum())
+        count += len(batch.labels)
     network.train()
     return right / count

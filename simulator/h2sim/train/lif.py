@@ -18,6 +18,7 @@ from h2sim.kernels import lif as kernels
 
 Reset = Literal["zero", "subtract", "subtract-after-leak", "none"]
 RESETS: tuple[Reset, ...] = get_args(Reset)
+Left = Callable[[torch.Tensor, torch.Tensor], None] | None
 GRADIENT_DTYPES = ("float32", "float16", "float16-flush")
 SMALLEST_NORMAL_FLOAT16 = 2.0**-14
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -251,9 +252,12 @@ class _FusedLif(torch.autograd.Function):
         neuron: Neuron,
         record: LayerRecord | None,
         dtype: str,
+        left: Left,
     ) -> torch.Tensor:
         run = compiled_membranes if has_kernel(current) else membranes
         membrane, spikes = run(current, neuron)
+        if left is not None:
+            left(membrane[-1], spikes[-1])
         ctx.save_for_backward(membrane, spikes)
         ctx.neuron, ctx.record, ctx.dtype = neuron, record, dtype
         if record is not None:
@@ -282,13 +286,13 @@ class _FusedLif(torch.autograd.Function):
         if wants_threshold or wants_decay:
             of_threshold, of_decay = parameter_gradients(grad_spikes, membrane, spikes, grad, ctx.neuron)
         return (
-            grad, of_threshold if wants_threshold else None, of_decay if wants_decay else None, None, None, None,
+            grad, of_threshold if wants_threshold else None, of_decay if wants_decay else None, *[None] * 4,
         )  # fmt: skip
 
 
 # torch leaves apply untyped
 _fused_lif: Callable[
-    [torch.Tensor, torch.Tensor | None, torch.Tensor | None, Neuron, LayerRecord | None, str], torch.Tensor
+    [torch.Tensor, torch.Tensor | None, torch.Tensor | None, Neuron, LayerRecord | None, str, Left], torch.Tensor
 ] = _FusedLif.apply
 
 
@@ -300,6 +304,7 @@ def lif(
     *,
     threshold: torch.Tensor | None = None,
     decay: torch.Tensor | None = None,
+    left: Left = None,
 ) -> torch.Tensor:
     """Output spikes (0.0 or 1.0) of a LIF layer; current x and result s are (T, N, ...).
 
@@ -309,11 +314,31 @@ def lif(
     Other resets and surrogates: see Neuron. threshold, decay: scalars that get a gradient; the neuron then has their
     values, whatever its own. gradient_dtype: number format to which dm is rounded at every timestep (see rounded).
     record: receives spikes, window and membrane (rounded to float16, where all of it fits) in this call, and the neuron
-    where it is trained, and grad (dm) in the backward pass.
+    where it is trained, and grad (dm) in the backward pass. left: called with m and s of the last timestep, (N, ...).
     """
     if threshold is not None or decay is not None:
         neuron = neuron.at(_value(threshold, neuron.threshold), _value(decay, neuron.decay))
-    return _fused_lif(current, threshold, decay, neuron, record, gradient_dtype)
+    return _fused_lif(current, threshold, decay, neuron, record, gradient_dtype, left)
+
+
+def continued(
+    current: torch.Tensor,
+    neuron: Neuron,
+    membrane: torch.Tensor,
+    spikes: torch.Tensor,
+    threshold: torch.Tensor | None = None,
+    decay: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The currents (T, N, ...) with what m and s (N, ...) of the timestep before leave in the first one's membrane.
+
+    m and s get no gradient; threshold and decay, where they are trained, do.
+    """
+    alpha, th = neuron.decay if decay is None else decay, neuron.threshold if threshold is None else threshold
+    held = membrane * (1 - spikes) if neuron.reset == "zero" else membrane
+    first = current[:1] + alpha * (held - th * spikes if neuron.reset == "subtract" else held)
+    if neuron.reset == "subtract-after-leak":
+        first = first - th * spikes
+    return torch.cat([first, current[1:]])
 
 
 def _value(trained: torch.Tensor | None, own: float) -> float:

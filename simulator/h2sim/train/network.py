@@ -15,11 +15,12 @@ from h2sim.export.torchmaps import MAKERS, at_places, places_of_maxima, routes, 
 from h2sim.trace import Layer as Described
 from h2sim.train import record as kept
 from h2sim.train.check import checked
-from h2sim.train.lif import Neuron, lif, record_grad, rounded
+from h2sim.train.lif import Neuron, continued, lif, record_grad, rounded
 from h2sim.train.norm import Normalisation
 
 Layer = dict[str, Any]
 LEAST_THRESHOLD = 1e-3  # [A] of a neuron whose threshold is trained
+Carried = dict[str, tuple[torch.Tensor, torch.Tensor]]  # by layer: m and s of the last timestep, (N, ...)
 DropoutMask = Literal["sample", "timestep"]
 
 
@@ -162,8 +163,8 @@ class SpikingNetwork(nn.Module):
         """
         described = self.described[layer["name"]]
         if described.has_weights:
-            weight, bias = self.weights[described.name], self.biases.get(described.name)
-            return product(described, inputs[0], weight, bias)
+            name = layer["name"]
+            return product(described, inputs[0], self.weights[name], self.biases.get(name))
         if described.kind == "gate":
             return self._gated(described, inputs[0], record)
         if described.mode == "max":
@@ -193,20 +194,25 @@ class SpikingNetwork(nn.Module):
         return x * (mask.to(x) * float(layer.scale))
 
     def forward(
-        self, inputs: torch.Tensor, timesteps: int, records: dict[str, LayerRecord] | None = None
+        self,
+        inputs: torch.Tensor,
+        timesteps: int,
+        records: dict[str, LayerRecord] | None = None,
+        carried: Carried | None = None,
     ) -> torch.Tensor:
         """Output of the last layer, (T, N, classes), for inputs (T or 1, N, C, H, W).
 
         It is (1, N, classes) where the last layer reads a mean over time. An input of one timestep is static: the layer
         that reads it sees the same values at every timestep. records: a LayerRecord per layer name, which forward and
-        backward pass fill; None records nothing.
+        backward pass fill; None records nothing. carried: membranes run on from what is in it, which is nothing before
+        the first run, and it receives what they come to; None: they begin at 0.
         """
         values = {"input": inputs}
         for layer in self.layers:
             name, described = layer["name"], self.described[layer["name"]]
             record = None if records is None else records[name]
             value = self.current(layer, self._reads(described, values, timesteps), record)
-            values[name] = self._sent(described, over_time(value, timesteps), record)
+            values[name] = self._sent(described, over_time(value, timesteps), record, carried)
         return values[self.layers[-1]["name"]]
 
     def _reads(self, layer: Described, values: dict[str, torch.Tensor], timesteps: int) -> list[torch.Tensor]:
@@ -214,7 +220,9 @@ class SpikingNetwork(nn.Module):
         reads = [values[source] for source in layer.inputs]
         return reads if layer.has_weights else [over_time(value, timesteps) for value in reads]
 
-    def _sent(self, layer: Described, value: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+    def _sent(
+        self, layer: Described, value: torch.Tensor, record: LayerRecord | None, carried: Carried | None
+    ) -> torch.Tensor:
         """What a layer gives to its readers: normalised, then fired where it has neurons."""
         norm = self.norm(layer.name)
         if record is not None and layer.spiking and not value.requires_grad:  # no weights below: recorded all the same
@@ -224,16 +232,27 @@ class SpikingNetwork(nn.Module):
         if layer.kind == "relu" and record is not None:
             record.window = pack_bits((value > 0).cpu().numpy())
         if layer.spiking:
-            return self._fired(layer.name, value, record)
+            return self._fired(layer.name, value, record, carried)
         if value.requires_grad:
             unmasked = norm is not None or layer.name in self.checked.unmasked
             hook = partial(self._current_grad, None if unmasked else record)
             value.register_hook(hook)  # type: ignore[no-untyped-call]
         return value.mean(0, keepdim=True) if layer.mean_over_time else value
 
-    def _fired(self, layer: str, current: torch.Tensor, record: LayerRecord | None = None) -> torch.Tensor:
+    def _fired(
+        self,
+        layer: str,
+        current: torch.Tensor,
+        record: LayerRecord | None = None,
+        carried: Carried | None = None,
+    ) -> torch.Tensor:
         threshold, decay = self.thresholds.get(layer), self.decays.get(layer)
-        return lif(current, self.neurons[layer], record, self.gradient_dtype, threshold=threshold, decay=decay)
+        neuron, left = self.neurons[layer], None
+        if carried is not None:
+            if layer in carried:
+                current = continued(current, neuron, *carried[layer], threshold, decay)
+            left = partial(_keep, carried, layer)
+        return lif(current, neuron, record, self.gradient_dtype, threshold=threshold, decay=decay, left=left)
 
     @torch.no_grad()
     def keep_neurons_possible(self) -> None:
@@ -266,8 +285,12 @@ class SpikingNetwork(nn.Module):
         return grad
 
 
+def _keep(carried: Carried, layer: str, membrane: torch.Tensor, spikes: torch.Tensor) -> None:
+    carried[layer] = membrane.clone(), spikes.clone()
+
+
 def product(layer: Described, source: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The convolution, or matrix product, of a layer with these weights, (T, N, ...) of a source (T, N, ...)."""
+    """The convolution or matrix product of a layer's input (T or 1, N, ...) by these weights."""
     if layer.kind == "fc":
         return functional.linear(source.flatten(2), weight, bias)
     assert layer.padding is not None

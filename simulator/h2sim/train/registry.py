@@ -14,6 +14,7 @@ OWN = {
     "ann": "h2sim.algorithms.ann:Ann",
     "diet": "h2sim.algorithms.diet:Diet",
     "hire": "h2sim.algorithms.hire:Hire",
+    "certified": "h2sim.algorithms.certified:Certified",
 }
 PLAIN = "bptt"  # the recipe without options of its own
 

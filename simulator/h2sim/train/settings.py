@@ -27,11 +27,11 @@ class Settings:
 
     schedule: its rate falls linearly from learning_rate to 0 over all iterations, or is constant. earlier: plans for
     other numbers of epochs, over which the rate fell then, the first one first; none where the rate is constant.
-    batch: samples of one weight update. shift_pixels: augmentation (see batches.Coding). train_samples: train on the
-    first so many samples of the training split only (None: all). recipe: a name of registry.names(). recipe_options:
-    its own options, of which a trainer keeps those that are not the default. initial_deviation: scale the initial
-    weights until every layer's current has this standard deviation over the first batch (None: keep them as drawn).
-    start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
+    batch: samples of one weight update. shift_pixels: augmentation (see batches.Coding). train_samples: train on so
+    many samples of the training split only, spread over it (None: all). recipe: a name of registry.names().
+    recipe_options: its own options, of which a trainer keeps those that are not the default. initial_deviation: scale
+    the initial weights until every layer's current has this standard deviation over the first batch (None: keep them
+    as drawn). start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
     dropout_mask: whether dropout keeps the same neurons of a sample at all timesteps, or draws anew for each timestep.
     trained_neurons: whether threshold and decay of each layer are trained with the weights.
     """

@@ -131,7 +131,7 @@ class Trainer:
     def accuracy(self, samples: int | None = None) -> float:
         """Share of the held-out samples that the network now classifies correctly, as the recipe reads it.
 
-        samples: use the first so many only (None: all).
+        samples: use so many only, spread over them (None: all).
         """
         return self.recipe.accuracy(self, samples)
 
@@ -155,14 +155,24 @@ class Trainer:
         self.recipe.load_state(state.get("recipe", {}))
 
     def write_trace(
-        self, path: Path, record: StepRecord, batch: Batch, source: dict[str, Any], level: int | None = 1
+        self,
+        path: Path,
+        record: StepRecord,
+        batch: Batch,
+        source: dict[str, Any],
+        level: int | None = 1,
+        *,
+        phases: tuple[str, ...] | None = None,
+        input_gradient: bool | None = None,
     ) -> None:
         """Writes the trace of a recorded sub-batch.
 
         source: entries of the trace's `source` beside those of the settings (epoch, accuracy). level: compression, as
-        in trace.write_trace; the default is fast, because training waits for it.
+        in trace.write_trace; the default is fast, because training waits for it. phases, input_gradient: what was done
+        with it [default: a training step, and what the recipe says].
         """
         fixed = {"kind": "training", "framework": f"torch {'.'.join(torch.__version__.split('+')[0].split('.')[:2])}"}
+        of_phases: dict[str, Any] = {"phases": phases} if phases else {}
         meta = step_meta(
             network=self.settings.network,
             dataset=f"{self.dataset.name}, {'x'.join(map(str, self.dataset.shape[1:]))}",
@@ -172,7 +182,8 @@ class Trainer:
             source={**fixed, **self._source(), "labels": batch.labels.tolist(), **source},
             layers=[self._entry(layer, record.layers[layer["name"]].neuron) for layer in self.network.layers],
             input=self.input_entry,
-            input_gradient=self.recipe.input_gradient,
+            input_gradient=self.recipe.input_gradient if input_gradient is None else input_gradient,
+            **of_phases,
         )
         write_trace(path, meta, record.members(), level=level)
 

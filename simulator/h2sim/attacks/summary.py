@@ -1,0 +1,152 @@
+"""The spike-compatible attack on held-out samples of a run, and what it came to in numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from h2sim.attacks.networks import OwnNetwork
+from h2sim.attacks.spike import SpikeAttack, SpikeOutcome, spike_attack
+from h2sim.errors import TrainingError, at
+from h2sim.train.batches import Batch, held_out
+from h2sim.train.trainer import Trainer
+
+PART = 100  # samples that are attacked side by side
+
+
+@dataclass(frozen=True)
+class SpikeSummary:
+    """An attack on many samples; None stands where there is nothing to take a mean of.
+
+    samples, attacked: looked at, and read right before; targeted, each counts once for every other class. success,
+    null, fresh: shares with an example, for which resampling alone gives one, and of an example's fresh spikes that
+    fool (see SpikeOutcome). transferred: share of the examples, made on another network, that fool this one. norms:
+    means over the examples. iterations: the mean. vanished: share without a gradient in the first iteration, in
+    gradient_dtype. flips: random flips, the mean of an attack. kept: share of elements with a gradient that G2S kept.
+    penultimate: spikes a sample in each iteration, of those under attack then.
+    """
+
+    name: str
+    settings: SpikeAttack
+    threshold: float | None
+    targeted: bool
+    black_box: bool
+    samples: int
+    attacked: int
+    success: float | None
+    null: float | None
+    fresh: float | None
+    transferred: float | None
+    norms: dict[str, float | None]
+    iterations: float | None
+    vanished: float | None
+    gradient_dtype: str
+    flips: float | None
+    kept: float | None
+    penultimate: list[float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def spike_summary(
+    run: Trainer,
+    how: SpikeAttack,
+    samples: int | None = None,
+    *,
+    source: Trainer | None = None,
+    threshold: float | None = None,
+    targeted: bool = False,
+) -> SpikeSummary:
+    """Attacks held-out samples. source: the network on which examples are made, to be shown to that of `run` after.
+
+    threshold: of the penultimate layer as they are made. Raises TrainingError for networks that do not fit.
+    """
+    made_on = source or run
+    network, judge = OwnNetwork(made_on, threshold), None if source is None else OwnNetwork(run)
+    if source is not None and source.network.input_shape != run.network.input_shape:
+        wanted = f"a network that reads {list(run.network.input_shape)}"
+        raise TrainingError(at("attack", "black box", wanted, list(source.network.input_shape)))
+    found, fooled, first = list[SpikeOutcome](), list[torch.Tensor](), 0
+    for batch in held_out(run.dataset, run.coding, samples, part=PART):
+        for labels, targets in _aims(batch, run.network.classes, targeted=targeted):
+            timesteps = None if batch.images is None else made_on.settings.timesteps
+            inputs = batch.inputs if batch.images is None else batch.images
+            numbers = range(first, first + len(labels))
+            one = spike_attack(network, inputs, labels, how, timesteps=timesteps, targets=targets, numbers=numbers)
+            found.append(one)
+            if judge is not None:
+                fooled.append(_fools(judge, run, one, labels, targets))
+        first += len(batch.labels)
+    return _summary(how, threshold, found, fooled, run, made_on, targeted=targeted, samples=first)
+
+
+def _aims(batch: Batch, classes: int, *, targeted: bool) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """(labels, targets): none, or each of the other classes in turn."""
+    if not targeted:
+        return [(batch.labels, None)]
+    return [(batch.labels, (batch.labels + offset) % classes) for offset in range(1, classes)]
+
+
+def _fools(
+    judge: OwnNetwork, run: Trainer, found: SpikeOutcome, labels: torch.Tensor, targets: torch.Tensor | None
+) -> torch.Tensor:
+    """Whether each example that was found fools another network, (examples,)."""
+    spikes = found.examples
+    if run.dataset.kind != "events":
+        spikes = run.coding.coded(spikes, torch.Generator().manual_seed(1))
+    read = judge.scores(spikes).argmax(1)
+    return (read != labels if targets is None else read == targets)[found.success]
+
+
+def _summary(
+    how: SpikeAttack,
+    threshold: float | None,
+    found: list[SpikeOutcome],
+    fooled: list[torch.Tensor],
+    run: Trainer,
+    made_on: Trainer,
+    *,
+    targeted: bool,
+    samples: int,
+) -> SpikeSummary:
+    attacked = torch.cat([each.attacked for each in found])
+    success = torch.cat([each.success for each in found])
+
+    def of_attacked(name: str) -> float | None:
+        return _mean(torch.cat([getattr(each, name) for each in found])[attacked])
+
+    def of_examples(values: list[torch.Tensor]) -> float | None:
+        return _mean(torch.cat(values)[success])
+
+    pictures = run.dataset.kind != "events"
+    name = f"spike{', targeted' if targeted else ''}{', black box' if made_on is not run else ''}"
+    return SpikeSummary(
+        name=name, settings=how, threshold=threshold, targeted=targeted, black_box=made_on is not run, samples=samples,
+        attacked=int(attacked.sum()), success=of_attacked("success"), null=of_attacked("null") if pictures else None,
+        fresh=of_examples([each.fooled for each in found]) if pictures else None,
+        transferred=_mean(torch.cat(fooled)) if fooled else None,
+        norms={key: of_examples([each.norms[key] for each in found]) for key in found[0].norms},
+        iterations=of_attacked("iterations"), vanished=of_attacked("vanished"),
+        gradient_dtype=made_on.settings.objective.gradient_dtype, flips=of_attacked("flips"),
+        kept=_mean(torch.cat([each.kept for each in found])), penultimate=_over_iterations(found),
+    )  # fmt: skip
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    """The mean of what is a number; None of nothing."""
+    values = values.double()
+    values = values[~values.isnan()]
+    found = float(values.mean()) if len(values) else math.nan
+    return None if math.isnan(found) else found
+
+
+def _over_iterations(found: list[SpikeOutcome]) -> list[float]:
+    """Spikes a sample of the penultimate layer, by iteration."""
+    longest = max((len(each.penultimate) for each in found), default=0)
+    there = [[each.penultimate[k] for each in found if k < len(each.penultimate)] for k in range(longest)]
+    return [sum(spikes for spikes, _ in rows) / sum(samples for _, samples in rows) for rows in there]
