@@ -177,6 +177,11 @@ def pictures(run: Trainer, samples: int) -> torch.Tensor:
     )
 
 
+def simulated_cost(path: Path) -> Cost:
+    """What a sample of a trace takes in a steady pipeline."""
+    return _simulated(path, batch=False)
+
+
 def _simulated(path: Path, *, batch: bool) -> Cost:
     result = h2sim.simulate(h2sim.load_arch("h2learn"), load_trace(path))
     activity, n = result.activity, TRACED
@@ -228,8 +233,10 @@ def data_set(name: str) -> Dataset:
 
 
 def spread(values: Iterable[float], form: str = "{:.1%}") -> str:
-    """Mean and standard deviation over seeds."""
+    """Mean and standard deviation over seeds; a dash of none."""
     kept = list(values)
+    if not kept:
+        return "-"
     deviation = statistics.stdev(kept) if len(kept) > 1 else 0.0
     return f"{form.format(statistics.fmean(kept))} \u00b1 {form.format(deviation)}"
 

@@ -181,6 +181,41 @@ def test_an_iteration_is_a_trace_that_the_machine_runs(run, tmp_path):
     assert all(parameter.grad is None for parameter in run.network.parameters())
 
 
+class Sums:
+    """Two classes, by how many of four elements spike: below 2 the first, above it the second, at 2 both."""
+
+    def scores(self, spikes):
+        second = spikes.flatten(2).sum((0, 2)) - 2
+        return torch.stack([-second, second], 1)
+
+    def gradient(self, spikes, wanted):
+        return torch.ones_like(spikes), None
+
+
+def by_sums(own, **how):
+    how = SpikeAttack(iterations=3, fresh=0, sampling=False, **how)
+    return spike_attack(Sums(), torch.tensor(own).view(2, 1, 2), torch.tensor([0]), how)
+
+
+def test_a_tie_is_no_success():
+    class Half(Sums):
+        def gradient(self, spikes, wanted):
+            gradient = torch.zeros_like(spikes)
+            gradient[0] = -1.0
+            return gradient, None
+
+    how = SpikeAttack(iterations=3, fresh=0, sampling=False)
+    found = spike_attack(Half(), torch.ones(2, 1, 2), torch.tensor([1]), how)
+    assert found.examples.flatten().tolist() == [0, 0, 1, 1]  # both classes alike, again and again
+    assert (found.success_rate, int(found.iterations)) == (0.0, 3)
+
+
+def test_an_example_beyond_epsilon_is_a_failure_and_the_end():
+    inside, beyond = by_sums([1.0, 0.0, 0.0, 0.0], epsilon=0.75), by_sums([1.0, 0.0, 0.0, 0.0], epsilon=0.74)
+    assert (inside.success_rate, int(inside.iterations), inside.mean_norm("perturbation")) == (1.0, 1, 0.75)
+    assert (beyond.success_rate, int(beyond.iterations)) == (0.0, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

@@ -12,12 +12,12 @@ def sampled(gradient: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """G2S: the signs of the elements that are kept, -1, 0 or 1 (eq. 5.5 and 5.6).
 
     An element is kept with probability |g| / max |g|, the maximum over all of its sample: where uniform, from 0 to 1,
-    is at most that. One without gradient never is, whatever was drawn.
+    is at most that. One without gradient has no sign, whatever was drawn.
     """
     size = gradient.abs()
     largest = largest_of(size)
     share = size / torch.where(largest > 0, largest, torch.ones_like(largest))
-    return gradient.sign() * ((uniform <= share) & (size > 0))
+    return gradient.sign() * (uniform <= share)
 
 
 def largest_of(size: torch.Tensor) -> torch.Tensor:
