@@ -58,7 +58,7 @@ ALLOWED = {
     "export": {"export", "io", "activity", "document", "errors", "shapes", "trace"},
     "train": {"train", "datasets", "errors", "export", "io", "kernels", "trace"},
     "attacks": {"attacks", "errors", "export", "train"},
-    "certify": {"certify", "errors", "trace", "train"},
+    "certify": {"certify", "errors", "export", "trace", "train"},
     "evolve": {"evolve", "arch", "energy", "errors", "export", "facade", "io", "trace", "train"},
     "algorithms": {"algorithms", "certify", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,10 +52,16 @@ def bounds(
     lower, upper: spikes (T', N, ...), of which those that differ may be either; or, for a network that encodes pixels,
     (N, ...), the same at every timestep, of which there are `timesteps` [default: 1]; or (T', N, ...). Norms and
     dropout are those of evaluation. Computed in the number format of the weights; gradients flow to the parameters.
+    They are bounds of real numbers: where the sums of a neuron come to lie on its threshold, the order in which they
+    are rounded decides whether it fires, and these sums have another order than the network's.
     Raises NetworkError for a layer or a neuron without bounds, and for inputs that do not fit.
     """
     lower, upper, steps = _inputs(network, lower, upper, timesteps)
     _check_labels(labels, lower.shape[1], network.classes)
+    labels = labels.long()
+    last = network.described[network.layers[-1]["name"]]
+    if last.neurons != network.classes:
+        raise NetworkError(at(last.name, "outputs", f"one a class, {network.classes}", list(last.out_chw)))
     was_training = network.training
     network.eval()
     try:
@@ -81,6 +88,9 @@ def _inputs(
     if network.most_count is not None:
         raise NetworkError(at(where, "input", "spikes or pixels", "counts"))
     still = lower.dim() in (2, 4)
+    size, reads = tuple(lower.shape[1 if still else 2 :]), network.input_shape
+    if (math.prod(size),) != reads if len(reads) == 1 else size != reads:
+        raise NetworkError(at(where, "shape", f"{list(reads)} of each sample, the network's input", list(size)))
     if still and not network.reads_analog:
         raise NetworkError(at(where, "shape", "spikes (T', N, ...)", list(lower.shape)))
     dtype = next(network.parameters()).dtype
@@ -98,6 +108,8 @@ def _inputs(
 
 
 def _check_labels(labels: torch.Tensor, samples: int, classes: int) -> None:
+    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise NetworkError(at("bounds", "labels", "integers", labels.dtype))
     if labels.shape != (samples,):
         raise NetworkError(at("bounds", "labels", f"shape {[samples]}", list(labels.shape)))
     if not bool(((labels >= 0) & (labels < classes)).all()):
