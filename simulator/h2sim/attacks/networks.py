@@ -85,10 +85,11 @@ class OwnNetwork:
         if self.penultimate is not None:
             records[self.penultimate] = LayerRecord(values=False)
         with self._evaluated(tuned=True):
-            loss = self._run.settings.objective.value(
-                self._network(inputs, spikes.shape[0], records), wanted, 1
-            )  # the sum over samples
-            (gradient,) = torch.autograd.grad(loss, inputs)
+            objective = self._run.settings.objective
+            output = self._network(inputs, spikes.shape[0], records)
+            loss = objective.value(output, wanted, 1)  # the sum over samples
+            (scaled,) = torch.autograd.grad(loss * objective.loss_scale, inputs)
+            gradient = scaled / objective.loss_scale
         packed = records[self.penultimate].spikes if self.penultimate is not None else None
         if packed is None:
             return gradient, None
@@ -139,7 +140,9 @@ class Model:
         try:
             with self._tuned():
                 loss = self._loss(self._run(inputs), wanted)
-                found = torch.autograd.grad(loss, inputs, allow_unused=True)[0]
+                if loss.dim() != 0:
+                    raise TrainingError(at("attack", "loss", "the samples' sum, one number", f"shape {[*loss.shape]}"))
+                found = torch.autograd.grad(loss, inputs, allow_unused=True)[0] if loss.requires_grad else None
         finally:
             if handle is not None:
                 handle.remove()
