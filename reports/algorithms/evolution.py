@@ -40,14 +40,12 @@ class Plan:
 
 NETWORKS = {
     "three convolutions": Plan(FOUR),
-    "six convolutions": Plan(
-        "8C3(Encoding)-8C3-AP2(Spikes)-16C3-16C3-AP2(Spikes)-32C3-32C3-64FC-10FC", 20, 500, 12, 10
-    ),
+    "six convolutions": Plan("8C3(Encoding)-8C3-AP2(Spikes)-16C3-16C3-AP2(Spikes)-32C3-32C3-64FC-10FC", 20, 500, 10, 8),
     "nine convolutions": Plan(
-        "8C3(Encoding)-AP2(Spikes)-16C3-16C3-16C3-16C3-AP2(Spikes)-32C3-32C3-32C3-32C3-64FC-10FC", 24, 500, 12, 10
+        "8C3(Encoding)-AP2(Spikes)-16C3-16C3-16C3-16C3-AP2(Spikes)-32C3-32C3-32C3-32C3-64FC-10FC", 24, 500, 10, 8
     ),
 }
-OTHER = Plan(FOUR, 16, 500, 12, 10)  # of the cost's terms, of simulated latency, of attacked pictures
+OTHER = Plan(FOUR, 16, 300, 10, 8)  # of the cost's terms, of simulated latency, of attacked pictures
 DATA, ANN_EPOCHS, EPSILON = "mnist-5k", 8, 0.1
 ANN_RATE = 0.05  # at the source's 0.01 so few steps learn nothing
 SCALES = tuple(round(0.3 + 0.05 * n, 2) for n in range(25))

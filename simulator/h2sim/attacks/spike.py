@@ -24,10 +24,12 @@ class Attacked(Protocol):
 
     def scores(self, spikes: torch.Tensor) -> torch.Tensor:
         """The output of each class, (N, classes), with the network's own thresholds."""
+        ...
 
     def gradient(self, spikes: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """dL/d spikes, L the samples' summed loss for the classes `wanted`; and the spikes of the penultimate layer of
         each sample, (N,), where they are known. The penultimate layer has the threshold of the attack."""
+        ...
 
 
 @dataclass(frozen=True)

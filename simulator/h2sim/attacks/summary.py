@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from h2sim.attacks.networks import OwnNetwork
-from h2sim.attacks.spike import SpikeAttack, SpikeOutcome, spike_attack
+from h2sim.attacks.spike import SpikeAttack, SpikeOutcome, Told, spike_attack
 from h2sim.errors import TrainingError, at
 from h2sim.train.batches import Batch, held_out
 from h2sim.train.trainer import Trainer
@@ -61,10 +62,12 @@ def spike_summary(
     source: Trainer | None = None,
     threshold: float | None = None,
     targeted: bool = False,
+    told: Told = lambda done, of: None,
 ) -> SpikeSummary:
     """Attacks held-out samples. source: the network on which examples are made, to be shown to that of `run` after.
 
-    threshold: of the penultimate layer as they are made. Raises TrainingError for networks that do not fit.
+    threshold: of the penultimate layer as they are made. told: of iterations that are done, and their largest number.
+    Raises TrainingError for networks that do not fit.
     """
     made_on = source or run
     network, judge = OwnNetwork(made_on, threshold), None if source is None else OwnNetwork(run)
@@ -72,17 +75,27 @@ def spike_summary(
         wanted = f"a network that reads {list(run.network.input_shape)}"
         raise TrainingError(at("attack", "black box", wanted, list(source.network.input_shape)))
     found, fooled, first = list[SpikeOutcome](), list[torch.Tensor](), 0
+    aims = run.network.classes - 1 if targeted else 1
+    rounds = -(-len(run.dataset.test.spread(samples)) // PART) * aims * how.iterations
     for batch in held_out(run.dataset, run.coding, samples, part=PART):
         for labels, targets in _aims(batch, run.network.classes, targeted=targeted):
             timesteps = None if batch.images is None else made_on.settings.timesteps
             inputs = batch.inputs if batch.images is None else batch.images
             numbers = range(first, first + len(labels))
-            one = spike_attack(network, inputs, labels, how, timesteps=timesteps, targets=targets, numbers=numbers)
+            before = len(found) * how.iterations
+            one = spike_attack(
+                network, inputs, labels, how, timesteps=timesteps, targets=targets, numbers=numbers,
+                told=partial(_further, told, before, rounds),
+            )  # fmt: skip
             found.append(one)
             if judge is not None:
                 fooled.append(_fools(judge, run, one, labels, targets))
         first += len(batch.labels)
     return _summary(how, threshold, found, fooled, run, made_on, targeted=targeted, samples=first)
+
+
+def _further(told: Told, before: int, rounds: int, done: int, of: int) -> None:
+    told(before + done, rounds)
 
 
 def _aims(batch: Batch, classes: int, *, targeted: bool) -> list[tuple[torch.Tensor, torch.Tensor | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from click.core import ParameterSource
 from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_outputs
-from h2sim.cli.support import emit, extra, say, show
+from h2sim.cli.support import emit, extra, progress, say, show
 from h2sim.cli.trained import data_options, load_data, load_trained, sha256_of_run
 from h2sim.cli.types import Finite, Positive
 
@@ -195,13 +196,14 @@ def _by_spikes(target: Trainer, source: Trainer | None, options: dict[str, Any])
     )  # fmt: skip
     found = []
     for of in (None, source) if source is not None else (None,):
-        say(f"attacking: spike{', black box' if of else ''}, {how.iterations} iterations")
-        found.append(
-            spike_summary(
+        what = f"attacking: spike{', black box' if of else ''}, {how.iterations} iterations"
+        say(what)
+        with progress(what) as report:
+            summary = spike_summary(
                 target, how, options["test_samples"], source=of, threshold=options["penultimate_threshold"],
-                targeted=options["targeted"],
-            )
-        )  # fmt: skip
+                targeted=options["targeted"], told=partial(report, ""),
+            )  # fmt: skip
+        found.append(summary)
     return found
 
 
