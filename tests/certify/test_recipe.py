@@ -218,4 +218,4 @@ def test_the_corner_that_an_attack_finds_is_inside_the_bounds():
     alone = bounds(run.network, spikes, spikes, batch.labels).ibp
     assert bool((alone >= proven.certificate - 1e-5).all())
     own = image_spikes(batch.images, 0, draws)[0]
-    assert float(alone.mean()) < float(bounds(run.network, own, own, batch.labels).ibp.mean())
+    assert alone.mean().item() < bounds(run.network, own, own, batch.labels).ibp.mean().item()
