@@ -219,7 +219,7 @@ def test_an_example_beyond_epsilon_is_a_failure_and_the_end():
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"iterations": 0}, "attack: iterations: expected a number from 1 to 10000; got 0"),
+        ({"iterations": 0}, "attack: iterations: expected a whole number from 1 to 10000; got 0"),
         ({"gamma": 1.5}, "attack: gamma: expected a number from 0 to 1; got 1.5"),
         ({"factor": 3}, "attack: factor: expected 1 or 2; got 3"),
     ],

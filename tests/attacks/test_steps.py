@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,11 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from h2sim.attacks import steps  # noqa: E402
+from h2sim.attacks.networks import OwnNetwork  # noqa: E402
+from h2sim.trace import parse_notation  # noqa: E402
+from h2sim.train.lif import Neuron  # noqa: E402
+from h2sim.train.network import SpikingNetwork  # noqa: E402
+from h2sim.train.objective import Objective  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data" / "spike-steps.npz"
 
@@ -100,3 +106,29 @@ def test_what_always_holds(shape, seed, gamma, sampling):
     own = torch.rand(shape[1:], generator=generator)
     image = steps.moved(own, own, d, 0.1)
     assert bool(((image >= 0) & (image <= 1)).all())
+
+
+@pytest.mark.parametrize(("key", "threshold"), [("0.0.3", None), ("1.1.0", 1.0), ("2.1.0", 1.0)])
+def test_a_whole_iteration_is_that_of_the_source_authors(key, threshold):
+    """Their weights in the product's network: outputs with both thresholds, and the gradient of the spikes."""
+    held, of_network = np.load(DATA), np.load(DATA.with_name("spike-network.npz"))
+    layers = parse_notation("8C3-16C3-AP2-32C3-AP2-64C3-32C3-64FC-32FC-10FC", (1, 28, 28))
+    neuron = Neuron(0.3, 0.25, window=(-0.2, 0.8), fires_at="greater")
+    network = SpikingNetwork(layers, neuron, torch.Generator())
+    with torch.no_grad():
+        for name, layer in network.described.items():
+            if layer.has_weights:
+                network.weights[name].copy_(torch.from_numpy(of_network[f"w.{name}.weight"]))
+                network.biases[name].copy_(torch.from_numpy(of_network[f"w.{name}.bias"]))
+    run = SimpleNamespace(network=network, settings=SimpleNamespace(objective=Objective(readout="rate")))
+    attacked = OwnNetwork(run, threshold)
+    packed = np.unpackbits(held[f"{key}.spikes"], axis=-1)[..., :784]
+    spikes = torch.from_numpy(packed.astype(np.float32)).view(15, 1, 1, 28, 28)
+    label = torch.from_numpy(of_network["labels"])[int(key[0])].view(1)
+    with attacked.evaluated(tuned=True), torch.no_grad():
+        crafting = network(spikes, 15).mean(0)
+    gradient, _ = attacked.gradient(spikes, label)
+    assert np.array_equal(attacked.scores(spikes).numpy(), of_network[f"{key}.out_origin"])
+    assert np.array_equal(crafting.numpy(), of_network[f"{key}.out_attack"])
+    theirs = torch.from_numpy(held[f"{key}.grad"]).view(15, 1, 1, 28, 28)
+    torch.testing.assert_close(gradient, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))

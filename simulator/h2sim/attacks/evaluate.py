@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 
 from h2sim.attacks.gradient_sign import Attack, attacked
+from h2sim.attacks.reading import aims, hits, read
+from h2sim.attacks.steps import norms
 from h2sim.errors import TrainingError, at
 from h2sim.train.batches import Batch, held_out
 from h2sim.train.trainer import Trainer
@@ -21,12 +23,22 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack left: the share of samples that are right, and how far pictures moved (2-norm, mean)."""
+    """What an attack left: the share of samples that are right, and how far pictures moved (2-norm, mean).
+
+    attacked: pictures that the network read right before, and with a black box also the other network, which its
+    pictures fool; targeted, each counts once for every other class. success: share of them that fool the network; null:
+    share that new random spikes of the picture itself fool, None of a network that reads pixels. norms: means over all
+    pictures (see steps.norms). None also stands where there is nothing to take a mean of.
+    """
 
     attack: Attack
     accuracy: float
     distance: float
     black_box: bool
+    attacked: int
+    success: float | None
+    null: float | None
+    norms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,22 +60,50 @@ def outcome(run: Trainer, how: Attack, samples: int | None, source: Trainer | No
     if made_on.network.input_shape != run.network.input_shape:
         wanted = f"a network that reads {list(run.network.input_shape)}"
         raise TrainingError(at("attack", "black box", wanted, list(made_on.network.input_shape)))
-    generator, right, distance, count = torch.Generator().manual_seed(seed), 0, 0.0, 0
+    generator, rounds = torch.Generator().manual_seed(seed), list[_Round]()
     for batch in held_out(run.dataset, run.coding, samples):
-        images = _pixels(run, batch)
-        moved = attacked(
-            made_on.network,
-            images,
-            batch.labels,
-            made_on.settings.timesteps,
-            made_on.settings.objective,
-            how,
-            generator,
-        )
-        right += int(_right(run, moved, batch.labels).sum())
-        distance += float((moved - images).flatten(1).norm(dim=1).sum())
-        count += len(batch.labels)
-    return Outcome(how, right / count, distance / count, source is not None)
+        images, labels = _pixels(run, batch), batch.labels
+        right = _right(run, images, labels) & (True if source is None else _right(source, images, labels))
+        again = read(run, images, seed=2)
+        for targets in aims(labels, run.network.classes, targeted=how.targeted):
+            classes = labels if targets is None else targets
+            moved = attacked(
+                made_on.network, images, classes, made_on.settings.timesteps, made_on.settings.objective, how, generator
+            )
+            found = read(run, moved)
+            judged = right if source is None else right & hits(read(source, moved), labels, targets)
+            rounds.append(
+                _Round(found == labels, judged, hits(found, labels, targets), hits(again, labels, targets),
+                       norms(moved, images))
+            )  # fmt: skip
+    return _outcome(how, rounds, black_box=source is not None, pixels=run.network.reads_analog)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """An attack on a batch, each (N,): see Outcome."""
+
+    right: torch.Tensor
+    judged: torch.Tensor
+    hit: torch.Tensor
+    null: torch.Tensor
+    norms: dict[str, torch.Tensor]
+
+
+def _outcome(how: Attack, rounds: list[_Round], *, black_box: bool, pixels: bool) -> Outcome:
+    right, judged, hit, null = (
+        torch.cat([getattr(each, name) for each in rounds]) for name in ("right", "judged", "hit", "null")
+    )
+    count = int(judged.sum())
+
+    def share(of: torch.Tensor) -> float | None:
+        return int(of[judged].sum()) / count if count else None
+
+    means = {name: float(torch.cat([each.norms[name] for each in rounds]).double().mean()) for name in rounds[0].norms}
+    return Outcome(
+        attack=how, accuracy=int(right.sum()) / len(right), distance=means["l2"], black_box=black_box, attacked=count,
+        success=share(hit), null=None if pixels else share(null), norms=means,
+    )  # fmt: skip
 
 
 def checks(run: Trainer, source: Trainer | None, epsilon: float, samples: int | None, tell: Told) -> list[Check]:
@@ -142,12 +182,6 @@ def _pixels(run: Trainer, batch: Batch) -> torch.Tensor:
     return batch.images
 
 
-@torch.no_grad()
 def _right(run: Trainer, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Which of the images (N, C, H, W) the network classifies as `labels`: bool (N,)."""
-    coded = run.coding.coded(images, torch.Generator().manual_seed(1))
-    run.network.eval()
-    scores = run.network(coded, run.settings.timesteps).sum(0)
-    run.network.train()
-    found: torch.Tensor = scores.argmax(1) == labels
-    return found
+    return read(run, images) == labels

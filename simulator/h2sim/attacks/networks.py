@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from h2sim.errors import TrainingError, at
 from h2sim.export.record import LayerRecord
+from h2sim.train.lif import Neuron
 from h2sim.train.trainer import Trainer
 
 THRESHOLDS = ("threshold", "v_threshold", "spike_threshold", "v_th")  # of neurons of the libraries
@@ -42,11 +43,9 @@ class OwnNetwork:
         last = self._network.layers[-1]["name"]
         before = [name for name in spiking if name != last]
         self.penultimate = before[-1] if before else None
-        self._tuned = None
-        if threshold is not None:
-            self._tuned = self._tuned_neuron(threshold)
+        self._tuned = None if threshold is None else self._tuned_neuron(threshold)
 
-    def _tuned_neuron(self, threshold: float) -> Any:
+    def _tuned_neuron(self, threshold: float) -> Neuron:
         if self.penultimate is None:
             raise TrainingError(at("attack", "penultimate threshold", "a spiking layer before the last one", "none"))
         neuron = self._network.neurons[self.penultimate]
@@ -57,24 +56,28 @@ class OwnNetwork:
             raise TrainingError(at("attack", "penultimate threshold", f"at least {neuron.threshold:g}", threshold))
         return replace(neuron, threshold=threshold)
 
+    @property
+    def tuned(self) -> dict[str, Neuron]:
+        """The neuron of the attack, by the name of its layer; nothing where that has its own."""
+        return {} if self._tuned is None or self.penultimate is None else {self.penultimate: self._tuned}
+
     @contextmanager
-    def _evaluated(self, *, tuned: bool) -> Iterator[None]:
-        network, name = self._network, self.penultimate
-        was_training, own = network.training, None if name is None else network.neurons[name]
+    def evaluated(self, *, tuned: bool) -> Iterator[None]:
+        """A block in which the network is in evaluation mode, and with `tuned` has the threshold of the attack."""
+        network, neurons = self._network, dict(self._network.neurons)
+        was_training = network.training
         network.eval()
-        if tuned and self._tuned is not None and name is not None:
-            network.neurons[name] = self._tuned
+        network.neurons.update(self.tuned if tuned else {})
         try:
             yield
         finally:
             network.train(was_training)
-            if name is not None and own is not None:
-                network.neurons[name] = own
+            network.neurons.update(neurons)
 
     @torch.no_grad()
     def scores(self, spikes: torch.Tensor) -> torch.Tensor:
         """See Attacked: the mean over time."""
-        with self._evaluated(tuned=False):
+        with self.evaluated(tuned=False):
             output: torch.Tensor = self._network(spikes, spikes.shape[0]).mean(0)
         return output
 
@@ -84,11 +87,12 @@ class OwnNetwork:
         records = _One()
         if self.penultimate is not None:
             records[self.penultimate] = LayerRecord(values=False)
-        with self._evaluated(tuned=True):
-            loss = self._run.settings.objective.value(
-                self._network(inputs, spikes.shape[0], records), wanted, 1
-            )  # the sum over samples
-            (gradient,) = torch.autograd.grad(loss, inputs)
+        with self.evaluated(tuned=True):
+            objective = self._run.settings.objective
+            output = self._network(inputs, spikes.shape[0], records)
+            loss = objective.value(output, wanted, 1)  # the sum over samples
+            (scaled,) = torch.autograd.grad(loss * objective.loss_scale, inputs)
+            gradient = scaled / objective.loss_scale
         packed = records[self.penultimate].spikes if self.penultimate is not None else None
         if packed is None:
             return gradient, None
@@ -139,7 +143,9 @@ class Model:
         try:
             with self._tuned():
                 loss = self._loss(self._run(inputs), wanted)
-                found = torch.autograd.grad(loss, inputs, allow_unused=True)[0]
+                if loss.dim() != 0:
+                    raise TrainingError(at("attack", "loss", "the samples' sum, one number", f"shape {[*loss.shape]}"))
+                found = torch.autograd.grad(loss, inputs, allow_unused=True)[0] if loss.requires_grad else None
         finally:
             if handle is not None:
                 handle.remove()

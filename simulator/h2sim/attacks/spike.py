@@ -54,8 +54,11 @@ class SpikeAttack:
 
     def __post_init__(self) -> None:
         for name, least, most in (("iterations", 1, 10_000), ("fresh", 0, 10_000)):
-            if not least <= getattr(self, name) <= most:
-                raise TrainingError(at("attack", name, f"a number from {least} to {most}", getattr(self, name)))
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise TrainingError(at("attack", name, f"a whole number from {least} to {most}", repr(value)))
+        if type(self.seed) is not int:
+            raise TrainingError(at("attack", "seed", "a whole number", repr(self.seed)))
         for name in ("gamma", "c", "epsilon", "box"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -73,8 +76,9 @@ class SpikeOutcome:
     their distances (see steps.norms). iterations: until success, or the end. vanished: the first gradient was 0.
     flips: iterations that flipped at random. kept: share of the elements with a gradient that G2S kept, the mean over
     iterations; nan without any. fooled: share of an example's fresh spikes that are misread; nan of spike inputs.
-    null: whether as many fresh spikes of the sample itself would have been taken for a success. penultimate: the spikes
-    of that layer, and the samples that were attacked, in each iteration.
+    null: 1 where one of as many fresh spikes of the sample itself would have been taken for a success, else 0; nan of
+    spike inputs, of which there is nothing to draw anew. penultimate: the spikes of that layer, and the samples that
+    were attacked, in each iteration.
     """
 
     targeted: bool
@@ -106,7 +110,8 @@ class SpikeOutcome:
 
     @property
     def null_rate(self) -> float:
-        """Share of which new random spikes of the sample itself would have done: to be read beside success_rate."""
+        """Share of which new random spikes of the sample itself would have done: to be read beside success_rate; nan of
+        spike inputs."""
         return self.rate(self.null)
 
     @property
@@ -123,20 +128,21 @@ class Draws:
     """Random numbers of samples, each from a generator of its own."""
 
     def __init__(self, seed: int, numbers: Sequence[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in numbers]
+        seeds = ((seed * 1_000_003 + number) % (1 << 63) for number in numbers)
+        self._generators = [torch.Generator().manual_seed(each) for each in seeds]
 
     def uniform(self, samples: torch.Tensor, timesteps: int, shape: Sequence[int]) -> torch.Tensor:
         """(T, samples, ...), of the samples at these positions."""
         drawn = [torch.rand((timesteps, *shape), generator=self._generators[int(n)]) for n in samples]
-        return torch.stack(drawn, 1)
+        return torch.stack(drawn, 1).to(samples.device)
 
     def spikes(self, images: torch.Tensor, samples: torch.Tensor, timesteps: int) -> torch.Tensor:
         """Rate-coded spikes (T, samples, ...) of images (samples, ...)."""
         coded = [
             rate_spikes(image.unsqueeze(0), timesteps, self._generators[int(n)])[:, 0]
-            for image, n in zip(images, samples, strict=True)
+            for image, n in zip(images.cpu(), samples, strict=True)
         ]
-        return torch.stack(coded, 1)
+        return torch.stack(coded, 1).to(images.device)
 
 
 def spike_attack(
@@ -174,14 +180,18 @@ class _Run:
     ) -> None:
         self.network, self.how, self.labels, self.targets = network, how, labels, targets
         self.images = timesteps is not None
+        _check(inputs, labels, targets, timesteps, how)
         self.timesteps = inputs.shape[0] if timesteps is None else timesteps
-        _check(inputs, labels, targets, self.images)
         self.n = len(labels)
         self.numbers = range(self.n) if numbers is None else numbers
         self.draws = Draws(how.seed, self.numbers)
         self.own, self.now = inputs, inputs.clone()
-        self.everyone = torch.arange(self.n)
+        self.everyone = torch.arange(self.n, device=inputs.device)
         self.spikes = self._coded(self.everyone)
+
+    def _each(self, dtype: torch.dtype) -> torch.Tensor:
+        """A zero for every sample."""
+        return torch.zeros(self.n, dtype=dtype, device=self.everyone.device)
 
     def _coded(self, samples: torch.Tensor) -> torch.Tensor:
         """Spikes of the samples as they are now, (T, samples, ...)."""
@@ -199,13 +209,14 @@ class _Run:
 
     @torch.no_grad()
     def to_the_end(self, told: Told) -> SpikeOutcome:
-        how, n = self.how, self.n
-        right = self.network.scores(self.spikes).argmax(1) == self.labels
+        how = self.how
+        scores = self.network.scores(self.spikes)
+        _check_classes(scores.shape[1], self.labels, self.targets)
+        right = scores.argmax(1) == self.labels
         attacked = right if self.targets is None else right & (self.labels != self.targets)
-        success, active = torch.zeros(n, dtype=torch.bool), attacked.clone()
-        vanished, flips = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.int64)
-        taken, kept = torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.float64)
-        drawn, penultimate = torch.zeros(n, dtype=torch.int64), list[tuple[int, int]]()
+        success, vanished, active = self._each(torch.bool), self._each(torch.bool), attacked.clone()
+        flips, taken, drawn = self._each(torch.int64), self._each(torch.int64), self._each(torch.int64)
+        kept, penultimate = self._each(torch.float64), list[tuple[int, int]]()
         null = self._null(attacked)
         for k in range(how.iterations):
             samples = self.everyone[active]
@@ -243,6 +254,8 @@ class _Run:
         wanted = self.labels if self.targets is None else self.targets
         with torch.enable_grad():
             gradient, of_layer = self.network.gradient(spikes, wanted[samples])
+        if not bool(torch.isfinite(gradient).all()):
+            raise TrainingError(at("attack", "gradient of the spikes", "finite numbers", "NaN or Inf"))
         return (gradient if self.targets is None else -gradient), of_layer
 
     def _count_kept(
@@ -282,34 +295,60 @@ class _Run:
 
     def _null(self, attacked: torch.Tensor) -> torch.Tensor:
         """The null control: as many fresh spikes of the sample itself as there are iterations."""
-        hit = torch.zeros(self.n, dtype=torch.bool)
-        if self.images:
+        hit = self._each(torch.bool)
+        if not self.images:
+            return torch.full_like(hit, float("nan"), dtype=torch.float64)
+        if bool(attacked.any()):
             draws = Draws(self.how.seed + 1, self.numbers)
             samples = self.everyone[attacked]
-            for _ in range(self.how.iterations if len(samples) else 0):
+            for _ in range(self.how.iterations):
                 hit[samples] |= self._hit(draws.spikes(self.own[samples], samples, self.timesteps), samples)
-        return hit
+        return hit.double()
 
     def _fooled(self, success: torch.Tensor) -> torch.Tensor:
         """Share of fresh spikes of each found example that are an example, too."""
-        share = torch.full((self.n,), float("nan"), dtype=torch.float64)
+        share = torch.full_like(success, float("nan"), dtype=torch.float64)
         samples = self.everyone[success]
         if self.images and len(samples) and self.how.fresh:
-            hits = torch.zeros(len(samples), dtype=torch.float64)
+            hits = torch.zeros_like(samples, dtype=torch.float64)
             for _ in range(self.how.fresh):
                 hits += self._hit(self._coded(samples), samples)
             share[samples] = hits / self.how.fresh
         return share
 
 
-def _check(inputs: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None, images: bool) -> None:
+def _check(
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    targets: torch.Tensor | None,
+    timesteps: int | None,
+    how: SpikeAttack,
+) -> None:
+    """Raises TrainingError for inputs, classes or settings that do not fit each other."""
+    images = timesteps is not None
     n = inputs.shape[0 if images else 1] if inputs.dim() > 1 else 0
-    if n == 0:
+    if n == 0 or inputs.shape[0] == 0:
         wanted = "pictures (N, ...)" if images else "spikes (T, N, ...)"
         raise TrainingError(at("attack", "inputs", wanted, f"shape {list(inputs.shape)}"))
+    if images and (type(timesteps) is not int or timesteps < 1):
+        raise TrainingError(at("attack", "timesteps", "a whole number of at least 1", repr(timesteps)))
+    if not inputs.is_floating_point():
+        raise TrainingError(at("attack", "inputs", "floating-point numbers", inputs.dtype))
     within = (inputs >= 0) & (inputs <= 1) if images else (inputs == 0) | (inputs == 1)
     if not bool(within.all()):
         raise TrainingError(at("attack", "inputs", "pixels from 0 to 1" if images else "spikes, 0 or 1", "others"))
     for name, classes in (("labels", labels), ("targets", targets)):
         if classes is not None and classes.shape != (n,):
             raise TrainingError(at("attack", name, f"shape {[n]}", list(classes.shape)))
+        if classes is not None and classes.dtype != torch.int64:
+            raise TrainingError(at("attack", name, "classes of torch.int64", classes.dtype))
+    for name, value in (("c", how.c or None), ("box", how.box)):
+        if not images and value is not None:
+            raise TrainingError(at("attack", name, "none: spikes are attacked, and pictures alone have it", value))
+
+
+def _check_classes(classes: int, labels: torch.Tensor, targets: torch.Tensor | None) -> None:
+    for name, given in (("labels", labels), ("targets", targets)):
+        if given is not None and not bool(((given >= 0) & (given < classes)).all()):
+            wanted = f"classes from 0 to {classes - 1}, of which the network gives scores"
+            raise TrainingError(at("attack", name, wanted, f"{int(given.min())} to {int(given.max())}"))

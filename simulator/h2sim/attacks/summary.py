@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from h2sim.attacks.networks import OwnNetwork
-from h2sim.attacks.spike import SpikeAttack, SpikeOutcome, Told, spike_attack
+from h2sim.attacks.reading import aims, hits, scores_of
+from h2sim.attacks.spike import Draws, SpikeAttack, SpikeOutcome, Told, spike_attack
 from h2sim.errors import TrainingError, at
-from h2sim.train.batches import Batch, held_out
+from h2sim.train.batches import held_out
 from h2sim.train.trainer import Trainer
 
 PART = 100  # samples that are attacked side by side
@@ -24,10 +25,11 @@ class SpikeSummary:
 
     samples, attacked: looked at, and read right before; targeted, each counts once for every other class. success,
     null, fresh: shares with an example, for which resampling alone gives one, and of an example's fresh spikes that
-    fool (see SpikeOutcome). transferred: share of the examples, made on another network, that fool this one. norms:
-    means over the examples. iterations: the mean. vanished: share without a gradient in the first iteration, in
-    gradient_dtype. flips: random flips, the mean of an attack. kept: share of elements with a gradient that G2S kept.
-    penultimate: spikes a sample in each iteration, of those under attack then.
+    fool (see SpikeOutcome). judged: examples made on another network whose own sample this one reads right;
+    transferred: share of them that fool this one; transferred_null: share of those samples that new random spikes of
+    their own make this one misread. norms: means over the examples. iterations: the mean. vanished: share without a
+    gradient in the first iteration, in gradient_dtype. flips: random flips, the mean of an attack. kept: share of
+    elements with a gradient that G2S kept. penultimate: spikes a sample in each iteration, of those under attack then.
     """
 
     name: str
@@ -40,7 +42,9 @@ class SpikeSummary:
     success: float | None
     null: float | None
     fresh: float | None
+    judged: int
     transferred: float | None
+    transferred_null: float | None
     norms: dict[str, float | None]
     iterations: float | None
     vanished: float | None
@@ -70,15 +74,18 @@ def spike_summary(
     Raises TrainingError for networks that do not fit.
     """
     made_on = source or run
-    network, judge = OwnNetwork(made_on, threshold), None if source is None else OwnNetwork(run)
+    network = OwnNetwork(made_on, threshold)
+    if run.network.most_count is not None:
+        raise TrainingError(at("attack", "network", "one that reads spikes or pixels", "counts"))
     if source is not None and source.network.input_shape != run.network.input_shape:
         wanted = f"a network that reads {list(run.network.input_shape)}"
         raise TrainingError(at("attack", "black box", wanted, list(source.network.input_shape)))
-    found, fooled, first = list[SpikeOutcome](), list[torch.Tensor](), 0
-    aims = run.network.classes - 1 if targeted else 1
-    rounds = -(-len(run.dataset.test.spread(samples)) // PART) * aims * how.iterations
+    found, judged, first = list[SpikeOutcome](), list[_Judged](), 0
+    targets_each = run.network.classes - 1 if targeted else 1
+    rounds = -(-len(run.dataset.test.spread(samples)) // PART) * targets_each * how.iterations
     for batch in held_out(run.dataset, run.coding, samples, part=PART):
-        for labels, targets in _aims(batch, run.network.classes, targeted=targeted):
+        labels = batch.labels
+        for targets in aims(labels, run.network.classes, targeted=targeted):
             timesteps = None if batch.images is None else made_on.settings.timesteps
             inputs = batch.inputs if batch.images is None else batch.images
             numbers = range(first, first + len(labels))
@@ -88,39 +95,53 @@ def spike_summary(
                 told=partial(_further, told, before, rounds),
             )  # fmt: skip
             found.append(one)
-            if judge is not None:
-                fooled.append(_fools(judge, run, one, labels, targets))
+            if source is not None:
+                judged.append(_judged(run, one, inputs, labels, targets, Draws(how.seed + 2, numbers)))
         first += len(batch.labels)
-    return _summary(how, threshold, found, fooled, run, made_on, targeted=targeted, samples=first)
+    return _summary(how, threshold, found, judged, run, made_on, targeted=targeted, samples=first)
 
 
 def _further(told: Told, before: int, rounds: int, done: int, of: int) -> None:
     told(before + done, rounds)
 
 
-def _aims(batch: Batch, classes: int, *, targeted: bool) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-    """(labels, targets): none, or each of the other classes in turn."""
-    if not targeted:
-        return [(batch.labels, None)]
-    return [(batch.labels, (batch.labels + offset) % classes) for offset in range(1, classes)]
+@dataclass(frozen=True)
+class _Judged:
+    """What another network makes of examples whose own sample it reads right, each (examples,): see SpikeSummary."""
+
+    fooled: torch.Tensor
+    null: torch.Tensor
 
 
-def _fools(
-    judge: OwnNetwork, run: Trainer, found: SpikeOutcome, labels: torch.Tensor, targets: torch.Tensor | None
-) -> torch.Tensor:
-    """Whether each example that was found fools another network, (examples,)."""
-    spikes = found.examples
-    if run.dataset.kind != "events":
-        spikes = run.coding.coded(spikes, torch.Generator().manual_seed(1))
-    read = judge.scores(spikes).argmax(1)
-    return (read != labels if targets is None else read == targets)[found.success]
+def _judged(
+    run: Trainer,
+    found: SpikeOutcome,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    targets: torch.Tensor | None,
+    draws: Draws,
+) -> _Judged:
+    """Shows the examples that were found to the network of `run`. inputs: the samples themselves."""
+
+    def read(samples: torch.Tensor) -> torch.Tensor:
+        if run.dataset.kind == "events":
+            return scores_of(run, samples).argmax(1)
+        if run.network.reads_analog:
+            return scores_of(run, samples.unsqueeze(0)).argmax(1)
+        everyone = torch.arange(len(samples))
+        return scores_of(run, draws.spikes(samples, everyone, run.settings.timesteps)).argmax(1)
+
+    judged = found.success & (read(inputs) == labels)
+    fooled, null = (hits(read(each), labels, targets)[judged].double() for each in (found.examples, inputs))
+    drawn = run.dataset.kind != "events" and not run.network.reads_analog
+    return _Judged(fooled, null if drawn else torch.full_like(null, math.nan))
 
 
 def _summary(
     how: SpikeAttack,
     threshold: float | None,
     found: list[SpikeOutcome],
-    fooled: list[torch.Tensor],
+    judged: list[_Judged],
     run: Trainer,
     made_on: Trainer,
     *,
@@ -142,7 +163,9 @@ def _summary(
         name=name, settings=how, threshold=threshold, targeted=targeted, black_box=made_on is not run, samples=samples,
         attacked=int(attacked.sum()), success=of_attacked("success"), null=of_attacked("null") if pictures else None,
         fresh=of_examples([each.fooled for each in found]) if pictures else None,
-        transferred=_mean(torch.cat(fooled)) if fooled else None,
+        judged=sum(len(each.fooled) for each in judged),
+        transferred=_mean(torch.cat([each.fooled for each in judged])) if judged else None,
+        transferred_null=_mean(torch.cat([each.null for each in judged])) if judged else None,
         norms={key: of_examples([each.norms[key] for each in found]) for key in found[0].norms},
         iterations=of_attacked("iterations"), vanished=of_attacked("vanished"),
         gradient_dtype=made_on.settings.objective.gradient_dtype, flips=of_attacked("flips"),

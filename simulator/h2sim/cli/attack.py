@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,37 +9,32 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
+from h2sim.cli.attack_views import Found, attack_document, attack_json
 from h2sim.cli.lists import Several
 from h2sim.cli.names import DATA_SET, NETWORK
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import emit, extra, progress, say, show
-from h2sim.cli.trained import data_options, load_data, load_trained, sha256_of_run
+from h2sim.cli.trained import data_options, load_data, load_trained
 from h2sim.cli.types import Finite, Positive
 
 if TYPE_CHECKING:
-    from h2sim.attacks.evaluate import Check, Outcome
     from h2sim.attacks.gradient_sign import Method
     from h2sim.attacks.summary import SpikeSummary
-    from h2sim.document import Document, Part
     from h2sim.train.trainer import Trainer
 
-SCHEMA = "h2sim-robustness"
 EPSILONS = Several("EPS,...", Finite(0, 1))
-OF_BOXES = ("epsilons", "steps", "step_size", "random_start", "checks")
-OF_SPIKES = (
-    "iterations", "gamma", "pull", "targeted", "penultimate_threshold", "sampling", "max_perturbation", "fresh",
-    "trace",
-)  # fmt: skip
-
-
-@dataclass
-class _Found:
-    """What was found of a run."""
-
-    clean: float
-    outcomes: list[Outcome] = field(default_factory=list)
-    signs: list[Check] = field(default_factory=list)
-    spikes: list[SpikeSummary] = field(default_factory=list)
+_BOX = ("epsilons", "checks", "targeted", "trace")
+_STEPS = (*_BOX, "steps", "step_size")
+READS = {  # the options that a method reads, beside those that all do
+    "fgsm": _BOX,
+    "pgd": (*_STEPS, "random_start"),
+    "bim": _STEPS,
+    "spike": (
+        "iterations", "gamma", "pull", "pull_factor", "box", "targeted", "penultimate_threshold", "sampling",
+        "max_perturbation", "fresh", "trace",
+    ),
+}  # fmt: skip
+OF_PICTURES = ("pull", "pull_factor", "box", "fresh")  # which spike does not read where the data set is of events
 
 
 @click.command()
@@ -81,7 +74,15 @@ class _Found:
     show_default=True,
     help="Of spike on pictures: c of the 2-norm's way back (CWL2).",
 )
-@click.option("--targeted", is_flag=True, help="Of spike: towards each other class in turn.")
+@click.option(
+    "--pull-factor",
+    type=click.Choice(["1", "2"]),
+    default="2",
+    show_default=True,
+    help="Of spike on pictures: by which c is multiplied; 2 as eq. 5.9 has it, 1 as the authors' code.",
+)
+@click.option("--box", type=Finite(0, 1), help="Of spike on pictures: how far a pixel may go [default: anywhere].")
+@click.option("--targeted", is_flag=True, help="Towards each other class in turn.")
 @click.option(
     "--penultimate-threshold",
     type=Finite(0, 1000),
@@ -99,7 +100,7 @@ class _Found:
 @click.option(
     "--trace",
     metavar="FILE",
-    help="Of spike: write an iteration as a trace, for h2sim run.",
+    help="Write an iteration through RUN as a trace, for h2sim run.",
 )
 @click.option("--black-box", metavar="RUN2", help="Also with examples that are made on this network.")
 @click.option("--network", type=NETWORK, help="The network of RUN, where its name is not enough.")
@@ -135,27 +136,30 @@ def attack(run: str, dataset: str, **options: Any) -> None:
         source = load_trained(options["black_box"], data, None) if options["black_box"] else None
         pixels = (source or target).network.reads_analog
         methods = options["methods"] or (("fgsm", "pgd") if pixels else ("spike",))
-        _check_read(click.get_current_context(), methods)
+        _check_read(click.get_current_context(), methods, data.kind)
         found = _attacked(target, source, methods, options)
         if options["trace"]:
             from h2sim.attacks.record import write_iteration
 
-            write_iteration(target, Path(options["trace"]))
-    show(_document(run, found), err=options["json_file"] == "-")
+            threshold = options["penultimate_threshold"]
+            write_iteration(target, Path(options["trace"]), threshold=threshold, targeted=options["targeted"])
+    show(attack_document(run, found), err=options["json_file"] == "-")
     if options["json_file"]:
-        emit(options["json_file"], _json(run, target, found, options))
+        emit(options["json_file"], attack_json(run, target, found, options))
 
 
-def _check_read(ctx: click.Context, methods: tuple[str, ...]) -> None:
-    """Exits with a line for an option that none of the methods reads."""
-    unread = (*(() if {*methods} - {"spike"} else OF_BOXES), *(() if "spike" in methods else OF_SPIKES))
+def _check_read(ctx: click.Context, methods: tuple[str, ...], kind: str) -> None:
+    """Exits with a line for an option that none of the methods reads, of a data set of this kind."""
+    read = {name for method in methods for name in READS[method]} - {*(OF_PICTURES if kind == "events" else ())}
+    unread = {name for names in READS.values() for name in names} - read
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if parameter.name in unread and given:
-            raise click.UsageError(f"{parameter.opts[0]}: no method of {', '.join(methods)} reads it")
+            of = " on events" if kind == "events" else ""
+            raise click.UsageError(f"{parameter.opts[0]}: no method of {', '.join(methods)} reads it{of}")
 
 
-def _attacked(target: Trainer, source: Trainer | None, methods: tuple[str, ...], options: dict[str, Any]) -> _Found:
+def _attacked(target: Trainer, source: Trainer | None, methods: tuple[str, ...], options: dict[str, Any]) -> Found:
     from h2sim.attacks.evaluate import checks, outcome
     from h2sim.attacks.gradient_sign import Attack
 
@@ -164,13 +168,14 @@ def _attacked(target: Trainer, source: Trainer | None, methods: tuple[str, ...],
     def told(what: str) -> None:
         say(f"attacking: {what}")
 
-    found = _Found(target.accuracy(samples))
+    found = Found(target.accuracy(samples))
     for method in methods:
         for epsilon in options["epsilons"] if method != "spike" else ():
             how = Attack(
-                cast("Method", method), epsilon, options["steps"], options["step_size"], options["random_start"]
-            )
-            for of in _boxes(target, source):
+                cast("Method", method), epsilon, options["steps"], options["step_size"], options["random_start"],
+                options["targeted"],
+            )  # fmt: skip
+            for of in _boxes(source, white=target.network.reads_analog):
                 told(f"{method}, epsilon {epsilon:g}{', black box' if of else ''}")
                 found.outcomes.append(outcome(target, how, samples, of, options["seed"]))
     if options["checks"]:
@@ -180,10 +185,9 @@ def _attacked(target: Trainer, source: Trainer | None, methods: tuple[str, ...],
     return found
 
 
-def _boxes(target: Trainer, source: Trainer | None) -> tuple[Trainer | None, ...]:
-    """White box, where the network encodes pixels, and black box, where another is given."""
-    white: tuple[Trainer | None, ...] = (None,) if target.network.reads_analog or source is None else ()
-    return (*white, *(() if source is None else (source,)))
+def _boxes(source: Trainer | None, *, white: bool) -> tuple[Trainer | None, ...]:
+    """White box (None), where the method can read the network, and black box, where another is given."""
+    return (*((None,) if white or source is None else ()), *(() if source is None else (source,)))
 
 
 def _by_spikes(target: Trainer, source: Trainer | None, options: dict[str, Any]) -> list[SpikeSummary]:
@@ -191,11 +195,12 @@ def _by_spikes(target: Trainer, source: Trainer | None, options: dict[str, Any])
     from h2sim.attacks.summary import spike_summary
 
     how = SpikeAttack(
-        options["iterations"], options["gamma"], options["pull"], epsilon=options["max_perturbation"],
-        sampling=options["sampling"], fresh=options["fresh"], seed=options["seed"],
+        options["iterations"], options["gamma"], options["pull"], float(options["pull_factor"]),
+        epsilon=options["max_perturbation"], box=options["box"], sampling=options["sampling"],
+        fresh=options["fresh"], seed=options["seed"],
     )  # fmt: skip
     found = []
-    for of in (None, source) if source is not None else (None,):
+    for of in _boxes(source, white=not target.network.reads_analog):
         what = f"attacking: spike{', black box' if of else ''}, {how.iterations} iterations"
         say(what)
         with progress(what) as report:
@@ -205,98 +210,3 @@ def _by_spikes(target: Trainer, source: Trainer | None, options: dict[str, Any])
             )  # fmt: skip
         found.append(summary)
     return found
-
-
-def _document(run: str, found: _Found) -> Document:
-    from h2sim.document import Document, percent, table
-
-    parts: list[Part] = []
-    if found.outcomes:
-        rows = [
-            [f"{each.attack.method}{', black box' if each.black_box else ''}", f"{each.attack.epsilon:g}",
-             "1" if each.attack.method == "fgsm" else str(each.attack.steps), percent(each.accuracy, 2),
-             f"{each.distance:.3g}"]
-            for each in found.outcomes
-        ]  # fmt: skip
-        parts.append(table("Attacks", ["attack"], ["epsilon", "steps", "accuracy", "distance (2-norm)"], rows))
-    if found.signs:
-        shown = [
-            [each.name, ", ".join(percent(v, 1) for v in each.values), "yes" if each.found else "no"]
-            for each in found.signs
-        ]
-        parts.append(table("Signs of masked gradients", ["sign", "accuracies"], ["there"], shown))
-    parts += _spike_parts(found.spikes)
-    return Document(_verdict(run, found), tuple(parts))
-
-
-def _spike_parts(found: list[SpikeSummary]) -> list[Part]:
-    from h2sim.document import percent, table
-
-    if not found:
-        return []
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else percent(value, 1)
-
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3g}"
-
-    rows = [
-        [each.name, str(each.attacked), share(each.success), share(each.null), share(each.fresh),
-         number(each.norms["perturbation"]), number(each.iterations), share(each.vanished), number(each.flips),
-         share(each.kept)]
-        for each in found
-    ]  # fmt: skip
-    heads = ["attacked", "success", "by resampling alone", "again on fresh spikes", "mean square", "iterations",
-             "no gradient at first", "flips", "kept by G2S"]  # fmt: skip
-    norms = [[each.name, *(number(each.norms[name]) for name in each.norms)] for each in found]
-    names = {"perturbation": "mean square", "l2_over_n": "2-norm / N", "l2": "2-norm", "linf": "largest",
-             "l0_over_n": "share moved"}  # fmt: skip
-    return [
-        table("Spike-compatible attack", ["attack"], heads, rows),
-        table("Distances of the examples", ["attack"], [names[name] for name in found[0].norms], norms),
-    ]
-
-
-def _verdict(run: str, found: _Found) -> str:
-    from h2sim.document import percent
-
-    if not found.outcomes:
-        best = max(found.spikes, key=lambda each: each.success or 0)
-        success = "none" if best.success is None else percent(best.success, 1)
-        null = "" if best.null is None else f"; resampling alone of {percent(best.null, 1)}"
-        return f"{run}: {best.name} finds examples of {success} of the {best.attacked} that were read right{null}."
-    worst = min(found.outcomes, key=lambda each: each.accuracy)
-    box = ", black box" if worst.black_box else ""
-    return (
-        f"{run}: {percent(found.clean, 2)} of the pictures as they are, {percent(worst.accuracy, 2)} under "
-        f"{worst.attack.method.upper()}{box} with epsilon {worst.attack.epsilon:g}."
-    )
-
-
-def _json(run: str, target: Trainer, found: _Found, options: dict[str, Any]) -> str:
-    from h2sim._version import __version__
-
-    settings = target.settings
-    data = {
-        "schema": SCHEMA,
-        "version": 1,
-        "h2sim": __version__,
-        "run": {"recipe": settings.recipe, "network": settings.network, "checkpoint_sha256": sha256_of_run(run)},
-        "black_box_sha256": sha256_of_run(options["black_box"]) if options["black_box"] else None,
-        "dataset": target.dataset.name,
-        "timesteps": settings.timesteps,
-        "samples": len(target.dataset.test.spread(options["test_samples"])),
-        "seed": options["seed"],
-        "clean_accuracy": found.clean,
-        "attacks": [
-            {"method": each.attack.method, "epsilon": each.attack.epsilon, "black_box": each.black_box,
-             **({"steps": each.attack.steps, "step_size": each.attack.step} if each.attack.method != "fgsm" else {}),
-             **({"random_start": each.attack.random_start} if each.attack.method == "pgd" else {}),
-             "accuracy": each.accuracy, "mean_distance": each.distance}
-            for each in found.outcomes
-        ],
-        "spike_attacks": [each.to_dict() for each in found.spikes],
-        "masked_gradients": [{"sign": s.name, "values": list(s.values), "found": s.found} for s in found.signs],
-    }  # fmt: skip
-    return json.dumps(data, indent=1) + "\n"
