@@ -66,6 +66,12 @@ def test_passes_are_traces_of_the_bounds_spikes(tmp_path, notation):
         trace.check()
         assert trace.meta.phases == ("forward",)
         assert (trace.meta.timesteps, trace.meta.batch) == (3, 2)
+        sent = lower if which == "lower" else upper - lower
+        if made.reads_analog:
+            torch.testing.assert_close(torch.from_numpy(trace.input_analog()).float(), sent.unsqueeze(0))
+        else:
+            given = torch.from_numpy(unpack(trace.input_spikes(), 36)).float()
+            assert torch.equal(given, sent.flatten(2))
         for name, layer in found.layers.items():
             if layer.s_lower is not None:
                 spikes = layer.s_lower if which == "lower" else layer.s_upper - layer.s_lower

@@ -13,7 +13,7 @@ from click.testing import CliRunner  # noqa: E402
 
 from h2sim.algorithms.certified import NEURON, certified_settings  # noqa: E402
 from h2sim.arch import load_arch  # noqa: E402
-from h2sim.certify import bounds  # noqa: E402
+from h2sim.certify import bounds, image_spikes  # noqa: E402
 from h2sim.certify.robust import boundary, margins, robust_error, robust_loss  # noqa: E402
 from h2sim.cli import main  # noqa: E402
 from h2sim.errors import TrainingError  # noqa: E402
@@ -199,3 +199,23 @@ def test_the_command_says_and_writes_what_is_proven(tmp_path):
     wrong = invoke("certify", tmp_path / "run", "mnist-5k", "--epsilon", "2")
     assert wrong.exit_code == 2
     assert "epsilon" in wrong.output
+
+
+def test_the_corner_that_an_attack_finds_is_inside_the_bounds():
+    """Pictures that the spike-compatible attack made within the box, coded by the random numbers of the bounds."""
+    from h2sim.attacks.networks import OwnNetwork
+    from h2sim.attacks.spike import SpikeAttack, spike_attack
+
+    run, epsilon = stepped(trainer(recipe="bptt", epochs=8), 40), 0.4
+    (batch,) = held_out(run.dataset, run.coding, 20, part=50)
+    found = spike_attack(OwnNetwork(run), batch.images, batch.labels, SpikeAttack(box=epsilon / 2), timesteps=4)
+    assert bool(found.success.any())
+    draws = torch.rand((4, *batch.images.shape), generator=torch.Generator().manual_seed(5))
+    low, high = image_spikes(batch.images, epsilon, draws)
+    proven = bounds(run.network, low, high, batch.labels)
+    spikes = (found.examples > draws).float()
+    assert bool(((spikes >= low) & (spikes <= high)).all())
+    alone = bounds(run.network, spikes, spikes, batch.labels).ibp
+    assert bool((alone >= proven.certificate - 1e-5).all())
+    own = image_spikes(batch.images, 0, draws)[0]
+    assert alone.mean().item() < bounds(run.network, own, own, batch.labels).ibp.mean().item()

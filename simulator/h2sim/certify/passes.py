@@ -47,22 +47,22 @@ def write_passes(
             record.input_analog = values.to(torch.float32).numpy()
         else:
             record.input_spikes = pack_bits(values.numpy() != 0)
-        for name, layer in found.layers.items():
+        for name, bounded in found.layers.items():
             kept = record.layers[name] = LayerRecord(values=False)
-            if layer.s_lower is not None and layer.s_upper is not None:
-                spikes = layer.s_lower if which == "lower" else layer.s_upper - layer.s_lower
+            if bounded.s_lower is not None and bounded.s_upper is not None:
+                spikes = bounded.s_lower if which == "lower" else bounded.s_upper - bounded.s_lower
+                membrane = bounded.m_lower if which == "lower" else bounded.m_upper
                 kept.spikes = pack_bits(spikes.detach().numpy() != 0)
-                membrane = layer.m_lower if which == "lower" else layer.m_upper
                 kept.window = pack_bits(network.neurons[name].in_window(membrane.detach()).numpy())
         layers = [
-            {**layer, "bias": layer["name"] in network.biases} if layer["name"] in network.weights else layer
-            for layer in network.layers
+            {**entry, "bias": entry["name"] in network.biases} if entry["name"] in network.weights else entry
+            for entry in network.layers
         ]
+        given = network.checked.meta.input
         meta = step_meta(
             network="bounds", dataset=dataset, timesteps=steps, batch=samples, neuron=network.neuron.to_meta(),
             source={"kind": "inference", "bounds": f"S-IBP, {which}"}, layers=layers, phases=("forward",),
-            input=network.checked.meta.input.model_dump(mode="json", exclude_none=True) if network.checked.meta.input
-            else None,
+            input=given.model_dump(mode="json", exclude_none=True) if given else None,
         )  # fmt: skip
         paths[which] = folder / f"{which}.npz"
         write_trace(paths[which], meta, record.members())
