@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
+from types import ModuleType
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+import h2sim.cli
 from h2sim.cli import main, support
 from h2sim.document import Document, Line, Table, table_lines, to_text
 from h2sim.document.layout import fit
@@ -43,10 +47,9 @@ def printed(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[
     return CliRunner().invoke(main, [str(argument) for argument in arguments]), documents
 
 
-def _cli_modules() -> list[object]:
-    import sys
-
-    return [module for name, module in list(sys.modules.items()) if name.startswith("h2sim.cli.")]
+def _cli_modules() -> list[ModuleType]:
+    """All modules of the commands, also those that no command has asked for yet."""
+    return [import_module(f"h2sim.cli.{found.name}") for found in pkgutil.walk_packages(h2sim.cli.__path__)]
 
 
 def faults(document: Document, width: int, text: str | None = None) -> list[str]:
