@@ -305,7 +305,7 @@ T = {plan.window}, E = {plan.images}, P = {plan.population}, at most {plan.gener
 Steps are of each seed. Best single scales: {", ".join(f"{run['scale']:g}" for run in runs)}. Without spikes:
 {spread(run["ann"] for run in runs)}. nfe {", ".join(str(run["nfe"]) for run in runs)}; training cost (eq. 17)
 {spread((run["training_cost"] for run in runs), "{:.1f}")} epochs, the scan's
-{len(SCALES) * plan.images / 4000:.1f}.
+{len(SCALES) * runs[0]["training_cost"] / runs[0]["nfe"]:.1f}.
 
 Evolved thresholds as shares of the converted ones; principal components k that hold 99.9 % of the variance of a layer,
 by centred eigenvalues and by their squares (eq. 13 as printed); by seed:

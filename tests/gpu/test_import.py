@@ -304,8 +304,7 @@ def spiking_step(torch, ranges):
     """A function that runs a real step of conv1, conv2, fc1 over two timesteps, its layers in ranges."""
     from torch.nn import functional
 
-    from h2sim.gpu.network import _Fire
-    from h2sim.train.lif import Neuron
+    from h2sim.train.lif import Neuron, fire
 
     generator = torch.Generator().manual_seed(0)
     shapes = [(4, 1, 3, 3), (6, 4, 3, 3), (10, 6 * 36)]
@@ -322,7 +321,7 @@ def spiking_step(torch, ranges):
             for number in (0, 1):
                 with ranges(f"conv{number + 1}"):
                     current = functional.conv2d(spikes, weights[number], biases[number], 1, 1)
-                    spikes = _Fire.apply(current, Neuron())
+                    spikes = fire(current, Neuron())
             with ranges("h2sim:fc1"):
                 output = output + functional.linear(spikes.flatten(1), weights[2], biases[2])
         with ranges("h2sim:loss"):

@@ -17,10 +17,10 @@ from h2sim.gpu import record as recording  # noqa: E402
 from h2sim.gpu.clock import CpuClock, CudaClock, Marks, timed  # noqa: E402
 from h2sim.gpu.files import from_csv, to_csv  # noqa: E402
 from h2sim.gpu.meter import NvmlMeter, Timing  # noqa: E402
-from h2sim.gpu.network import Marked, Plain, _Fire  # noqa: E402
+from h2sim.gpu.network import Marked, Plain  # noqa: E402
 from h2sim.gpu.record import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
-from h2sim.train.lif import Neuron  # noqa: E402
+from h2sim.train.lif import Neuron, fire  # noqa: E402
 from tests.helpers.gpu_fakes import FakeMeter, FakeNvml  # noqa: E402
 from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
@@ -364,5 +364,5 @@ def test_the_most_memory_held_is_torchs(fake_cuda):
 def test_a_membrane_at_its_threshold_fires():
     """0.5 is held exactly: eq. 2.3 fires from the threshold on."""
     neuron = Neuron(threshold=0.5, window=(0.0, 1.0))
-    fired = _Fire.apply(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), neuron)
+    fired = fire(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), neuron)
     assert fired.tolist() == [0.0, 1.0, 1.0]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from h2sim.errors import NetworkError, at
-from h2sim.train.lif import Neuron
+from h2sim.train.lif import Neuron, fire
 
 
 def check_neuron(layer: str, neuron: Neuron) -> None:
@@ -18,27 +17,6 @@ def check_neuron(layer: str, neuron: Neuron) -> None:
     for name in ("decay", "threshold"):
         if not getattr(neuron, name) >= 0:
             raise NetworkError(at(layer, f"neuron.{name}", "a number from 0", getattr(neuron, name)))
-
-
-class _Fire(torch.autograd.Function):
-    """s of m by the neuron's own rule; backwards the neuron's surrogate."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
-        ctx.save_for_backward(membrane)
-        ctx.neuron = neuron
-        return neuron.fires(membrane).to(membrane.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # pyright: ignore
-        (membrane,) = ctx.saved_tensors
-        return grad * ctx.neuron.slope(membrane), None
-
-
-def fire(membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
-    """Spikes 0.0 or 1.0 of membranes, with the surrogate as derivative."""
-    spikes: torch.Tensor = _Fire.apply(membrane, neuron)  # type: ignore[no-untyped-call]
-    return spikes
 
 
 @dataclass(frozen=True)

@@ -14,29 +14,11 @@ from torch.nn import functional
 
 from h2sim.gpu.clock import Marks
 from h2sim.gpu.trace import RowPhase
-from h2sim.train.lif import Neuron, lif
+from h2sim.train.lif import Neuron, fire, lif
 from h2sim.train.network import Layer, SpikingNetwork
 
 _Conv = tuple[Marks, str, tuple[int, ...], tuple[int, ...]]  # marks, layer, stride, padding
 _Linear = tuple[Marks, str]  # marks, layer
-
-
-class _Fire(torch.autograd.Function):
-    """Spikes of one timestep (eq. 2.3). The gradient passes where th_l < m < th_r (eq. 2.6)."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
-        ctx.save_for_backward(membrane)
-        ctx.neuron = neuron
-        return neuron.fires(membrane).to(membrane.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
-        ctx: Any, grad: torch.Tensor
-    ) -> tuple[torch.Tensor, None]:
-        (membrane,) = ctx.saved_tensors
-        return grad * ctx.neuron.in_window(membrane).to(grad.dtype) * ctx.neuron.surrogate_scale, None
 
 
 class _Mark(torch.autograd.Function):
@@ -111,7 +93,6 @@ class _SplitLinear(torch.autograd.Function):
 
 
 # torch leaves apply untyped
-_fire: Callable[[torch.Tensor, Neuron], torch.Tensor] = _Fire.apply
 _mark: Callable[[torch.Tensor, Marks, str, RowPhase], torch.Tensor] = _Mark.apply
 _split_conv: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Conv], torch.Tensor] = _SplitConv.apply
 _split_linear: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Linear], torch.Tensor] = _SplitLinear.apply
@@ -199,7 +180,7 @@ def _next(
         last, spikes = before
         kept = 1 - (spikes.detach() if neuron.detach_reset else spikes)
         membrane = neuron.decay * last * kept + current
-    return membrane, _fire(membrane, neuron)
+    return membrane, fire(membrane, neuron)
 
 
 def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:

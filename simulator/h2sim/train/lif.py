@@ -125,6 +125,33 @@ class Neuron:
         return self.decay * later * (membrane if self.reset == "zero" else self.threshold)
 
 
+class _Fire(torch.autograd.Function):
+    """See fire."""
+
+    @staticmethod
+    def forward(ctx: Any, membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
+        ctx.save_for_backward(membrane)
+        ctx.neuron = neuron
+        return neuron.fires(membrane).to(membrane.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        (membrane,) = ctx.saved_tensors
+        return grad * ctx.neuron.slope(membrane), None
+
+
+# torch leaves apply untyped
+_fire: Callable[[torch.Tensor, Neuron], torch.Tensor] = _Fire.apply
+
+
+def fire(membrane: torch.Tensor, neuron: Neuron) -> torch.Tensor:
+    """Spikes 0.0 or 1.0 of membranes alone (eq. 2.3), without what a neuron keeps; backwards fire'(m) (eq. 2.6)."""
+    return _fire(membrane, neuron)
+
+
 def rounded(grad: torch.Tensor, dtype: str) -> torch.Tensor:
     """A gradient rounded to a number format of GRADIENT_DTYPES. float16-flush also turns subnormal numbers into 0."""
     if dtype == "float32":
