@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from h2sim.document.markup import Child, Markup, element
@@ -65,3 +65,19 @@ def stripes(x: Sequence[float], top: Sequence[float], height: Sequence[float], w
     """Upright lines side by side in one path: much smaller than a rectangle each."""
     lines = "".join(f"M{a:.6g} {b:.4g}v{h:.4g}" for a, b, h in zip(x, top, height, strict=True) if h > 0)
     return element("path", d=lines, stroke_width=f"{width:.6g}", class_=f"l-{meaning}")
+
+
+def axes(across: LogAxis, up: LogAxis, height: float, names: tuple[str, str]) -> Iterator[Markup]:
+    """Both axes' lines, numbers and names; below the picture's height are 6 units to its edge."""
+    for tick in across.ticks():
+        x = across.at(tick)
+        yield element("line", x1=x, x2=x, y1=up.end, y2=up.start, class_="grid")
+        yield element("text", short(tick), x=x, y=up.start + 15, text_anchor="middle", class_="q")
+    for tick in up.ticks():
+        y = up.at(tick)
+        yield element("line", x1=across.start, x2=across.end, y1=y, y2=y, class_="grid")
+        yield element("text", short(tick), x=across.start - 5, y=y + 4, text_anchor="end", class_="q")
+    middle = (across.start + across.end) / 2
+    yield element("text", names[0], x=middle, y=height - 6, text_anchor="middle", class_="q")
+    turned = f"translate(12 {(up.start + up.end) / 2:g}) rotate(-90)"
+    yield element("text", names[1], transform=turned, text_anchor="middle", class_="q")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from h2sim.document.markup import Markup, element
 from h2sim.document.page import Legend, Picture, Prose, Section
-from h2sim.document.svg import LogAxis, short, svg
+from h2sim.document.svg import LogAxis, axes, svg
 from h2sim.pages.view import ResultView, engine_name
 
 MOST_LABELS = 12  # names beside points; every other name is in the table and under the pointer
+NAMES = ("cycles of transfers", "cycles of compute")
 LETTER = 6.2  # units of a letter of a label
 
 
@@ -61,7 +62,7 @@ def _draw(points: Sequence[Point], width: int, height: int) -> Markup:
     label = (
         "Cycles of compute against cycles of transfers, a point a layer and phase; the table of layers has the numbers"
     )
-    parts = [*_sides(across, up), *_grid(across, up, width, height), *drawn, *_labels(points, across, up, width)]
+    parts = [*_sides(across, up), *axes(across, up, height, NAMES), *drawn, *_labels(points, across, up)]
     return svg(width, height, label, *parts, interactive=True)
 
 
@@ -84,26 +85,11 @@ def _sides(across: LogAxis, up: LogAxis) -> Iterator[Markup]:
     yield element("path", d=f"M{x0} {y0}L{x1} {y0}L{x1} {y1}Z", class_="area f-read")
     yield element("path", d=f"M{x0} {y0}L{x0} {y1}L{x1} {y1}Z", class_="area f-compute")
     yield element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_="axis", stroke_dasharray="4 4")
+    yield element("text", "memory bound", x=x1 - 6, y=y0 - 8, text_anchor="end", class_="q")
+    yield element("text", "compute bound", x=x0 + 6, y=y1 + 13, class_="q")
 
 
-def _grid(across: LogAxis, up: LogAxis, width: int, height: int) -> Iterator[Markup]:
-    for tick in across.ticks():
-        x = across.at(tick)
-        yield element("line", x1=x, x2=x, y1=up.end, y2=up.start, class_="grid")
-        yield element("text", short(tick), x=x, y=up.start + 15, text_anchor="middle", class_="q")
-    for tick in up.ticks():
-        y = up.at(tick)
-        yield element("line", x1=across.start, x2=across.end, y1=y, y2=y, class_="grid")
-        yield element("text", short(tick), x=across.start - 5, y=y + 4, text_anchor="end", class_="q")
-    middle = (across.start + across.end) / 2
-    yield element("text", "cycles of transfers", x=middle, y=height - 6, text_anchor="middle", class_="q")
-    turned = {"transform": f"translate(12 {(up.start + up.end) / 2:g}) rotate(-90)"}
-    yield element("text", "cycles of compute", text_anchor="middle", class_="q", **turned)
-    yield element("text", "memory bound", x=across.end - 6, y=up.start - 8, text_anchor="end", class_="q")
-    yield element("text", "compute bound", x=across.start + 6, y=up.end + 13, class_="q")
-
-
-def _labels(points: Sequence[Point], across: LogAxis, up: LogAxis, width: int) -> Iterator[Markup]:
+def _labels(points: Sequence[Point], across: LogAxis, up: LogAxis) -> Iterator[Markup]:
     """Names of the points that hold up most, where they have room beside all points and other names."""
     taken = [_box(across.at(p.transfers), up.at(p.compute), _radius(p)) for p in points]
     for point in sorted(points, key=lambda p: -p.share)[:MOST_LABELS]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from h2sim.document.html import bar_html
 from h2sim.document.numbers import percent
@@ -25,20 +25,28 @@ def _path(view: ResultView) -> Iterator[PagePart]:
     total = sum(part.cycles for part in bounds)
     if not total:
         return
-    order = [resource for resource, _ in by_resource(bounds)]
-    ranked = sorted(bounds, key=lambda part: (order.index(part.resource), -part.cycles))
-    said = [f"{_name(part.resource)} {part.cause} {part.cycles / total:.1%}" for part in ranked]
     yield Prose(
         f"Walked back from the last cycle, each of the {total:,} cycles is given to the one engine or memory that "
         "everything then waited for. The shares add up to the step exactly."
     )
-    bar = Bar("; ".join(said), total, tuple((MEANING[part.cause], part.cycles) for part in ranked), total)
-    yield Picture(bar_html(bar))
+    yield path_bar(bounds)
     columns = (
         Column("part"), Column("does"), Column("share of the step", drop=1), Column("cycles", right=True),
         Column("share", right=True),
     )  # fmt: skip
-    yield Table("Critical path", columns, tuple(_part(part, total) for part in ranked))
+    yield Table("Critical path", columns, tuple(_part(part, total) for part in _ranked(bounds)))
+
+
+def path_bar(bounds: Sequence[BoundLike]) -> Picture:
+    """The critical path as one bar: the resources by their cycles, and within each what it does."""
+    ranked, total = _ranked(bounds), sum(part.cycles for part in bounds)
+    said = "; ".join(f"{_name(part.resource)} {part.cause} {part.cycles / total:.1%}" for part in ranked)
+    return Picture(bar_html(Bar(said, total, tuple((MEANING[part.cause], part.cycles) for part in ranked), total)))
+
+
+def _ranked(bounds: Sequence[BoundLike]) -> list[BoundLike]:
+    order = [resource for resource, _ in by_resource(bounds)]
+    return sorted(bounds, key=lambda part: (order.index(part.resource), -part.cycles))
 
 
 def _part(part: BoundLike, total: int) -> tuple[Cell, ...]:

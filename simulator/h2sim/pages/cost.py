@@ -68,7 +68,8 @@ def _bill(view: ResultView) -> Iterator[PagePart]:
         (
             engine_name(line.engine), component(line.component), spoken(line.action),
             Number(f"{line.count:,}", line.count), Number(f"{line.unit_pj:.4g}", line.unit_pj),
-            Number(f"{line.energy_pj * 1e-6:,.3f}", line.energy_pj), percent(line.energy_pj / total if total else None, 1), f"[{sources.index(line.source) + 1}]",
+            Number(f"{line.energy_pj * 1e-6:,.3f}", line.energy_pj), _share(line.energy_pj, total),
+            f"[{sources.index(line.source) + 1}]",
         )
         for line in sorted(bill, key=lambda line: -line.energy_pj)
     )  # fmt: skip

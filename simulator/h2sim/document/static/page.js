@@ -55,8 +55,16 @@ function sortable(table) {
 }
 $$("main table").forEach(sortable);
 
+// Bytes that a page holds deflated, in base64.
+async function inflate(text) {
+  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
 // Choosing: what has the key is marked, and the details of it stand in the panel.
 const panel = $("aside"), followers = [];
+let describe = () => null;  // a script's own words on what is chosen, where it has some
 let chosen = "";
 function choose(key, where) {
   chosen = key === chosen && where === "click" ? "" : key;
@@ -68,15 +76,17 @@ function choose(key, where) {
 }
 const unchosen = panel ? $(".chosen", panel).cloneNode(true) : null;
 function fill(key) {
-  const details = key && document.getElementById(key), inner = unchosen.cloneNode(true);
-  if (details) {
+  const details = key && document.getElementById(key), inner = unchosen.cloneNode(true), words = key && describe(key);
+  if (words) {
+    inner.replaceChildren(...words);
+  } else if (details) {
     inner.replaceChildren(make("h2", {}, $("summary", details).textContent));
     for (const node of [...details.children].slice(1)) inner.append(node.cloneNode(true));
     $$("[id]", inner).forEach(node => node.removeAttribute("id"));
     $$(".on", inner).forEach(node => node.classList.remove("on"));
   }
   $(".chosen", panel).replaceWith(inner);
-  panel.classList.toggle("open", Boolean(details));
+  panel.classList.toggle("open", Boolean(words || details));
 }
 if (panel) {
   panel.hidden = false;

@@ -1,10 +1,8 @@
 // The timeline that zooms: every interval, drawn on a canvas; the still picture stays for print and without scripts.
 async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
   const numbers = [];
   let number = 0, factor = 1;
-  for (const byte of new Uint8Array(await new Response(stream).arrayBuffer())) {
+  for (const byte of await inflate(text)) {
     number += (byte & 127) * factor;
     if (byte & 128) factor *= 128; else { numbers.push(number); number = 0; factor = 1; }
   }
