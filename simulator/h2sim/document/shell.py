@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from h2sim.document.html import part_html
+from h2sim.document.html import narrow_css, part_html
 from h2sim.document.markup import Markup, element, join, raw
 from h2sim.document.page import Page, Section, Tile
 from h2sim.document.palette import css
@@ -20,7 +20,7 @@ ALWAYS = ("page",)  # scripts of every page
 
 def page_html(page: Page) -> str:
     """The whole file. Scripts and styles run by their hashes alone, so that no name in a result can act."""
-    style, script = css() + asset("page.css"), _script(page)
+    style, script = f"{css()}{asset('page.css')}\n{narrow_css()}", _script(page)
     head = [
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width,initial-scale=1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from h2sim.document.numbers import times
 from h2sim.document.page import Folded, Listing, Page, PagePart, Pairs, Picture, Prose, Section
 from h2sim.document.palette import series
 from h2sim.document.svg import LogAxis, axes, svg
-from h2sim.document.values import Bar, Cell, Column, Document, Note, Table
+from h2sim.document.values import Bar, Cell, Column, Document, Note, Part, Table, text_of
 from h2sim.errors import H2SimError
 from h2sim.io.names import in_shell
+from h2sim.io.units import read_number
 from h2sim.report.sweep import IMPORTANCE, share_of
 from h2sim.report.sweep_point import point_yaml
 from h2sim.report.sweep_words import base_name, parameter_text, result_cell, result_name, result_text, short_names
@@ -52,7 +54,9 @@ class Space:
         return self.findings.bases[self.table]
 
     def parameter(self, row: Row, path: str) -> Any:
-        return parameter_of(self.findings.plan, row, path)
+        """A parameter's value in a row: 64 GB/s as the number that it is."""
+        value = parameter_of(self.findings.plan, row, path)
+        return read_number(value, path, int | float) if isinstance(value, str) else value
 
 
 def sweep_page(plan: Plan, store: Store, said: Document) -> Page:
@@ -65,7 +69,7 @@ def sweep_page(plan: Plan, store: Store, said: Document) -> Page:
     return Page(
         title=f"Sweep of {base_name(space.findings)}",
         subtitle=f"{len(space.findings.rows):,} machines on {traces}; energy table {tables}; method {spec.method}",
-        verdict=said.verdict,
+        verdict=said.verdict[:1].upper() + said.verdict[1:],
         badge="SYNTHETIC masks" if synthetic else "",
         sections=tuple(_sections(space, said)),
         scripts=("sweep",) if len(space.rows) > 1 else (),
@@ -98,7 +102,7 @@ def _space(plan: Plan, store: Store) -> Space:
 
 def _sections(space: Space, said: Document) -> Iterator[Section]:
     best = [part for part in said.parts if not (isinstance(part, Table) and part.title == IMPORTANCE)]
-    yield Section("best", "Best", "Best machines", tuple(best))
+    yield Section("best", "Best", "Best machines", tuple(turned(part) for part in best))
     if len(space.rows) > 1:
         yield _points(space)
         yield Section("lines", "Lines", "Every machine as a line", (_lines_words(), _place("sweep-lines")))
@@ -107,6 +111,16 @@ def _sections(space: Space, said: Document) -> Iterator[Section]:
     if space.front:
         yield _front(space)
     yield _origin(space)
+
+
+def turned(part: Part) -> Part:
+    """A table of more columns than rows as one of a row for each column; anything else as it is."""
+    if not isinstance(part, Table) or len(part.columns) <= len(part.rows) + 2:
+        return part
+    first, *others = part.columns
+    columns = (Column(first.name), *(Column(text_of(row[0]), right=True) for row in part.rows))
+    rows = [(column.full_name, *(row[i] for row in part.rows)) for i, column in enumerate(others, 1)]
+    return Table(part.title, columns, tuple(rows), part.foot)
 
 
 def _matters(space: Space) -> Section:
@@ -186,7 +200,9 @@ def _front(space: Space) -> Section:
     names = short_names(varied)
     named = [Column(names[path], right=True, drop=len(varied) - n, alone=path) for n, path in enumerate(varied)]
     columns = [Column("machine"), *named]
-    columns += [Column(result_name(name), right=True) for name in space.results]
+    columns += [
+        Column(result_name(n), right=True, drop=len(varied) + 1 if i > 2 else 0) for i, n in enumerate(space.results)
+    ]
     rows: list[tuple[Cell, ...]] = [
         (
             row.id,
@@ -266,10 +282,12 @@ def _data(space: Space) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, then all else by its text."""
+def _order(value: Any) -> tuple[int, tuple[float, ...], str]:
+    """Numbers by size, lists of numbers by their product, then all else by its text."""
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return 1, (float(math.prod(value)), *map(float, value)), ""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, float(value), "") if is_number else (1, 0.0, parameter_text(value))
+    return (0, (float(value),), "") if is_number else (2, (), parameter_text(value))
 
 
 def _rounded(value: Any) -> float | None:
