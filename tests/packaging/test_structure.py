@@ -66,8 +66,8 @@ ALLOWED = {
     "algorithms": {"algorithms", "certify", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
         "cli", "_version", "activity", "algorithms", "arch", "attacks", "cautions", "certify", "rivals", "compare",
-        "datasets", "document", "energy", "errors", "evolve", "export", "gpu", "io", "pages", "report", "reproduce", "result",
-        "rtl", "facade", "sweeps", "trace", "train", "verify",
+        "datasets", "document", "energy", "errors", "evolve", "export", "gpu", "io", "pages", "report", "reproduce",
+        "result", "rtl", "facade", "sweeps", "trace", "train", "verify",
     },
 }  # fmt: skip
 

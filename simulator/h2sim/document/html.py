@@ -72,7 +72,7 @@ def table_html(table: Table) -> Markup:
     grid = element("table", caption, element("thead", element("tr", *head)), element("tbody", *rows))
     folds = _folds_below(table, looks)
     region = element(
-        "div", grid, class_=f"scroll fold-{folds}" if folds else "scroll", tabindex=0, role="region",
+        "div", grid, class_=f"scroll fold-{folds}" if folds else "scroll", tabindex=0, role="group",
         aria_label=table.title or "table",
     )  # fmt: skip
     foot = [element("p", text, class_="foot") for text in table.foot]
@@ -239,7 +239,7 @@ def _markdown() -> MarkdownIt:
     return writer
 
 
-_REGION = '<div class="table prose"><div class="scroll" tabindex="0" role="region" aria-label="table"><table>'
+_REGION = '<div class="table prose"><div class="scroll" tabindex="0" role="group" aria-label="table"><table>'
 
 
 _WRITERS: dict[type, Callable[[Any], Markup | None]] = {

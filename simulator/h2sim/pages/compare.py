@@ -88,7 +88,7 @@ def _systems(found: Sequence[Comparison]) -> Iterator[PagePart]:
             for number, (system, value, gain) in enumerate(zip(systems, values, gains, strict=True))
         ]
         columns = (
-            Column("system"), Column("kind", drop=1), Column("", drop=2), Column(title.lower(), right=True),
+            Column("system"), Column("kind", drop=1), Column("compared", drop=2), Column(title.lower(), right=True),
             Column("in our favour", right=True),
         )  # fmt: skip
         if most:

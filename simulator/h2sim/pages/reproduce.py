@@ -158,11 +158,11 @@ def _details(row: Row, assumptions: Mapping[str, Assumption]) -> Iterator[PagePa
         yield Line(row.claim.note)
     for span in row.spans:
         rows = tuple(
-            (label.removeprefix(DEFAULT), number(value), "agrees" if row.claim.met(value) else "-")
+            (label.removeprefix(DEFAULT), number(value), "yes" if row.claim.met(value) else "no")
             for label, value in span.values
         )
         title = f"{span.assumption}: {assumptions[span.assumption].what}"
-        yield Table(title, (Column("value"), Column("ours", right=True), Column("")), rows)
+        yield Table(title, (Column("value"), Column("ours", right=True), Column("agrees")), rows)
 
 
 def _figure(found: Reproduction, stem: str, title: str, text: str, png: bytes) -> Iterator[PagePart]:

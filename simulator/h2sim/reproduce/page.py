@@ -168,7 +168,7 @@ def _reading_lines(rows: Sequence[Row]) -> list[str]:
         "Forward Engine' and 'in Weight Update Engine', and figure 3.11, which shows them, holds the GLB. Which of the",
         "two fits better is no criterion.",
         "",
-        f"| what | theirs | {judged} | | {other} | |",
+        f"| what | theirs | {judged} | so it | {other} | so it |",
         "|---|---|---|---|---|---|",
     ]
     for row, span in found:

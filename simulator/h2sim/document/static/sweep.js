@@ -92,7 +92,7 @@ async function explore(packed) {
   }
   // Every machine as a line
   const region = $("#sweep-lines"), lines = make("canvas", {role: "img", ariaLabel: "Every machine as a line over its parameters and results; the filters and the tables have the same"});
-  region.append(make("div", {className: "scroll", tabIndex: 0, role: "region", ariaLabel: "lines"}, lines));
+  region.append(make("div", {className: "scroll", tabIndex: 0, role: "group", ariaLabel: "lines"}, lines));
   region.hidden = false;
   function drawLines() {
     const room = lines.parentElement.clientWidth;
