@@ -22,7 +22,6 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300  # seconds a cell
 nb_output_stderr = "remove"  # progress and libraries' remarks, which hold times
-nb_merge_streams = True
 
 default_role = "literal"  # docstrings have names between single backticks
 

@@ -11,11 +11,11 @@ from typing import Any
 from docutils import nodes
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from h2sim.arch import load_arch
 from h2sim.energy import load_energy_table
-from h2sim.io.faults import model_in
 from h2sim.report.explain import MARKS
 from h2sim.report.fields import TABLE, file_fields
 from h2sim.report.keys import KEYS
@@ -35,7 +35,7 @@ def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def value_at(file: BaseModel, path: str) -> str:
-    """What a file has at a dotted path, as its author may write it; empty for what holds other fields, and for lists."""
+    """What a file has at a dotted path, as one writes it; empty for what holds other fields, and for long lists."""
     value: Any = file
     for part in path.split("."):
         value = getattr(value, part, None)
@@ -118,9 +118,31 @@ def commands_apart(lines: list[str]) -> None:
     lines[:] = [*text, *(["", ".. code-block:: sh", "", *(f"   {line}" for line in code), ""] if code else [])]
 
 
+class WholeStreams(SphinxTransform):
+    """What a cell printed, as one block: the kernel tells it in pieces, which end in the middle of lines."""
+
+    default_priority = 1
+
+    def apply(self, **kwargs: Any) -> None:
+        for block in reversed(list(self.document.findall(is_stream))):
+            place = block.parent.index(block)
+            before = block.parent[place - 1] if place else None
+            if before is not None and is_stream(before):
+                before.rawsource = before.astext() + block.astext()
+                before.clear()
+                before += nodes.Text(before.rawsource)
+                block.parent.remove(block)
+
+
+def is_stream(node: nodes.Node) -> bool:
+    """Whether a node is standard output of a cell."""
+    return isinstance(node, nodes.literal_block) and "stream" in node["classes"]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("from-sources", FromSources)
+    app.add_transform(WholeStreams)
     app.connect("autodoc-process-docstring", lambda app, what, name, value, options, lines: as_written(lines))
     app.connect("sphinx-click-process-description", lambda app, ctx, lines: commands_apart(lines))
     return {"parallel_read_safe": True}
