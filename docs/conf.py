@@ -37,5 +37,3 @@ html_static_path = ["pictures"]
 html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
-pygments_style = "a11y-high-contrast-light"
-pygments_dark_style = "a11y-high-contrast-dark"

@@ -35,6 +35,7 @@ from h2sim.trace.parse import parse_meta, refuse
 
 MOST_META_BYTES = 1 << 24
 MOST_MASK_BYTES = 256 << 20  # of packed masks that an open trace keeps
+KINDS = (*BITS, *VALUES, "counts", "analog")  # of members
 _CHUNK_BYTES = 1 << 20
 _MOST_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more bytes than this for each of its own
 _MOST_HEADER_BYTES = 10_000  # numpy's own limit for headers that it evaluates
@@ -171,7 +172,7 @@ class Trace:
         """A layer's recorded values, as stored and finite; kind is one of VALUES ('membrane', 'weight_grad', ...)."""
         return self._read(self._member_of(layer, kind, VALUES))
 
-    def check(self, kinds: tuple[str, ...] = (*BITS, *VALUES, "counts", "analog")) -> None:
+    def check(self, kinds: tuple[str, ...] = KINDS) -> None:
         """Reads every known member of these kinds that was not read yet.
 
         Raises TraceError with all faults, one line each.
