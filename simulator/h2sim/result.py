@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from h2sim._version import __version__
@@ -200,6 +201,10 @@ class Result:
     def __repr__(self) -> str:
         step, network = self.activity.steady_cycles, self.workload.network
         return f"Result({self.arch.name} on {network}: {step:,} cycles a sub-batch, {self.cost.energy_j:.3g} J)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary of `h2sim run` as tables. Reports lie above results, hence by name."""
+        return str(resolve_name("h2sim.report.run:result_html")(self))
 
     def to_dict(self, command: str | None = None) -> dict[str, Any]:
         """The h2sim-result document: plain dicts, integers exact, units in the keys.

@@ -13,7 +13,7 @@ from h2sim.cli.support import check_target
 from h2sim.errors import OutputError, at
 
 STDOUT = "-"
-OUTPUTS = {"json_file", "csv_file", "plots", "timeline", "output", "markdown"}
+OUTPUTS = {"json_file", "csv_file", "html_file", "plots", "timeline", "output", "markdown"}
 
 
 def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterable[str | Path] = ()) -> None:

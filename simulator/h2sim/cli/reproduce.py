@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +15,13 @@ from h2sim.cli.support import show
 from h2sim.io.names import in_terminal
 from h2sim.io.progress import Say
 
+if TYPE_CHECKING:
+    from h2sim.reproduce.report import Reproduction
+
 
 @click.command()
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
-@click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, CSV tables, figures.")
+@click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, index.html, CSV tables, figures.")
 @click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
 def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
     """Regenerate the source's evaluation from simulation: ours, theirs, relative error, and what it hangs on.
@@ -49,8 +53,26 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
         found = regenerate(claims, say)
     show(rows_document(found.rows))
     if output:
-        for path in write(found, Path(output)):
+        paths = write(found, Path(output))
+        paths.append(_write_page(found, Path(output)))
+        for path in paths:
             click.echo(in_terminal(str(path)), err=True)
+
+
+def _write_page(found: Reproduction, folder: Path) -> Path:
+    """index.html of the report, once its figures are drawn."""
+    from h2sim.document.shell import page_html
+    from h2sim.io.files import write_text
+    from h2sim.pages.reproduce import reproduce_page
+    from h2sim.reproduce.report import FIGURES
+
+    shown = [
+        (f.stem, f.title, f.caption(found.tables[f.stem], found.theirs), (folder / f"{f.stem}.png").read_bytes())
+        for f in FIGURES
+    ]
+    target = folder / "index.html"
+    write_text(target, page_html(reproduce_page(found, shown)))
+    return target
 
 
 def _make_folder(folder: Path) -> None:

@@ -74,6 +74,7 @@ def sweep() -> None:
       h2sim sweep table space --pareto --sort energy_j
       h2sim sweep show space 4f3a > better.yaml
       h2sim sweep plot space -o pictures --width 88
+      h2sim sweep report space
       h2sim sweep export space -o points.parquet
     """
 
@@ -217,6 +218,33 @@ def plot(
         named = tuple(tuple(part.strip() for part in each.split(",")) for each in slices)
         for path in draw_sweep(plan, store, place, width_mm=width, formats=formats or FORMATS, slices=named):
             click.echo(in_terminal(str(path)), err=True)
+
+
+@sweep.command()
+@folder_argument
+@click.option(
+    "-o", "--output", "--html", metavar="FILE", help="Where to write it ('-': stdout) [default: DIR/report.html]."
+)
+def report(folder: str, output: str | None) -> None:
+    """Write one self-contained page: every machine to filter and choose from, and the front as arch files to run.
+
+    \b
+    Examples:
+      h2sim sweep report space
+      h2sim sweep report space -o page.html
+    """
+    from h2sim.document.shell import page_html
+    from h2sim.io.names import in_terminal
+    from h2sim.pages.sweep import sweep_page
+    from h2sim.report.sweep import sweep_document
+
+    target = output or str(Path(folder) / "report.html")
+    check_outputs(target)
+    with _read(folder, "drawing") as (plan, store):
+        text = page_html(sweep_page(plan, store, sweep_document(plan, store)))
+    emit(target, text)
+    if target != "-":
+        click.echo(in_terminal(target), err=True)
 
 
 @sweep.command()
