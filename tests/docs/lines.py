@@ -19,7 +19,19 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$", re.M | re.S)
 INDENTED = re.compile(r"^    (h2sim .*(?:\n        .*)*)", re.M)
-WRITTEN_AFTER = {"-o", "--output", "--json", "--csv", "--plots", "--timeline", "--trace", "--record", "--markdown", ">"}
+WRITTEN_AFTER = {
+    "-o",
+    "--output",
+    "--json",
+    "--csv",
+    "--plots",
+    "--timeline",
+    "--trace",
+    "--record",
+    "--markdown",
+    "--html",
+    ">",
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -85,7 +97,7 @@ def read_words(line: str) -> list[str]:
 
 def parsed(line: str) -> click.Context:
     """The context of a line's command, its options and arguments read by click; nothing is run. Raises UsageError."""
-    words = shlex.split(line)
+    words = shlex.split(line.partition("|")[0])
     context = main.make_context("h2sim", words[1:])
     while isinstance(context.command, click.Group):
         rest = [*context._protected_args, *context.args]

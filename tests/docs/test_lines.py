@@ -28,6 +28,7 @@ NOT_RUN = {
     "h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run": OWN_FILES,
     "h2sim sweep space.yaml -o space --dask tcp://node1:8786": CLUSTER,
     "h2sim sweep space.yaml -o space --dask tcp://SCHEDULER:8786": CLUSTER,
+    "h2sim completion fish | source": "the syntax of fish, and lines are run by bash",
     "h2sim rtl emit h2learn -o verilog": RTL,
     "h2sim rtl emit mine.yaml -o verilog --engine backward --operand-bits 8": RTL,
     "h2sim rtl check": RTL,
