@@ -189,7 +189,13 @@ class Result:
         return self.activity.samples / self.steady_seconds if self.activity.steady_cycles else 0.0
 
     def engine(self, engine: Engine) -> EngineSummary:
-        """The sums over one engine's rows."""
+        """The sums over one engine's rows.
+
+        >>> import h2sim
+        >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
+        >>> result.engine("backward").memory_read
+        45029
+        """
         return EngineSummary.of(self.activity, engine)
 
     def __repr__(self) -> str:
@@ -237,7 +243,13 @@ class Result:
         }
 
     def layer_table(self) -> pd.DataFrame:
-        """One row per layer and phase, flat columns with units (`stall_memory_read_cycles`, `energy_lut_pj`, ...)."""
+        """One row per layer and phase, flat columns with units (`stall_memory_read_cycles`, `energy_lut_pj`, ...).
+
+        >>> import h2sim
+        >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
+        >>> result.layer_table().set_index(["layer", "phase"]).compute_cycles["conv2"].to_dict()
+        {'forward': 7968, 'backward': 16285, 'weight_update': 9856}
+        """
         import pandas as pd
 
         return pd.json_normalize([self._flat(index, row) for index, row in enumerate(self.activity.layers)])

@@ -95,9 +95,9 @@ def run(
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
       h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
       h2sim run h2learn mnist-digits --chips 16 --plots plots
-      h2sim run h2learn run/traces/epoch-002/*.npz --csv sub-batches.csv
+      h2sim run h2learn run/traces/epoch-004/*.npz --csv sub-batches.csv
       h2sim run spinalflow mnist-digits --set coding=every_spike
-      h2sim run h2learn mnist-digits --json - | python -m json.tool | less
+      h2sim run h2learn mnist-digits --json - | python -m json.tool
     """
     import h2sim
     from h2sim.arch import Arch

@@ -69,7 +69,7 @@ def sweep() -> None:
     \b
     Examples:
       h2sim sweep figure-3.13-forward -o figure
-      h2sim sweep mine.yaml -o space engines.backward.rows=8,16 'tile=[8, 8],[4, 8]'
+      h2sim sweep space.yaml -o space engines.backward.rows=8,16 'tile=[8, 8],[4, 8]'
       h2sim sweep status space
       h2sim sweep table space --pareto --sort energy_j
       h2sim sweep show space 4f3a > better.yaml
@@ -104,9 +104,9 @@ def run(
 
     \b
     Examples:
-      h2sim sweep mine.yaml -o space
-      h2sim sweep mine.yaml -o space engines.backward.rows=8,16,32 budget=500
-      h2sim sweep mine.yaml -o space --dask tcp://node1:8786
+      h2sim sweep space.yaml -o space
+      h2sim sweep space.yaml -o space engines.backward.rows=8,16,32 budget=500
+      h2sim sweep space.yaml -o space --dask tcp://node1:8786
     """
     from h2sim.io import library
     from h2sim.report.sweep import sweep_document
