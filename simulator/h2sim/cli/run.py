@@ -45,7 +45,7 @@ ONE_TRACE = ("--chips", "--plots", "--what-if")  # options that several traces h
 @click.option("--json", "json_file", metavar="FILE", help="Write the result, schema h2sim-result 1 ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of layers ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw cycles.png, energy.png and area.png into a folder.")
-@click.option("--timeline", metavar="FILE", help="Write the pipeline in Chrome trace event format, for Perfetto.")
+@click.option("--timeline", metavar="FILE", help="Write the pipeline for Perfetto: .pftrace, else Chrome's JSON.")
 @click.option("--timeline-unit", type=click.Choice(UNITS), default="ns", show_default=True, help="1 ns of the file.")
 @click.option("--what-if", "changes", metavar="FIELD=VALUE", multiple=True, help="Also the step with this changed.")
 @click.option("--chips", type=int, metavar="K", help="Also share a batch group among 1 to K machines in a ring.")
@@ -80,8 +80,8 @@ def run(
     scaling.png): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
 
     The first sentence says what bounds the step: the critical path, walked back from its last cycle. --what-if
-    (repeatable, each alone) says what a change of the machine would do to it. --timeline writes every interval;
-    --timeline-unit cycles makes 1 ns of the file one cycle.
+    (repeatable, each alone) says what a change of the machine would do to it. --timeline writes every interval,
+    as a Perfetto trace where the name ends in .pftrace; --timeline-unit cycles makes 1 ns of the file one cycle.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def run(
       h2sim run h2learn mnist-digits --mode dense --ideal-memory
       h2sim run h2learn mnist-digits --set engines.backward.rows=32 --set tile=[4,8]
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
-      h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
+      h2sim run h2learn mnist-digits --plots plots --timeline pipeline.pftrace
       h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
       h2sim run h2learn mnist-digits --chips 16 --plots plots
       h2sim run h2learn run/traces/epoch-002/*.npz --csv sub-batches.csv
@@ -186,10 +186,8 @@ def _simulate_rival(
 
 
 def _draw(result: Result, plots: str | None, timeline: str | None, unit: Unit) -> None:
-    if timeline and result.books:
-        from h2sim.report.timeline import timeline_events
-
-        emit(timeline, json.dumps(timeline_events(result, result.books, unit), indent=1) + "\n")
+    if timeline:
+        emit(timeline, _timeline(result, timeline, unit))
     if plots:
         from h2sim.report.plots import draw
 
@@ -198,6 +196,20 @@ def _draw(result: Result, plots: str | None, timeline: str | None, unit: Unit) -
             from h2sim.report.chips import draw_scaling
 
             draw_scaling(result, plots)
+
+
+def _timeline(result: Result, target: str, unit: Unit) -> str | bytes:
+    """The file's content, in the format that its name asks for."""
+    from h2sim.report.timeline import result_timeline
+
+    timeline = result_timeline(result, unit)
+    if target.endswith(".pftrace"):
+        from h2sim.report.timeline_perfetto import perfetto_trace
+
+        return perfetto_trace(timeline)
+    from h2sim.report.timeline_chrome import chrome_events
+
+    return json.dumps(chrome_events(timeline), indent=1) + "\n"
 
 
 def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str, extra: dict[str, Any]) -> str:
