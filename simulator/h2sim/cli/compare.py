@@ -9,6 +9,7 @@ import click
 
 from h2sim.cli.names import ARCH, BASELINE, FILE, GPU_TRACE, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import emit, show, warn_of
 from h2sim.errors import ComparisonError, at
 from h2sim.io import library
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from h2sim.arch import Arch
     from h2sim.compare.measurement import Measurement
     from h2sim.compare.stored import StoredResult
+    from h2sim.document.pictures import Plots
     from h2sim.rivals.machine import RivalMachine
     from h2sim.trace import Trace
 
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write the comparison ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of ratios ('-': stdout).")
-@click.option("--plots", metavar="DIR", help="Draw step.png and layers.png into a folder.")
+@click.option("--plots", metavar="DIR", help="Draw the steps and the layers into a folder.")
+@plot_options
 def compare(
     results: tuple[str, ...],
     gpus: tuple[str, ...],
@@ -60,6 +63,7 @@ def compare(
     json_file: str | None,
     csv_file: str | None,
     plots: str | None,
+    pictures: Plots,
 ) -> None:
     """Compare the first RESULT (of h2sim run --json) with other results, GPU traces and rival machines.
 
@@ -107,7 +111,7 @@ def compare(
     if plots:
         from h2sim.report.compare_plots import draw
 
-        draw(found, plots)
+        draw(found, plots, pictures)
 
 
 def _gpu(name: str) -> Measurement:

@@ -6,20 +6,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from h2sim.cli.outputs import check_name
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import show
 from h2sim.io.names import in_terminal
 from h2sim.io.progress import Say
+
+if TYPE_CHECKING:
+    from h2sim.document.pictures import Plots
 
 
 @click.command()
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, CSV tables, figures.")
 @click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
-def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
+@plot_options
+def reproduce(claims: tuple[str, ...], output: str | None, list_: bool, pictures: Plots) -> None:
     """Regenerate the source's evaluation from simulation: ours, theirs, relative error, and what it hangs on.
 
     Without CLAIM all numbers of chapter 3; with names only those (no report is written). A claim that does not fit is
@@ -49,7 +55,7 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
         found = regenerate(claims, say)
     show(rows_document(found.rows))
     if output:
-        for path in write(found, Path(output)):
+        for path in write(found, Path(output), pictures):
             click.echo(in_terminal(str(path)), err=True)
 
 
