@@ -56,13 +56,10 @@ def texts(figure: Figure) -> Iterator[Text]:
 def _out_of_view(axis: Axes) -> Iterator[Text]:
     """Labels of ticks outside the axis's limits, which matplotlib does not draw, and of panels that are not seen."""
     for one, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
-        drawn = {id(t) for tick in one._update_ticks() for t in (tick.label1, tick.label2)}  # type: ignore[attr-defined]
         span = (high - low) * 1e-9
         for tick in (*one.get_major_ticks(), *one.get_minor_ticks()):
-            inside = low - span <= tick.get_loc() <= high + span
-            for label in (tick.label1, tick.label2):
-                if not inside or id(label) not in drawn or not axis.get_visible():
-                    yield label
+            if not (low - span <= float(tick.get_loc()) <= high + span and axis.get_visible()):
+                yield from (tick.label1, tick.label2)
 
 
 def _bad_text(figure: Figure) -> Iterator[str]:
@@ -90,8 +87,7 @@ def _overlaps(figure: Figure) -> Iterator[str]:
 
 def _covered(figure: Figure, data: list[Axes]) -> Iterator[str]:
     """Legends over a panel's data area, and panels over each other."""
-    legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
-    for legend in legends:
+    for legend in (*figure.legends, *filter(None, (axis.get_legend() for axis in figure.axes))):
         for axis in data:
             if _meet(legend.get_window_extent(), axis.get_window_extent()):
                 yield "a legend over data"

@@ -18,12 +18,25 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from h2sim.document.style import AXIS_PT, FONT, HATCH_PT, LABEL_PT, LINE_PT, NOTE_PT, TICK_PT, TITLE_PT, WIDE_MM, Look
+from h2sim.document.style import (
+    AXIS_PT,
+    DPI,
+    FONT,
+    HATCH_PT,
+    LABEL_PT,
+    LINE_PT,
+    NOTE_PT,
+    TICK_PT,
+    TITLE_PT,
+    WIDE_MM,
+    Look,
+)
 from h2sim.document.style import WHITE as EDGE
 
 MM_PER_INCH, PT_PER_MM = 25.4, 72 / 25.4
 MOST_MM = 2000.0  # matplotlib draws at most 65,536 pixels a side
-ROW_MM, AROUND_MM = 3.4, 15.0  # of a row of bars, and of what stands around a panel of them
+ROW_MM, AROUND_MM = 3.4, 11.0  # of a row of bars, and of what stands around a panel of them
+LINE_MM = 3.6  # of a legend
 LETTER = 0.56  # mean width of a letter, of its size
 STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _LOOK: Any = {
@@ -32,7 +45,7 @@ _LOOK: Any = {
     "axes.linewidth": AXIS_PT, "xtick.major.width": AXIS_PT, "ytick.major.width": AXIS_PT, "xtick.minor.width": 0.4,
     "ytick.minor.width": 0.4, "xtick.major.size": 2.5, "ytick.major.size": 2.5, "lines.linewidth": LINE_PT,
     "lines.markersize": 3.0, "hatch.linewidth": HATCH_PT, "axes.titlelocation": "left", "axes.spines.top": False,
-    "axes.spines.right": False, "figure.dpi": 100,
+    "axes.spines.right": False, "figure.dpi": DPI, "text.hinting": "none",
     "svg.hashsalt": "h2sim", "svg.fonttype": "path", "pdf.fonttype": 42,
 }  # fmt: skip
 
@@ -54,7 +67,7 @@ def panels(
     columns = min(n, (most if n != 4 else min(most, 2)) if width_mm >= WIDE_MM else narrow)
     each = [heights_mm] * n if isinstance(heights_mm, int | float) else list(heights_mm)
     rows = [max(each[i : i + columns]) for i in range(0, n, columns)]
-    height = min(sum(rows) + 6, MOST_MM)
+    height = min(sum(rows), MOST_MM)
     figure = Figure(figsize=(width_mm / MM_PER_INCH, height / MM_PER_INCH), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **more)
     every = list(grid.flat)
@@ -121,8 +134,22 @@ def legend(figure: Figure, entries: Sequence[Artist], width_mm: float) -> None:
     longest = max(len(str(entry.get_label())) for entry in entries)
     room = int(width_mm * PT_PER_MM / (longest * LETTER * TICK_PT + 5 * TICK_PT))
     columns = max(1, min(room, len(entries)))
-    even = -(-len(entries) // -(-len(entries) // columns))  # as many in each line
+    lines = -(-len(entries) // columns)
+    even = -(-len(entries) // lines)  # as many in each line
+    grow(figure, lines * LINE_MM + 1)
     figure.legend(handles=list(entries), loc="outside lower center", ncols=even, frameon=False)
+
+
+def grow(figure: Figure, more_mm: float) -> None:
+    """Makes a figure higher, so that what is added leaves the panels their size."""
+    figure.set_figheight(figure.get_figheight() + more_mm / MM_PER_INCH)
+
+
+def headline(figure: Figure, text: str, width_mm: float) -> None:
+    """A title above all panels, in as many lines as it needs."""
+    written = folded(text, width_mm, TITLE_PT)
+    figure.suptitle(written, x=0.01, ha="left")
+    grow(figure, (written.count("\n") + 1) * LINE_MM * TITLE_PT / TICK_PT)
 
 
 def folded(text: str, width_mm: float, size_pt: float = LABEL_PT) -> str:

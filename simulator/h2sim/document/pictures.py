@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h2sim.document.style import COLUMN_MM, FORMATS, PAGE_MM, TITLE_PT
+from h2sim.document.style import COLUMN_MM, DPI, FORMATS, PAGE_MM
 from h2sim.io.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 200  # of PNG, and of what is pixels in vector formats
 Make = Callable[[float], "Figure"]  # of a width in mm
 
 
@@ -45,7 +44,7 @@ def draw_picture(
     Vector formats hold glyphs as shapes (SVG) or with their fonts (PDF). told: text entries of the files, such as the
     sha256 of the arch file and the trace that the picture was made of.
     """
-    from h2sim.document.drawing import folded, one_look
+    from h2sim.document.drawing import headline, one_look
 
     paths = []
     for kind in sorted(plots.formats, key=FORMATS.index):
@@ -54,10 +53,18 @@ def draw_picture(
         with replacing(target) as aside, one_look(), _whatever_the_script():
             figure = make(width)
             if title and kind == "png":
-                figure.suptitle(folded(title, width, TITLE_PT), x=0.01, ha="left")
+                headline(figure, title, width)
+            _settle(figure)
             figure.savefig(aside, format=kind, dpi=DPI, metadata=_undated(kind, told or {}))
         paths.append(target)
     return paths
+
+
+def _settle(figure: Figure) -> None:
+    """Places everything: maps of a fixed shape move their neighbours, so that one pass is not enough."""
+    for _ in range(2):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def _undated(kind: str, told: Mapping[str, str]) -> dict[str, str | None]:

@@ -22,6 +22,7 @@ LEAST_PT = 5.0  # what a paper still prints
 AXIS_PT, LINE_PT, HATCH_PT = 0.6, 1.1, 0.5  # widths
 COLUMN_MM, PAGE_MM = 89.0, 183.0  # widths of a column and of a page of two
 FORMATS = ("png", "svg", "pdf")  # of pictures
+DPI = 200  # of PNG, and of what is pixels in vector formats
 WIDE_MM = 120.0  # from here on panels stand beside each other
 
 

@@ -89,13 +89,13 @@ def _scaling(chips: Chips, width_mm: float) -> Figure:
     figure, (throughput, efficiency) = panels(2, width_mm, 55.0)
     x = [point.n_chips for point in chips.strong.points]
     one = chips.strong.points[0].samples_per_second
-    throughput.plot(x, [n * one for n in x], **line_look(IDEAL))
+    throughput.plot(x, [n * one / 1e3 for n in x], **line_look(IDEAL))
     for name, scaling in (("strong", chips.strong), ("weak", chips.weak)):
         look = line_look(SCALING[name], markersize=3.0 if len(x) <= 32 else 0.0)
-        throughput.plot(x, [point.samples_per_second for point in scaling.points], **look)
+        throughput.plot(x, [point.samples_per_second / 1e3 for point in scaling.points], **look)
         efficiency.plot(x, [point.efficiency for point in scaling.points], **look)
     efficiency.axhline(chips.least_efficiency, **line_look(THEIRS, marker=""))
-    for axis, label in ((throughput, "samples per second"), (efficiency, "efficiency")):
+    for axis, label in ((throughput, "thousand samples per second"), (efficiency, "efficiency")):
         axis.set(xlabel="chips", ylabel=label)
         doubling(axis, "x", x)
     logarithmic(throughput, "y")

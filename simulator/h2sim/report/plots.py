@@ -48,7 +48,7 @@ def _cycles(result: Result, width_mm: float) -> Figure:
     """A panel per engine, a bar per row, split into compute, fill and stalls by cause."""
     every = {engine: [r for r in result.activity.layers if r.engine == engine] for engine in ENGINES}
     by_engine = {engine: rows for engine, rows in every.items() if rows}
-    heights = [bars_mm(len(rows)) - 5 for rows in by_engine.values()]
+    heights = [bars_mm(len(rows)) - 2 for rows in by_engine.values()]
     figure, axes = panels(len(by_engine), width_mm, heights, most=1, sharex=True)
     for axis, (engine, rows) in zip(axes, by_engine.items(), strict=True):
         stacked(axis, {part: (look, [_part(r, part) / 1e3 for r in rows]) for part, look in CYCLES.items()})
@@ -90,7 +90,7 @@ def _area(result: Result, width_mm: float) -> Figure:
 
 def _by_component(rows: Mapping[str, Parts], label: str, width_mm: float) -> Figure:
     """A stacked bar for each row, with its sum behind it."""
-    figure, (axis,) = panels(1, width_mm, bars_mm(2 * len(rows)))
+    figure, (axis,) = panels(1, width_mm, bars_mm(round(1.5 * len(rows))))
     shown = {_spoken(name): COMPONENTS[name] for name in COMPONENTS if any(name in parts for parts in rows.values())}
     stacked(axis, {name: (look, [_sum(parts, name) for parts in rows.values()]) for name, look in shown.items()})
     name_rows(axis, list(rows))

@@ -160,7 +160,7 @@ def _timesteps(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Fi
     """Layer x timestep, one panel per rate."""
     found = rates_by_layer(trace, rows, 1)
     is_wide = width_mm >= WIDE_MM
-    figure, axes = panels(len(found), width_mm, HEAT_ROW_MM * len(rows) + 14, most=len(found))
+    figure, axes = panels(len(found), width_mm, HEAT_ROW_MM * len(rows) + (26 if is_wide else 14), most=len(found))
     for place, (axis, (name, values)) in enumerate(zip(axes, found.items(), strict=True)):
         image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
         name_rows(axis, _names(rows), told=not (place and is_wide))
@@ -168,16 +168,15 @@ def _timesteps(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Fi
         whole(axis.xaxis)
         if is_wide or axis is axes[-1]:
             axis.set_xlabel("timestep")
-    where = {"location": "right"} if is_wide else {"location": "bottom", "aspect": 40}
-    bar = figure.colorbar(image, ax=axes, label="share of neurons (grey: no such mask)", **where)
-    few(bar.ax.yaxis if is_wide else bar.ax.xaxis)
+    label = "share of neurons (grey: no such mask)"
+    few(figure.colorbar(image, ax=axes, location="bottom", aspect=40, label=label).ax.xaxis)
     return figure
 
 
 def _samples(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Figure:
     """Layer x sample: the share of dm = 0; a layer and sample without any gradient has a colour of its own."""
     values = rates_by_layer(trace, rows, 0)["input sparsity"]
-    figure, (axis,) = panels(1, width_mm, max(35.0, HEAT_ROW_MM * len(rows) + 24))
+    figure, (axis,) = panels(1, width_mm, max(35.0, HEAT_ROW_MM * len(rows) + 22))
     image = axis.imshow(
         values, aspect="auto", cmap=_colours(over=MARKED), vmin=0, vmax=np.nextafter(1, 0), interpolation="nearest"
     )

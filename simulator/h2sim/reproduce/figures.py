@@ -292,19 +292,23 @@ def claims(rows: Sequence[Row], width_mm: float) -> Figure:
     """All tests with a number: ours / theirs on a logarithmic axis, with the range over every assumption's values."""
     shown = [r for r in rows if r.claim.relation in ("equal", "about") and r.claim.kind == "test"]
     names = [folded(r.claim.what, 0.42 * width_mm, 6) for r in shown]
-    lines = sum(name.count("\n") + 1 for name in names)
-    figure, (axis,) = panels(1, width_mm, 0.9 * bars_mm(lines))
+    lines = np.array([name.count("\n") + 1.4 for name in names])
+    places = np.cumsum(lines) - lines / 2
+    figure, (axis,) = panels(1, width_mm, 0.85 * bars_mm(int(lines.sum())))
     axis.axvspan(0.95, 1.05, color=GREEN, alpha=0.2, linewidth=0)
     axis.axvline(1, color=GREY, linewidth=0.6)
-    for y, row in enumerate(shown):
+    for y, row in zip(places, shown, strict=True):
         swept = [span for span in row.spans if span.kind not in APART]
         ends = [value / row.claim.theirs for span in swept for value in (span.low, span.high) if value > 0]
         if ends:
             axis.plot([min(ends), max(ends)], [y, y], color=SKY, linewidth=2.5, solid_capstyle="butt")
         look = OURS if row.fits else OTHER
         axis.plot(row.ours / row.claim.theirs, y, marker=look.marker, color=look.colour, zorder=3)
-    name_rows(axis, names)
-    doubling(axis, "x", axis.get_xlim() if axis.get_xlim()[0] > 0 else (0.25, 64))
+    axis.set_yticks(places, names)
+    axis.set_ylim(float(lines.sum()), 0.0)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xscale("log")
+    doubling(axis, "x", axis.get_xlim())
     axis.set_xlabel("ours / theirs")
     entries = [Line2D([], [], ls="", marker=look.marker, color=look.colour, label=label)
                for look, label in ((OURS, "fits"), (OTHER, "does not fit"))]  # fmt: skip
