@@ -1,7 +1,7 @@
 """One look for every picture and page: colours by what they mean, hatches, markers and sizes. Needs no matplotlib.
 
-The colours are Okabe and Ito's, darkened until each has a contrast of at least 3 : 1 against white. Where two meanings
-stand in one picture they differ in a hatch, a marker or a dash too, for whoever sees no colour.
+Each colour has a contrast of at least 3 : 1 against white, and those of one picture stay apart for whoever does not see
+red, green or blue. They differ in a hatch, a marker or a dash too, for whoever sees no colour.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BLUE, SKY, GREEN, GOLD = "#0072b2", "#2f97cf", "#008f68", "#b07d00"
-RED, PURPLE, GREY, INK, WHITE = "#d55e00", "#aa4499", "#767676", "#333333", "#ffffff"
+RED, PURPLE, GREY, INK, WHITE = "#b2182b", "#882255", "#767676", "#333333", "#ffffff"
 FAINT = "#e4e4e4"  # behind data: where there is nothing
 CLOUD = "#8a8a8a"  # points that are there only to be many
 GRADIENT = "viridis"  # of numbers

@@ -49,7 +49,7 @@ def _lut_pe_caption(frame: pd.DataFrame, theirs: figures.Theirs) -> str:
     return (
         "Fewer sub-LUTs need fewer adders but more registers; with 3 sub-LUTs of 8 entries both are few. The numbers "
         f"come from the energy table alone, without a simulation. {out['design']} is left out of the picture: "
-        f"{large:,.0f} um2 at P = 4."
+        f"{large:,.0f} \u00b5m\u00b2 at P = 4."
     )
 
 
