@@ -34,7 +34,7 @@ from tests.helpers.pictures import faults, watched
 from tests.helpers.sweeps import stored
 
 ARCH = h2sim.load_arch("h2learn")
-WAYS = {"page": Plots(("png", "svg", "pdf"), style.PAGE_MM), "column": Plots(("svg", "pdf", "png"), style.COLUMN_MM)}
+WAYS = {"page": Plots(("png", "pdf"), style.PAGE_MM), "column": Plots(("svg",), style.COLUMN_MM)}
 LONG = "a_name_of_a_system_that_goes_on_and_on_to_forty"
 
 
@@ -89,7 +89,8 @@ def test_a_results_and_a_traces_pictures_are_readable(name, long, tmp_path, draw
 
 def test_counts_of_an_input_are_readable(tmp_path, drawn):
     trace = trace_of("mnist-small", tmp_path, counts=Counts(7, 0.9))
-    assert "input.svg" in drawn(lambda ways: trace_plots.draw_trace(trace, str(tmp_path / "trace"), plots=ways))
+    paths = drawn(lambda ways: trace_plots.draw_trace(trace, str(tmp_path / "trace"), plots=ways))
+    assert any(path.startswith("input.") for path in paths)
 
 
 @pytest.mark.parametrize("n_chips", [1, 3, 16, 300])
@@ -121,7 +122,8 @@ def ours():
 
 @pytest.mark.parametrize(("n", "name"), [(1, "r"), (20, "rival "), (20, LONG)])
 def test_comparisons_are_readable_with_one_rival_and_with_twenty(ours, n, name, tmp_path, drawn):
-    assert len(drawn(lambda ways: compare_plots.draw(list(rivals(ours, n, name)), str(tmp_path), ways))) == 6
+    paths = drawn(lambda ways: compare_plots.draw(list(rivals(ours, n, name)), str(tmp_path), ways))
+    assert {path.split(".")[0] for path in paths} == {"step", "layers"}
 
 
 @pytest.mark.parametrize(("known", "n_panels"), [((), 1), (("energy_j",), 2), (("area_mm2",), 2)])

@@ -66,9 +66,9 @@ def _bad_text(figure: Figure) -> Iterator[str]:
     page = figure.bbox
     for text in texts(figure):
         box, said = text.get_window_extent(), repr(text.get_text())
-        if text.get_fontsize() < LEAST_PT:
+        if float(text.get_fontsize()) < LEAST_PT:
             yield f"{text.get_fontsize()} pt: {said}"
-        if text.get_rotation() % 90:
+        if float(text.get_rotation()) % 90:
             yield f"aslant: {said}"
         if min(box.x0, box.y0) < -SLACK or box.x1 > page.x1 + SLACK or box.y1 > page.y1 + SLACK:
             yield f"cut: {said}"

@@ -160,7 +160,9 @@ def _timesteps(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Fi
     """Layer x timestep, one panel per rate."""
     found = rates_by_layer(trace, rows, 1)
     is_wide = width_mm >= WIDE_MM
-    figure, axes = panels(len(found), width_mm, HEAT_ROW_MM * len(rows) + (26 if is_wide else 14), most=len(found))
+    heights = [HEAT_ROW_MM * len(rows) + (26 if is_wide else 8)] * len(found)
+    heights[-1] = HEAT_ROW_MM * len(rows) + 26  # with the colours' bar
+    figure, axes = panels(len(found), width_mm, heights, most=len(found))
     for place, (axis, (name, values)) in enumerate(zip(axes, found.items(), strict=True)):
         image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
         name_rows(axis, _names(rows), told=not (place and is_wide))
@@ -169,7 +171,7 @@ def _timesteps(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Fi
         if is_wide or axis is axes[-1]:
             axis.set_xlabel("timestep")
     label = "share of neurons (grey: no such mask)"
-    few(figure.colorbar(image, ax=axes, location="bottom", aspect=40, label=label).ax.xaxis)
+    few(figure.colorbar(image, ax=axes if is_wide else axes[-1], location="bottom", aspect=40, label=label).ax.xaxis)
     return figure
 
 
