@@ -15,7 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from h2sim.document.style import (
@@ -69,6 +69,9 @@ def panels(
     rows = [max(each[i : i + columns]) for i in range(0, n, columns)]
     height = min(sum(rows), MOST_MM)
     figure = Figure(figsize=(width_mm / MM_PER_INCH, height / MM_PER_INCH), layout="constrained")
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=1.5 / MM_PER_INCH)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **more)
     every = list(grid.flat)
     for axis in every[n:]:
@@ -187,7 +190,7 @@ def log_ticks(axes: Axes, which: str, most: int = 6) -> None:
     subs = (1.0, 2.0, 5.0) if 3 * decades <= most else (1.0, 3.0) if 2 * decades <= most else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=most))
     plain = high <= 1e5 and low >= 1e-3
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else LogFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else LogFormatterMathtext())
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(FixedLocator([]))
 

@@ -17,7 +17,7 @@ from h2sim.document.style import GREY, OTHER, OURS, PHASES, WIDE_MM
 from h2sim.io.names import in_picture
 
 RATIOS = ("speedup", "energy saving", "area saving")
-MOST_LETTERS = 24  # of a rival's name beside its bar
+MOST_LETTERS, FEWER = 40, 28  # of a rival's name beside its bar, and in a column
 
 
 def draw(found: Sequence[Comparison], folder: str, plots: Plots = PNG) -> list[Path]:
@@ -50,15 +50,15 @@ def _step(found: Sequence[Comparison], width_mm: float) -> Figure:
     is_beside = width_mm >= WIDE_MM
     for place, (axis, index) in enumerate(zip(axes, known, strict=True)):
         _against_one(axis, [row[index] for row in values])
-        name_rows(axis, [_name(c) for c in found], told=not (place and is_beside))
+        name_rows(axis, [_name(c, MOST_LETTERS if is_beside else FEWER) for c in found], told=not (place and is_beside))
         axis.set_xlabel(f"{RATIOS[index]} (times)")
     legend(figure, [swatch(OURS, "ours is better"), swatch(OTHER, "the other is better")], width_mm)
     return figure
 
 
-def _name(c: Comparison) -> str:
+def _name(c: Comparison, most: int) -> str:
     shared = "" if c.step or not c.phases else " (shared layers)"
-    return f"{in_picture(c.theirs.system, MOST_LETTERS)}, {c.theirs.kind}{shared}"
+    return f"{in_picture(c.theirs.system, most)}, {c.theirs.kind}{shared}"
 
 
 def _against_one(axis: Axes, values: Sequence[float | None]) -> None:
@@ -89,7 +89,7 @@ def _layers(found: Sequence[Comparison], width_mm: float) -> Figure:
         name_rows(axis, [in_picture(str(row.layer)) for row in rows])
         axis.set_xlim(min(1.0, speedups.min()) / 1.1, max(1.0, speedups.max()) * 1.1)
         logarithmic(axis, "x")
-        axis.set_xlabel(f"speedup over {in_picture(comparison.theirs.system, MOST_LETTERS)} (times)")
+        axis.set_xlabel(f"speedup over {in_picture(comparison.theirs.system, FEWER)} (times)")
     shown = [phase for phase in PHASES if any(row.phase == phase for rows in every for row in rows)]
     legend(figure, [swatch(PHASES[phase], phase.replace("_", " ")) for phase in shown], width_mm)
     return figure
