@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import matplotlib.image
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from h2sim.errors import TraceError
 from h2sim.report import trace_plots
-from h2sim.report.trace_plots import draw_trace, folded, rates_by_layer
+from h2sim.report.trace_plots import as_image, draw_trace, rates_by_layer
 from h2sim.trace import load_trace, parse_meta
 from h2sim.trace.bits import pack, unpack
 from h2sim.trace.summary import layer_maps, summarise, trace_counts
-from tests.helpers.look import RESIDUAL, bad, bits_of, good, inference_trace, written
+from tests.helpers.look import RESIDUAL, bad, bits_of, drawn_into, good, inference_trace, written
 from tests.helpers.traces import NOTATION, parts, raw_trace, tiny_trace
 
 
@@ -84,10 +84,8 @@ def test_maps_are_numpys_sums_over_samples_timesteps_channels_and_positions(time
 def figures(monkeypatch):
     """The figures that draw_trace makes, by file name, before they are files."""
     kept = {}
-    monkeypatch.setattr(trace_plots, "save_png", lambda figure, path: kept.update({path.name: figure}))
-    yield kept
-    for figure in kept.values():
-        plt.close(figure)
+    monkeypatch.setattr(trace_plots, "draw_picture", partial(drawn_into, kept))
+    return kept
 
 
 def images(figure) -> list[np.ndarray]:
@@ -158,7 +156,7 @@ def test_dead_channels_are_marked_and_counted(tmp_path, figures):
     members["conv2.spikes"] = pack(bits.reshape(3, 2, -1))
     draw_trace(load_trace(written(tmp_path, "t.npz", meta, members)), str(tmp_path), layers=["conv2"])
     axis = figures["layer-conv2.png"].axes[3]
-    assert axis.get_title(loc="left") == "2 of 6 channels never spike (red)"
+    assert axis.get_title(loc="left") == "2 of 6 channels\nnever spike (red)"
     assert np.flatnonzero((images(figures["layer-conv2.png"])[3] == -1).all(axis=1)).tolist() == [1, 4]
 
 
@@ -176,7 +174,7 @@ def test_a_layer_that_does_not_spike_shows_its_gradients(tmp_path, figures):
 
 @given(st.integers(1, 3000))
 def test_features_fold_into_an_image_and_back(features):
-    image = folded(np.arange(features, dtype=np.float64))
+    image = as_image(np.arange(features, dtype=np.float64))
     assert np.array_equal(image.ravel()[:features], np.arange(features))
     assert np.isnan(image.ravel()[features:]).all()
     assert image.size - features < image.shape[1]

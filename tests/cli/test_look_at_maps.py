@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -18,7 +18,7 @@ from h2sim.report.trace_plots import draw_trace, rates_by_layer
 from h2sim.trace import load_trace, write_trace
 from h2sim.trace.summary import summarise, trace_counts
 from tests.helpers.gated import gated
-from tests.helpers.look import good, h2sim
+from tests.helpers.look import drawn_into, good, h2sim
 from tests.helpers.operands import draw
 from tests.helpers.traces import tiny_trace
 
@@ -27,10 +27,8 @@ from tests.helpers.traces import tiny_trace
 def figures(monkeypatch):
     """The figures that draw_trace makes, by file name, before they are files."""
     kept = {}
-    monkeypatch.setattr(trace_plots, "save_png", lambda figure, path: kept.update({path.name: figure}))
-    yield kept
-    for figure in kept.values():
-        plt.close(figure)
+    monkeypatch.setattr(trace_plots, "draw_picture", partial(drawn_into, kept))
+    return kept
 
 
 def changed(path, name, **arrays):
@@ -59,7 +57,7 @@ def test_a_mask_that_all_timesteps_share_is_drawn_at_each(tmp_path, figures):
     gate = figures["layer-gate1.png"]
     shown = np.asarray(gate.axes[0].images[0].get_array())
     assert shown.tolist() == [[3.0, 1.5], [3.0, 1.5]]  # of 3 timesteps, the mean of 2 samples
-    assert [axis.get_title(loc="left") for axis in gate.axes[:2]] == ["kept", "0 of 1 channels never kept (red)"]
+    assert [axis.get_title(loc="left") for axis in gate.axes[:2]] == ["kept", "0 of 1 channels\nnever kept (red)"]
     assert np.asarray(figures["layer-fc1.png"].axes[1].images[0].get_array()).shape == (3, 3)
 
 

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 
 from h2sim.cli import main
+from h2sim.document.drawing import one_look
+from h2sim.document.pictures import Make, Plots
 from h2sim.trace import Sparsity, Trace, load_network, synthesise, write_trace
 from tests.helpers.traces import NOTATION, SHAPE, Members
 
@@ -62,3 +65,11 @@ def written(folder: Path, name: str, meta: dict[str, Any], members: Members) -> 
     """The trace file, after the format's own writer."""
     write_trace(folder / name, meta, members)
     return folder / name
+
+
+def drawn_into(kept: dict[str, Figure], make: Make, path: Path, plots: Plots, *, title: str = "") -> list[Path]:
+    """Stands in for `draw_picture`: keeps a picture's figure by its file's name, and writes none."""
+    with one_look():
+        kept[f"{path.name}.png"] = make(plots.width_of("png"))
+        kept[f"{path.name}.png"].suptitle(title)
+    return [path]

@@ -1,47 +1,66 @@
-"""Does Perfetto show every interval of a timeline, and do its cycles add up?"""
+"""Does Perfetto show every interval of a timeline, in both of its formats, and do its cycles add up?"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import h2sim
 from h2sim.cli import main
-from h2sim.report.timeline import timeline_events
-from tests.helpers.perfetto import dropped
+from h2sim.io import library
+from h2sim.report.timeline import Clock, make_timeline, result_timeline
+from h2sim.report.timeline_chrome import chrome_events
+from h2sim.report.timeline_perfetto import perfetto_trace
+from tests.helpers.books import books_of, networks
+from tests.helpers.perfetto import HAS_PROCESSOR, ask, dropped, read_chrome, read_trace
 from tests.helpers.traces import tiny_trace
 
-SHIPPED = ("mnist-digits", "mnist-table34", "mnist-table34-fp16")
 CLOCKS = (1, 333, 800_000_000, 1_300_000_000, 3_700_000_001)
+UNITS = ("ns", "cycles")
 ARCH = h2sim.load_arch("h2learn")
 
 
-@pytest.fixture(scope="module", params=SHIPPED)
+@pytest.fixture(scope="module", params=[*library.names("trace"), "mnist-digits, ideal memory"])
 def result(request):
-    return h2sim.simulate(ARCH, h2sim.load_trace(request.param), bounds=True)
+    name, _, ideal = request.param.partition(", ")
+    return h2sim.simulate(ARCH, h2sim.load_trace(name), ideal_memory=bool(ideal), bounds=True)
 
 
-@pytest.mark.parametrize("unit", ["ns", "cycles"])
-@pytest.mark.parametrize("clock_hz", CLOCKS)
-def test_perfetto_drops_no_slice(result, clock_hz, unit):
-    told = timeline_events(_at(result, clock_hz), result.books, unit)
-    text = json.loads(json.dumps(told))
-    slices = [e for e in text["traceEvents"] if e["ph"] == "X"]
-    assert len(slices) > 100
+def in_json(timeline):
+    """The events as a reader of the file gets them."""
+    return json.loads(json.dumps(chrome_events(timeline)))
+
+
+@pytest.mark.parametrize(("clock_hz", "unit"), [*((clock_hz, "ns") for clock_hz in CLOCKS), (CLOCKS[0], "cycles")])
+def test_perfetto_drops_no_slice_and_both_formats_hold_the_same(result, clock_hz, unit):
+    timeline = result_timeline(replace(result, arch=result.arch.with_({"clock_hz": clock_hz})), unit)
+    document = in_json(timeline)
+    slices = [e for e in document["traceEvents"] if e["ph"] == "X"]
+    assert len(slices) > 50
     assert dropped(slices) == []
     assert all(e["dur"] >= 0 for e in slices)
+    read = read_trace(perfetto_trace(timeline))
+    assert read.open_ == 0
+    assert read == read_chrome(document)
 
 
-def _at(result, clock_hz):
-    return replace(result, arch=result.arch.with_({"clock_hz": clock_hz}))
+@settings(max_examples=60)
+@given(networks(), st.sampled_from(CLOCKS), st.sampled_from(UNITS), st.booleans())
+def test_both_formats_of_random_schedules_hold_the_same_and_lose_nothing(jobs, clock_hz, unit, ideal):
+    books = books_of(jobs, ideal)
+    timeline = make_timeline(books, Clock(clock_hz, unit), {"clock_hz": clock_hz})
+    document, content = in_json(timeline), perfetto_trace(timeline)
+    assert dropped(e for e in document["traceEvents"] if e["ph"] == "X") == []
+    read = read_trace(content)
+    assert read == read_chrome(document)
+    assert len(read.slices) == len(timeline.slices)
+    assert perfetto_trace(make_timeline(books, Clock(clock_hz, unit), {"clock_hz": clock_hz})) == content
 
 
 def test_the_rule_drops_what_overlaps_in_part():
@@ -51,17 +70,17 @@ def test_the_rule_drops_what_overlaps_in_part():
     assert dropped([inside[0], {**inside[1], "dur": 1.001}]) == ["inner"]
 
 
-def test_cycles_of_every_track_add_up_to_the_rows(result):
-    events = timeline_events(result, result.books)["traceEvents"]
-    tracks = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+@pytest.mark.parametrize("read", [
+    lambda timeline: read_chrome(in_json(timeline)), lambda timeline: read_trace(perfetto_trace(timeline)),
+])  # fmt: skip
+def test_cycles_of_every_track_add_up_to_the_rows(result, read):
     by_track: dict[str, dict[str, int]] = {}
-    for event in events:
-        if event["ph"] == "X":
-            sums = by_track.setdefault(tracks[event["pid"], event["tid"]], {})
-            sums[event["name"]] = sums.get(event["name"], 0) + event["args"]["cycles"]
-            assert event["args"]["end_cycle"] - event["args"]["start_cycle"] == event["args"]["cycles"]
+    for track, name, _, _, args in read(result_timeline(result)).slices:
+        sums, told = by_track.setdefault(track, {}), dict(args)
+        sums[name] = sums.get(name, 0) + told["cycles"]
+        assert told["end_cycle"] - told["start_cycle"] == told["cycles"]
     for engine in ("forward", "weight_update", "backward"):
-        summary, sums = result.engine(engine), by_track[engine]
+        summary, sums = result.engine(engine), by_track.get(engine, {})
         assert sums.get("compute", 0) == summary.compute_cycles
         assert sums.get("fill", 0) == summary.fill_cycles
         assert sums.get("stall: memory read", 0) == summary.memory_read
@@ -69,67 +88,95 @@ def test_cycles_of_every_track_add_up_to_the_rows(result):
         assert sums.get("wait: dependency", 0) == summary.dependency
     for memory in ("Mem 0", "Mem 1", "Mem 2"):
         busy = sum(s.busy_cycles for s in result.activity.memory if s.memory == memory)
-        assert sum(by_track[memory].values()) == busy
+        assert sum(by_track.get(memory, {}).values()) == busy
 
 
 def test_a_counter_says_how_busy_each_memory_was(result):
-    events = timeline_events(result, result.books, "cycles")["traceEvents"]
-    for memory in ("Mem 0", "Mem 1", "Mem 2"):
-        points = [(e["ts"], e["args"]["%"]) for e in events if e["ph"] == "C" and e["name"] == f"{memory} busy %"]
-        assert all(0 <= share <= 100 for _, share in points)
-        assert points[-1] == (result.activity.steady_cycles / 1000, 0)
-        held = sum(share / 100 * 1000 * (after[0] - at) for (at, share), after in pairwise(points))
-        busy = sum(s.busy_cycles for s in result.activity.memory if s.memory == memory)
+    for counter in result_timeline(result).counters:
+        assert all(0 <= share <= 100 for _, share in counter.points)
+        assert counter.points[-1] == (result.activity.steady_cycles, 0)
+        held = sum(share / 100 * (after[0] - at) for (at, share), after in pairwise(counter.points))
+        busy = sum(s.busy_cycles for s in result.activity.memory if s.memory == counter.name.removesuffix(" busy"))
         assert held == pytest.approx(busy, rel=1e-2)
 
 
 def test_flows_lead_from_a_last_write_into_work_that_is_no_wait(result):
-    events = timeline_events(result, result.books, "cycles")["traceEvents"]
-    starts = {e["id"]: e for e in events if e["ph"] == "s"}
-    ends = {e["id"]: e for e in events if e["ph"] == "f"}
-    assert len(starts) > 5
-    assert starts.keys() == ends.keys()
-    slices = {(e["pid"], e["tid"], e["ts"], e["name"].split(": ")[0]) for e in events if e["ph"] == "X"}
-    for identity, left in starts.items():
-        assert ends[identity]["ts"] >= left["ts"]
-        entered = ends[identity]
-        assert any((entered["pid"], entered["tid"], entered["ts"], name) in slices for name in ("compute", "fill"))
+    flows = result_timeline(result).flows
+    is_ideal = not any(stream.busy_cycles for stream in result.activity.memory)
+    assert bool(flows) != is_ideal
+    for flow in flows:
+        assert flow.left.track.name.startswith("Mem")
+        assert flow.entered.name in ("compute", "fill")
+        assert flow.left.end <= flow.entered.start
 
 
-def test_the_command_writes_the_unit_that_was_asked_for(tmp_path):
+def test_a_perfetto_trace_is_several_times_smaller_than_json():
+    timeline = result_timeline(h2sim.simulate(ARCH, h2sim.load_trace("mnist-digits"), bounds=True))
+    assert 3.5 * len(perfetto_trace(timeline)) < len(json.dumps(chrome_events(timeline), indent=1))
+
+
+def test_the_command_writes_the_format_of_the_ending_and_the_unit_that_was_asked_for(tmp_path):
     trace = tiny_trace(tmp_path)
-    for unit in ("ns", "cycles"):
-        arguments = ["run", "h2learn", str(trace), "--timeline", str(tmp_path / unit), "--timeline-unit", unit]
+
+    def written(name, *options):
+        arguments = ["run", "h2learn", str(trace), "--timeline", str(tmp_path / name), *options]
         assert CliRunner().invoke(main, arguments).exit_code == 0
-    ns, cycles = (json.loads((tmp_path / unit).read_text()) for unit in ("ns", "cycles"))
-    assert ns["otherData"]["unit"] == "1 ns is 1 ns"
-    assert cycles["otherData"]["unit"] == "1 ns is one cycle"
-    last = max(e["ts"] + e["dur"] for e in cycles["traceEvents"] if e["ph"] == "X")
-    assert last * 1000 == max(e["args"]["end_cycle"] for e in cycles["traceEvents"] if e["ph"] == "X")
-    assert all("trace_sha256" in told["otherData"] for told in (ns, cycles))
+        return (tmp_path / name).read_bytes()
+
+    for unit, said in (("ns", "1 ns is 1 ns"), ("cycles", "1 ns is one cycle")):
+        document = json.loads(written(f"{unit}.other", "--timeline-unit", unit))
+        content = written(f"{unit}.pftrace", "--timeline-unit", unit)
+        assert content == written(f"{unit}-again.pftrace", "--timeline-unit", unit)
+        read = read_trace(content)
+        assert read == read_chrome(document)
+        assert read.told["unit"] == said
+        assert read.told["clock_hz"] == 800_000_000
+        assert {"arch_sha256", "trace_sha256", "energy_table_sha256"} <= read.told.keys()
+    assert all(length == dict(args)["cycles"] for _, _, _, length, args in read.slices)
 
 
-PROCESSOR = os.environ.get("H2SIM_TRACE_PROCESSOR", "")
+def test_standard_output_gets_json(tmp_path):
+    done = CliRunner().invoke(main, ["run", "h2learn", str(tiny_trace(tmp_path)), "--timeline", "-"])
+    assert json.loads(done.stdout)["traceEvents"]
 
 
-@pytest.mark.skipif(
-    not (PROCESSOR and shutil.which("node")), reason="no node, or H2SIM_TRACE_PROCESSOR names no folder"
-)
-@pytest.mark.parametrize("unit", ["ns", "cycles"])
-def test_perfettos_own_trace_processor_keeps_every_slice(unit, tmp_path):
-    result = h2sim.simulate(ARCH, h2sim.load_trace("mnist-digits"), bounds=True)
-    told = timeline_events(result, result.books, unit)
-    (tmp_path / "t.json").write_text(json.dumps(told))
-    queries = [
-        "select count(*) as n from slice",
-        "select name, value from stats where value > 0 and severity != 'info'",
-        "select count(*) as n from flow",
-    ]
-    script = Path(__file__).with_name("trace_processor.mjs")
-    command = ["node", str(script), PROCESSOR, str(tmp_path / "t.json"), *queries]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    slices, errors, flows = (json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("ROWS "))
-    of_kind = {kind: sum(e["ph"] == kind for e in told["traceEvents"]) for kind in "Xs"}
-    assert slices == [{"n": of_kind["X"]}]
-    assert errors == []
-    assert flows == [{"n": of_kind["s"]}]
+SLICES = """
+    select thread.name as track, slice.name as name, ts, dur,
+        extract_arg(slice.arg_set_id, '{0}.start_cycle') as first,
+        extract_arg(slice.arg_set_id, '{0}.end_cycle') as stop,
+        extract_arg(slice.arg_set_id, '{0}.cycles') as cycles, extract_arg(slice.arg_set_id, '{0}.bytes') as bytes
+    from slice join thread_track on slice.track_id = thread_track.id join thread using(utid) order by 1, 2, 3, 4, 5"""
+SUMS = """
+    select process.name as process, thread.name as track, count(*) as n, sum(dur) as ns
+    from slice join thread_track on slice.track_id = thread_track.id join thread using(utid) join process using(upid)
+    group by 1, 2 order by 1, 2"""
+COUNTERS = """
+    select process.name as process, track.name as track, ts, value
+    from counter join process_counter_track as track on counter.track_id = track.id join process using(upid)
+    order by 1, 2, 3"""
+FLOWS = """
+    select a.name as writer, a.ts as writer_ts, b.name as reader, b.ts as reader_ts, b.dur as reader_dur
+    from flow join slice as a on a.id = slice_out join slice as b on b.id = slice_in order by 1, 2, 3, 4, 5"""
+ERRORS = "select name, value from stats where value > 0 and severity != 'info'"
+TOLD = "select name, coalesce(str_value, int_value) as value from metadata where name glob 'cr-*'"
+
+
+@pytest.mark.skipif(not HAS_PROCESSOR, reason="no node, or H2SIM_TRACE_PROCESSOR names no folder")
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("ideal", [False, True])
+def test_perfettos_own_trace_processor_reads_the_same_from_both_formats(unit, ideal, tmp_path):
+    result = h2sim.simulate(ARCH, h2sim.load_trace("mnist-digits"), ideal_memory=ideal, bounds=True)
+    timeline, found = result_timeline(result, unit), {}
+    (tmp_path / "t.json").write_text(json.dumps(chrome_events(timeline)))
+    (tmp_path / "t.pftrace").write_bytes(perfetto_trace(timeline))
+    for ending, args in (("json", "args"), ("pftrace", "debug")):
+        queries = (ERRORS, SLICES.format(args), SUMS, COUNTERS, FLOWS, TOLD)
+        errors, *found[ending], told = ask(tmp_path / f"t.{ending}", *queries)
+        assert errors == []
+    assert found["json"] == found["pftrace"]
+    slices, sums, counters, flows = found["pftrace"]
+    assert len(slices) == len(timeline.slices)
+    assert len(flows) == len(timeline.flows)
+    assert len(counters) == sum(len(counter.points) for counter in timeline.counters)
+    assert sum(each["n"] for each in sums) == len(slices)
+    assert {each["name"]: each["value"] for each in told} == {f"cr-{k}": v for k, v in timeline.told.items()}

@@ -55,6 +55,6 @@ for (const sql of queries) {
       return [name, typeof value === 'bigint' ? Number(value) : value];
     })));
   }
-  console.log('ROWS ' + JSON.stringify(rows));
+  await new Promise((done) => process.stdout.write('ROWS ' + JSON.stringify(rows) + '\n', done));  // whole, before exit
 }
 process.exit(0);

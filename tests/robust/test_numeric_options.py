@@ -49,7 +49,7 @@ BASES = {
     "rtl area": [],
     "sweep SPEC": ["-o", "OUT/sweep"],
     "sweep table": ["SWEPT"],
-    "sweep plot": ["SWEPT", "-o", "OUT/pictures", "--format", "png"],
+    "sweep plot": ["SWEPT", "-o", "OUT/pictures", "--plot-format", "png"],
     "attack": ["RUN", "mnist-5k"],
     "certify": ["RUN", "mnist-5k"],
     "evolve": ["RUN", "mnist-5k", "-o", "OUT/evolved"],

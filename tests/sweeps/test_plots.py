@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+from h2sim.document.pictures import Plots
+from h2sim.document.style import FORMATS
 from h2sim.errors import SweepError
 from h2sim.report.sweep_axes import ParameterAxis, ResultAxis
 from h2sim.report.sweep_plots import draw_sweep
@@ -46,7 +48,7 @@ def test_every_picture_is_there_in_every_format_of_the_width_and_the_same_again(
     for name in ("once", "again"):
         folder = tmp_path / name
         folder.mkdir()
-        paths = draw_sweep(plan, store, folder, width_mm=88, slices=[("rows",), ("rows", "columns")])
+        paths = draw_sweep(plan, store, folder, Plots(FORMATS, 88), slices=[("rows",), ("rows", "columns")])
         assert sorted(folder.iterdir()) == sorted(paths)
         drawn.append({path.name: path.read_bytes() for path in paths})
     assert drawn[0] == drawn[1]
@@ -65,9 +67,7 @@ def test_one_table_of_several_is_named_in_its_files(tmp_path):
     two = {"seconds": "minimize", "area_mm2": "minimize"}
     plan, store = stored({**SPEC, "energy_tables": ["28nm", "45nm"], "objectives": two}, tmp_path / "sweep", results)
     with store:
-        paths = draw_sweep(
-            plan, store, tmp_path, formats=("png",), slices=[("rows",), ("tile", "columns")], width_mm=88
-        )
+        paths = draw_sweep(plan, store, tmp_path, slices=[("rows",), ("tile", "columns")])
     names = {path.name for path in paths}
     assert {"pareto-28nm.png", "pareto-45nm.png", "map-tile-columns-28nm.png"} <= names
     assert not any("map-rows" in name for name in names)
@@ -104,7 +104,7 @@ def test_any_number_of_objectives_and_either_direction_can_be_drawn(tmp_path, ob
 
     plan, store = stored({**SPEC, "objectives": objectives}, tmp_path / "sweep", more)
     with store:
-        names = {path.name for path in draw_sweep(plan, store, tmp_path, formats=("png",), slices=[("rows",)])}
+        names = {path.name for path in draw_sweep(plan, store, tmp_path, slices=[("rows",)])}
     assert ("pareto.png" in names) == (len(objectives) > 1)
 
 
@@ -116,7 +116,7 @@ def test_few_machines_can_be_drawn_too(tmp_path, parameters):
     spec = {**SPEC, "parameters": parameters, "objectives": {"seconds": "minimize", "energy_j": "minimize"}}
     plan, store = stored(spec, tmp_path / "sweep", flat)
     with store:
-        assert draw_sweep(plan, store, tmp_path, formats=("png",))
+        assert draw_sweep(plan, store, tmp_path)
 
 
 def test_clouds_of_many_points_are_pixels_in_vector_formats(tmp_path):
@@ -128,7 +128,7 @@ def test_clouds_of_many_points_are_pixels_in_vector_formats(tmp_path):
     spec["objectives"] = {"seconds": "minimize"}
     plan, store = stored(spec, tmp_path / "sweep", of_two)
     with store:
-        paths = draw_sweep(plan, store, tmp_path, formats=("svg",), slices=[("rows",)], width_mm=88)
+        paths = draw_sweep(plan, store, tmp_path, Plots(("svg",), 88), slices=[("rows",)])
     (slices,) = [path for path in paths if path.name == "slices-seconds.svg"]
     assert b"data:image/png" in slices.read_bytes()
     assert slices.stat().st_size < 300_000

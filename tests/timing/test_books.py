@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 import h2sim
 from h2sim.activity import Bound
@@ -13,46 +12,11 @@ from h2sim.arch import load_arch
 from h2sim.kernels import path as walker
 from h2sim.kernels import schedule as kernel
 from h2sim.memory.books import CAUSES, KINDS, Books
-from h2sim.memory.job import Job
-from h2sim.memory.schedule import schedule
-from h2sim.memory.traffic import Traffic
 from h2sim.report.bounds import bound_sentence
+from tests.helpers.books import books_of, job, networks
 
-ARCH = load_arch("h2learn")  # 160 bytes per cycle and memory
-LANES = {"forward": "forward", "backward": "backward", "weight_update": "backward"}
+ARCH = load_arch("h2learn")
 SHIPPED = ("mnist-digits", "mnist-table34", "mnist-table34-fp16")
-
-
-def job(name, engine, iterations, after=(), fill=0):
-    """A job of (compute, read, read dw, write, write dw) cycles per iteration."""
-    grid = [np.array(column, np.int64).reshape(1, -1, 1) for column in zip(*iterations, strict=True)]
-    traffic = Traffic(
-        reads=grid[1] * 160, gradient_reads=grid[2] * 160, writes=grid[3] * 160, gradient_writes=grid[4] * 160,
-        pieces=np.ones_like(grid[0]), buffers=(),
-    )  # fmt: skip
-    return Job(
-        layer=name, phase=engine, engine=engine, side=LANES[engine], cycles=grid[0], fill_cycles=fill, traffic=traffic,
-        after=tuple(after),
-    )  # fmt: skip
-
-
-def books_of(jobs, ideal=False) -> Books:
-    found = schedule(ARCH, jobs, ideal, keep_books=True)
-    assert found.books is not None
-    return found.books
-
-
-@st.composite
-def networks(draw):
-    """Jobs on all engines whose dependencies go back in a list, any lengths, zeros included."""
-    some = st.integers(0, 12)
-    jobs = []
-    for number in range(draw(st.integers(1, 7))):
-        engine = draw(st.sampled_from(sorted(LANES)))
-        rows = draw(st.lists(st.tuples(some, some, some, some, some), min_size=1, max_size=6))
-        after = [j.key for j in jobs if draw(st.booleans())]
-        jobs.append(job(f"j{number}", engine, rows, after, draw(st.integers(0, 5))))
-    return jobs
 
 
 def sums_by_job(found, what, n_jobs):

@@ -10,6 +10,7 @@ import click
 
 from h2sim.cli.names import ARCH, BASELINE, FILE, GPU_TRACE, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import emit, show, warn_of
 from h2sim.errors import ComparisonError, at
 from h2sim.io import library
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from h2sim.compare.ratios import Comparison
     from h2sim.compare.stored import StoredResult
     from h2sim.document import Part
+    from h2sim.document.pictures import Plots
     from h2sim.rivals.machine import RivalMachine
     from h2sim.trace import Trace
 
@@ -51,7 +53,8 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", metavar="FILE", help="Write the comparison ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of ratios ('-': stdout).")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page to look at ('-': stdout).")
-@click.option("--plots", metavar="DIR", help="Draw step.png and layers.png into a folder.")
+@click.option("--plots", metavar="DIR", help="Draw the steps and the layers into a folder.")
+@plot_options
 def compare(
     results: tuple[str, ...],
     gpus: tuple[str, ...],
@@ -65,6 +68,7 @@ def compare(
     csv_file: str | None,
     html_file: str | None,
     plots: str | None,
+    pictures: Plots,
 ) -> None:
     """Compare the first RESULT (of h2sim run --json) with other results, GPU traces and rival machines.
 
@@ -116,7 +120,7 @@ def compare(
     if plots:
         from h2sim.report.compare_plots import draw
 
-        draw(found, plots)
+        draw(found, plots, pictures)
 
 
 def _html(found: Sequence[Comparison], documents: Mapping[str, dict[str, Any]], differences: Sequence[Part]) -> str:

@@ -13,7 +13,8 @@ from h2sim.cli.support import check_target
 from h2sim.errors import OutputError, at
 
 STDOUT = "-"
-OUTPUTS = {"json_file", "csv_file", "html_file", "plots", "timeline", "output", "markdown"}
+OUTPUTS = {"json_file", "csv_file", "html_file", "plots", "plot_format", "plot_width", "timeline", "output", "markdown"}
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterable[str | Path] = ()) -> None:
@@ -37,7 +38,8 @@ def check_outputs(*targets: str | None, folder: str | None = None, reads: Iterab
         check_name(folder)
         check_folder(folder)
         pictures = os.path.realpath(folder)
-        if any(place == pictures or (os.path.dirname(place), place[-4:]) == (pictures, ".png") for place in seen):
+        within = (place for place in seen if os.path.dirname(place) == pictures and place.endswith(PICTURES))
+        if pictures in seen or any(within):
             raise OutputError(f"{folder}: cannot be written: expected one output there; got two")
 
 

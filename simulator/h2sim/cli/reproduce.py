@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from h2sim.cli.outputs import check_name
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import show
 from h2sim.io.names import in_terminal
 from h2sim.io.progress import Say
 
 if TYPE_CHECKING:
+    from h2sim.document.pictures import Plots
     from h2sim.reproduce.report import Reproduction
 
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, index.html, CSV tables, figures.")
 @click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
-def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
+@plot_options
+def reproduce(claims: tuple[str, ...], output: str | None, list_: bool, pictures: Plots) -> None:
     """Regenerate the source's evaluation from simulation: ours, theirs, relative error, and what it hangs on.
 
     Without CLAIM all numbers of chapter 3; with names only those (no report is written). A claim that does not fit is
@@ -53,25 +56,21 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool) -> None:
         found = regenerate(claims, say)
     show(rows_document(found.rows))
     if output:
-        paths = write(found, Path(output))
+        paths = write(found, Path(output), pictures)
         paths.append(_write_page(found, Path(output)))
         for path in paths:
             click.echo(in_terminal(str(path)), err=True)
 
 
 def _write_page(found: Reproduction, folder: Path) -> Path:
-    """index.html of the report, once its figures are drawn."""
+    """index.html of the report, with its figures inside."""
     from h2sim.document.shell import page_html
     from h2sim.io.files import write_text
     from h2sim.pages.reproduce import reproduce_page
-    from h2sim.reproduce.report import FIGURES
+    from h2sim.reproduce.report import drawn
 
-    shown = [
-        (f.stem, f.title, f.caption(found.tables[f.stem], found.theirs), (folder / f"{f.stem}.png").read_bytes())
-        for f in FIGURES
-    ]
     target = folder / "index.html"
-    write_text(target, page_html(reproduce_page(found, shown)))
+    write_text(target, page_html(reproduce_page(found, drawn(found))))
     return target
 
 

@@ -12,6 +12,7 @@ import click
 from h2sim.cli.machines import find_changed, find_machine, setting_option
 from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_outputs, command_line
+from h2sim.cli.plots import plot_options
 from h2sim.cli.several import refuse, run_several
 from h2sim.cli.support import emit, progress, show, warn
 from h2sim.errors import ArchError, TraceError, at
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from h2sim.arch import Arch, Mode
+    from h2sim.document.pictures import Plots
     from h2sim.energy import EnergyTable
     from h2sim.report.timeline import Unit
     from h2sim.result import Result
@@ -45,12 +47,13 @@ ONE_TRACE = ("--chips", "--plots", "--what-if")  # options that several traces h
 @click.option("--json", "json_file", metavar="FILE", help="Write the result, schema h2sim-result 1 ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of layers ('-': stdout).")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page to look at ('-': stdout).")
-@click.option("--plots", metavar="DIR", help="Draw cycles.png, energy.png and area.png into a folder.")
-@click.option("--timeline", metavar="FILE", help="Write the pipeline in Chrome trace event format, for Perfetto.")
+@click.option("--plots", metavar="DIR", help="Draw cycles, energy and area into a folder.")
+@click.option("--timeline", metavar="FILE", help="Write the pipeline for Perfetto: .pftrace, else Chrome's JSON.")
 @click.option("--timeline-unit", type=click.Choice(UNITS), default="ns", show_default=True, help="1 ns of the file.")
 @click.option("--what-if", "changes", metavar="FIELD=VALUE", multiple=True, help="Also the step with this changed.")
 @click.option("--chips", type=int, metavar="K", help="Also share a batch group among 1 to K machines in a ring.")
 @click.option("--least-efficiency", type=float, metavar="SHARE", help="What still pays [default: 0.5].")
+@plot_options
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -70,6 +73,7 @@ def run(
     changes: tuple[str, ...],
     chips: int | None,
     least_efficiency: float | None,
+    pictures: Plots,
 ) -> None:
     """Run one step of TRACE on ARCH and print cycles, stalls, energy and area.
 
@@ -79,11 +83,11 @@ def run(
     ARCH and TRACE are names of shipped files (see `h2sim arch list`, `h2sim trace list`) or paths. ARCH may be a rival
     machine (spinalflow, loihi); it takes neither --mode nor --chips, --plots and --timeline. --layer narrows the
     rows that are printed and written; the totals stay the whole step's. --chips adds scaling tables (with --plots,
-    scaling.png): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
+    scaling): data parallel, weight gradients added up by a ring all-reduce over the arch file's interconnect.
 
     The first sentence says what bounds the step: the critical path, walked back from its last cycle. --what-if
-    (repeatable, each alone) says what a change of the machine would do to it. --timeline writes every interval;
-    --timeline-unit cycles makes 1 ns of the file one cycle.
+    (repeatable, each alone) says what a change of the machine would do to it. --timeline writes every interval,
+    as a Perfetto trace where the name ends in .pftrace; --timeline-unit cycles makes 1 ns of the file one cycle.
 
     \b
     Examples:
@@ -92,9 +96,9 @@ def run(
       h2sim run h2learn mnist-digits --set engines.backward.rows=32 --set tile=[4,8]
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
       h2sim run h2learn mnist-digits --html page.html
-      h2sim run h2learn mnist-digits --plots plots --timeline pipeline.json
+      h2sim run h2learn mnist-digits --plots plots --timeline pipeline.pftrace
       h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
-      h2sim run h2learn mnist-digits --chips 16 --plots plots
+      h2sim run h2learn mnist-digits --chips 16 --plots plots --plot-format svg,pdf --plot-width 89
       h2sim run h2learn run/traces/epoch-004/*.npz --csv sub-batches.csv
       h2sim run spinalflow mnist-digits --set coding=every_spike
       h2sim run h2learn mnist-digits --json - | python -m json.tool
@@ -136,7 +140,7 @@ def run(
         found = [WhatIf(name, _simulate(m, workload, table, mode, ideal_memory, None, None)) for name, m in what_if]
         document = run_document(result, layers, workload.meta.source, found)
         show(document, err="-" in (json_file, csv_file, html_file, timeline))
-        _draw(result, plots, timeline, timeline_unit)
+        _draw(result, plots, pictures, timeline, timeline_unit)
         extra = {"what_if": [change.to_dict(result) for change in found]} if found else {}
     else:
         extra = {}
@@ -197,19 +201,31 @@ def _simulate_rival(
     return simulate(machine, workload, table, ideal_memory=ideal_memory)
 
 
-def _draw(result: Result, plots: str | None, timeline: str | None, unit: Unit) -> None:
-    if timeline and result.books:
-        from h2sim.report.timeline import timeline_events
-
-        emit(timeline, json.dumps(timeline_events(result, result.books, unit), indent=1) + "\n")
+def _draw(result: Result, plots: str | None, pictures: Plots, timeline: str | None, unit: Unit) -> None:
+    if timeline:
+        emit(timeline, _timeline(result, timeline, unit))
     if plots:
         from h2sim.report.plots import draw
 
-        draw(result, plots)
+        draw(result, plots, pictures)
         if result.chips:
             from h2sim.report.chips import draw_scaling
 
-            draw_scaling(result, plots)
+            draw_scaling(result, plots, pictures)
+
+
+def _timeline(result: Result, target: str, unit: Unit) -> str | bytes:
+    """The file's content, in the format that its name asks for."""
+    from h2sim.report.timeline import result_timeline
+
+    timeline = result_timeline(result, unit)
+    if target.endswith(".pftrace"):
+        from h2sim.report.timeline_perfetto import perfetto_trace
+
+        return perfetto_trace(timeline)
+    from h2sim.report.timeline_chrome import chrome_events
+
+    return json.dumps(chrome_events(timeline), indent=1) + "\n"
 
 
 def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str, extra: dict[str, Any]) -> str:

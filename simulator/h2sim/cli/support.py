@@ -185,14 +185,16 @@ def check_target(target: str | None) -> None:
         check_writable(Path(target))
 
 
-def emit(target: str, text: str) -> None:
-    """Writes text to a file (aside, then renamed) or to standard output ('-'): the same bytes, UTF-8, in any locale."""
+def emit(target: str, content: str | bytes) -> None:
+    """Writes to a file (aside, then renamed) or to standard output ('-'); text is UTF-8 in any locale."""
+    written = content.encode("utf-8") if isinstance(content, str) else content
     if target == "-":
-        click.echo(text.encode("utf-8"), nl=False)
+        click.echo(written, nl=False)
     else:
-        from h2sim.io.files import write_text
+        from h2sim.io.files import replacing
 
-        write_text(Path(target), text)
+        with replacing(Path(target)) as aside:
+            aside.write_bytes(written)
 
 
 def show(document: Document, *, err: bool = False) -> None:

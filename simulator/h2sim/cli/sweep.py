@@ -14,18 +14,18 @@ from click.shell_completion import CompletionItem
 
 from h2sim.cli.names import NamesType
 from h2sim.cli.outputs import check_name, check_outputs
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import Commands, emit, extra, say, show
-from h2sim.cli.types import Finite
 from h2sim.errors import OutputError, at
 
 if TYPE_CHECKING:
+    from h2sim.document.pictures import Plots
     from h2sim.sweeps.coordinate import Watch
     from h2sim.sweeps.plan import Plan
     from h2sim.sweeps.store import Store
 
 SPEC = NamesType("sweep")
 RUN = "SPEC"  # the command behind `h2sim sweep SPEC`
-FORMATS = ("png", "svg", "pdf")
 folder_argument = click.argument("folder", metavar="DIR")
 
 
@@ -73,7 +73,7 @@ def sweep() -> None:
       h2sim sweep status space
       h2sim sweep table space --pareto --sort energy_j
       h2sim sweep show space 4f3a > better.yaml
-      h2sim sweep plot space -o pictures --width 88
+      h2sim sweep plot space -o pictures --plot-format png,pdf
       h2sim sweep report space
       h2sim sweep export space -o points.parquet
     """
@@ -195,18 +195,15 @@ def show_(folder: str, point: str, of_table: bool) -> None:
 @sweep.command()
 @folder_argument
 @click.option("-o", "--output", metavar="FOLDER", help="Where to draw them [default: DIR/plots].")
-@click.option("--width", type=Finite(40, 400), metavar="MM", help="Width for a paper, such as 88 or 180.")
-@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, help="[default: all three]")
 @click.option("--slice", "slices", metavar="FIELD[,FIELD]", multiple=True, help="One or two axes to look along.")
-def plot(
-    folder: str, output: str | None, width: float | None, formats: tuple[str, ...], slices: tuple[str, ...]
-) -> None:
-    """Draw Pareto fronts, slices, parallel coordinates, and what each parameter matters: PNG, SVG and PDF.
+@plot_options
+def plot(folder: str, output: str | None, slices: tuple[str, ...], pictures: Plots) -> None:
+    """Draw Pareto fronts, slices, parallel coordinates, and what each parameter matters.
 
     \b
     Examples:
       h2sim sweep plot space
-      h2sim sweep plot space -o figures --width 88 --format pdf --slice tile,engines.backward.rows
+      h2sim sweep plot space -o figures --plot-format pdf --slice tile,engines.backward.rows
     """
     from h2sim.io.names import in_terminal
     from h2sim.report.sweep_plots import draw_sweep
@@ -216,7 +213,7 @@ def plot(
     with _read(folder, "drawing") as (plan, store):
         _made(place)
         named = tuple(tuple(part.strip() for part in each.split(",")) for each in slices)
-        for path in draw_sweep(plan, store, place, width_mm=width, formats=formats or FORMATS, slices=named):
+        for path in draw_sweep(plan, store, place, pictures, slices=named):
             click.echo(in_terminal(str(path)), err=True)
 
 

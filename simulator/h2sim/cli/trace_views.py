@@ -15,6 +15,7 @@ import click
 
 from h2sim.cli.names import ARCH, TABLE, TRACE
 from h2sim.cli.outputs import check_name, check_outputs
+from h2sim.cli.plots import plot_options
 from h2sim.cli.support import NO, emit, progress, show, warn, warn_of
 from h2sim.errors import TraceError
 from h2sim.io.names import in_shell
@@ -22,6 +23,7 @@ from h2sim.io.progress import Progress
 
 if TYPE_CHECKING:
     from h2sim.arch import Arch
+    from h2sim.document.pictures import Plots
     from h2sim.energy import EnergyTable
     from h2sim.report.trace_compare import Compared
     from h2sim.trace import Trace
@@ -36,11 +38,14 @@ ARGUMENTS = "h2sim.arguments"
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Also draw this layer's masks; repeatable.")
 @click.option("--sample", type=click.IntRange(0), help="Of the layers' pictures [default: the mean].")
 @click.option("--timestep", type=click.IntRange(0), help="Of the layers' pictures [default: all of them].")
-def plot(trace: str, output: str, layers: tuple[str, ...], sample: int | None, timestep: int | None) -> None:
-    """Draw TRACE: rates.png (spike rate, sparsities per layer), timesteps.png, samples.png, a picture per --layer.
+@plot_options
+def plot(
+    trace: str, output: str, layers: tuple[str, ...], sample: int | None, timestep: int | None, pictures: Plots
+) -> None:
+    """Draw TRACE: rates (spike rate, sparsities per layer), timesteps, samples, a picture per --layer.
 
     A layer's picture shows where on its map the spikes, the window and the gradients are, and the spike rate by
-    channel and timestep, so that dead channels stand out; in samples.png whole samples without gradient do.
+    channel and timestep, so that dead channels stand out; in samples whole samples without gradient do.
 
     \b
     Examples:
@@ -57,7 +62,9 @@ def plot(trace: str, output: str, layers: tuple[str, ...], sample: int | None, t
     check_folder(output)
     opened = load_trace(trace)
     with progress("drawing") as report:
-        paths = draw_trace(opened, output, layers=layers, sample=sample, timestep=timestep, progress=report)
+        paths = draw_trace(
+            opened, output, layers=layers, sample=sample, timestep=timestep, plots=pictures, progress=report
+        )
     title = f"{counted(len(paths), 'picture')} of {opened.path.name} drawn:"
     show(Document(title, tuple(Line(str(path)) for path in paths)))
 

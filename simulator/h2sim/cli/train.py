@@ -13,6 +13,7 @@ import click
 
 from h2sim.cli.names import DATA_SET, NETWORK, RECIPE
 from h2sim.cli.outputs import check_name
+from h2sim.cli.plots import plot_options
 from h2sim.cli.recipes import RecipeCommand, given_options
 from h2sim.cli.support import Decorated, extra, find_network, say, show
 from h2sim.cli.trained import data_options
@@ -21,6 +22,7 @@ from h2sim.errors import NetworkError, TrainingError, at
 from h2sim.train.registry import PLAIN
 
 if TYPE_CHECKING:
+    from h2sim.document.pictures import Plots
     from h2sim.trace import Network
     from h2sim.train.folder import Report, RunFolder, TracePlan
     from h2sim.train.settings import Settings
@@ -165,7 +167,8 @@ def _trace_options(command: Decorated) -> Decorated:
 @click.option(
     "--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint; --epochs may differ."
 )
-def train(network: str, dataset: str, output: str, **options: Any) -> None:
+@plot_options
+def train(network: str, dataset: str, output: str, pictures: Plots, **options: Any) -> None:
     """Train NETWORK on DATASET by BPTT; write checkpoints, a log of accuracy, and traces of chosen steps to a folder.
 
     NETWORK is a shipped network, a network file or the notation; its input and classes follow the data set. A network
@@ -200,7 +203,7 @@ def train(network: str, dataset: str, output: str, **options: Any) -> None:
         trainer, folder = _trainer(network, dataset, Path(output), options)
         with _shown(trainer, Report) as report:
             Run(trainer, folder, plan, options["test_samples"], report).to_the_end()
-    _summary(folder)
+    _summary(folder, pictures)
 
 
 def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any]) -> tuple[Trainer, RunFolder]:
@@ -317,9 +320,9 @@ def _epoch_line(row: Mapping[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch']} of {epochs}{loss}: {accuracy}, {row['seconds']:.0f} s"
 
 
-def _summary(folder: RunFolder) -> None:
+def _summary(folder: RunFolder, pictures: Plots) -> None:
     from h2sim.document import Document
     from h2sim.report.training import draw_log
 
-    draw_log(folder.rows, folder.path / "training.png")
-    show(Document(f"{folder.path}: log.csv, training.png, checkpoint.pt, run.json, traces/"))
+    drawn = ", ".join(path.name for path in draw_log(folder.rows, folder.path / "training", pictures))
+    show(Document(f"{folder.path}: log.csv, {drawn}, checkpoint.pt, run.json, traces/"))

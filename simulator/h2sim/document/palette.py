@@ -1,4 +1,4 @@
-"""Colours by what they mean, for light and dark pages: a picture and a table that speak of one thing have one colour.
+"""Colours by what they mean, for light and dark pages; on light ones they are those of pictures (`style.py`).
 
 Each is at least 3 : 1 against the paper and the panels of its theme (WCAG 2.2, 1.4.11); text is at least 4.5 : 1.
 """
@@ -6,6 +6,8 @@ Each is at least 3 : 1 against the paper and the panels of its theme (WCAG 2.2, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from h2sim.document import style
 
 # meaning: (light, dark)
 SURFACES: Mapping[str, tuple[str, str]] = {
@@ -16,22 +18,29 @@ SURFACES: Mapping[str, tuple[str, str]] = {
     "line": ("#d5dbe3", "#323e4d"),
     "accent": ("#1d5bb8", "#8bbaff"),
     "marked": ("#fff1c2", "#3d3615"),
-    "given": ("#1b7f4b", "#5cc792"),
+    "given": ("#1a7a48", "#5cc792"),
     "derived": ("#1d5bb8", "#8bbaff"),
     "assumed": ("#9a5208", "#f0a860"),
     "changed": ("#7c3fae", "#c9a3f5"),
 }
-_BLUE, _PALE, _RED, _AMBER, _GREY = ("#2f6db3", "#5c9be0"), ("#6a9cc9", "#3f7fc0"), ("#c93c50", "#f0697c"), (
-    "#b7791f", "#f0b14f"), ("#838d9a", "#7d8b9b")  # fmt: skip
-_GREEN, _VIOLET, _TEAL, _BROWN = ("#23855f", "#58b98a"), ("#7c54b0", "#b08be0"), ("#2b8b86", "#5fc7c0"), (
-    "#8b5a2b", "#c99a6b")  # fmt: skip
-MEANINGS: Mapping[str, tuple[str, str]] = {
-    "compute": _BLUE, "fill": _PALE, "read": _RED, "write": _AMBER, "wait": _GREY,
-    "forward": _BLUE, "weight_update": _VIOLET, "backward": _GREEN,
-    "pe_array": _BLUE, "acc": _PALE, "soma": _GREEN, "grad": _GREEN, "glb": _AMBER, "leakage": _GREY,
-    "offchip": _VIOLET, "better": _GREEN, "worse": _RED,
-    "s0": _BLUE, "s1": _AMBER, "s2": _GREEN, "s3": _RED, "s4": _VIOLET, "s5": _TEAL, "s6": _GREY, "s7": _BROWN,
-}  # fmt: skip
+DARK: Mapping[str, str] = {  # the colours of pictures on white paper, as they are on dark
+    style.BLUE: "#56aee6",
+    style.SKY: "#3c7fb0",
+    style.GREEN: "#4fc39a",
+    style.GOLD: "#e3b341",
+    style.RED: "#f0697c",
+    style.PURPLE: "#cf8fc4",
+    style.GREY: "#8693a1",
+}
+_PARTS = {"compute": "compute", "fill": "fill", "stall: read": "read", "stall: write": "write", "stall: wait": "wait"}
+_LIGHT = {
+    **{short: style.CYCLES[long].colour for long, short in _PARTS.items()},
+    **{name: look.colour for name, look in {**style.ENGINES, **style.COMPONENTS}.items()},
+    "better": style.GREEN,
+    "worse": style.RED,
+    **{f"s{number}": colour for number, colour in enumerate((*style.SERIES, style.GREY))},
+}
+MEANINGS: Mapping[str, tuple[str, str]] = {name: (colour, DARK[colour]) for name, colour in _LIGHT.items()}
 SERIES = tuple(name for name in MEANINGS if name.startswith("s") and name[1:].isdigit())
 
 

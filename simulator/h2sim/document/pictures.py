@@ -1,75 +1,77 @@
-"""Pictures as files: the same bytes for the same input, with the hashes of what they show inside."""
+"""Pictures as files: PNG for the screen, SVG and PDF for a paper; the same bytes for the same input.
+
+A picture is a function that makes a figure of a width. Its title stands in the PNG alone: a paper has a caption.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from h2sim.document.style import COLUMN_MM, DPI, FORMATS, PAGE_MM
 from h2sim.io.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FIXED: Any = {"svg.hashsalt": "h2sim", "svg.fonttype": "path", "pdf.fonttype": 42}
+Make = Callable[[float], "Figure"]  # of a width in mm
 
 
-def save_png(
-    figure: Figure,
-    path: Path,
-    *,
-    dpi: int = 120,
-    tight: bool = True,
-    fitted: bool = False,
-    told: Mapping[str, str] | None = None,
-) -> None:
-    """Writes a figure as PNG (aside, then renamed) and closes it; no date and no program's name stand in it.
+@dataclass(frozen=True)
+class Plots:
+    """How pictures are written: in which formats, and how wide, in mm (default: a page in PNG, else a column)."""
 
-    tight: the picture ends where its content does. fitted: the axes first move until their labels have room.
-    told: text entries of the file, such as the sha256 of the arch file and the trace that a picture was made of.
-    """
-    import matplotlib.pyplot as plt
+    formats: tuple[str, ...] = ("png",)
+    width_mm: float | None = None
 
-    metadata: dict[str, str | None] = {"Software": None, **(told or {})}
-    with replacing(path) as aside, _whatever_the_script():
-        if fitted:
-            figure.tight_layout()
-        figure.savefig(aside, format="png", dpi=dpi, bbox_inches="tight" if tight else None, metadata=metadata)
-    plt.close(figure)
+    def width_of(self, kind: str) -> float:
+        """Of one of the formats."""
+        return self.width_mm or (PAGE_MM if kind == "png" else COLUMN_MM)
 
 
-def save_pictures(
-    figure: Figure, path: Path, formats: Sequence[str], *, dpi: int = 200, told: Mapping[str, str] | None = None
+PNG = Plots()
+
+
+def draw_picture(
+    make: Make, path: Path, plots: Plots = PNG, *, title: str = "", told: Mapping[str, str] | None = None
 ) -> list[Path]:
-    """Writes a figure at its exact size as `path` with each of the endings png, svg and pdf, and closes it.
+    """Writes a picture as `path` with the ending of each format (aside, then renamed); returns the files' paths.
 
-    The figure's title stands in the PNG alone: a paper has a caption. Vector formats hold glyphs as shapes (SVG) or
-    with their fonts (PDF), and as pixels of `dpi` what is marked as rasterized. told: as for `save_png`.
+    Vector formats hold glyphs as shapes (SVG) or with their fonts (PDF). told: text entries of the files, such as the
+    sha256 of the arch file and the trace that the picture was made of.
     """
-    import matplotlib
-    import matplotlib.pyplot as plt
+    from h2sim.document.drawing import headline, one_look
 
     paths = []
-    title = figure.get_suptitle()
-    for kind in sorted(formats, key=("png", "svg", "pdf").index):
+    for kind in sorted(plots.formats, key=FORMATS.index):
+        width = plots.width_of(kind)
         target = path.with_name(f"{path.name}.{kind}")
-        if kind == "png":
-            save_png(figure, target, dpi=dpi, tight=False, told=told)  # closes it: it can be saved still
-        else:
-            if title:
-                figure.suptitle("").set_in_layout(False)
-            with replacing(target) as aside, _whatever_the_script(), matplotlib.rc_context(_FIXED):
-                figure.savefig(aside, format=kind, dpi=dpi, metadata=_undated(kind, told or {}))
+        with replacing(target) as aside, one_look(), _whatever_the_script():
+            figure = make(width)
+            if title and kind == "png":
+                headline(figure, title, width)
+            _settle(figure)
+            figure.savefig(aside, format=kind, dpi=DPI, metadata=_undated(kind, told or {}))
         paths.append(target)
-    plt.close(figure)
     return paths
 
 
+def _settle(figure: Figure) -> None:
+    """Places everything: maps of a fixed shape move their neighbours, so that one pass is not enough."""
+    for _ in range(2):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def _undated(kind: str, told: Mapping[str, str]) -> dict[str, str | None]:
-    """Metadata of a vector format: no date, no program, and what is told in one entry."""
+    """Metadata of a format: no date, no program, and what is told, in vector formats in one entry."""
     said = "; ".join(f"{name} {value}" for name, value in told.items()) or None
+    if kind == "png":
+        return {"Software": None, **told}
     if kind == "svg":
         return {"Date": None, "Creator": None, "Description": said}
     return {"CreationDate": None, "Creator": None, "Producer": None, "Keywords": said}

@@ -14,6 +14,7 @@ from h2sim.document.numbers import percent
 from h2sim.document.page import Gallery, PagePart, Prose, Section
 from h2sim.document.values import Bar, Cell, Column, Number, Table
 from h2sim.report.trace_operands import operand_parts
+from h2sim.report.trace_plots import as_image
 from h2sim.report.words import shape
 from h2sim.trace.members import BITS
 from h2sim.trace.summary import layer_maps, layer_table
@@ -62,14 +63,8 @@ def _shares(trace: Trace, layer: Layer, kind: str) -> tuple[np.ndarray, np.ndarr
     at = maps.positions / (meta.batch * meta.timesteps * n_channels)
     by = maps.channels / (meta.batch * height * width)
     if height * width == 1:  # features of an fc layer: folded into a picture
-        at = _folded(by.mean(axis=1))
+        at = as_image(by.mean(axis=1))
     return _smaller(at, MOST_SIDE, MOST_SIDE), _smaller(by, MOST_CHANNELS, by.shape[1])
-
-
-def _folded(features: np.ndarray) -> np.ndarray:
-    from h2sim.report.trace_plots import folded
-
-    return folded(features)
 
 
 def _smaller(values: np.ndarray, most_rows: int, most_columns: int) -> np.ndarray:

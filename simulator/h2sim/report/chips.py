@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from h2sim.document import Line, Part, Table, percent, table
-from h2sim.document.pictures import save_png
+from h2sim.document.pictures import PNG, Plots, draw_picture
+from h2sim.document.style import IDEAL, SCALING, THEIRS
 from h2sim.io.names import in_picture
 from h2sim.result import Chips, ChipsPoint, Result, Scaling
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     "chips", "idle", "sub-batches", "cycles", "samples/s", "speedup", "efficiency", "all-reduce", "on chip",
@@ -66,36 +71,37 @@ def _verdict(scaling: Scaling) -> str:
     )
 
 
-def draw_scaling(result: Result, folder: str) -> Path:
-    """Writes scaling.png (throughput and efficiency by chips) into a folder (made if missing); returns its path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def draw_scaling(result: Result, folder: str, plots: Plots = PNG) -> list[Path]:
+    """Draws scaling (throughput and efficiency by chips) into a folder (made if missing); returns the files' paths."""
     chips = result.chips
     if chips is None:
         raise ValueError("expected a result of several chips")
-    figure, (throughput, efficiency) = plt.subplots(1, 2, figsize=(10, 4))
-    x = [point.n_chips for point in chips.strong.points]
-    one = chips.strong.points[0].samples_per_second
-    throughput.plot(x, [n * one for n in x], color="#b8b8b8", linestyle="--", label="ideal")
-    for name, scaling, colour in (("strong", chips.strong, "#3b6ea5"), ("weak", chips.weak, "#edae49")):
-        marker = {"color": colour, "marker": ".", "label": name}
-        throughput.plot(x, [point.samples_per_second for point in scaling.points], **marker)
-        efficiency.plot(x, [point.efficiency for point in scaling.points], **marker)
-    efficiency.axhline(chips.least_efficiency, color="#b8b8b8", linestyle="--", label="worth it")
-    for axis, label in ((throughput, "samples per second"), (efficiency, "efficiency")):
-        axis.set(xlabel="chips", ylabel=label)
-        axis.set_xscale("log", base=2)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(fontsize=8, frameon=False)
-    throughput.set_yscale("log")
-    efficiency.set_ylim(0, 1.05)
-    synthetic = "  (SYNTHETIC masks)" if result.workload.source == "synthetic" else ""
-    of = f"{in_picture(result.workload.network)} on {in_picture(result.arch.name)}"
-    figure.suptitle(f"Several chips: {of}{synthetic}", x=0.02, ha="left")
     place = Path(folder)
     place.mkdir(exist_ok=True)
-    save_png(figure, place / "scaling.png", fitted=True, told=result.hashes)
-    return place / "scaling.png"
+    synthetic = "  (SYNTHETIC masks)" if result.workload.source == "synthetic" else ""
+    title = f"Several chips: {in_picture(result.workload.network)} on {in_picture(result.arch.name)}{synthetic}"
+    return draw_picture(lambda width: _scaling(chips, width), place / "scaling", plots, title=title, told=result.hashes)
+
+
+def _scaling(chips: Chips, width_mm: float) -> Figure:
+    from h2sim.document.drawing import doubling, few, legend, line_look, logarithmic, panels, stroke
+
+    figure, (throughput, efficiency) = panels(2, width_mm, 55.0)
+    x = [point.n_chips for point in chips.strong.points]
+    one = chips.strong.points[0].samples_per_second
+    throughput.plot(x, [n * one / 1e3 for n in x], **line_look(IDEAL))
+    for name, scaling in (("strong", chips.strong), ("weak", chips.weak)):
+        look = line_look(SCALING[name], markersize=3.0 if len(x) <= 32 else 0.0)
+        throughput.plot(x, [point.samples_per_second / 1e3 for point in scaling.points], **look)
+        efficiency.plot(x, [point.efficiency for point in scaling.points], **look)
+    efficiency.axhline(chips.least_efficiency, **line_look(THEIRS, marker=""))
+    for axis, label in ((throughput, "thousand samples per second"), (efficiency, "efficiency")):
+        axis.set(xlabel="chips", ylabel=label)
+        doubling(axis, "x", x)
+    logarithmic(throughput, "y")
+    efficiency.set_ylim(0, 1.05)
+    few(efficiency.yaxis)
+    entries = [stroke(SCALING[name], f"{name} scaling") for name in ("strong", "weak")]
+    entries += [stroke(IDEAL, "ideal"), stroke(THEIRS, "still worth it", marker="")]
+    legend(figure, entries, width_mm)
+    return figure

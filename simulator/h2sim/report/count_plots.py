@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from h2sim.arrays import Array, Floats
+from h2sim.document.drawing import few, line_look, whole
+from h2sim.document.style import OURS
 
 MOST_BARS = 64
-COLOUR = "#3b6ea5"
 
 
 def draw_counts(axes: tuple[Axes, Axes], counts: Array, most: int) -> None:
     """Draws counts, integers (T, N, C, H, W) from 0 to `most`, into two axes: shares, and means by timestep."""
     edges, shares = count_shares(counts, most)
-    axes[0].bar(edges[:-1], shares, width=np.diff(edges), align="edge", color=COLOUR, edgecolor="white", linewidth=0.5)
+    axes[0].bar(edges[:-1], shares, width=np.diff(edges), align="edge", color=OURS.colour, edgecolor="white", lw=0.5)
     axes[0].set(xlabel="count", ylabel="share of the input's values")
     means = counts.mean(axis=tuple(range(1, counts.ndim)))
-    axes[1].plot(np.arange(len(means)), means, marker="o", color=COLOUR)
+    axes[1].plot(np.arange(len(means)), means, **line_look(OURS))
     axes[1].set(xlabel="timestep", ylabel="mean count", ylim=(0, 1.1 * max(float(means.max()), 1.0)))
     for axis in axes:
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axis.spines[["top", "right"]].set_visible(False)
+        whole(axis.xaxis)
+        few(axis.yaxis)
 
 
 def count_shares(counts: Array, most: int) -> tuple[Floats, Floats]:

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from h2sim.document.drawing import STEPS, few, logarithmic
 from h2sim.io.names import in_picture
 from h2sim.report.sweep_words import parameter_text, short_names
 from h2sim.sweeps.findings import Findings
@@ -30,7 +27,6 @@ PARAMETER_UNITS = {"_bytes_per_s": "B/s", "_hz": "Hz", "bytes": "B"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "\u00b5"), (1e-9, "n"),
             (1e-12, "p"))  # fmt: skip
 PREFIXED = {"s", "J", "J s", "W", "B/s", "Hz", "B"}
-STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 MOST_DISCRETE = 16  # values that stand at equal distances; more are numbers on a scale
 MOST_LABELS = 8
 MOST_BINS, LEAST_IN_BIN = 12, 4  # of a parameter of more values: with equally many machines each
@@ -67,10 +63,9 @@ class ResultAxis:
         axis = axes.xaxis if which == "x" else axes.yaxis
         axes.set(**{f"{which}label": self.label})
         if self.is_log:
-            axes.set(**{f"{which}scale": "log"})
-            few_ticks(axes, which)
+            logarithmic(axes, which, 5)
         else:
-            axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            few(axis)
 
 
 def result_name(name: str) -> str:
@@ -78,17 +73,6 @@ def result_name(name: str) -> str:
     result, _, trace = name.partition("[")
     text = NAMES.get(result) or METRICS[result].partition(";")[0].rpartition(", ")[0] or METRICS[result]
     return text + (f" ({in_picture(trace.removesuffix(']'))})" if trace else "")
-
-
-def few_ticks(axes: Axes, which: str) -> None:
-    """Numbers at a logarithmic axis: at 1, 2, 5, 10 and so on, written out."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = sorted(axes.get_xlim() if which == "x" else axes.get_ylim())
-    subs = (1.0, 2.0, 5.0) if low > 0 and high / low < 200 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    plain = high < 1e5 and low > 1e-3
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else LogFormatter())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def bar_ticks(bar: Colorbar) -> None:
@@ -168,16 +152,15 @@ class ParameterAxis:
         axes.set(**{f"{which}label": self.label})
         if not self.is_discrete:
             if self.is_log:
-                axes.set(**{f"{which}scale": "log"})
-                few_ticks(axes, which)
+                logarithmic(axes, which, 4)
             else:
-                axis.set_major_locator(MaxNLocator(4, steps=STEPS))
+                few(axis, 4)
             return
         step = 1 if every else -(-len(self.text) // MOST_LABELS)
         places = list(range(0, len(self.text), step))
         axis.set_ticks(places, [self.text[i] for i in places])
         if which == "x" and sum(len(self.text[i]) for i in places) > 26:
-            axis.set_tick_params(rotation=40)
+            axis.set_tick_params(rotation=90)
         axes.set(**{f"{which}lim": (-0.5, len(self.text) - 0.5)})
 
 

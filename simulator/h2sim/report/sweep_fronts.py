@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -16,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from h2sim.document import significant
+from h2sim.document.drawing import legend, panels
+from h2sim.document.style import BASE, CLOUD, FRONT, GRADIENT, INK, NOTE_PT
 from h2sim.io.names import in_picture
 from h2sim.report.sweep_axes import Numbers, ParameterAxis, ResultAxis, bar_ticks
 from h2sim.report.sweep_words import base_name
@@ -23,27 +24,8 @@ from h2sim.sweeps.findings import Findings
 from h2sim.sweeps.frame import Row
 from h2sim.sweeps.pareto import front
 
-CLOUD, FRONT, BASE, LINE = "#b0b0b0", "#0072b2", "#d55e00", "#444444"  # Okabe and Ito's, and greys
-COLOURS = "viridis"
 MOST_PANELS = 6
 MOST_SOLID = 400  # points that are drawn as shapes in vector formats
-WIDE_MM = 120.0  # from here on panels stand beside each other
-
-
-def panels(n: int, width_mm: float, height_mm: float = 52.0, narrow: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of a width and so many panels: three beside each other, or in a column of a paper `narrow`."""
-    is_wide = width_mm >= WIDE_MM
-    columns = min(n, (2 if n == 4 else 3) if is_wide else narrow)
-    height_mm *= 1.0 if is_wide else 0.9
-    rows = -(-n // columns)
-    size = width_mm / 25.4, (rows * height_mm + 8) / 25.4
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    every = list(axes.flat)
-    for axis in every[n:]:
-        axis.set_visible(False)
-    for axis in every[:n]:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, every[:n]
 
 
 def cloud_look(n: int) -> dict[str, Any]:
@@ -57,7 +39,7 @@ def cloud_look(n: int) -> dict[str, Any]:
 
 def star(name: str) -> Line2D:
     """The base machine in a legend."""
-    return Line2D([], [], ls="", marker="*", ms=8, color=BASE, mec="white", mew=0.4, label=in_picture(name))
+    return Line2D([], [], ls="", marker="*", ms=8, color=BASE.colour, mec="white", mew=0.4, label=in_picture(name))
 
 
 def pareto_figure(findings: Findings, rows: Sequence[Row], table: str, width_mm: float) -> Figure:
@@ -73,12 +55,12 @@ def pareto_figure(findings: Findings, rows: Sequence[Row], table: str, width_mm:
         _pair(figure, panel, findings, axes_of, values, on_front, base, (x, y, third))
     handles = [
         Line2D([], [], ls="", marker="o", ms=3, color=CLOUD, label="machine"),
-        Line2D([], [], ls="", marker="o", ms=4.5, mfc=FRONT, mec=LINE, mew=0.4, label="on the front"),
+        Line2D([], [], ls="", marker="o", ms=4.5, mfc=FRONT.colour, mec=INK, mew=0.4, label="on the front"),
         star(base_name(findings)),
     ]
     if len(axes_of) > 2:
-        handles.append(Line2D([], [], color=LINE, lw=0.8, label="front of the two"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4 if width_mm >= WIDE_MM else 2, frameon=False)
+        handles.append(Line2D([], [], color=INK, lw=0.8, label="front of the two"))
+    legend(figure, handles, width_mm)
     return figure
 
 
@@ -95,14 +77,14 @@ def _pair(
     x, y, third = which
     across, up = axes_of[x].shown(values[:, x]), axes_of[y].shown(values[:, y])
     panel.scatter(across, up, **cloud_look(len(values)))
-    look: dict[str, Any] = {"s": 16, "edgecolors": LINE, "linewidths": 0.4, "zorder": 4}
+    look: dict[str, Any] = {"s": 16, "edgecolors": INK, "linewidths": 0.4, "zorder": 4}
     if third is None:
-        panel.scatter(across[on_front], up[on_front], color=FRONT, **look)
+        panel.scatter(across[on_front], up[on_front], color=FRONT.colour, **look)
     else:
         axis = axes_of[third]
         shown = axis.shown(values[on_front, third])
         norm = _norm(axis.is_log, shown)
-        marks = panel.scatter(across[on_front], up[on_front], c=shown, cmap=COLOURS, norm=norm, **look)
+        marks = panel.scatter(across[on_front], up[on_front], c=shown, cmap=GRADIENT, norm=norm, **look)
         bar = figure.colorbar(marks, ax=panel, location="top", aspect=30, pad=0.02, label=axis.label)
         bar.outline.set_linewidth(0.4)
         bar_ticks(bar)
@@ -111,10 +93,10 @@ def _pair(
     two = two[np.lexsort((up[two], across[two]))]
     corner = "post" if directions[y] == directions[x] == "minimize" else "pre"
     if directions[x] == directions[y]:
-        panel.step(across[two], up[two], where=corner, color=LINE, lw=0.8, zorder=3)  # type: ignore[arg-type]
+        panel.step(across[two], up[two], where=corner, color=INK, lw=0.8, zorder=3)  # type: ignore[arg-type]
     if np.isfinite(base[[x, y]]).all():
         place = axes_of[x].shown(base[x]), axes_of[y].shown(base[y])
-        panel.scatter(*place, marker="*", s=75, color=BASE, edgecolors="white", linewidths=0.5, zorder=5)
+        panel.scatter(*place, marker="*", s=75, color=BASE.colour, edgecolors="white", linewidths=0.5, zorder=5)
     axes_of[x].set(panel, "x")
     axes_of[y].set(panel, "y")
 
@@ -142,20 +124,17 @@ def parallel_figure(findings: Findings, rows: Sequence[Row], width_mm: float) ->
         shown = result.shown(values[:, index])
         columns.append(_unit(shown, result.is_log))
         marks.append((result.label, [(0.0, significant(shown.min())), (1.0, significant(shown.max()))]))
-    figure, panel = plt.subplots(figsize=(width_mm / 25.4, 62 / 25.4), layout="constrained")
+    figure, (panel,) = panels(1, width_mm, 62.0)
     _lines(figure, panel, np.column_stack(columns), results[0], results[0].shown(values[:, 0]))
     narrow = width_mm / max(1, len(marks)) < 24
     for place, (_, ticks) in enumerate(marks):
-        panel.axvline(place, color=LINE, lw=0.6, zorder=1)
+        panel.axvline(place, color=INK, lw=0.6, zorder=1)
         for at, text in ticks:
             panel.annotate(
-                text, (place, at), (2, 0), textcoords="offset points", fontsize=6, va="center", zorder=5,
+                text, (place, at), (2, 0), textcoords="offset points", fontsize=NOTE_PT, va="center", zorder=5,
                 bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8},
             )  # fmt: skip
-    panel.set_xticks(range(len(marks)), [_folded(label, narrow) for label, _ in marks], rotation=40 if narrow else 0)
-    if narrow:
-        for label in panel.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+    panel.set_xticks(range(len(marks)), [_name(label, narrow) for label, _ in marks], rotation=90 if narrow else 0)
     panel.set(xlim=(-0.15, len(marks) - 1 + 0.35), ylim=(-0.06, 1.06), yticks=[])
     panel.tick_params(axis="x", length=0)
     panel.spines[:].set_visible(False)
@@ -168,11 +147,11 @@ def _lines(figure: Figure, panel: Axes, places: Numbers, first: ResultAxis, colo
     points = np.stack([np.broadcast_to(np.arange(places.shape[1]), places.shape), places], -1)[order]
     norm = _norm(first.is_log, colour)
     alpha = float(np.clip(60 / len(places), 0.15, 0.9))
-    lines = LineCollection(list(points), cmap=COLOURS, norm=norm, linewidths=0.9, alpha=alpha, zorder=2)
+    lines = LineCollection(list(points), cmap=GRADIENT, norm=norm, linewidths=0.9, alpha=alpha, zorder=2)
     lines.set_array(colour[order])
     lines.set_rasterized(len(places) > MOST_SOLID)
     panel.add_collection(lines)
-    bar_ticks(figure.colorbar(ScalarMappable(norm, COLOURS), ax=panel, label=first.label, aspect=30, pad=0.01))
+    bar_ticks(figure.colorbar(ScalarMappable(norm, GRADIENT), ax=panel, label=first.label, aspect=30, pad=0.01))
 
 
 def _unit(values: Numbers, is_log: bool) -> Numbers:
@@ -190,7 +169,7 @@ def _parameter_marks(axis: ParameterAxis) -> list[tuple[float, str]]:
     return [(index / max(1, n - 1), axis.text[index]) for index in range(0, n, step)]
 
 
-def _folded(label: str, narrow: bool) -> str:
+def _name(label: str, narrow: bool) -> str:
     """The unit, and long names, in further lines."""
     name, bracket, unit = label.rpartition(" (")
     if narrow or not bracket:

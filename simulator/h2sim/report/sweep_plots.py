@@ -1,20 +1,12 @@
-"""A sweep as pictures, for the screen and for a paper: PNG with a title, SVG and PDF of an exact width without."""
+"""A sweep as pictures: fronts, slices, maps, and what each parameter explains."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib.figure import Figure
 
 from h2sim.document import counted
-from h2sim.document.pictures import save_pictures
+from h2sim.document.pictures import PNG, Make, Plots, draw_picture
 from h2sim.errors import SweepError
 from h2sim.io.names import in_file_name, in_picture
 from h2sim.report.sweep_axes import parameter_name, result_name
@@ -27,37 +19,27 @@ from h2sim.sweeps.frame import Row
 from h2sim.sweeps.plan import Plan
 from h2sim.sweeps.store import Store
 
-DEFAULT_WIDTH_MM = 180.0  # of a page's two columns; one is 88
-MM_PER_LETTER = 1.6  # of a title
-FORMATS = ("png", "svg", "pdf")
-LOOK: Any = {
-    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    "legend.fontsize": 7, "figure.titlesize": 8, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6, "xtick.minor.width": 0.4, "ytick.minor.width": 0.4, "font.family": "DejaVu Sans",
-}  # fmt: skip
-Made = tuple[str, str, Callable[[], Figure]]  # the file's name, the title, and what draws it
+Made = tuple[str, str, Make]  # the file's name, the title, and what draws it
 
 
 def draw_sweep(
     plan: Plan,
     store: Store,
     folder: Path,
+    plots: Plots = PNG,
     *,
-    width_mm: float | None = None,
-    formats: Sequence[str] = FORMATS,
     slices: Sequence[Sequence[str]] = (),
 ) -> list[Path]:
     """Draws a sweep's valid machines into a folder, which is there; returns the files' paths.
 
     pareto, parallel (the front), slices-OBJECTIVE (along each parameter), map-FIELD-FIELD (the best over two) and
-    importance, each with the energy table's name where the spec has several. width_mm: of every picture. slices: one
-    parameter each, to look along these alone, or two, to map; by default along all, and a map of the two that explain
-    most of the first objective. Raises SweepError for an unknown parameter or a sweep without valid machines.
+    importance, each with the energy table's name where the spec has several. slices: one parameter each, to look along
+    these alone, or two, to map; by default along all, and a map of the two that explain most of the first objective.
+    Raises SweepError for an unknown parameter or a sweep without valid machines.
     """
     along, pairs = _asked(plan, slices)
     findings = Findings.of(plan, store)
     paths: list[Path] = []
-    width = width_mm or DEFAULT_WIDTH_MM
     for place, table in enumerate(findings.tables):
         rows = findings.ok(table)
         if not rows:
@@ -66,11 +48,8 @@ def draw_sweep(
         machines = plan.machines
         told = {"arch_sha256": machines.base_sha256, "energy_table_sha256": machines.tables[place].sha256}
         told |= {"trace_sha256": " ".join(trace.sha256 for trace in plan.traces)}
-        with matplotlib.rc_context(LOOK):
-            for name, title, make in _figures(findings, rows, table, along, pairs, width):
-                figure = make()
-                figure.suptitle(textwrap.fill(title, int(width / MM_PER_LETTER)), x=0.01, ha="left")
-                paths += save_pictures(figure, folder / f"{name}{suffix}", formats, told=told)
+        for name, title, make in _figures(findings, rows, table, along, pairs):
+            paths += draw_picture(make, folder / f"{name}{suffix}", plots, title=title, told=told)
     if not paths:
         raise SweepError(f"{store.folder}: expected a sweep with valid machines to draw; got none")
     return paths
@@ -98,25 +77,28 @@ def _figures(
     table: str,
     along: Sequence[str],
     pairs: Sequence[tuple[str, str]],
-    width: float,
 ) -> Iterator[Made]:
     best = findings.front(rows)
     of = _subject(findings, table)
     on_front = f"{len(best):,} of {counted(len(rows), 'machine')}"
     if len(findings.directions) > 1:
-        yield "pareto", f"Pareto front, {on_front}: {of}", lambda: pareto_figure(findings, rows, table, width)
+        yield "pareto", f"Pareto front, {on_front}: {of}", lambda width: pareto_figure(findings, rows, table, width)
     varied = [p for p in findings.varied if len({repr(findings.parameter(p)(row)) for row in rows}) > 1]
     axes = findings.plan.spec.axes
     free = [path for path in varied if path not in axes or axes[path].derive is None]
     if not free:
         return
     if len(best) > 1:
-        yield "parallel", f"Machines on the front, {on_front}: {of}", lambda: parallel_figure(findings, best, width)
+        yield (
+            "parallel",
+            f"Machines on the front, {on_front}: {of}",
+            lambda width: parallel_figure(findings, best, width),
+        )
     for objective in findings.directions:
         yield (
             f"slices-{in_file_name(objective)}",
             f"{result_name(objective).capitalize()} along each parameter: {of}",
-            lambda objective=objective: slice_figure(findings, rows, table, objective, along or free, width),  # type: ignore[misc]
+            lambda width, objective=objective: slice_figure(findings, rows, table, objective, along or free, width),  # type: ignore[misc]
         )
     found = findings.importance(rows)
     names = short_names(findings.plan.machines.order)
@@ -127,10 +109,14 @@ def _figures(
         yield (
             f"map-{'-'.join(in_file_name(names[path]) for path in pair)}",
             f"Best over {' and '.join(parameter_name(findings, path) for path in pair)}: {of}",
-            lambda pair=pair: map_figure(findings, rows, table, pair, width),  # type: ignore[misc]
+            lambda width, pair=pair: map_figure(findings, rows, table, pair, width),  # type: ignore[misc]
         )
     if len(rows) > 1:
-        yield "importance", f"What each parameter explains: {of}", lambda: importance_figure(findings, found, width)
+        yield (
+            "importance",
+            f"What each parameter explains: {of}",
+            lambda width: importance_figure(findings, found, width),
+        )
 
 
 def _subject(findings: Findings, table: str) -> str:

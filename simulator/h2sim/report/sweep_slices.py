@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from h2sim.document.drawing import bars, folded, legend, name_rows, note, panels, swatch
+from h2sim.document.style import BASE, CLOUD, FAINT, FRONT, GRADIENT, HATCHES, LABEL_PT, MEDIAN, NOTE_PT, SERIES, Look
 from h2sim.report.sweep_axes import Numbers, ParameterAxis, ResultAxis, bar_ticks, parameter_name, result_name
-from h2sim.report.sweep_fronts import BASE, CLOUD, COLOURS, FRONT, LINE, WIDE_MM, cloud_look, panels, star
+from h2sim.report.sweep_fronts import cloud_look, star
 from h2sim.report.sweep_words import base_name
 from h2sim.sweeps.findings import Findings
 from h2sim.sweeps.frame import Row
 from h2sim.sweeps.importance import Importance
 
-MEDIAN = "#56b4e9"
-BARS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito's
-EMPTY = "#e6e6e6"
 MOST_SLICES = 12  # panels of one figure
 MOST_TOLD = 8  # cells a side in which numbers stand
 
@@ -41,25 +38,28 @@ def slice_figure(
         axis = ParameterAxis.of(findings, path, rows)
         panel.scatter(axis.at, shown, **cloud_look(len(rows)))
         taken = [g for g in range(len(axis.centre)) if (axis.group == g).any()]
-        for reduce, colour, mark in ((np.median, MEDIAN, "s"), (best, FRONT, "o")):
+        for reduce, colour, mark in ((np.median, MEDIAN.colour, "s"), (best, FRONT.colour, "o")):
             line = [float(reduce(shown[axis.group == g])) for g in taken]
             panel.plot(axis.centre[taken], line, color=colour, marker=mark, ms=3, lw=1.1, zorder=3)
         at = axis.where(findings, findings.bases[table])
         if base is not None and at is not None:
-            panel.scatter(at, result.shown(base), marker="*", s=60, color=BASE, edgecolors="white", lw=0.5, zorder=5)
+            panel.scatter(
+                at, result.shown(base), marker="*", s=60, color=BASE.colour, edgecolors="white", lw=0.5, zorder=5
+            )
         axis.set(panel, "x")
         result.set(panel, "y")
         panel.set_ylabel("")
-    figure.supylabel(result.label, fontsize=8)
-    figure.legend(
-        handles=[
+    figure.supylabel(result.label, fontsize=LABEL_PT)
+    legend(
+        figure,
+        [
             Line2D([], [], ls="", marker="o", ms=3, color=CLOUD, label="machine"),
-            Line2D([], [], color=FRONT, marker="o", ms=3, lw=1.1, label="best"),
-            Line2D([], [], color=MEDIAN, marker="s", ms=3, lw=1.1, label="median"),
+            Line2D([], [], color=FRONT.colour, marker="o", ms=3, lw=1.1, label="best"),
+            Line2D([], [], color=MEDIAN.colour, marker="s", ms=3, lw=1.1, label="median"),
             star(base_name(findings)),
         ],
-        loc="outside lower center", ncols=4 if width_mm >= WIDE_MM else 2, frameon=False,
-    )  # fmt: skip
+        width_mm,
+    )
     return figure
 
 
@@ -75,9 +75,9 @@ def map_figure(findings: Findings, rows: Sequence[Row], table: str, pair: tuple[
         best = _best(across, up, result.shown(values), findings.directions[name] == "maximize")
         _map(figure, panel, across, up, result, best, at)
         if at[0] is not None and at[1] is not None:
-            panel.scatter(at[0], at[1], marker="*", s=70, color=BASE, edgecolors="white", lw=0.6, zorder=5)
+            panel.scatter(at[0], at[1], marker="*", s=70, color=BASE.colour, edgecolors="white", lw=0.6, zorder=5)
     if None not in at:
-        figure.legend(handles=[star(f"values of {base_name(findings)}")], loc="outside lower center", frameon=False)
+        legend(figure, [star(f"values of {base_name(findings)}")], width_mm)
     return figure
 
 
@@ -102,11 +102,11 @@ def _map(
     low, high = float(np.nanmin(best)), float(np.nanmax(best))
     is_log = low > 0 and high / low > 20
     norm = LogNorm(low, high) if is_log else Normalize(low, high if high > low else low + abs(low or 1))
-    colours = matplotlib.colormaps[COLOURS].with_extremes(bad=EMPTY)
+    colours = matplotlib.colormaps[GRADIENT].with_extremes(bad=FAINT)
     image = panel.pcolormesh(
         across.edges, up.edges, np.ma.masked_invalid(best), cmap=colours, norm=norm, edgecolors="white", linewidth=0.3
     )
-    panel.set_facecolor(EMPTY)
+    panel.set_facecolor(FAINT)
     across.set(panel, "x")
     up.set(panel, "y")
     panel.spines[:].set_visible(False)
@@ -119,7 +119,7 @@ def _map(
                 place = float(across.centre[column]), float(up.centre[row])
                 panel.annotate(
                     f"{value:.3g}", place, (0, -8.5 if place == base else 0), textcoords="offset points",
-                    ha="center", va="center", fontsize=6, color="white" if norm(value) < 0.55 else "black",
+                    ha="center", va="center", fontsize=NOTE_PT, color="white" if norm(value) < 0.55 else "black",
                 )  # fmt: skip
 
 
@@ -133,21 +133,22 @@ def importance_figure(findings: Findings, found: Sequence[Importance], width_mm:
     if found[0].rest is not None:
         rows.append(("(interactions)", [each.rest or 0.0 for each in found]))
     height = 4.2 * len(found) * len(rows) ** 0.9 + 20
-    figure, panel = plt.subplots(figsize=(width_mm / 25.4, height / 25.4), layout="constrained")
-    thick = 0.8 / len(found)
-    for index, each in enumerate(found):
+    figure, (panel,) = panels(1, width_mm, height)
+    thick, looks = 0.8 / len(found), tuple(map(Look, SERIES, HATCHES))
+    for index in range(len(found)):
         at = np.arange(len(rows)) + (index - (len(found) - 1) / 2) * thick
         widths = [100 * row[index] for _, row in rows]
-        bars: Any = panel.barh(
-            at, widths, thick * 0.92, color=BARS[index % len(BARS)], label=result_name(each.objective)
-        )
-        panel.bar_label(bars, [f"{w:.0f}" for w in widths], padding=2, fontsize=6, color=LINE)
-    panel.set_yticks(range(len(rows)), [name for name, _ in rows])
-    panel.invert_yaxis()
+        bars(panel, at, widths, looks[index % len(looks)], height=thick * 0.92)
+        for place, width in zip(at, widths, strict=True):
+            note(panel, f"{width:.0f}", (width, place))
+    name_rows(panel, [name for name, _ in rows])
     most = max((max(shown) for _, shown in rows), default=1.0)
-    panel.set(xlim=(0, min(105.0, 115 * max(most, 0.1))), xlabel="share of the variance that it explains alone (%)")
-    panel.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3 if width_mm >= WIDE_MM else 2, frameon=False)
+    panel.set(
+        xlim=(0, min(105.0, 115 * max(most, 0.1))),
+        xlabel=folded("share of the variance that it explains alone (%)", 0.6 * width_mm),
+    )
+    entries = [swatch(looks[i % len(looks)], result_name(each.objective)) for i, each in enumerate(found)]
+    legend(figure, entries, width_mm)
     return figure
 
 

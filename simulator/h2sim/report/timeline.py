@@ -1,13 +1,15 @@
-"""The pipeline in Chrome trace event format: opens in Perfetto, a track per engine and per memory.
+"""The pipeline as a timeline: a track per engine and per memory, counters and flows, apart from any file format.
 
-Perfetto drops a slice that overlaps another of its track in part. Here none does: a memory serves one transfer at a
-time, a row's slices lie inside the row, and boundaries are rounded to ns, not durations.
+`timeline_chrome` writes it as Chrome trace event JSON, `timeline_perfetto` as a Perfetto trace. Both open in Perfetto,
+which drops a slice that overlaps another of its track in part. Here none does: a memory serves one transfer at a time,
+a row's slices lie inside the row, and boundaries are rounded to ns, not durations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -16,8 +18,9 @@ from h2sim.result import Result
 
 Unit = Literal["ns", "cycles"]
 UNITS: tuple[Unit, ...] = ("ns", "cycles")
-ENGINES, MEMORIES = 1, 2  # the two processes of the file
-WINDOWS = 200  # of the counters 'Mem busy %'
+ENGINES, MEMORIES = 1, 2  # the two processes of a file
+PROCESSES = {ENGINES: "engines", MEMORIES: "memories"}
+WINDOWS = 200  # of the counters
 NAMES = {
     "dependency": "wait: dependency",
     "memory_read": "stall: memory read",
@@ -25,8 +28,6 @@ NAMES = {
     "compute": "compute",
     "fill": "fill",
 }
-
-Event = dict[str, Any]
 
 
 class Clock:
@@ -39,76 +40,132 @@ class Clock:
         """The ns nearest to the start of a cycle, half up."""
         return cycle if self._unit == "cycles" else (2 * cycle * 10**9 + self._clock_hz) // (2 * self._clock_hz)
 
-    def span(self, start: int, end: int) -> dict[str, float]:
-        """`ts` and `dur` in us, thousandths exact, of the cycles start <= cycle < end."""
-        first = self.ns(start)
-        return {"ts": first / 1000, "dur": (self.ns(end) - first) / 1000}
+
+@dataclass(frozen=True)
+class Track:
+    """An engine or a memory: a thread of one of the two processes, counted from 1 in each."""
+
+    pid: int
+    tid: int
+    name: str
 
 
-def timeline_events(result: Result, books: Books, unit: Unit = "ns") -> dict[str, Any]:
-    """One steady period: every compute slice, stall and transfer; exact cycles stand in each event's args.
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What happened on a track in the cycles start <= cycle < end; n_bytes: moved in it, None on engines."""
 
-    Flows lead from the last result that a job writes to the first slice of the jobs that read it that is no wait.
+    track: Track
+    name: str
+    start: int
+    end: int
+    n_bytes: int | None = None
+
+    @property
+    def args(self) -> dict[str, int]:
+        """The exact numbers behind what is drawn."""
+        told = {"start_cycle": self.start, "end_cycle": self.end, "cycles": self.end - self.start}
+        return told if self.n_bytes is None else {**told, "bytes": self.n_bytes}
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A number that holds from each cycle of `points` to the next; Perfetto shows it as its name and its unit."""
+
+    pid: int
+    name: str
+    unit: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An arrow from one slice to a later one."""
+
+    left: Slice
+    entered: Slice
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """One steady period: every compute slice, stall and transfer, in cycles that `clock` makes ns of.
+
+    Slices of one track lie inside each other or apart. told: what the timeline was made of, by name.
     """
-    clock = Clock(result.arch.clock_hz, unit)
-    events = [*_names(books), *_rows(books, clock), *_work(books, clock), *_transfers(books, clock)]
-    events += [*_counters(books, clock), *_flows(books, clock)]
-    other = {
+
+    clock: Clock
+    tracks: tuple[Track, ...]
+    slices: tuple[Slice, ...]
+    counters: tuple[Counter, ...]
+    flows: tuple[Flow, ...]
+    told: dict[str, str | int]
+
+
+def result_timeline(result: Result, unit: Unit = "ns") -> Timeline:
+    """The timeline of a result that keeps its books, with the machine, the trace and the hashes of both."""
+    if result.books is None:
+        raise ValueError("expected a result that keeps its books")
+    clock_hz = result.arch.clock_hz
+    told = {
         "arch": result.arch.name,
         "network": result.workload.network,
         "source": result.workload.source,
-        "clock_hz": result.arch.clock_hz,
+        "clock_hz": clock_hz,
         "unit": "1 ns is 1 ns" if unit == "ns" else "1 ns is one cycle",
         **result.hashes,
     }
-    return {"displayTimeUnit": "ns", "otherData": other, "traceEvents": events}
+    return make_timeline(result.books, Clock(clock_hz, unit), told)
 
 
-def _names(books: Books) -> Iterator[Event]:
-    for pid, name, tracks in ((ENGINES, "engines", books.engines), (MEMORIES, "memories", books.memories)):
-        yield {"name": "process_name", "ph": "M", "pid": pid, "tid": 0, "args": {"name": name}}
-        for tid, track in enumerate(tracks, start=1):
-            yield {"name": "thread_name", "ph": "M", "pid": pid, "tid": tid, "args": {"name": track}}
+def make_timeline(books: Books, clock: Clock, told: dict[str, str | int]) -> Timeline:
+    """Rows (layer and phase), the engines' slices inside them, transfers, how busy each memory was, and flows.
+
+    Flows lead from the last result that a job writes to the first slice of the jobs that read it that is no wait.
+    """
+    engines = tuple(Track(ENGINES, tid, name) for tid, name in enumerate(books.engines, start=1))
+    memories = tuple(Track(MEMORIES, tid, name) for tid, name in enumerate(books.memories, start=1))
+    work, moved = _work(books, engines), _transfers(books, memories)
+    slices = (*_rows(books, engines), *work, *moved)
+    flows = tuple(_flows(books, work, moved))
+    return Timeline(clock, (*engines, *memories), slices, tuple(_counters(books)), flows, told)
 
 
-def _rows(books: Books, clock: Clock) -> Iterator[Event]:
+def _rows(books: Books, tracks: tuple[Track, ...]) -> list[Slice]:
     """A slice per layer and phase, that holds the engine's slices below it."""
-    for job, (start, end) in zip(books.jobs, books.spans(), strict=True):
-        args = {"start_cycle": start, "end_cycle": end, "cycles": end - start}
-        tid = books.engines.index(job.engine) + 1
-        yield _slice(f"{job.layer} {job.phase}", ENGINES, tid, clock.span(start, end), args)
+    return [
+        Slice(tracks[books.engines.index(job.engine)], f"{job.layer} {job.phase}", start, end)
+        for job, (start, end) in zip(books.jobs, books.spans(), strict=True)
+    ]
 
 
-def _work(books: Books, clock: Clock) -> Iterator[Event]:
+def _work(books: Books, tracks: tuple[Track, ...]) -> list[Slice]:
     found = books.engine_intervals()
-    for track, what, start, end in zip(found.track, found.what, found.start, found.end, strict=True):
-        name, first, last = NAMES[CAUSES[what]], int(start), int(end)
-        args = {"start_cycle": first, "end_cycle": last, "cycles": last - first}
-        yield _slice(name, ENGINES, int(track) + 1, clock.span(first, last), args)
+    columns = (found.track.tolist(), found.what.tolist(), found.start.tolist(), found.end.tolist())
+    return [
+        Slice(tracks[track], NAMES[CAUSES[what]], start, end) for track, what, start, end in zip(*columns, strict=True)
+    ]
 
 
-def _transfers(books: Books, clock: Clock) -> Iterator[Event]:
+def _transfers(books: Books, tracks: tuple[Track, ...]) -> list[Slice]:
     found = books.memory_intervals()
     columns = (found.track, found.job, found.what, found.start, found.end, found.n_bytes)
-    for track, number, what, start, end, n_bytes in zip(*columns, strict=True):
-        job, first, last = books.jobs[number], int(start), int(end)
-        args = {"start_cycle": first, "end_cycle": last, "cycles": last - first, "bytes": int(n_bytes)}
+    slices = []
+    for track, number, what, start, end, n_bytes in zip(*(column.tolist() for column in columns), strict=True):
+        job = books.jobs[number]
         name = f"{job.layer} {job.phase}: {KINDS[what].replace('_', ' ')}"
-        yield _slice(name, MEMORIES, int(track) + 1, clock.span(first, last), args)
+        slices.append(Slice(tracks[track], name, start, end, n_bytes))
+    return slices
 
 
-def _counters(books: Books, clock: Clock) -> Iterator[Event]:
-    """'Mem N busy %' over windows of equal length."""
+def _counters(books: Books) -> Iterator[Counter]:
+    """How busy each memory was, in windows of equal length."""
     found, end = books.memory_intervals(), books.makespan_cycles
     edges = np.unique(np.linspace(0, end, min(WINDOWS, max(1, end)) + 1).astype(np.int64))
     for number, name in enumerate(books.memories):
         mine = found.track == number
         busy = _covered(found.start[mine], found.end[mine], edges)
-        for first, length, cycles in zip(edges[:-1], np.diff(edges), busy, strict=True):
-            at = clock.span(int(first), int(first))["ts"]
-            share = round(100 * int(cycles) / int(length), 1)
-            yield {"name": f"{name} busy %", "ph": "C", "pid": MEMORIES, "ts": at, "args": {"%": share}}
-        yield {"name": f"{name} busy %", "ph": "C", "pid": MEMORIES, "ts": clock.span(end, end)["ts"], "args": {"%": 0}}
+        lengths = np.diff(edges).tolist()
+        shares = [round(100 * cycles / length, 1) for cycles, length in zip(busy.tolist(), lengths, strict=True)]
+        yield Counter(MEMORIES, f"{name} busy", "%", tuple(zip(edges.tolist(), [*shares, 0.0], strict=True)))
 
 
 def _covered(start: np.ndarray, end: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -119,23 +176,13 @@ def _covered(start: np.ndarray, end: np.ndarray, edges: np.ndarray) -> np.ndarra
     return np.diff(before[number] - np.where(number > 0, late, 0))
 
 
-def _flows(books: Books, clock: Clock) -> Iterator[Event]:
-    """Arrows from the last write of a job to what its readers do first that is no wait."""
-    work, moved = books.engine_intervals(), books.memory_intervals()
+def _flows(books: Books, work: list[Slice], transfers: list[Slice]) -> Iterator[Flow]:
+    """Arrows from the last write of a job to what its readers do first that is no wait; the slices are of the books."""
+    worked, moved = books.engine_intervals(), books.memory_intervals()
     number_of = {job.key: number for number, job in enumerate(books.jobs)}
     pairs = [(number_of[key], reader) for reader, job in enumerate(books.jobs) for key in job.after if key in number_of]
-    for identity, (writer, reader) in enumerate(pairs, start=1):
+    for writer, reader in pairs:
         wrote = np.flatnonzero((moved.job == writer) & (moved.what >= KINDS.index("write")))
-        busy = np.flatnonzero((work.job == reader) & (work.what >= CAUSES.index("compute")))
+        busy = np.flatnonzero((worked.job == reader) & (worked.what >= CAUSES.index("compute")))
         if len(wrote) and len(busy):
-            left, entered = wrote[-1], busy[0]
-            for phase, pid, found, index in (("s", MEMORIES, moved, left), ("f", ENGINES, work, entered)):
-                at = clock.span(int(found.start[index]), int(found.end[index]))["ts"]
-                bound = {"bp": "e"} if phase == "f" else {}
-                track = int(found.track[index]) + 1
-                told = {"name": "results", "cat": "results", "id": identity, "ph": phase, **bound}
-                yield {**told, "pid": pid, "tid": track, "ts": at}
-
-
-def _slice(name: str, pid: int, tid: int, span: dict[str, float], args: dict[str, Any]) -> Event:
-    return {"name": name, "ph": "X", "pid": pid, "tid": tid, **span, "args": args}
+            yield Flow(transfers[wrote[-1]], work[busy[0]])

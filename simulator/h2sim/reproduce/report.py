@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from h2sim.document import frame_csv
+from h2sim.document.pictures import PNG, Plots, draw_picture
 from h2sim.errors import ReproductionError, at
 from h2sim.io.files import write_text
 from h2sim.io.progress import Say
@@ -28,6 +30,7 @@ MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 JOINT = "area-and-power"
 COMMAND = "h2sim reproduce -o reports/h2learn"
+CLAIMS_TITLE = "Ours over theirs: every claim that is a number"
 
 
 def _backward_points(lab: Lab, setting: Setting) -> pd.DataFrame:
@@ -36,16 +39,24 @@ def _backward_points(lab: Lab, setting: Setting) -> pd.DataFrame:
     return pd.concat([area.assign(part="area"), modes.assign(part="modes")], ignore_index=True)
 
 
-def _backward_plot(frame: pd.DataFrame, theirs: figures.Theirs) -> Figure:
+def _backward_plot(frame: pd.DataFrame, theirs: figures.Theirs, width_mm: float) -> Figure:
     area = frame[frame["part"] == "area"].dropna(axis=1).astype({"group_size": int})
-    return figures.backward(area, frame[frame["part"] == "modes"].dropna(axis=1), theirs)
+    return figures.backward(area, frame[frame["part"] == "modes"].dropna(axis=1), theirs, width_mm)
+
+
+def _lut_pe_caption(frame: pd.DataFrame, theirs: figures.Theirs) -> str:
+    out = frame[(frame["parallelism"] == 4) & (frame["sub_luts"] == 1)].iloc[0]
+    large = out["adder_area_um2"] + out["register_area_um2"]
+    return (
+        "Fewer sub-LUTs need fewer adders but more registers; with 3 sub-LUTs of 8 entries both are few. The numbers "
+        f"come from the energy table alone, without a simulation. {out['design']} is left out of the picture: "
+        f"{large:,.0f} \u00b5m\u00b2 at P = 4."
+    )
 
 
 FIGURES = (
     figures.FigureOf("figure-3.10", "Figure 3.10: LUT PE of the Forward Engine",
-             "Fewer sub-LUTs need fewer adders but more registers; with 3 sub-LUTs of 8 entries both are few. The "
-             "numbers come from the energy table alone, without a simulation.",
-             engines.lut_pe_points, figures.lut_pe),
+             _lut_pe_caption, engines.lut_pe_points, figures.lut_pe),
     figures.FigureOf("figure-3.11", "Figure 3.11: Forward and Weight Update Engine",
              "The 4x10x256x56x56 layer alone on each engine, memory included, by parallelism, with LUTs and with "
              "adders.",
@@ -135,8 +146,11 @@ def _chosen(claims: dict[str, Claim], names: Sequence[str]) -> dict[str, Claim]:
     return {name: claim for name, claim in claims.items() if not names or name in names}
 
 
-def write(found: Reproduction, folder: Path) -> list[Path]:
-    """Writes README.md, rows.csv, spans.csv, claims.png, and a CSV and a PNG per figure. Returns their paths."""
+def write(found: Reproduction, folder: Path, plots: Plots = PNG) -> list[Path]:
+    """Writes README.md, rows.csv, spans.csv, the claims' picture, a CSV and a picture per figure. Returns their paths.
+
+    README.md shows the PNGs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"rows": rows_table(found.rows, found.scenario), "spans": spans_table(found.rows), **found.tables}
     paths = []
@@ -144,11 +158,21 @@ def write(found: Reproduction, folder: Path) -> list[Path]:
         paths.append(folder / f"{stem}.csv")
         write_text(paths[-1], frame_csv(frame))
     for figure in FIGURES:
-        paths.append(folder / f"{figure.stem}.png")
-        figures.save(figure.plot(found.tables[figure.stem], found.theirs), paths[-1])
-    paths.append(folder / "claims.png")
-    figures.save(figures.claims(found.rows), paths[-1])
+        make = partial(figure.plot, found.tables[figure.stem], found.theirs)
+        paths += draw_picture(make, folder / figure.stem, plots, title=figure.title)
+    paths += draw_picture(partial(figures.claims, found.rows), folder / "claims", plots, title=CLAIMS_TITLE)
     paths.append(folder / "README.md")
     shown = [(f.stem, f.title, f.caption(found.tables[f.stem], found.theirs)) for f in FIGURES]
     write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND, found.sub_batches))
     return paths
+
+
+def drawn(found: Reproduction) -> list[tuple[str, str, str, bytes]]:
+    """Stem, title, text and PNG of each figure, for a page that holds them itself."""
+    shown = []
+    with TemporaryDirectory() as aside:
+        for figure in FIGURES:
+            frame = found.tables[figure.stem]
+            (path,) = draw_picture(partial(figure.plot, frame, found.theirs), Path(aside) / figure.stem)
+            shown.append((figure.stem, figure.title, figure.caption(frame, found.theirs), path.read_bytes()))
+    return shown

@@ -41,7 +41,7 @@ async function explore(packed) {
   place.hidden = false;
   const still = $$("#points > .picture svg[role=group]").map(node => node.closest(".picture"));
   still.forEach(node => { node.classList.add("static"); node.hidden = true; });
-  const shades = () => ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"].map(colour);
+  const shades = () => ["s0", "s1", "s2", "s3", "s4", "s5", "s6"].map(colour);
   function filter() {
     for (let j = 0; j < N; j++) keep[j] = S.parameters.every((p, i) => wanted[i][p.at[j]]) && S.results.every((r, m) => r.values[j] >= ranges[m][0] && r.values[j] <= ranges[m][1]);
     redraw();
@@ -79,15 +79,15 @@ async function explore(packed) {
     spots = S.ids.map((_, j) => [X(a.values[j]), Y(b.values[j])]);
     for (let j = 0; j < N; j++) if (!keep[j]) { g.fillStyle = colour("line"); g.fillRect(spots[j][0] - 1, spots[j][1] - 1, 2, 2); }
     g.globalAlpha = .65;
-    for (let j = 0; j < N; j++) if (keep[j]) { g.fillStyle = p ? shade[p.at[j] % 8] : shade[0]; g.beginPath(); g.arc(...spots[j], 2.8, 0, 7); g.fill(); }
+    for (let j = 0; j < N; j++) if (keep[j]) { g.fillStyle = p ? shade[p.at[j] % 7] : shade[0]; g.beginPath(); g.arc(...spots[j], 2.8, 0, 7); g.fill(); }
     g.globalAlpha = 1; g.strokeStyle = ink; g.lineWidth = 1.4; g.beginPath();
     best.forEach((j, i) => { const [x, y] = spots[j]; if (i) { g.lineTo(x, spots[best[i - 1]][1]); g.lineTo(x, y); } else g.moveTo(x, y); });
     g.stroke();
-    for (const j of best) { g.fillStyle = p ? shade[p.at[j] % 8] : shade[0]; g.beginPath(); g.arc(...spots[j], 4.2, 0, 7); g.fill(); g.stroke(); }
+    for (const j of best) { g.fillStyle = p ? shade[p.at[j] % 7] : shade[0]; g.beginPath(); g.arc(...spots[j], 4.2, 0, 7); g.fill(); g.stroke(); }
     const base = [a.values[N], b.values[N]];
     if (base[0] > 0 && base[1] > 0) { const x = X(base[0]), y = Y(base[1]); g.lineWidth = 2; g.strokeRect(x - 5, y - 5, 10, 10); g.fillStyle = ink; g.textAlign = x > W - 90 ? "right" : "left"; g.fillText(S.base, x + (x > W - 90 ? -9 : 9), y + 4); }
     if (marked >= 0) { g.strokeStyle = colour("accent"); g.lineWidth = 3; g.beginPath(); g.arc(...spots[marked], 8, 0, 7); g.stroke(); }
-    const swatch = n => { const box = document.createElementNS("http://www.w3.org/2000/svg", "svg"), rect = document.createElementNS("http://www.w3.org/2000/svg", "rect"); box.setAttribute("width", 10); box.setAttribute("height", 10); box.setAttribute("aria-hidden", "true"); rect.setAttribute("width", 10); rect.setAttribute("height", 10); rect.setAttribute("class", "f-s" + n % 8); box.append(rect); return box; };
+    const swatch = n => { const box = document.createElementNS("http://www.w3.org/2000/svg", "svg"), rect = document.createElementNS("http://www.w3.org/2000/svg", "rect"); box.setAttribute("width", 10); box.setAttribute("height", 10); box.setAttribute("aria-hidden", "true"); rect.setAttribute("width", 10); rect.setAttribute("height", 10); rect.setAttribute("class", "f-s" + n % 7); box.append(rect); return box; };
     legend.replaceChildren(...(p ? p.values.map((value, q) => make("span", {}, swatch(q), `${p.name} ${value}`)) : []));
   }
   // Every machine as a line
