@@ -20,7 +20,7 @@ pytestmark = [
 ]
 DATA = {"archconfigs", "energy_tables", "workloads"}
 READ_BY_CODE = {".yaml", ".npz", ".json", ".csv"}
-IN_THE_PACKAGE = {".py", ".yaml", ".cpp", ".typed"}
+IN_THE_PACKAGE = {".py", ".yaml", ".cpp", ".css", ".js", ".typed"}
 
 
 def shipped() -> set[str]:
