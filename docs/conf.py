@@ -33,7 +33,8 @@ autodoc_preserve_defaults = True
 # The site asks for nothing that it does not hold, and says nothing of the day or the machine that made it.
 html_theme = "furo"
 html_title = f"h2sim {version}"
-html_static_path = ["pictures"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False

@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from h2sim.io import library
 from tests.docs.lines import read_words
 from tests.helpers.gpu_made import NsysExport, cuda_step
 
-NETWORK = "'8C3(Encoding)-AP2-10FC'"
+NETWORK = "'8C3(Encoding)-10FC'"
+SMALLEST = "4C3-10FC --input-shape 1,8,8"
 SMALL = {  # appended to lines that take minutes of training: what they do, with few samples
     "train": "--train-samples 64 --test-samples 16",
     "attack": "--test-samples 2",
@@ -92,6 +96,14 @@ def _network(path: Path) -> None:
     shutil.copy(library.find("network", "cifar10"), path)
 
 
+NEEDS = {  # packages of extras, by a word of the line
+    "train": ("torch", "mlxtend"), "attack": ("torch", "mlxtend"), "certify": ("torch", "mlxtend"),
+    "convert": ("torch", "mlxtend"), "evolve": ("torch", "mlxtend"), "record": ("torch",), "run/": ("torch", "mlxtend"),
+    "vgg6/": ("torch", "mlxtend"), ".nir": ("nir",), ".parquet": ("pyarrow",),
+}  # fmt: skip
+ID = "4f3a"  # stands for the beginning of the id of a sweep's machine
+
+
 Maker = str | Callable[[Path], None]
 TRACES = ("my", "a", "b", "old", "before", "after", "epoch-1", "epoch-4", "snntorch", "own", "graph")
 MAKERS: dict[str, Maker] = {
@@ -114,16 +126,26 @@ MAKERS: dict[str, Maker] = {
     "profile.json.gz": _profile,
     "profile.sqlite": _export,
     "space": "h2sim sweep space.yaml -o space --workers 0",
-    "batches": _traces,
+    "batches": " && ".join(
+        ["mkdir batches"]
+        + [f"h2sim trace synth {SMALLEST} --sparsity 0.8 --seed {seed} -o batches/{seed}.npz" for seed in (0, 1)]
+    ),
     "ce": lambda path: _traces(path / "traces"),
     "mse": lambda path: _traces(path / "traces"),
     "run": "h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run",
+    "vgg6": "h2sim train vgg6-bn-max mnist-5k --size 32,32 --channels 3 --epochs 2 --initial-deviation 0.3 -o vgg6",
+    "analog": f"h2sim train {NETWORK} mnist-5k --epochs 1 -o analog",
     "other": f"h2sim train {NETWORK} mnist-5k --epochs 1 -o other",
     "rated": "h2sim train 8C3-AP2-10FC mnist-5k --epochs 1 --timesteps 4 -o rated",
     "ann": f"h2sim train {NETWORK} mnist-5k --recipe ann --epochs 2 -o ann",
     "converted": f"h2sim convert {NETWORK} mnist-5k --ann ann --scale 0.4 -o converted",
     "robust": "h2sim train robust-fc mnist-5k --recipe certified --epochs 1 -o robust",
 }
+
+
+def trains(line: str) -> bool:
+    """Whether a line calls a command that trains, or looks at what was trained."""
+    return line.split()[1] in SMALL
 
 
 def small(line: str) -> str:
@@ -168,6 +190,20 @@ class Pantry:
         else:
             maker(self.shelf / name)
         self.made.add(name)
+
+
+def do(line: str, pantry: Pantry, place: Path) -> None:
+    """Runs a line of the documents in a folder with what it reads; it has to end well."""
+    missing = sorted({p for word, needed in NEEDS.items() if word in line for p in needed if find_spec(p) is None})
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    pantry.serve(line, place)
+    if ID in line:
+        done = pantry.shell("h2sim sweep export space -o points.csv && sed -n '2s/,.*//p' points.csv", place)
+        line = line.replace(ID, done.stdout.split()[-1])
+    done = pantry.shell(small(line), place)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr}"
+    assert "Traceback" not in done.stderr
 
 
 def open_pantry(folder: Path) -> Pantry:

@@ -1,53 +1,22 @@
 """Every line that calls h2sim, in the README, the site, the notes on the data and the help, is run, as it stands.
 
-A line runs in an empty folder that holds what it reads (tests/docs/pantry.py). A line that is new is run. Those that
-are not are listed here, with the reason; click reads their options all the same.
+A line runs in an empty folder that holds what it reads (tests/docs/pantry.py). A line that is new is run; those
+that are not stand in not_run.py. Those that train are in test_lines_that_train.py, for another process to run.
 """
 
 from __future__ import annotations
 
 import ast
-from importlib.util import find_spec
 
 import click
 import pytest
 
 from tests.docs.lines import all_lines, blocks, page_lines, parsed, python_blocks, read_words
-from tests.docs.pantry import open_pantry, small
+from tests.docs.not_run import NOT_RUN
+from tests.docs.pantry import do, open_pantry, trains
 from tests.helpers.houses import ROOT
 
-GPU = "needs a GPU of NVIDIA's; tests/gpu/test_record.py measures steps on the processor"
-OWN_FILES = "reads a data set from the user's own files; tests/datasets reads files of its formats"
-CLUSTER = "needs a running cluster; tests/sweeps/test_cluster.py starts one"
-RTL = "minutes of hardware simulation or synthesis; tests/rtl runs small ones"
-NOT_RUN = {
-    "h2sim reproduce -o reports/h2learn": "takes half an hour; tests/accuracy/test_reproduce.py runs it",
-    "h2sim gpu record cifar10 --batch 64 -o mine.json": GPU,
-    "h2sim gpu record mnist --implementation fused --repeats 100 --area 815 --node 12 -o mine.csv": GPU,
-    "h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run": OWN_FILES,
-    "h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run": OWN_FILES,
-    "h2sim sweep space.yaml -o space --dask tcp://node1:8786": CLUSTER,
-    "h2sim sweep space.yaml -o space --dask tcp://SCHEDULER:8786": CLUSTER,
-    "h2sim completion fish | source": "the syntax of fish, and lines are run by bash",
-    "h2sim rtl emit h2learn -o verilog": RTL,
-    "h2sim rtl emit mine.yaml -o verilog --engine backward --operand-bits 8": RTL,
-    "h2sim rtl check": RTL,
-    "h2sim rtl check --machines 6 --cases 100": RTL,
-    "h2sim rtl check --wide 3": RTL,
-    "h2sim rtl check --planes 4 --engine forward --cases 60": RTL,
-    "h2sim rtl check --planes 4 --engine forward --engine weight_update": RTL,
-    "h2sim rtl check --machines 45 --cases 400 --wide 3 --mutations --record rtl-record.md": RTL,
-    "h2sim rtl check --simulator amaranth --machines 3 --cases 4": RTL,
-    "h2sim rtl area h2learn": RTL,
-    "h2sim rtl area h2learn --engine backward --liberty cells.lib": RTL,
-}
-NEEDS = {  # packages of extras, by a word of the line
-    "train": ("torch", "mlxtend"), "attack": ("torch", "mlxtend"), "certify": ("torch", "mlxtend"),
-    "convert": ("torch", "mlxtend"), "evolve": ("torch", "mlxtend"), "record": ("torch",), "run/": ("torch", "mlxtend"),
-    ".nir": ("nir",), ".parquet": ("pyarrow",),
-}  # fmt: skip
 LINES = all_lines()
-ID = "4f3a"  # stands for the beginning of the id of a sweep's machine
 # what the README's block is shown with: a model of the reader's
 YOURS = """
 import torch
@@ -64,22 +33,9 @@ def pantry(tmp_path_factory):
     return open_pantry(tmp_path_factory.mktemp("pantry"))
 
 
-def skip_without(packages):
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} is not installed")
-
-
-@pytest.mark.parametrize("line", [line for line in LINES if line not in NOT_RUN])
+@pytest.mark.parametrize("line", [line for line in LINES if line not in NOT_RUN and not trains(line)])
 def test_a_line_does_what_it_is_shown_to_do(line, pantry, tmp_path):
-    skip_without({package for word, needed in NEEDS.items() if word in line for package in needed})
-    pantry.serve(line, tmp_path)
-    if ID in line:
-        done = pantry.shell("h2sim sweep export space -o points.csv && sed -n '2s/,.*//p' points.csv", tmp_path)
-        line = line.replace(ID, done.stdout.split()[-1])
-    done = pantry.shell(small(line), tmp_path)
-    assert done.returncode == 0, f"{LINES.get(line)}: {done.stdout[-2000:]}{done.stderr}"
-    assert "Traceback" not in done.stderr
+    do(line, pantry, tmp_path)
 
 
 @pytest.mark.parametrize("line", NOT_RUN)
@@ -112,7 +68,8 @@ def imported(text):
 def test_the_python_of_a_page_runs(page, pantry, tmp_path):
     for number, block in enumerate(python_blocks()[page]):
         text = block if "model" not in block or "model =" in block or "class Net" in block else YOURS + block
-        skip_without(set(imported(text)))
+        for package in set(imported(text)):
+            pytest.importorskip(package)
         pantry.serve(" ".join(part for part in text.split('"') if part.endswith((".json", ".npz"))), tmp_path)
         script = tmp_path / f"block-{number}.py"
         script.write_text(text)

@@ -46,7 +46,7 @@ def main() -> None:
       h2sim trace info mnist-digits
       h2sim workload list
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
-      h2sim compare ours.json --gpu v100-cifar10
+      h2sim compare cifar10.json --gpu v100-cifar10
       h2sim estimate mnist-digits
       h2sim reproduce -o reports/h2learn
       h2sim sweep figure-3.13-forward -o figure

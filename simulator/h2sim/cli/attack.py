@@ -118,9 +118,9 @@ def attack(run: str, dataset: str, **options: Any) -> None:
 
     \b
     Examples:
-      h2sim attack run mnist-5k --epsilon 0.1,0.2
-      h2sim attack run mnist-5k --method pgd --steps 20 --epsilon 0.1 --black-box other --json robustness.json
-      h2sim attack run mnist-5k --epsilon 0.1 --checks
+      h2sim attack analog mnist-5k --epsilon 0.1,0.2
+      h2sim attack analog mnist-5k --method pgd --steps 20 --epsilon 0.1 --black-box other --json robustness.json
+      h2sim attack analog mnist-5k --epsilon 0.1 --checks
       h2sim attack rated mnist-5k --test-samples 100 --penultimate-threshold 1
       h2sim attack rated mnist-5k --method spike --targeted --test-samples 20 --trace iteration.npz
     """
