@@ -110,7 +110,7 @@ def attack_errors(run: Trainer, epsilon: float) -> dict[str, float]:
         wrong += float((~found.attacked).sum())
         attacked += float(found.success.sum())
         fresh += float(found.fooled[found.success].sum())
-        null += float((found.null & found.attacked).sum())
+        null += float(found.null.nan_to_num().sum())  # nan of those that were not attacked
         first, count = first + len(batch.labels), count + len(batch.labels)
     return {"error": (wrong + attacked) / count, "fresh": (wrong + fresh) / count, "null": (wrong + null) / count}
 

@@ -2,7 +2,10 @@
 
 >>> import h2sim
 >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
->>> result.layer_table()
+>>> result
+Result(h2learn on mnist-small: 88,472 cycles a sub-batch, 0.000302 J)
+>>> len(result.layer_table())
+20
 """
 
 from __future__ import annotations

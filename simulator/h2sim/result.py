@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from h2sim._version import __version__
@@ -188,12 +189,22 @@ class Result:
         return self.activity.samples / self.steady_seconds if self.activity.steady_cycles else 0.0
 
     def engine(self, engine: Engine) -> EngineSummary:
-        """The sums over one engine's rows."""
+        """The sums over one engine's rows.
+
+        >>> import h2sim
+        >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
+        >>> result.engine("backward").memory_read
+        45029
+        """
         return EngineSummary.of(self.activity, engine)
 
     def __repr__(self) -> str:
         step, network = self.activity.steady_cycles, self.workload.network
         return f"Result({self.arch.name} on {network}: {step:,} cycles a sub-batch, {self.cost.energy_j:.3g} J)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary of `h2sim run` as tables. Reports lie above results, hence by name."""
+        return str(resolve_name("h2sim.report.run:result_html")(self))
 
     def to_dict(self, command: str | None = None) -> dict[str, Any]:
         """The h2sim-result document: plain dicts, integers exact, units in the keys.
@@ -232,7 +243,13 @@ class Result:
         }
 
     def layer_table(self) -> pd.DataFrame:
-        """One row per layer and phase, flat columns with units (`stall_memory_read_cycles`, `energy_lut_pj`, ...)."""
+        """One row per layer and phase, flat columns with units (`stall_memory_read_cycles`, `energy_lut_pj`, ...).
+
+        >>> import h2sim
+        >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
+        >>> result.layer_table().set_index(["layer", "phase"]).compute_cycles["conv2"].to_dict()
+        {'forward': 7968, 'backward': 16285, 'weight_update': 9856}
+        """
         import pandas as pd
 
         return pd.json_normalize([self._flat(index, row) for index, row in enumerate(self.activity.layers)])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("simulator", "archconfigs", "energy_tables", "workloads", "tests")
+SOURCES = ("simulator", "archconfigs", "energy_tables", "workloads", "tests", "docs")
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.py[co]")
 

@@ -1,4 +1,4 @@
-"""Files that the reports and the notes on the data name are there."""
+"""Files that the documentation, the reports and the notes on the data name are there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOP = ("simulator", "archconfigs", "energy_tables", "reports", "workloads", "tests", "baselines")
+TOP = ("simulator", "archconfigs", "energy_tables", "reports", "workloads", "tests", "docs", "baselines")
 PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(TOP)})/[\w./*-]*[\w*/]")
 PROSE = sorted(
     path
-    for pattern in ("reports/*.md", "reports/h2learn/*.md", "workloads/**/*.md", "simulator/h2sim/**/*.yaml")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "reports/*.md",
+        "reports/h2learn/*.md",
+        "workloads/**/*.md",
+        "simulator/h2sim/**/*.yaml",
+    )
     for path in ROOT.glob(pattern)
 )
 

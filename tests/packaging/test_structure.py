@@ -50,6 +50,9 @@ ALLOWED = {
         "report", "activity", "arch", "rivals", "compare", "datasets", "document", "energy", "errors", "gpu", "io",
         "memory", "pipeline", "reproduce", "result", "rtl", "shapes", "trace", "verify", "_version", "facade", "sweeps",
     },
+    "pages": {
+        "pages", "compare", "document", "errors", "io", "memory", "report", "reproduce", "rivals", "sweeps", "trace",
+    },
     "sweeps": {
         "sweeps", "_version", "activity", "arch", "energy", "errors", "io", "pipeline", "result", "rivals", "trace",
     },
@@ -63,8 +66,8 @@ ALLOWED = {
     "algorithms": {"algorithms", "certify", "datasets", "errors", "export", "io", "trace", "train"},
     "cli": {
         "cli", "_version", "activity", "algorithms", "arch", "attacks", "cautions", "certify", "rivals", "compare",
-        "datasets", "document", "energy", "errors", "evolve", "export", "gpu", "io", "report", "reproduce", "result",
-        "rtl", "facade", "sweeps", "trace", "train", "verify",
+        "datasets", "document", "energy", "errors", "evolve", "export", "gpu", "io", "pages", "report", "reproduce",
+        "result", "rtl", "facade", "sweeps", "trace", "train", "verify",
     },
 }  # fmt: skip
 

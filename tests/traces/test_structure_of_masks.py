@@ -264,5 +264,5 @@ def test_independent_masks_are_far_off_in_cycles_and_measured_structure_is_near(
     for structure in (None, "measured"):
         write_trace(tmp_path / "t.npz", *like(real, 0, structure), compress=False)
         cycles.append(simulate(load_arch("h2learn"), load_trace(tmp_path / "t.npz")).engine("backward").compute_cycles)
-    assert round(cycles[1] / cycles[0], 2) == 0.63  # README and reports/masks.md say so
+    assert round(cycles[1] / cycles[0], 2) == 0.63  # docs/explanation/masks.md and reports/masks.md say so
     assert round(cycles[2] / cycles[0], 2) == 0.94

@@ -18,6 +18,12 @@ def load_arch(name_or_path: str | Path) -> Arch:
     """The machine that an arch file describes, given by its path or, for a shipped one, by its name (`h2learn`).
 
     Raises ArchError with one line per fault: `file: field: expected ...; got ...`.
+
+    >>> import h2sim
+    >>> h2sim.load_arch("h2learn")
+    Arch('h2learn': 800 MHz, forward 64x16x4, weight_update 10x128x4, backward 16x64x4, 128 GB/s)
+    >>> h2sim.load_arch("h2learn").engines.backward.rows
+    16
     """
     data, path = read_mapping("arch", name_or_path, ArchError)
     return parse_arch(data, str(path))

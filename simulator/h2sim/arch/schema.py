@@ -337,6 +337,11 @@ class Arch(Strict):
         """The same machine with other values at these dotted paths: `arch.with_({"engines.backward.rows": 32})`.
 
         Raises ArchError: one line per fault, as for a file.
+
+        >>> import h2sim
+        >>> wide = h2sim.load_arch("h2learn").with_({"engines.backward.rows": 32})
+        >>> wide.engines.backward.size
+        '32x64x4'
         """
         return with_fields(self, changes, self.name, ArchError)
 

@@ -39,8 +39,8 @@ def attack(
     other callable brings what it calls into evaluation mode itself. Raises TrainingError for inputs, or a model, that
     do not fit.
 
-    >>> found = h2sim.attack(net, images, labels, timesteps=15, iterations=25)  # doctest: +SKIP
-    >>> found.success_rate, found.null_rate, found.mean_norm("perturbation")  # doctest: +SKIP
+        found = h2sim.attack(net, images, labels, timesteps=15, iterations=25)
+        found.success_rate, found.null_rate, found.mean_norm("perturbation")
     """
     attacked = Model(model, loss=loss, reset=reset, penultimate=penultimate, threshold=threshold)
     given, chosen = _numbers("inputs", inputs), SpikeAttack(**how)

@@ -11,6 +11,7 @@ COMMANDS = (
     "run",
     "verify",
     "compare",
+    "report",
     "estimate",
     "reproduce",
     "sweep",
@@ -27,6 +28,7 @@ COMMANDS = (
     "gpu",
     "rtl",
     "explain",
+    "completion",
 )
 
 

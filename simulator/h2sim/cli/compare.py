@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,9 @@ from h2sim.io import library
 if TYPE_CHECKING:
     from h2sim.arch import Arch
     from h2sim.compare.measurement import Measurement
+    from h2sim.compare.ratios import Comparison
     from h2sim.compare.stored import StoredResult
+    from h2sim.document import Part
     from h2sim.document.pictures import Plots
     from h2sim.rivals.machine import RivalMachine
     from h2sim.trace import Trace
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_file", metavar="FILE", help="Write the comparison ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of ratios ('-': stdout).")
+@click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page to look at ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw the steps and the layers into a folder.")
 @plot_options
 def compare(
@@ -62,6 +66,7 @@ def compare(
     energy_table: str,
     json_file: str | None,
     csv_file: str | None,
+    html_file: str | None,
     plots: str | None,
     pictures: Plots,
 ) -> None:
@@ -77,20 +82,22 @@ def compare(
       h2sim compare ours.json --machine spinalflow --machine loihi
       h2sim compare cifar10.json --gpu v100-cifar10 --plots plots
       h2sim compare dual.json dense.json --csv ratios.csv
+      h2sim compare ours.json --machine spinalflow --html page.html
       h2sim compare ours.json --loihi --workload my.npz --json -
     """
     from h2sim.compare.ratios import compare as ratios
     from h2sim.compare.ratios import measurement_of
-    from h2sim.compare.stored import read_result
+    from h2sim.compare.stored import load_result, stored
     from h2sim.document import frame_csv
     from h2sim.report.compare import bound_lines, comparison_document, differences, ratio_table, to_document
 
     read = (*results, *gpus, energy_table, *([workload] if workload else []))
-    check_outputs(json_file, csv_file, folder=plots, reads=read)
+    check_outputs(json_file, csv_file, html_file, folder=plots, reads=read)
     machines += tuple(name for name, asked in (("spinalflow", spinalflow), ("loihi", loihi)) if asked)
     if not (gpus or machines or names or len(results) > 1):
         raise click.UsageError("expected another RESULT, --gpu, --machine or --baseline to compare with")
-    documents = [read_result(path) for path in results]
+    plain = [load_result(path) for path in results]
+    documents = [stored(document, path) for document, path in zip(plain, results, strict=True)]
     ours, *others = [measurement_of(found, path) for found, path in zip(documents, results, strict=True)]
     others += [_gpu(name) for name in gpus]
     others += _rivals(documents[0], results[0], workload, energy_table, machines, names)
@@ -102,16 +109,29 @@ def compare(
         for part in differences(results[0], documents[0].arch, path, theirs.arch)
     ]
     held = bound_lines(list(zip(results, documents, strict=True)))
-    show(comparison_document(found, (*held, *alike)), err="-" in (json_file, csv_file))
+    show(comparison_document(found, (*held, *alike)), err="-" in (json_file, csv_file, html_file))
     warn_of({path: document.warnings for path, document in zip(results, documents, strict=True)})
     if json_file:
         emit(json_file, json.dumps(to_document(found), indent=1) + "\n")
     if csv_file:
         emit(csv_file, frame_csv(ratio_table(found)))
+    if html_file:
+        emit(html_file, _html(found, dict(zip(results, plain, strict=True)), alike))
     if plots:
         from h2sim.report.compare_plots import draw
 
         draw(found, plots, pictures)
+
+
+def _html(found: Sequence[Comparison], documents: Mapping[str, dict[str, Any]], differences: Sequence[Part]) -> str:
+    from h2sim.document.shell import page_html
+    from h2sim.io.names import distinct_ends
+    from h2sim.pages.compare import compare_page
+    from h2sim.pages.view import ResultView
+
+    names = distinct_ends(documents)
+    named = [(names[path], ResultView.of(document, path)) for path, document in documents.items()]
+    return page_html(compare_page(found, named, differences))
 
 
 def _gpu(name: str) -> Measurement:

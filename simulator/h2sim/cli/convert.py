@@ -75,10 +75,10 @@ def convert(network: str, dataset: str, **options: Any) -> None:
 
     \b
     Examples:
-      h2sim train 8C3(Encoding)-AP2-10FC mnist-5k --recipe ann --epochs 8 -o ann
-      h2sim convert 8C3(Encoding)-AP2-10FC mnist-5k --ann ann --scale 1,0.5,0.3
-      h2sim convert 8C3(Encoding)-AP2-10FC mnist-5k --ann ann --scale 0.4 -o converted
-      h2sim train 8C3(Encoding)-AP2-10FC mnist-5k --recipe diet --timesteps 5 --epochs 2 --start-from converted -o diet
+      h2sim train '8C3(Encoding)-10FC' mnist-5k --recipe ann --epochs 8 -o ann
+      h2sim convert '8C3(Encoding)-10FC' mnist-5k --ann ann --scale 1,0.5,0.3
+      h2sim convert '8C3(Encoding)-10FC' mnist-5k --ann ann --scale 0.4 -o converted
+      h2sim train '8C3(Encoding)-10FC' mnist-5k --recipe diet --timesteps 5 --epochs 2 --start-from converted -o diet
     """
     from h2sim.train.session import prepare_process
 

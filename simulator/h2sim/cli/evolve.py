@@ -72,7 +72,7 @@ def evolve(run: str, dataset: str, **options: Any) -> None:
 
     \b
     Examples:
-      h2sim convert NETWORK mnist-5k --ann ann --by activations -o converted
+      h2sim convert '8C3(Encoding)-AP2-10FC' mnist-5k --ann ann --by activations -o converted
       h2sim evolve converted mnist-5k --images 1000 -o evolved
       h2sim evolve converted mnist-5k --latency cycles --arch h2learn -o frugal
     """

@@ -13,7 +13,7 @@ from h2sim.cli.support import check_target
 from h2sim.errors import OutputError, at
 
 STDOUT = "-"
-OUTPUTS = {"json_file", "csv_file", "plots", "plot_format", "plot_width", "timeline", "output", "markdown"}
+OUTPUTS = {"json_file", "csv_file", "html_file", "plots", "plot_format", "plot_width", "timeline", "output", "markdown"}
 PICTURES = (".png", ".svg", ".pdf")
 
 

@@ -18,11 +18,12 @@ from h2sim.io.progress import Say
 
 if TYPE_CHECKING:
     from h2sim.document.pictures import Plots
+    from h2sim.reproduce.report import Reproduction
 
 
 @click.command()
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
-@click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, CSV tables, figures.")
+@click.option("-o", "--output", metavar="DIR", help="Write the report: README.md, index.html, CSV tables, figures.")
 @click.option("--list", "list_", is_flag=True, help="List the claims and what they hang on; run nothing.")
 @plot_options
 def reproduce(claims: tuple[str, ...], output: str | None, list_: bool, pictures: Plots) -> None:
@@ -55,8 +56,22 @@ def reproduce(claims: tuple[str, ...], output: str | None, list_: bool, pictures
         found = regenerate(claims, say)
     show(rows_document(found.rows))
     if output:
-        for path in write(found, Path(output), pictures):
+        paths = write(found, Path(output), pictures)
+        paths.append(_write_page(found, Path(output)))
+        for path in paths:
             click.echo(in_terminal(str(path)), err=True)
+
+
+def _write_page(found: Reproduction, folder: Path) -> Path:
+    """index.html of the report, with its figures inside."""
+    from h2sim.document.shell import page_html
+    from h2sim.io.files import write_text
+    from h2sim.pages.reproduce import reproduce_page
+    from h2sim.reproduce.report import drawn
+
+    target = folder / "index.html"
+    write_text(target, page_html(reproduce_page(found, drawn(found))))
+    return target
 
 
 def _make_folder(folder: Path) -> None:

@@ -46,6 +46,7 @@ ONE_TRACE = ("--chips", "--plots", "--what-if")  # options that several traces h
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Print and write only this layer; repeatable.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the result, schema h2sim-result 1 ('-': stdout).")
 @click.option("--csv", "csv_file", metavar="FILE", help="Write the table of layers ('-': stdout).")
+@click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page to look at ('-': stdout).")
 @click.option("--plots", metavar="DIR", help="Draw cycles, energy and area into a folder.")
 @click.option("--timeline", metavar="FILE", help="Write the pipeline for Perfetto: .pftrace, else Chrome's JSON.")
 @click.option("--timeline-unit", type=click.Choice(UNITS), default="ns", show_default=True, help="1 ns of the file.")
@@ -65,6 +66,7 @@ def run(
     layers: tuple[str, ...],
     json_file: str | None,
     csv_file: str | None,
+    html_file: str | None,
     plots: str | None,
     timeline: str | None,
     timeline_unit: Unit,
@@ -93,12 +95,13 @@ def run(
       h2sim run h2learn mnist-digits --mode dense --ideal-memory
       h2sim run h2learn mnist-digits --set engines.backward.rows=32 --set tile=[4,8]
       h2sim run mine.yaml my.npz --json out.json --csv layers.csv
+      h2sim run h2learn mnist-digits --html page.html
       h2sim run h2learn mnist-digits --plots plots --timeline pipeline.pftrace
       h2sim run h2learn mnist-digits --what-if engines.backward.columns=128 --what-if tile=[16,16]
       h2sim run h2learn mnist-digits --chips 16 --plots plots --plot-format svg,pdf --plot-width 89
-      h2sim run h2learn run/traces/epoch-002/*.npz --csv sub-batches.csv
+      h2sim run h2learn run/traces/epoch-004/*.npz --csv sub-batches.csv
       h2sim run spinalflow mnist-digits --set coding=every_spike
-      h2sim run h2learn mnist-digits --json - | python -m json.tool | less
+      h2sim run h2learn mnist-digits --json - | python -m json.tool
     """
     import h2sim
     from h2sim.arch import Arch
@@ -107,7 +110,7 @@ def run(
 
     if least_efficiency is not None and chips is None:
         raise click.UsageError("--least-efficiency needs --chips")
-    check_outputs(json_file, csv_file, timeline, folder=plots, reads=(arch, *traces, energy_table))
+    check_outputs(json_file, csv_file, html_file, timeline, folder=plots, reads=(arch, *traces, energy_table))
     machine, workloads = find_machine(arch, settings), [h2sim.load_trace(trace) for trace in traces]
     workload = workloads[0]
     table = h2sim.load_energy_table(energy_table)
@@ -115,7 +118,14 @@ def run(
     wanted = {"--mode": mode, "--chips": chips, "--plots": plots, "--timeline": timeline, "--what-if": changes or None}
     result: Result | RivalResult
     if len(workloads) > 1:
-        refuse({"--layer": layers, "--timeline": timeline, **{name: wanted[name] for name in ONE_TRACE}})
+        refuse(
+            {
+                "--layer": layers,
+                "--timeline": timeline,
+                "--html": html_file,
+                **{name: wanted[name] for name in ONE_TRACE},
+            }
+        )
 
         def each(one: Trace) -> Result | RivalResult:
             if isinstance(machine, Arch):
@@ -129,17 +139,19 @@ def run(
         result = _simulate(machine, workload, table, mode, ideal_memory, chips, least_efficiency)
         found = [WhatIf(name, _simulate(m, workload, table, mode, ideal_memory, None, None)) for name, m in what_if]
         document = run_document(result, layers, workload.meta.source, found)
-        show(document, err="-" in (json_file, csv_file, timeline))
+        show(document, err="-" in (json_file, csv_file, html_file, timeline))
         _draw(result, plots, pictures, timeline, timeline_unit)
         extra = {"what_if": [change.to_dict(result) for change in found]} if found else {}
     else:
         extra = {}
         result = _simulate_rival(machine, workload, table, ideal_memory, wanted)
-        show(result.document(), err="-" in (json_file, csv_file))
+        show(result.document(), err="-" in (json_file, csv_file, html_file))
     for warning in result.warnings:
         warn(warning)
     if json_file:
         emit(json_file, _json(result, layers, command_line(ctx), extra))
+    if html_file:
+        emit(html_file, _html(result, workload, {**result.to_dict(command_line(ctx)), **extra}))
     if csv_file:
         emit(csv_file, _csv(result.layer_table(), result, layers))
 
@@ -221,6 +233,16 @@ def _json(result: Result | RivalResult, layers: tuple[str, ...], command: str, e
     if layers:
         document["layers"] = [row for row in document["layers"] if row["layer"] in layers]
     return json.dumps(document, indent=1) + "\n"
+
+
+def _html(result: Result | RivalResult, workload: Trace, document: dict[str, Any]) -> str:
+    """The page of the whole step, with every interval where the machine keeps them, and the trace's masks."""
+    from h2sim.document.shell import page_html
+    from h2sim.pages.result import AtHand, result_page
+
+    with progress("drawing the page"):
+        books = getattr(result, "books", None)
+        return page_html(result_page(document, AtHand(books, workload)))
 
 
 def _csv(rows: pd.DataFrame, result: Result | RivalResult, layers: tuple[str, ...]) -> str:

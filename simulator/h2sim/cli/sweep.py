@@ -69,11 +69,12 @@ def sweep() -> None:
     \b
     Examples:
       h2sim sweep figure-3.13-forward -o figure
-      h2sim sweep mine.yaml -o space engines.backward.rows=8,16 'tile=[8, 8],[4, 8]'
+      h2sim sweep space.yaml -o space engines.backward.rows=8,16 'tile=[8, 8],[4, 8]'
       h2sim sweep status space
       h2sim sweep table space --pareto --sort energy_j
       h2sim sweep show space 4f3a > better.yaml
       h2sim sweep plot space -o pictures --plot-format png,pdf
+      h2sim sweep report space
       h2sim sweep export space -o points.parquet
     """
 
@@ -103,9 +104,9 @@ def run(
 
     \b
     Examples:
-      h2sim sweep mine.yaml -o space
-      h2sim sweep mine.yaml -o space engines.backward.rows=8,16,32 budget=500
-      h2sim sweep mine.yaml -o space --dask tcp://node1:8786
+      h2sim sweep space.yaml -o space
+      h2sim sweep space.yaml -o space engines.backward.rows=8,16,32 budget=500
+      h2sim sweep space.yaml -o space --dask tcp://node1:8786
     """
     from h2sim.io import library
     from h2sim.report.sweep import sweep_document
@@ -214,6 +215,33 @@ def plot(folder: str, output: str | None, slices: tuple[str, ...], pictures: Plo
         named = tuple(tuple(part.strip() for part in each.split(",")) for each in slices)
         for path in draw_sweep(plan, store, place, pictures, slices=named):
             click.echo(in_terminal(str(path)), err=True)
+
+
+@sweep.command()
+@folder_argument
+@click.option(
+    "-o", "--output", "--html", metavar="FILE", help="Where to write it ('-': stdout) [default: DIR/report.html]."
+)
+def report(folder: str, output: str | None) -> None:
+    """Write one self-contained page: every machine to filter and choose from, and the front as arch files to run.
+
+    \b
+    Examples:
+      h2sim sweep report space
+      h2sim sweep report space -o page.html
+    """
+    from h2sim.document.shell import page_html
+    from h2sim.io.names import in_terminal
+    from h2sim.pages.sweep import sweep_page
+    from h2sim.report.sweep import sweep_document
+
+    target = output or str(Path(folder) / "report.html")
+    check_outputs(target)
+    with _read(folder, "drawing") as (plan, store):
+        text = page_html(sweep_page(plan, store, sweep_document(plan, store)))
+    emit(target, text)
+    if target != "-":
+        click.echo(in_terminal(target), err=True)
 
 
 @sweep.command()

@@ -21,8 +21,8 @@ def table() -> None:
     Examples:
       h2sim table list
       h2sim table show 28nm-calibrated
-      h2sim table check mine.yaml
-      h2sim table scale 45nm --to 28 --sram sram-28nm-itrs-hp-360k -o mine.yaml
+      h2sim table check prices.yaml
+      h2sim table scale 45nm --to 28 --sram sram-28nm-itrs-hp-360k -o scaled.yaml
     """
 
 
@@ -56,7 +56,7 @@ def show(name: str, resolved: bool) -> None:
 
     \b
     Examples:
-      h2sim table show 28nm > mine.yaml
+      h2sim table show 28nm > prices.yaml
       h2sim table show 28nm-calibrated --resolved
     """
     from h2sim.energy import load_energy_table
@@ -74,7 +74,7 @@ def check(files: tuple[str, ...]) -> None:
 
     \b
     Example:
-      h2sim table check mine.yaml 28nm
+      h2sim table check prices.yaml 28nm
     """
     from h2sim.energy import load_energy_table
     from h2sim.errors import EnergyTableError

@@ -184,7 +184,16 @@ class StoredResult(Frozen):
 
 
 def read_result(path: str | Path) -> StoredResult:
-    """The result in a file that `h2sim run --json` wrote. Raises ComparisonError with a line per fault."""
+    """The result in a file that `h2sim run --json` wrote. Raises ComparisonError with a line per fault.
+
+    >>> import h2sim, json, tempfile
+    >>> result = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"))
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+    ...     json.dump(result.to_dict(), file)
+    ...     file.flush()
+    ...     h2sim.read_result(file.name).step.steady_cycles
+    88472
+    """
     return stored(load_result(path), str(path))
 
 

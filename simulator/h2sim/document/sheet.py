@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from h2sim.document.values import Cell, Number, Table
+from h2sim.document.values import Cell, Table
 from h2sim.io.names import in_csv
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_csv(table: Table) -> str:
-    """Column names, then rows: a Number as its exact value (None: empty), any other cell as text that is no formula."""
+    """Column names, then rows: a Number or Bar as its exact value (None: empty), other cells as text, no formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([in_csv(column.full_name) for column in table.columns])
@@ -23,9 +23,9 @@ def to_csv(table: Table) -> str:
 
 
 def _exact(cell: Cell) -> str:
-    if isinstance(cell, Number):
-        return "" if cell.value is None else repr(cell.value)
-    return in_csv(cell)
+    if isinstance(cell, str):
+        return in_csv(cell)
+    return "" if cell.value is None else repr(cell.value)
 
 
 def frame_csv(frame: pd.DataFrame) -> str:

@@ -14,7 +14,20 @@ class Number:
     value: float | int | None
 
 
-Cell = str | Number
+@dataclass(frozen=True)
+class Bar:
+    """A cell drawn as parts laid end to end, where pictures can be; elsewhere it is its `text`.
+
+    parts: (meaning, amount) each; whole: the amount that fills the cell; value: what the column is sorted by.
+    """
+
+    text: str
+    value: float | int | None
+    parts: tuple[tuple[str, float], ...]
+    whole: float
+
+
+Cell = str | Number | Bar
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class Table:
     """Rows of cells below named columns.
 
     foot: sentences that belong right below it. elsewhere: where all columns are found if the terminal is too narrow
-    for them, such as '--csv FILE'. Raises ValueError if a row has another number of cells than there are columns.
+    for them, such as '--csv FILE'. keys: what each row speaks of, where a page links it to other things that do.
+    Raises ValueError if a row has another number of cells than there are columns, or if keys are not one a row.
     """
 
     title: str
@@ -52,8 +66,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     foot: tuple[str, ...] = ()
     elsewhere: str = ""
+    keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.keys and len(self.keys) != len(self.rows):
+            raise ValueError(f"{self.title}: expected a key for each of {len(self.rows)} rows; got {len(self.keys)}")
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"{self.title}: expected {len(self.columns)} cells in a row; got {len(row)}: {row}")
@@ -104,7 +121,7 @@ class Document:
 
 def text_of(cell: Cell) -> str:
     """A cell as people read it."""
-    return cell.text if isinstance(cell, Number) else cell
+    return cell if isinstance(cell, str) else cell.text
 
 
 def table(

@@ -134,6 +134,16 @@ def trace(
     Neuron states are reset before the step. The model keeps its mode; after the step its parameters' gradients, its
     running statistics and its neuron states are what they were before. Raises ExportError, a line for each obstacle: it
     names the module that a trace cannot hold, and what would do instead.
+
+    >>> import torch
+    >>> import h2sim.export
+    >>> from spikingjelly.activation_based import functional, layer, neuron
+    >>> model = torch.nn.Sequential(layer.Linear(8, 6), neuron.LIFNode(), layer.Linear(6, 4))
+    >>> functional.set_step_mode(model, "m")
+    >>> def loss(output, labels):
+    ...     return torch.nn.functional.cross_entropy(output.mean(0), labels)
+    >>> h2sim.export.trace(model, torch.ones(3, 2, 8), torch.arange(2), loss, network="mine", window_threshold=0.1)
+    Export(mine on not named, T=3, batch 2, 2 layers, 2 notes)
     """
     options = _Options(forward, timesteps, batch, network, dataset, window_threshold, values, dict(source or {}))
     if not is_loader(inputs):

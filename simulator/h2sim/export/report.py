@@ -87,6 +87,15 @@ def check(
     Arguments are those of `trace`, which also needs a loss: what only a loss shows (weights that it uses, gradients) is
     not seen here. The model is left as it was found. Raises ExportError for what makes an answer pointless: no neurons,
     values that are not finite, inputs that are not the model's.
+
+    >>> import torch
+    >>> import h2sim.export
+    >>> from spikingjelly.activation_based import functional, layer, neuron
+    >>> model = torch.nn.Sequential(layer.Linear(8, 6), neuron.LIFNode(), layer.Linear(6, 4))
+    >>> functional.set_step_mode(model, "m")
+    >>> report = h2sim.export.check(model, torch.ones(3, 2, 8))
+    >>> report.ok, report.reads
+    (True, {'0': 'spikes', '2': 'spikes'})
     """
     model = as_written(model)
     with as_found(model), Pass.of(model, inputs, forward, None) as passed:

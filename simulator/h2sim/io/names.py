@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shlex
+from collections.abc import Iterable
 
 from h2sim.errors import printable
 
@@ -92,6 +93,19 @@ def _has_bytes(character: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def distinct_ends(paths: Iterable[str], separator: str = os.sep) -> dict[str, str]:
+    """The shortest ends of paths that tell them apart: `ours.json`, or `a/ours.json` beside `b/ours.json`."""
+    every = {path: path.split(separator) for path in paths}
+
+    def end(parts: list[str]) -> str:
+        for length in range(1, len(parts)):
+            if sum(other[-length:] == parts[-length:] for other in every.values()) == 1:
+                return separator.join(parts[-length:])
+        return separator.join(parts)
+
+    return {path: end(parts) for path, parts in every.items()}
 
 
 def in_shell(word: str) -> str:

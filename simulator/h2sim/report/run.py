@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from h2sim.activity import ENGINES, LayerActivity
 from h2sim.arch import peak_flops
 from h2sim.document import Column, Document, Line, Part, Table, amount, percent, significant, table
+from h2sim.document.html import to_html
 from h2sim.report.bounds import bound_sentence, bounds_table
 from h2sim.report.what_if import WhatIf, what_if_table
 from h2sim.report.words import TITLES, source_line
@@ -41,6 +42,13 @@ def run_document(
 
         parts += chips_parts(result.chips)
     return Document(verdict(result), tuple(parts))
+
+
+def result_html(result: Result) -> str:
+    """The summary as a fragment of HTML, for notebooks."""
+    bounds = result.activity.bounds
+    parts = (*((bounds_table(bounds.parts),) if bounds else ()), _engines(result), _layers(result, ()), _step(result))
+    return to_html(Document(verdict(result), (Line(_setting(result)), *parts)))
 
 
 def verdict(result: Result) -> str:

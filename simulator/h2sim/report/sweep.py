@@ -44,6 +44,7 @@ __all__ = [
     "table_document",
 ]
 RUNNING, ENDED, BROKEN_OFF = "running", "ended", "broken off before its end"
+IMPORTANCE = "What each parameter explains of the variance"
 MOST_ERRORS = 8  # kinds of errors that are listed
 FASTEST, LEAST_ENERGY = ("seconds", "area_mm2"), ("energy_j", "seconds")  # (best in, at no more of, than the base)
 
@@ -162,18 +163,19 @@ def _importance(findings: Findings, ok: Sequence[Row]) -> Table:
     found = findings.importance(ok)
     names = short_names(effect.parameter for effect in found[0].effects)
     rows: list[list[Cell]] = []
-    for path in sorted(names, key=lambda p: -max((_share(each, p) or 0.0) for each in found)):
-        rows.append([names[path], *(percent(_share(each, path), 0) for each in found)])
+    for path in sorted(names, key=lambda p: -max((share_of(each, p) or 0.0) for each in found)):
+        rows.append([names[path], *(percent(share_of(each, path), 0) for each in found)])
     if found[0].rest is not None:
         rows.append(["(interactions)", *(percent(each.rest, 0) for each in found)])
     warnings = dict.fromkeys(warning for each in found for warning in each.warnings)
     return table(
-        "What each parameter explains of the variance", ["parameter"], list(findings.directions), rows,
+        IMPORTANCE, ["parameter"], list(findings.directions), rows,
         foot=(f"({found[0].method}; {found[0].n:,} machines)", *warnings),
     )  # fmt: skip
 
 
-def _share(found: Importance, path: str) -> float | None:
+def share_of(found: Importance, path: str) -> float | None:
+    """What a parameter explains by itself."""
     return next(effect.share for effect in found.effects if effect.parameter == path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from h2sim.document import Cell, Column, Number, amount, percent, significant, times
+from h2sim.io.names import distinct_ends
 from h2sim.sweeps.findings import Findings
 from h2sim.sweeps.frame import Row
 from h2sim.sweeps.spec import Direction
@@ -14,20 +15,19 @@ from h2sim.sweeps.spec import Direction
 GAINED = {"seconds": "faster", "energy_j": "less energy", "area_mm2": "smaller"}  # how a machine is better in a result
 BEST = {"seconds": "fastest", "energy_j": "least energy", "area_mm2": "smallest"}
 UNITS = {"_js": "J s", "_j": "J", "_w": "W"}
+RESULTS = {
+    "seconds": "time of a sub-batch",
+    "energy_j": "energy of a sub-batch",
+    "area_mm2": "area",
+    "average_power_w": "power",
+    "energy_delay_js": "energy x time",
+}
 LARGE = 1_000_000  # from here on a parameter's whole number is written with an exponent: 128e9
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
     """The shortest ends of dotted paths that tell them apart: `rows`, or `backward.rows` beside `forward.rows`."""
-    every = [path.split(".") for path in paths]
-    found = {}
-    for parts in every:
-        for length in range(1, len(parts) + 1):
-            end = parts[-length:]
-            if length == len(parts) or sum(other[-length:] == end for other in every) == 1:
-                found[".".join(parts)] = ".".join(end)
-                break
-    return found
+    return distinct_ends(paths, ".")
 
 
 def parameter_text(value: Any) -> str:
@@ -78,6 +78,12 @@ def result_text(name: str, value: float | int | None) -> str:
 def result_cell(name: str, value: float | int | None) -> Number:
     """The same as a cell of a table."""
     return Number(result_text(name, value), value)
+
+
+def result_name(name: str) -> str:
+    """A result in words, for pictures: `time of a sub-batch`, `forward stall memory read cycles`."""
+    result, _, trace = name.partition("[")
+    return RESULTS.get(result, result.replace("_", " ")) + (f" ({trace[:-1]})" if trace else "")
 
 
 def gain_name(objective: str) -> str:

@@ -7,6 +7,14 @@ from typing import Any
 TITLES = {"forward": "Forward", "weight_update": "Weight update", "backward": "Backward"}
 
 
+COMPONENTS = {"pe_array": "PE array", "acc": "Acc", "soma": "Soma", "grad": "Grad", "glb": "global buffers"}
+
+
+def component(name: str) -> str:
+    """A component of an engine, as people call it."""
+    return COMPONENTS.get(name, spoken(name))
+
+
 def source_line(source: dict[str, Any]) -> str:
     """Where a trace's masks came from, from the `source` of its metadata; synthetic ones are named in capitals."""
     kind = source.get("kind")

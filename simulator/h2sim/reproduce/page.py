@@ -16,6 +16,35 @@ from h2sim.reproduce.summary import number, ours, sections, summary, tally, thei
 
 FITTED = ("area", "power", "v100-area")  # the numbers that choose the one setting of joint.py
 LINE = 118  # characters of a line of the page
+ABOUT = (  # what the words on the page mean
+    "'Theirs' is what chapter 3 of the dissertation prints; 'ours' is what the simulator gives for the machine",
+    "`h2learn` with the energy table `28nm`. Both are built from first principles. Nothing is fitted to the",
+    "source's results, except where this page says so.",
+    "The source's traces are not public. So the networks run on SYNTHETIC masks: independent bits with the",
+    "sparsities of table 3.2, and 90 % of the spikes 0 [A]. Independent bits flatter the Backward Engine",
+    "(`reports/masks.md`). For the MNIST network the V100's row therefore also has a trace of our own training.",
+    "",
+    "A number fits if it is within 5 % of theirs, or within the tolerance of its row in",
+    "`simulator/h2sim/reproduce/claims.yaml`. A statement holds if ours is on the side of the bound that it names.",
+    "Every claim is measured again at each value of each assumption that it hangs on. The assumptions stand in",
+    "`simulator/h2sim/reproduce/assumptions.yaml`, all measured values in [spans.csv](spans.csv). The verdicts:",
+    "",
+    "* *fits*, *holds*: ours agrees with theirs under the shipped files.",
+    "* *explained by* an assumption: ours agrees somewhere in its range, or at one value of a choice. That is no",
+    "  proof that the source chose this value.",
+    "* *explained only by* several assumptions together: ours agrees if all of them are changed, and no longer if",
+    "  one is left out. All pairs of values are tried, those too that move nothing alone.",
+    "* *spanned by* a choice: theirs lies between what two of its values give, and none of them gives it.",
+    "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers,",
+    "  and so explains nothing. Where other tests then fail, and are further off than before, they contradict it.",
+    "* *undetermined*: the source withholds what decides, so that nothing can be said of ours.",
+    "* *not explained*: ours does not agree anywhere. Where an idealised machine (a bound) comes closer, its",
+    "  number stands beside, to show where the difference lies.",
+    "",
+    "Beside a number that fits or holds and hangs on independent bits stands what it is with structured masks.",
+    "*read as*: another reading of the source's words, which would hold for all numbers alike. It is shown and not",
+    "judged by.",
+)
 
 
 def rows_table(rows: Sequence[Row], scenario: Mapping[str, float]) -> pd.DataFrame:
@@ -88,6 +117,25 @@ def page(
     return "\n".join([*lines, *_assumption_lines(rows, assumptions), ""])
 
 
+def chapters(
+    rows: Sequence[Row],
+    assumptions: Mapping[str, Assumption],
+    scenario: Mapping[str, float],
+    sub_batches: Sequence[SubBatches] = (),
+) -> dict[str, str]:
+    """What the page says beside its numbers and figures: title -> Markdown."""
+    written = (
+        _reading_lines(rows), _sub_batch_lines(sub_batches), _one_value_lines(rows), _scenario_lines(rows, scenario),
+        _assumption_lines(rows, assumptions),
+    )  # fmt: skip
+    found = {}
+    for lines in written:
+        at = next((n for n, line in enumerate(lines) if line.startswith("## ")), None)
+        if at is not None:
+            found[lines[at].removeprefix("## ")] = "\n".join(lines[at + 1 :]).strip()
+    return found
+
+
 def _head(rows: Sequence[Row], command: str) -> list[str]:
     return [
         "# H2Learn's evaluation, regenerated",
@@ -97,33 +145,7 @@ def _head(rows: Sequence[Row], command: str) -> list[str]:
         f"This page is written by `{command}`.",
         "A test holds every number of it to what the simulator gives now.",
         "",
-        "'Theirs' is what chapter 3 of the dissertation prints; 'ours' is what the simulator gives for the machine",
-        "`h2learn` with the energy table `28nm`. Both are built from first principles. Nothing is fitted to the",
-        "source's results, except where this page says so.",
-        "The source's traces are not public. So the networks run on SYNTHETIC masks: independent bits with the",
-        "sparsities of table 3.2, and 90 % of the spikes 0 [A]. Independent bits flatter the Backward Engine",
-        "(`reports/masks.md`). For the MNIST network the V100's row therefore also has a trace of our own training.",
-        "",
-        "A number fits if it is within 5 % of theirs, or within the tolerance of its row in",
-        "`simulator/h2sim/reproduce/claims.yaml`. A statement holds if ours is on the side of the bound that it names.",
-        "Every claim is measured again at each value of each assumption that it hangs on. The assumptions stand in",
-        "`simulator/h2sim/reproduce/assumptions.yaml`, all measured values in [spans.csv](spans.csv). The verdicts:",
-        "",
-        "* *fits*, *holds*: ours agrees with theirs under the shipped files.",
-        "* *explained by* an assumption: ours agrees somewhere in its range, or at one value of a choice. That is no",
-        "  proof that the source chose this value.",
-        "* *explained only by* several assumptions together: ours agrees if all of them are changed, and no longer if",
-        "  one is left out. All pairs of values are tried, those too that move nothing alone.",
-        "* *spanned by* a choice: theirs lies between what two of its values give, and none of them gives it.",
-        "* *consistent with* a range: ours agrees within it, but the range was taken from the source's own numbers,",
-        "  and so explains nothing. Where other tests then fail, and are further off than before, they contradict it.",
-        "* *undetermined*: the source withholds what decides, so that nothing can be said of ours.",
-        "* *not explained*: ours does not agree anywhere. Where an idealised machine (a bound) comes closer, its",
-        "  number stands beside, to show where the difference lies.",
-        "",
-        "Beside a number that fits or holds and hangs on independent bits stands what it is with structured masks.",
-        "*read as*: another reading of the source's words, which would hold for all numbers alike. It is shown and not",
-        "judged by.",
+        *ABOUT,
         "",
         f"{tally(rows)}.",
         "",
@@ -146,7 +168,7 @@ def _reading_lines(rows: Sequence[Row]) -> list[str]:
         "Forward Engine' and 'in Weight Update Engine', and figure 3.11, which shows them, holds the GLB. Which of the",
         "two fits better is no criterion.",
         "",
-        f"| what | theirs | {judged} | | {other} | |",
+        f"| what | theirs | {judged} | so it | {other} | so it |",
         "|---|---|---|---|---|---|",
     ]
     for row, span in found:

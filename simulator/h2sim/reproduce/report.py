@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -164,3 +165,14 @@ def write(found: Reproduction, folder: Path, plots: Plots = PNG) -> list[Path]:
     shown = [(f.stem, f.title, f.caption(found.tables[f.stem], found.theirs)) for f in FIGURES]
     write_text(paths[-1], page(found.rows, found.assumptions, shown, found.scenario, COMMAND, found.sub_batches))
     return paths
+
+
+def drawn(found: Reproduction) -> list[tuple[str, str, str, bytes]]:
+    """Stem, title, text and PNG of each figure, for a page that holds them itself."""
+    shown = []
+    with TemporaryDirectory() as aside:
+        for figure in FIGURES:
+            frame = found.tables[figure.stem]
+            (path,) = draw_picture(partial(figure.plot, frame, found.theirs), Path(aside) / figure.stem)
+            shown.append((figure.stem, figure.title, figure.caption(frame, found.theirs), path.read_bytes()))
+    return shown

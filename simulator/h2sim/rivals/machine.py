@@ -179,6 +179,12 @@ class RivalResult(ABC):
     def document(self) -> Document:
         """The result for people."""
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same as tables."""
+        from h2sim.document.html import to_html
+
+        return to_html(self.document())
+
     def measurement(self) -> Measurement:
         """The step as a Measurement, to be compared with any other system's."""
         t = self.totals()

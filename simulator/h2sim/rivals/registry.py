@@ -49,6 +49,10 @@ def load_machine(name_or_path: str | Path) -> Arch | RivalMachine:
     """The machine of a shipped arch file (`h2learn`, `spinalflow`, `loihi`, ...) or of a file of one's own.
 
     Raises ArchError: one line per fault, `file: field: expected ...; got ...`.
+
+    >>> import h2sim
+    >>> h2sim.load_machine("spinalflow").name
+    'SpinalFlow'
     """
     data, path = read_mapping("arch", name_or_path, ArchError)
     return parse_machine(data, str(path))

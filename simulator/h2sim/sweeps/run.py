@@ -47,6 +47,14 @@ def sweep(
     run the points instead.
     retry_failed: points that failed or were killed are run again. Columns: see h2sim.sweeps.frame. Raises H2SimError
     with a line per fault of the spec before any point is run.
+
+    >>> import h2sim
+    >>> space = {"traces": ["mnist-digits"], "parameters": {"engines.backward.rows": [8, 16, 32]}}
+    >>> h2sim.sweep(space, workers=0)[["engines.backward.rows", "cycles"]]
+       engines.backward.rows  cycles
+    0                      8  104266
+    1                     16   88472
+    2                     32   85600
     """
     written = parse_spec(spec) if isinstance(spec, Mapping) else load_spec(spec)
     check_packages(written.spec)

@@ -86,6 +86,11 @@ def load_network(
 
     For another data set, `input_shape` (C, H, W) replaces the input shape of a file and `classes` the number of
     features of the last layer. Raises NetworkError, which names the file or the part that is wrong.
+
+    >>> load_network("mnist-small").name
+    'mnist-small'
+    >>> len(load_network("32C3-AP2-10FC", (1, 28, 28)).layers)
+    3
     """
     network = _load(name_or_path, input_shape)
     return network if classes is None else replace(network, layers=_with_classes(network, classes))

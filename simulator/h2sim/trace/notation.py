@@ -39,6 +39,9 @@ def parse_notation(notation: str, input_shape: tuple[int, int, int], where: str 
     of 20 % (a gate, drop1, ...); 10FC(Mean): the last layer reads the mean over all timesteps.
 
     input_shape: (C, H, W). Raises NetworkError, which names `where` (by default the notation) and the wrong part.
+
+    >>> [(layer["name"], layer["kind"]) for layer in parse_notation("32C3-AP2-10FC", (1, 28, 28))]
+    [('conv1', 'conv'), ('pool1', 'pool'), ('fc1', 'fc')]
     """
     where = where or notation
     try:

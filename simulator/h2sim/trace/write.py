@@ -28,6 +28,15 @@ def write_trace(
     makes a tenth more bytes. A member that the format does not know is written as it is. Raises TraceError if the
     metadata or a member is not what the format asks, and OutputError if the file cannot be written. In either case a
     file that stood at `path` stays as it was.
+
+    >>> import tempfile
+    >>> from h2sim.trace import Sparsity, load_network, load_trace, synthesise
+    >>> network = load_network("8C3-AP2-10FC", (1, 12, 12))
+    >>> meta, members = synthesise(network, timesteps=4, batch=2, sparsity=Sparsity(0.9, 0.8, 0.7), seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_trace(f"{folder}/small.npz", meta, members)
+    ...     print(load_trace(f"{folder}/small.npz"))
+    Trace('small.npz': 8C3-AP2-10FC on none, T=4, batch 2, 3 layers)
     """
     checked = parse_meta(meta, str(path))
     known = dict(known_members(checked))
