@@ -55,10 +55,12 @@ def texts(figure: Figure) -> Iterator[Text]:
 
 def _out_of_view(axis: Axes) -> Iterator[Text]:
     """Labels of ticks outside the axis's limits, which matplotlib does not draw, and of panels that are not seen."""
-    for one, (low, high) in ((axis.xaxis, sorted(axis.get_xlim())), (axis.yaxis, sorted(axis.get_ylim()))):
-        span = (high - low) * 1e-9
+    for one, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+        scaled = one.get_transform().transform
+        low, high = sorted(scaled(np.array(limits)))
         for tick in (*one.get_major_ticks(), *one.get_minor_ticks()):
-            if not (low - span <= float(tick.get_loc()) <= high + span and axis.get_visible()):
+            place = scaled(np.array([tick.get_loc()], np.float64))[0]
+            if not (low - 1e-9 * (high - low) <= place <= high + 1e-9 * (high - low) and axis.get_visible()):
                 yield from (tick.label1, tick.label2)
 
 

@@ -36,6 +36,8 @@ SHORT = ["--epochs", "1", "--batch", "8", "--train-samples", "16", "--test-sampl
 # a whole line of each command that takes numbers; those of PARSED only have their words read
 BASES = {
     "run": ["h2learn", "TINY"],
+    "compare": ["RESULT", "--machine", "spinalflow"],
+    "reproduce": ["clock"],
     "trace plot": ["TINY", "-o", "OUT/plots"],
     "trace compare": ["TINY", "--twins", "independent"],
     "trace synth": ["4C3-AP2-10FC", "--sparsity", "0.5", "--input-shape", "2,8,8", "-o", "OUT/s.npz"],
@@ -56,7 +58,7 @@ BASES = {
     "convert": ["4C3S2(Encoding)-10FC", "mnist-5k", "--ann", "RUN"],
     "train": ["4C3S2-AP2-10FC", "mnist-5k", *SHORT, "-o", "RUN"],
 }
-PARSED = ("attack", "certify", "convert", "evolve", "gpu record", "rtl emit", "rtl check", "rtl area")
+PARSED = ("attack", "compare", "certify", "convert", "evolve", "gpu record", "rtl emit", "rtl check", "rtl area")
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 LISTS = ("IntsType", "PairType", "EpochsType", "SparsityType", "StructureType")
 FIELDS = ["clock_hz", "memory.bandwidth_bytes_per_s", "memory.burst_bytes", "memory.first_access_cycles",

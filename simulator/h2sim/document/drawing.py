@@ -69,10 +69,8 @@ def panels(
     each = [heights_mm] * n if isinstance(heights_mm, int | float) else list(heights_mm)
     rows = [max(each[i : i + columns]) for i in range(0, n, columns)]
     height = min(sum(rows), MOST_MM)
-    figure = Figure(figsize=(width_mm / MM_PER_INCH, height / MM_PER_INCH), layout="constrained")
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=1.5 / MM_PER_INCH)
+    apart = ConstrainedLayoutEngine(w_pad=1.5 / MM_PER_INCH)
+    figure = Figure(figsize=(width_mm / MM_PER_INCH, height / MM_PER_INCH), layout=apart)
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows, **more)
     every = list(grid.flat)
     for axis in every[n:]:

@@ -164,14 +164,18 @@ def _timesteps(trace: Trace, rows: Sequence[LayerCounts], width_mm: float) -> Fi
     heights[-1] = HEAT_ROW_MM * len(rows) + 26  # with the colours' bar
     figure, axes = panels(len(found), width_mm, heights, most=len(found))
     for place, (axis, (name, values)) in enumerate(zip(axes, found.items(), strict=True)):
-        image = axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
+        axis.imshow(values, aspect="auto", cmap=_colours(), vmin=0, vmax=1, interpolation="nearest")
         name_rows(axis, _names(rows), told=not (place and is_wide))
         axis.set_title(name)
         whole(axis.xaxis)
         if is_wide or axis is axes[-1]:
             axis.set_xlabel("timestep")
     label = "share of neurons (grey: no such mask)"
-    few(figure.colorbar(image, ax=axes if is_wide else axes[-1], location="bottom", aspect=40, label=label).ax.xaxis)
+    few(
+        figure.colorbar(
+            axes[0].images[0], ax=axes if is_wide else axes[-1], location="bottom", aspect=40, label=label
+        ).ax.xaxis
+    )
     return figure
 
 
