@@ -119,4 +119,6 @@ def _rates(trace: Trace) -> Iterator[tuple[Cell, ...]]:
 
 
 def _rate(share: float | None, meaning: str) -> Cell:
-    return "-" if share is None else Bar(percent(share, 1), share, ((meaning, share),), 1.0)
+    if share is None:
+        return "-"
+    return Bar(percent(share, 1), share, ((meaning, share),), 1.0, percent(share, 1))

@@ -90,10 +90,11 @@ def verdict(view: ResultView) -> str:
 
 def _setting(view: ResultView, trace: Trace | None) -> str:
     found = view.found
-    of = f", T = {trace.meta.timesteps}" if trace else ""
     ideal = ", memory that takes no time" if found.options.get("ideal_memory") else ""
     mode = f", Backward Engine {found.options['mode']}" if found.options.get("mode") else ""
-    return f"{found.workload.dataset}{of}, {found.step.samples} samples{mode}{ideal}, prices {found.energy_table.name}"
+    data = [found.workload.dataset] if found.workload.dataset not in ("", "none") else []
+    told = [*data, *([f"T = {trace.meta.timesteps}"] if trace else []), f"{found.step.samples} samples"]
+    return f"{', '.join(told)}{mode}{ideal}, prices {found.energy_table.name}"
 
 
 def _tiles(view: ResultView) -> Iterator[Tile]:
