@@ -31,8 +31,8 @@ def _path(view: ResultView) -> Iterator[PagePart]:
     )
     yield path_bar(bounds)
     columns = (
-        Column("part"), Column("does"), Column("share of the step", drop=1), Column("cycles", right=True),
-        Column("share", right=True),
+        Column("part", key="resource"), Column("does", key="cause"), Column("share of the step", drop=1),
+        Column("cycles", right=True), Column("share", right=True),
     )  # fmt: skip
     yield Table("Critical path", columns, tuple(_part(part, total) for part in _ranked(bounds)))
 
@@ -67,8 +67,8 @@ def _busy(view: ResultView) -> Iterator[PagePart]:
     columns = (
         Column("part"),
         Column("of the step", drop=1),
-        Column("busy cycles", right=True),
-        Column("at work", right=True),
+        Column("busy cycles", right=True, key="busy"),
+        Column("at work", right=True, key="utilisation"),
     )
     yield Table("Engines and memories over a steady step", columns, tuple(rows))
     yield Legend((*SAID.items(), ("offchip", "transfers of a memory")))

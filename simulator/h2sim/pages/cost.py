@@ -92,7 +92,7 @@ def area_section(view: ResultView) -> Section:
     columns = (
         Column("engine"),
         Column("by component", drop=1),
-        Column("mm\u00b2", right=True),
+        Column("mm\u00b2", right=True, key="area mm2"),
         Column("share", right=True),
     )
     legend = Legend(tuple((colours[name], component(name)) for name in components))
@@ -101,7 +101,12 @@ def area_section(view: ResultView) -> Section:
         for engine, parts in groups.items()
         for part, um2 in sorted(parts.items(), key=lambda item: -item[1])
     ]
-    of = (Column("engine"), Column("component"), Column("mm\u00b2", right=True), Column("share", right=True))
+    of = (
+        Column("engine"),
+        Column("component"),
+        Column("mm\u00b2", right=True, key="area mm2"),
+        Column("share", right=True),
+    )
     each = Folded("Every component", (Table("", of, tuple(fine)),))
     told: tuple[PagePart, ...] = (Table("", columns, tuple(rows)), legend, each)
     if not groups:

@@ -68,7 +68,7 @@ def _sections(view: ResultView, at_hand: AtHand, masks: Masks | None) -> Iterato
     yield energy_section(view)
     yield area_section(view)
     if masks and at_hand.trace:
-        yield masks_section(at_hand.trace, masks)
+        yield masks_section(at_hand.trace, masks, {row.row.layer: row.key for row in reversed(view.rows)})
     yield from _told(view)
     yield machine_section(view)
     yield details_section(view, masks)
