@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from docutils import nodes
@@ -53,10 +53,26 @@ def fields_markdown(kind: str) -> str:
     else:
         file = load_arch(kind) if kind == "h2learn" else load_machine(kind)
         name = f"{kind}.yaml"
-    head = ("field", "meaning", f"in `{name}`")
-    rows = ((f"`{path}`", meaning, value_at(file, path)) for path, meaning in file_fields()[kind].items())
+    fields = file_fields()[kind]
     marks = "" if kind == TABLE else f"{MARKS}\n\n"
-    return marks + table(head, rows)
+    return marks + "\n\n".join(
+        group_markdown(holder, fields, file, f"in `{name}`") for holder in ("", *holders(fields))
+    )
+
+
+def holders(fields: Mapping[str, str]) -> list[str]:
+    """The paths of fields that hold others."""
+    return list(dict.fromkeys(holder for path in fields if (holder := path.rpartition(".")[0])))
+
+
+def group_markdown(holder: str, fields: Mapping[str, str], file: BaseModel, shipped: str) -> str:
+    """What a field holds, as a table: each field by its last name, what it is, and its value in the shipped file."""
+    held = {path: meaning for path, meaning in fields.items() if path.rpartition(".")[0] == holder}
+    within = holders(fields)
+    rows = ((f"`{path.rpartition('.')[2]}`", meaning, value_at(file, path)) for path, meaning in held.items())
+    inner = (cells for cells, path in zip(rows, held, strict=True) if path not in within)
+    title = f"**`{holder}`** {fields.get(holder, '')}\n\n" if holder else ""
+    return title + table(("field", "meaning", shipped), inner)
 
 
 def words_markdown() -> str:
