@@ -124,5 +124,5 @@ def test_an_edit_of_the_energy_table_reaches_the_result(name, trace, table):
     assert after.energy_j > before.energy_j
     assert after.seconds == before.seconds
     for row, dearer in zip(before.rows, after.rows, strict=True):
-        assert dearer.energy_pj.sorter > row.energy_pj.sorter
-        assert dearer.energy_pj.leakage == row.energy_pj.leakage
+        assert dearer.energy_pj["sorter"] > row.energy_pj["sorter"]
+        assert dearer.energy_pj["leakage"] == row.energy_pj["leakage"]

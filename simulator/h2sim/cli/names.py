@@ -44,9 +44,9 @@ def _published_and_baselines() -> Iterable[str]:
 
 
 def _machines() -> Iterable[str]:
-    from h2sim.rivals.registry import H2LEARN, MODULES
+    from h2sim.rivals.registry import H2LEARN, kinds
 
-    return H2LEARN, *MODULES
+    return H2LEARN, *kinds()
 
 
 def _data_sets() -> Iterable[str]:

@@ -37,6 +37,8 @@ class Measurement:
     inference: the forward pass); it need not be the sum of the parts, because engines overlap. energy_j: energy of the
     step without off-chip memory; None if unknown. phases: what the step covers. left_out: layers that the system cannot
     run, so that its step is not the whole network's. assumptions: what a reader must know to judge the numbers.
+    clock_hz, lanes (synapses worked on in a cycle), weight_bits, bandwidth_bytes_per_s (of an external memory): what to
+    judge a machine's size by; None if unknown.
     """
 
     system: str
@@ -51,6 +53,10 @@ class Measurement:
     parts: tuple[Part, ...] = ()
     assumptions: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    clock_hz: int | None = None
+    lanes: int | None = None
+    weight_bits: int | None = None
+    bandwidth_bytes_per_s: int | None = None
 
     @property
     def seconds_per_sample(self) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from h2sim.activity import ACTION_NAMES, ENGINES, Actions, Engine, LayerActivity, SteadyState
 from h2sim.arch.schema import Arch
 from h2sim.energy.area import Area, area
+from h2sim.energy.bill import BillLine, Charge, reconcile
 from h2sim.energy.gating import Spans, buffer_spans, cycles_within, leaking_spans
 from h2sim.energy.sram import BufferPrice, price_buffers
 from h2sim.energy.table import EnergyTable
@@ -23,43 +24,6 @@ GROUP_OF_ACTION = {
 LEAKAGE_SOURCE = "leakage of all units and macros of the engine, by the table's entries"
 LOGIC_LEAKAGE_SOURCE = "leakage of all units of the engine, by the table's entries"
 BUFFER_LEAKAGE_SOURCE = "leakage of all macros of the buffer, by the table's entries"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Charge:
-    """One entry of the bill: `count` events of one kind in one component, for one row of an Activity, in pJ.
-
-    energy_pj = count * unit_pj. row: index into Activity.layers, or -1 for leakage in cycles that no row covers.
-    Leakage is counted in cycles and buffer traffic in bytes. group: one of GROUPS. source: where the unit price comes
-    from.
-    """
-
-    row: int
-    engine: Engine
-    component: str
-    action: str
-    group: str
-    count: int
-    unit_pj: float
-    source: str = field(repr=False)
-
-    @property
-    def energy_pj(self) -> float:
-        """count * unit_pj."""
-        return self.count * self.unit_pj
-
-
-@dataclass(frozen=True, kw_only=True)
-class BillLine:
-    """One line of the bill, summed over all rows: count * unit_pj = energy_pj."""
-
-    engine: Engine
-    component: str
-    action: str
-    count: int
-    unit_pj: float
-    energy_pj: float
-    source: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -140,15 +104,7 @@ class Cost:
 
         The energies add up to energy_j, but for the last digits: energy_j adds row by row and rounds otherwise.
         """
-        counts: dict[tuple[Engine, str, str, float, str], int] = {}
-        for c in self.charges:
-            key = (c.engine, c.component, c.action, c.unit_pj, c.source)
-            counts[key] = counts.get(key, 0) + c.count
-        order = sorted(counts.items(), key=lambda line: (ENGINES.index(line[0][0]), line[0][1:]))
-        return tuple(
-            BillLine(engine=e, component=part, action=a, count=n, unit_pj=unit, energy_pj=n * unit, source=source)
-            for (e, part, a, unit, source), n in order
-        )
+        return reconcile(self.charges, ENGINES)
 
     @cached_property
     def _by_row(self) -> dict[int, list[Charge]]:

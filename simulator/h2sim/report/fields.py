@@ -34,6 +34,6 @@ def described(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, s
 def _schemas() -> dict[str, type[BaseModel]]:
     from h2sim.arch import Arch
     from h2sim.energy import EnergyTable
-    from h2sim.rivals.registry import H2LEARN, MODULES, rival
+    from h2sim.rivals.registry import H2LEARN, kinds, rival
 
-    return {H2LEARN: Arch, **{kind: rival(kind).schema for kind in MODULES}, TABLE: EnergyTable}
+    return {H2LEARN: Arch, **{kind: rival(kind).schema for kind in kinds()}, TABLE: EnergyTable}

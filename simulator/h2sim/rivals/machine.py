@@ -15,14 +15,16 @@ from pydantic import Field
 from h2sim._version import __version__
 from h2sim.activity import BufferTraffic, Phase, Stalls
 from h2sim.compare.measurement import Measurement, Part
+from h2sim.energy.bill import BillLine
 from h2sim.io.provenance import provenance
 from h2sim.io.strict import Name, Strict, Version
 from h2sim.result import SCHEMA, SCHEMA_VERSION, Workload
+from h2sim.rivals.prices import Unpriced
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from h2sim.document.values import Document
+    from h2sim.document.values import Document, Table
 
 
 class RivalMachine(Strict):
@@ -49,6 +51,11 @@ class Cycles:
     compute: int
     fill: int
     stalls: Stalls
+
+    @property
+    def total(self) -> int:
+        """Cycles from the row's start to its end."""
+        return self.end - self.start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +134,49 @@ class PriceSource:
 
 @dataclass(frozen=True, kw_only=True)
 class RivalResult(ABC):
-    """A rival's step on a trace, in the words of every result. left_out: layers that it cannot run, with the reason."""
+    """A rival's step on a trace, in the words of every result.
+
+    name: the machine's in comparisons, with the reading of the trace that it depends on. basis: what its figures stand
+    on, where they are not as good as others', in a few words. said: what a reader must know
+    to judge the figures, a line each. left_out: layers that it cannot run, with the reason. unpriced: events that no
+    source prices. published: figures that are reported of the machine, by name with unit. lanes: synapses that it works
+    on in a cycle; None where that is not said of it.
+    """
 
     machine: RivalMachine
     workload: Workload
     samples: int
     prices: PriceSource
+    name: str
+    said: tuple[str, ...]
+    basis: str = ""
     phases: tuple[Phase, ...] = ("forward",)
     left_out: tuple[tuple[str, str], ...] = ()
+    unpriced: tuple[Unpriced, ...] = ()
+    published: Mapping[str, float] = field(default_factory=dict)
+    lanes: int | None = None
+    weight_bits: int | None = None
     ideal_memory: bool = False
     warnings: tuple[str, ...] = field(default=())
 
     @property
-    @abstractmethod
     def system(self) -> str:
-        """The machine's name in comparisons, with the reading of the trace that it depends on."""
+        """The machine's name in comparisons."""
+        return self.name
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What a reader must know to judge the figures, what was left out and what has no price too."""
+        refused = (f"not supported, left out: {layer}: {why}" for layer, why in self.left_out)
+        free = (f"without a sourced price, in no energy: {u.number:,} {u.component} {u.action}: {u.why}"
+                for u in self.unpriced)  # fmt: skip
+        basis = (f"basis: {self.basis}",) if self.basis else ()
+        return (*basis, *self.said, *refused, *free)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> int | None:
+        """Of its external memory; None for a machine without one."""
+        return None
 
     @abstractmethod
     def to_rows(self) -> tuple[Row, ...]:
@@ -150,6 +185,10 @@ class RivalResult(ABC):
     @abstractmethod
     def totals(self) -> Totals:
         """The step as a whole."""
+
+    @abstractmethod
+    def bill(self) -> tuple[BillLine, ...]:
+        """The on-chip bill: count x unit price per line, and its source; the lines add up to the totals' energy_j."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -165,19 +204,25 @@ class RivalResult(ABC):
         """Where the masks came from, in words."""
         return "SYNTHETIC masks" if self.workload.source == "synthetic" else f"{self.workload.source} masks"
 
-    @property
-    @abstractmethod
-    def assumptions(self) -> tuple[str, ...]:
-        """What a reader must know to judge the figures, a line each."""
+    def verdict(self) -> str:
+        """The step in a sentence."""
+        from h2sim.rivals.show import verdict
 
-    @property
-    def published(self) -> dict[str, float]:
-        """Figures that are reported of the machine, by name with unit; empty where none are."""
-        return {}
+        return verdict(self)
 
-    @abstractmethod
+    def lines(self) -> tuple[str, ...]:
+        """Sentences that this machine alone has to say of a step."""
+        return ()
+
+    def tables(self) -> tuple[Table, ...]:
+        """Tables that this machine alone has."""
+        return ()
+
     def document(self) -> Document:
         """The result for people."""
+        from h2sim.rivals.show import rival_document
+
+        return rival_document(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same as tables."""
@@ -201,6 +246,10 @@ class RivalResult(ABC):
             parts=tuple(_part(row) for row in self.to_rows()),
             assumptions=self.assumptions,
             left_out=tuple(layer for layer, _ in self.left_out),
+            clock_hz=t.clock_hz,
+            lanes=self.lanes,
+            weight_bits=self.weight_bits,
+            bandwidth_bytes_per_s=self.bandwidth_bytes_per_s,
         )
 
     def layer_table(self) -> pd.DataFrame:
@@ -225,6 +274,9 @@ class RivalResult(ABC):
                 "machine": self.machine.machine,
                 "sha256": self.machine.sha256,
                 "parameters": self.machine.model_dump(mode="json"),
+                "lanes": self.lanes,
+                "weight_bits": self.weight_bits,
+                "bandwidth_bytes_per_s": self.bandwidth_bytes_per_s,
             },
             "workload": asdict(self.workload),
             "energy_table": asdict(self.prices),
@@ -234,7 +286,9 @@ class RivalResult(ABC):
             "engines": {engine: self._engine(engine) for engine in engines},
             "layers": [row.to_dict() for row in self.to_rows()],
             "area_um2": {**totals.area_um2, "total": sum(totals.area_um2.values())},
-            "published": self.published,
+            "bill": [asdict(line) for line in self.bill()],
+            "unpriced": [event._asdict() for event in self.unpriced],
+            "published": dict(self.published),
             "left_out": dict(self.left_out),
             "notes": list(self.assumptions),
         }
@@ -251,6 +305,7 @@ class RivalResult(ABC):
             "energy_j": t.energy_j,
             "offchip_energy_j": t.offchip_energy_j,
             "average_power_w": t.energy_j / t.seconds if t.seconds else 0.0,
+            "basis": self.basis,
         }
 
     def _engine(self, engine: str) -> dict[str, Any]:
@@ -260,7 +315,7 @@ class RivalResult(ABC):
         clocked, total = bool(mine), self.totals().cycles
         compute = sum(c.compute for c in mine)
         return {
-            "busy_cycles": sum(c.end - c.start for c in mine) if clocked else None,
+            "busy_cycles": sum(c.total for c in mine) if clocked else None,
             "compute_cycles": compute if clocked else None,
             "fill_cycles": sum(c.fill for c in mine) if clocked else None,
             "stall_cycles": {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
@@ -21,28 +22,68 @@ if TYPE_CHECKING:
     from h2sim.trace import Trace
 
 H2LEARN = "h2learn"
+GROUP = "h2sim.machines"  # of entry points: a package of one's own names an object as RIVAL is
 MODULES = {"spinalflow": "h2sim.rivals.spinalflow", "loihi": "h2sim.rivals.loihi"}  # each has a RIVAL
 
 
-@dataclass(frozen=True)
-class Rival:
-    """A kind of machine: what it is, the schema of its arch files, and how one runs on a trace.
+class Rival(Protocol):
+    """A kind of machine: what it is in a line, the schema of its arch files, and how one runs on a trace.
 
-    run(machine, trace, table, ideal_memory) -> RivalResult. It raises BaselineError for a trace or table that the
-    machine cannot run with.
+    run(machine, trace, table, ideal_memory) raises BaselineError for a trace or table that the machine cannot run with.
+    A machine with a clock is easiest made as an h2sim.rivals.clocked.Clocked.
     """
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def schema(self) -> type[RivalMachine]: ...
+    @property
+    def run(self) -> Callable[[Any, Trace, EnergyTable, bool], RivalResult]: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A Rival as plain values, for a machine without a clock."""
 
     what: str
     schema: type[RivalMachine]
     run: Callable[[Any, Trace, EnergyTable, bool], RivalResult]
 
 
+def kinds() -> list[str]:
+    """The kinds of rivals that there are: h2sim's own, then those of other packages."""
+    return list(dict.fromkeys([*MODULES, *sorted(entry.name for entry in entry_points(group=GROUP))]))
+
+
 def rival(kind: str) -> Rival:
-    """The rival of a kind, its module imported when asked for. Raises ArchError for an unknown kind."""
-    if kind not in MODULES:
-        raise ArchError(at("arch file", "machine", f"one of {', '.join((H2LEARN, *MODULES))}", repr(kind)))
-    found: Rival = importlib.import_module(MODULES[kind]).RIVAL
-    return found
+    """The rival of a kind, its module imported when asked for.
+
+    Raises ArchError for an unknown kind, or where the package behind it is at fault.
+    """
+    if kind in MODULES:
+        found: Rival = importlib.import_module(MODULES[kind]).RIVAL
+        return found
+    entry = next((entry for entry in entry_points(group=GROUP) if entry.name == kind), None)
+    if entry is None:
+        raise ArchError(at("arch file", "machine", f"one of {', '.join((H2LEARN, *kinds()))}", repr(kind)))
+    try:
+        loaded = entry.load()
+    except Exception as error:  # whatever another package raises as it is imported
+        why = str(error) or type(error).__name__
+        raise ArchError(f"machine {kind}: {entry.value}: cannot be imported: {why}") from None
+    if not _is_rival(loaded):
+        wanted = "an object with what, schema (a RivalMachine) and run, as h2sim.rivals.clocked.Clocked"
+        raise ArchError(at(f"machine {kind}", entry.value, wanted, repr(loaded)))
+    own: Rival = loaded
+    return own
+
+
+def _is_rival(loaded: object) -> bool:
+    from h2sim.rivals.machine import RivalMachine
+
+    schema = getattr(loaded, "schema", None)
+    fits = isinstance(schema, type) and issubclass(schema, RivalMachine) and not isinstance(loaded, type)
+    return fits and isinstance(getattr(loaded, "what", None), str) and callable(getattr(loaded, "run", None))
 
 
 def load_machine(name_or_path: str | Path) -> Arch | RivalMachine:
@@ -63,8 +104,8 @@ def parse_machine(data: dict[str, Any], where: str) -> Arch | RivalMachine:
     kind = data.get("machine", H2LEARN)
     if kind == H2LEARN:
         return parse_arch(data, where)
-    if not isinstance(kind, str) or kind not in MODULES:
-        raise ArchError(at(where, "machine", f"one of {', '.join((H2LEARN, *MODULES))}", show(kind)))
+    if not isinstance(kind, str) or kind not in kinds():
+        raise ArchError(at(where, "machine", f"one of {', '.join((H2LEARN, *kinds()))}", show(kind)))
     schema = rival(kind).schema
     try:
         return schema.model_validate(data)

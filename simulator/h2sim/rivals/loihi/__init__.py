@@ -2,9 +2,9 @@
 
 from h2sim.rivals.loihi.run import run_loihi
 from h2sim.rivals.loihi.schema import LoihiMachine
-from h2sim.rivals.registry import Rival
+from h2sim.rivals.registry import Kind
 
-RIVAL = Rival(
+RIVAL = Kind(
     what="Loihi, forward pass; energies and times of its arch file (published, or fitted to silicon)",
     schema=LoihiMachine,
     run=lambda machine, trace, table, ideal_memory: run_loihi(machine, trace),  # prices of its own, no such memories

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from h2sim.energy.bill import BillLine
 from h2sim.result import workload_of
 from h2sim.rivals.loihi.events import EVENTS, IN_CORE, Events, count_events
 from h2sim.rivals.loihi.placement import LayerCores, Placement, place
@@ -17,7 +18,9 @@ from h2sim.rivals.machine import PriceSource, RivalResult, Row, Totals
 from h2sim.trace import Trace
 
 if TYPE_CHECKING:
-    from h2sim.document.values import Document
+    from h2sim.document.values import Table
+
+ENGINE, COMPONENT = "cores", "events"
 
 __all__ = ["EventCost", "LoihiLayer", "LoihiResult", "load_loihi", "run_loihi"]
 
@@ -76,15 +79,6 @@ class LoihiResult(RivalResult):
     static_energy_j: float | None
     events: tuple[EventCost, ...]
     layers: tuple[LoihiLayer, ...]
-    assumed: tuple[str, ...]
-
-    @property
-    def system(self) -> str:
-        return self.machine.name
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        return self.assumed
 
     @property
     def seconds(self) -> float:
@@ -113,10 +107,38 @@ class LoihiResult(RivalResult):
             energy_by_component_j={cost.event: 1e-12 * cost.energy_pj for cost in self.events},
         )
 
-    def document(self) -> Document:
-        from h2sim.rivals.loihi.show import loihi_document
+    def bill(self) -> tuple[BillLine, ...]:
+        prices = self.machine.prices
+        lines = []
+        for cost in self.events:
+            price = getattr(prices, cost.event)
+            lines.append(
+                BillLine(
+                    engine=ENGINE,
+                    component=COMPONENT,
+                    action=cost.event,
+                    count=cost.count,
+                    unit_pj=price.energy_pj,
+                    energy_pj=cost.energy_pj,
+                    source=f"{price.method}; {price.source}",
+                )
+            )
+        return tuple(lines)
 
-        return loihi_document(self)
+    def verdict(self) -> str:
+        from h2sim.rivals.loihi.show import verdict
+
+        return verdict(self)
+
+    def lines(self) -> tuple[str, ...]:
+        from h2sim.rivals.loihi.show import lines
+
+        return lines(self)
+
+    def tables(self) -> tuple[Table, ...]:
+        from h2sim.rivals.loihi.show import loihi_layers
+
+        return (loihi_layers(self),)
 
 
 def _common(row: LoihiLayer) -> Row:
@@ -128,10 +150,10 @@ def _common(row: LoihiLayer) -> Row:
     return Row(
         layer=row.layer,
         phase="forward",
-        engine="cores",
+        engine=ENGINE,
         seconds=row.busy_seconds,
         operations={name: getattr(row, name) for name in counts},
-        energy_pj={"events": row.energy_pj},
+        energy_pj={COMPONENT: row.energy_pj},
         fused=True,
     )
 
@@ -172,7 +194,9 @@ def run_loihi(machine: LoihiMachine, trace: Trace) -> LoihiResult:
         static_energy_j=static.power_w * placement.chips * math.fsum(seconds) if static else None,
         events=costs,
         layers=tuple(_row(machine, stage, cores, events, busy_ns) for stage, cores in pairs),
-        assumed=_assumptions(machine, trace, stages, placement),
+        name=machine.name,
+        said=_assumptions(machine, trace, stages, placement),
+        weight_bits=machine.mapping.weight_bits.value,
     )
 
 

@@ -1,28 +1,30 @@
-"""Loihi's forward pass for people: totals, events, layers, assumptions."""
+"""What Loihi alone has to say of a forward pass: its cores, its layers, where the time goes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from h2sim.document import Document, Line, Note, Table, amount, table
+from h2sim.document import Table, amount, table
 
 if TYPE_CHECKING:
     from h2sim.rivals.loihi.run import LoihiResult
 
 
-def loihi_document(result: LoihiResult) -> Document:
-    """The whole summary of a run on Loihi."""
-    verdict = (
+def verdict(result: LoihiResult) -> str:
+    """What a sample takes, and on how many cores."""
+    return (
         f"{result.workload.network} on {result.system}: inference takes {amount(result.seconds_per_sample, 's')} and "
         f"{amount(result.energy_j_per_sample, 'J')} a sample, on {result.cores:,} cores of {_chips(result.chips)}."
     )
-    placed = Line(
+
+
+def lines(result: LoihiResult) -> tuple[str, ...]:
+    """How the network lies on the cores, and what the time goes to."""
+    return (
         f"{result.samples} samples, {result.masks}; {result.steps} steps a sample for {result.timesteps} timesteps; "
-        f"{result.tiles} tiles of a chip in use."
+        f"{result.tiles} tiles of a chip in use.",
+        f"Time: {_time_shares(result)}. Static power is not in the energy{_static(result)}.",
     )
-    parts = Line(f"Time: {_time_shares(result)}. Static power is not in the energy{_static(result)}.")
-    notes = [Note(line) for line in result.assumptions]
-    return Document(verdict, (placed, loihi_layers(result), loihi_events(result), parts, *notes))
 
 
 def loihi_layers(result: LoihiResult) -> Table:
@@ -39,16 +41,6 @@ def loihi_layers(result: LoihiResult) -> Table:
     ]  # fmt: skip
     drop = ["kind", "inactive", "hops", "messages"]
     return table("Layers, all samples", ["layer", "kind"], names, rows, drop=drop, elsewhere="--csv FILE")
-
-
-def loihi_events(result: LoihiResult) -> Table:
-    """One row a kind of event, over all samples."""
-    rows = []
-    for cost in result.events:
-        energy_j = cost.energy_pj * 1e-12
-        share = energy_j / result.energy_j if result.energy_j else 0.0
-        rows.append((cost.event.replace("_", " "), f"{cost.count:,}", f"{energy_j * 1e6:.3f}", f"{share:.1%}"))
-    return table("Events, all samples", ["event"], ["count", "energy uJ", "share"], rows)
 
 
 def _chips(chips: int) -> str:

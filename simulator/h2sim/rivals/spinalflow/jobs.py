@@ -10,9 +10,10 @@ import numpy as np
 from h2sim.activity import BufferTraffic
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, halves
+from h2sim.rivals.clocked import ARRAY
 from h2sim.rivals.operands import unknown_operand
 from h2sim.rivals.spinalflow.engine import SpikeMap, SpineEvents, SpineWork, conv, pool, row_segments
-from h2sim.rivals.spinalflow.schema import ARRAY, SpinalFlow
+from h2sim.rivals.spinalflow.schema import SpinalFlow
 from h2sim.shapes import ConvShape, Tile, groups_of
 from h2sim.trace import Layer, Trace
 from h2sim.trace.graph import Graph

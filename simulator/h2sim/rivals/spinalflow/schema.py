@@ -7,22 +7,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from h2sim.arch.schema import Buffer, Cycles, Memory
+from h2sim.arch.schema import Buffer, Cycles
 from h2sim.energy.table import ActionPrice
 from h2sim.errors import BaselineError, at
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict, Text
 from h2sim.io.yamlfile import read_mapping
-from h2sim.rivals.machine import RivalMachine
+from h2sim.rivals.clocked import ClockedMachine, Positive, Size
 from h2sim.rivals.spinalflow.engine import Drain, SpineArray
 
 SECONDARY = "modelled from secondary figures"
-ARRAY = "array"  # the name of its only engine
 Coding = Literal["first_spike", "every_spike"]
 CODINGS: tuple[Coding, ...] = ("first_spike", "every_spike")
-Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
 Bytes = Annotated[int, Field(strict=True, ge=1, le=8)]
-Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
 
 
 class ArraySizes(Strict):
@@ -73,12 +70,11 @@ class Published(Strict):
         return 1e-3 * self.throughput_gops / self.efficiency_tops_per_w
 
 
-class SpinalFlow(RivalMachine):
+class SpinalFlow(ClockedMachine):
     """A whole machine; name, clock_hz and memory are what the schedule asks for."""
 
     # narrower than any machine's, and frozen as all fields
     machine: Literal["spinalflow"] = Field(description="kind of machine")  # pyright: ignore[reportIncompatibleVariableOverride]
-    node_nm: Positive = Field(description="technology, nm")
     clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="[G] cycles per second")
     coding: Coding = Field(description="[A] which spikes of a trace count: each neuron's first_spike, or every_spike")
     array: ArraySizes = Field(description="the sorter and the PEs")
@@ -86,7 +82,6 @@ class SpinalFlow(RivalMachine):
     potential_bytes: Bytes = Field(description="[A] bytes of a potential or partial sum")
     spike_bytes: Bytes = Field(description="[A] bytes of a spike in a spine: time stamp and channel")
     buffers: Buffers = Field(description="[D] on-chip memories")
-    memory: Memory = Field(description="external memory")
     units: UnitPrices = Field(description="prices of units that the energy tables lack")
     published: Published = Field(description="what is reported of the machine; nothing is fitted to it")
 
@@ -97,11 +92,6 @@ class SpinalFlow(RivalMachine):
                 f"buffers.filter.bytes: must hold one row of {self.row_bytes} bytes; got {self.buffers.filter.bytes}"
             )
         return self
-
-    @property
-    def engine_names(self) -> tuple[str, ...]:
-        """One array works through all layers."""
-        return (ARRAY,)
 
     @property
     def row_bytes(self) -> int:

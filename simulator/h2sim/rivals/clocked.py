@@ -1,0 +1,255 @@
+"""Machines with a clock, one engine and one external memory: what such a rival must say, and its step on a trace.
+
+A rival gives jobs, counts and prices; the schedule, the bill, the rows and the report are the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import Field
+
+from h2sim.activity import PHASES, Phase
+from h2sim.arch.schema import Memory
+from h2sim.compare.measurement import Measurement, Part
+from h2sim.energy.bill import BillLine, Charge, reconcile
+from h2sim.energy.table import EnergyTable
+from h2sim.errors import BaselineError, at
+from h2sim.memory.job import Job
+from h2sim.memory.schedule import Schedule, schedule
+from h2sim.result import workload_of
+from h2sim.rivals.machine import Cycles, PriceSource, RivalMachine, RivalResult, Row, Totals
+from h2sim.rivals.prices import Count, PriceBook, by_component
+from h2sim.trace import Layer, Trace, TraceMeta
+from h2sim.trace.graph import Graph
+
+ARRAY = "array"  # the name of the only engine
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
+
+
+class ClockedMachine(RivalMachine):
+    """What the file of such a machine says at least; name, clock_hz and memory are what the schedule asks for."""
+
+    node_nm: Positive = Field(description="technology, nm")
+    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="cycles per second")
+    memory: Memory = Field(description="external memory")
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """One array works through all layers."""
+        return (ARRAY,)
+
+
+M = TypeVar("M", bound=ClockedMachine)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One layer in one phase: the job that the schedule takes, and what happened in it, counted exactly."""
+
+    job: Job
+    counts: tuple[Count, ...]
+
+
+class Clocked(ABC, Generic[M]):
+    """A kind of machine. what: in a line; phases: those that it can run; needs: what it runs, said
+    where a network has none of it; basis: as of a RivalResult."""
+
+    what: str
+    schema: type[M]
+    phases: tuple[Phase, ...] = ("forward",)
+    needs: str = "a layer that the machine can run"
+    basis: str = ""
+
+    @abstractmethod
+    def refuses(self, machine: M, graph: Graph, layer: Layer) -> str | None:
+        """Why the machine cannot run a layer in any phase; None if it can."""
+
+    @abstractmethod
+    def work(self, machine: M, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work | None:
+        """One layer in one phase; None where there is nothing to do. Its job's engine is ARRAY, its side forward."""
+
+    @abstractmethod
+    def prices(self, machine: M, table: EnergyTable) -> PriceBook:
+        """What everything costs. Raises BaselineError for a table of another node."""
+
+    @abstractmethod
+    def lanes(self, machine: M) -> int:
+        """Synapses that the array works on in a cycle."""
+
+    @abstractmethod
+    def weight_bits(self, machine: M) -> int:
+        """Bits of a weight."""
+
+    @abstractmethod
+    def notes(self, machine: M) -> tuple[str, ...]:
+        """What a reader must know to judge the figures, a line each."""
+
+    def system(self, machine: M) -> str:
+        """The machine's name in comparisons."""
+        return machine.name
+
+    def published(self, machine: M, seconds: float) -> Mapping[str, float]:
+        """Figures that are reported of the machine, by name with unit; seconds: what the step takes here."""
+        return {}
+
+    def run(self, machine: M, trace: Trace, table: EnergyTable, ideal_memory: bool = False) -> ClockedResult:
+        """The step: each layer for all samples, forward, then backward and update from the last layer to the first.
+
+        Raises BaselineError where no layer can run or the table is of another node, EnergyTableError where it lacks a
+        macro.
+        """
+        book, graph = self.prices(machine, table), Graph.of(trace)
+        refused = [(x.name, why) for x in trace.meta.layers if (why := self.refuses(machine, graph, x))]
+        works = list(self._works(machine, trace, graph, {name for name, _ in refused}))
+        if not works:
+            raise BaselineError(at(str(trace.path), "layers", self.needs, ": ".join(refused[0])))
+        ran = schedule(machine, [w.job for w in works], ideal_memory)
+        charges, rows = _rows(works, ran, book, machine.clock_hz, 8 * table.offchip.energy_pj_per_bit)
+        counts = [count for work in works for count in work.counts]
+        unpriced = book.without_price(counts)
+        seconds = ran.makespan_cycles / machine.clock_hz
+        return ClockedResult(
+            machine=machine,
+            workload=workload_of(trace),
+            samples=trace.meta.batch,
+            prices=PriceSource(name=table.name, sha256=table.sha256, node_nm=machine.node_nm),
+            phases=tuple(dict.fromkeys(row.phase for row in rows)),
+            left_out=tuple(refused),
+            ideal_memory=ideal_memory,
+            name=self.system(machine),
+            said=self.notes(machine),
+            basis=self.basis,
+            unpriced=unpriced,
+            published=self.published(machine, seconds),
+            lanes=self.lanes(machine),
+            weight_bits=self.weight_bits(machine),
+            meta=trace.meta,
+            rows=rows,
+            charges=tuple(charges),
+            components=book.components,
+            makespan_cycles=ran.makespan_cycles,
+            area_um2=book.area_um2,
+            leakage_w=book.leakage_w,
+        )
+
+    def _works(self, machine: M, trace: Trace, graph: Graph, refused: set[str]) -> Iterator[Work]:
+        phases = [p for p in self.phases if p in trace.meta.phases]
+        layers = [layer for layer in trace.meta.layers if layer.name not in refused]
+        order: list[tuple[Layer, Phase]] = [(layer, "forward") for layer in layers if "forward" in phases]
+        order += [(layer, phase) for layer in reversed(layers) for phase in PHASES[1:] if phase in phases]
+        for layer, phase in order:
+            if found := self.work(machine, trace, graph, layer, phase):
+                yield found
+
+
+def _rows(
+    works: list[Work], ran: Schedule, book: PriceBook, clock_hz: int, offchip_pj: float
+) -> tuple[list[Charge], tuple[Row, ...]]:
+    """The bill's entries and the rows. The machine leaks all the time; row -1 is charged for what no row covers."""
+    charges, rows = [], []
+    for number, work in enumerate(works):
+        job, slot = work.job, ran.slots[work.job.key]
+        cycles, traffic = slot.end_cycle - slot.start_cycle, job.traffic
+        mine = book.charges(number, ARRAY, work.counts, traffic.buffers)
+        mine.append(book.leaked(number, ARRAY, cycles, clock_hz))
+        charges += mine
+        read, written = int(traffic.reads.sum()), int(traffic.writes.sum())
+        rows.append(
+            Row(
+                layer=job.layer,
+                phase=job.phase,
+                engine=ARRAY,
+                seconds=cycles / clock_hz,
+                operations={count.action: count.number for count in work.counts},
+                energy_pj=by_component(mine, book.components),
+                cycles=Cycles(
+                    start=slot.start_cycle,
+                    end=slot.end_cycle,
+                    compute=int(job.cycles.sum()),
+                    fill=job.fill_cycles,
+                    stalls=slot.stalls,
+                ),
+                buffers=traffic.buffers,
+                offchip_read_bytes=read,
+                offchip_write_bytes=written,
+                offchip_energy_pj=offchip_pj * (read + written),
+            )
+        )
+    held = sum(row.cycles.total for row in rows if row.cycles)
+    charges.append(book.leaked(-1, ARRAY, ran.makespan_cycles - held, clock_hz))
+    return charges, tuple(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockedResult(RivalResult):
+    """A step of such a machine. makespan_cycles: until the last result is in memory.
+
+    charges: every entry of the bill; components: names under which it is added up; area_um2: by component, built up
+    from units and macros.
+    """
+
+    machine: ClockedMachine
+    meta: TraceMeta
+    rows: tuple[Row, ...]
+    charges: tuple[Charge, ...]
+    components: tuple[str, ...]
+    makespan_cycles: int
+    area_um2: Mapping[str, float]
+    leakage_w: float
+
+    @property
+    def seconds(self) -> float:
+        """Time of the step of all samples, layers left out aside."""
+        return self.makespan_cycles / self.machine.clock_hz
+
+    @property
+    def energy_j(self) -> float:
+        """On-chip energy, built up from events; off-chip memory stands apart in offchip_energy_j."""
+        return 1e-12 * math.fsum(charge.energy_pj for charge in self.charges)
+
+    @property
+    def idle_leakage_pj(self) -> float:
+        """Leakage after the last layer's row."""
+        return math.fsum(charge.energy_pj for charge in self.charges if charge.row < 0)
+
+    @property
+    def offchip_energy_j(self) -> float:
+        """Energy of the bytes that the external memory gave and took."""
+        return 1e-12 * math.fsum(row.offchip_energy_pj for row in self.rows)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> int:
+        return self.machine.memory.bandwidth_bytes_per_s
+
+    def to_rows(self) -> tuple[Row, ...]:
+        return self.rows
+
+    def bill(self) -> tuple[BillLine, ...]:
+        return reconcile(self.charges, self.machine.engine_names)
+
+    def totals(self) -> Totals:
+        parts = by_component(self.charges, self.components)
+        return Totals(
+            seconds=self.seconds,
+            energy_j=self.energy_j,
+            offchip_energy_j=self.offchip_energy_j,
+            area_um2=self.area_um2,
+            energy_by_component_j={name: 1e-12 * pj for name, pj in parts.items()},
+            cycles=self.makespan_cycles,
+            clock_hz=self.machine.clock_hz,
+        )
+
+    def as_published(self) -> Measurement:
+        """The simulated time at the published power, and the published area, as a Measurement."""
+        power_w = self.published["power_w"]
+        parts = tuple(
+            Part(layer=r.layer, phase=r.phase, seconds=r.seconds, energy_j=power_w * r.seconds) for r in self.rows
+        )
+        area_mm2 = self.published["area_mm2"]
+        return replace(self.measurement(), energy_j=power_w * self.seconds, area_mm2=area_mm2, parts=parts)
