@@ -37,8 +37,8 @@ ALLOWED = {
     "verify": {"verify", "io", "arch", "engines", "errors", "kernels", "pipeline", "shapes", "trace"},
     "compare": {"compare", "io", "activity", "arch", "energy", "errors", "result", "shapes", "trace"},
     "rivals": {
-        "rivals", "_version", "io", "activity", "arch", "compare", "document", "energy", "errors", "memory", "result",
-        "shapes", "trace",
+        "rivals", "_version", "io", "activity", "arch", "compare", "document", "energy", "errors", "kernels", "memory",
+        "result", "shapes", "trace",
     },
     "gpu": {"gpu", "_version", "activity", "compare", "errors", "export", "io", "trace", "train"},
     "reproduce": {

@@ -204,13 +204,13 @@ def test_h2learns_loader_names_the_one_for_rivals():
 
 def test_a_machine_of_an_unknown_kind_is_refused(tmp_path):
     (tmp_path / "m.yaml").write_text("machine: eyeriss\nname: e\n")
-    with pytest.raises(ArchError, match=r"m.yaml: machine: expected one of h2learn, spinalflow, loihi; got 'eyeriss'$"):
+    with pytest.raises(ArchError, match=r"m.yaml: machine: expected one of h2learn, spinalflow, loihi, .*; got 'eyeriss'$"):
         h2sim.load_machine(tmp_path / "m.yaml")
 
 
 @pytest.mark.parametrize("kind", [[], {"a": 1}, 5, None])
 def test_a_kind_of_machine_that_is_no_name_is_refused(kind):
-    with pytest.raises(ArchError, match=r"^m.yaml: machine: expected one of h2learn, spinalflow, loihi; got "):
+    with pytest.raises(ArchError, match=r"^m.yaml: machine: expected one of h2learn, spinalflow, loihi, .*; got "):
         parse_machine({"machine": kind}, "m.yaml")
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from h2sim.activity import PHASES
 from h2sim.cli import main
+from h2sim.compare.ratios import measurement_of
+from h2sim.compare.stored import stored
 from h2sim.energy import load_energy_table, parse_energy_table
 from h2sim.errors import BaselineError
-from h2sim.rivals.registry import BASELINES, run_baseline
+from h2sim.rivals.registry import BASELINES, load_baseline, run_baseline, run_rival
 from h2sim.trace import load_trace, write_trace
+from tests.helpers.look import RESIDUAL
 from tests.helpers.traces import parts, tiny_trace
+
+TRAINING = ("sata",)
+CLOCKED = [name for name in BASELINES if not name.startswith("loihi")]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def test_a_measurement_is_of_the_trace_and_says_what_it_assumes(name, trace, tab
     assert found.kind == "simulated"
     assert found.network == trace.meta.network
     assert found.samples == trace.meta.batch
-    assert found.phases == ("forward",)
+    assert found.phases == (PHASES if name in TRAINING else ("forward",))
     assert {p.layer for p in found.parts} <= {layer.name for layer in trace.meta.layers}
     assert found.assumptions
     assert found.area_mm2 > 0
@@ -111,7 +120,71 @@ def test_a_layer_more_never_lowers_time_or_energy(name, tmp_path, table):
     for fewer, more in pairwise(found):
         assert more.seconds > fewer.seconds
         assert more.energy_j > fewer.energy_j
-        assert len(more.parts) == len(fewer.parts) + 1
+        layers = [{part.layer for part in run.parts} for run in (fewer, more)]
+        assert len(layers[1]) == len(layers[0]) + 1
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_bill_reconciles_and_names_the_source_of_every_price(name, trace, table):
+    found = run_baseline(name, trace, table)
+    lines, energy_j = found.bill(), found.totals().energy_j
+    assert all(line.energy_pj == line.count * line.unit_pj for line in lines)
+    assert 1e-12 * math.fsum(line.energy_pj for line in lines) == pytest.approx(energy_j, rel=1e-12)
+    assert all(len(line.source) > 10 for line in lines)
+    document = found.to_dict()
+    assert [line["source"] for line in document["bill"]] == [line.source for line in lines]
+    assert stored(document, name).bill_energy_j == pytest.approx(document["step"]["energy_j"], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_result_survives_its_file(name, trace, table):
+    found = run_baseline(name, trace, table)
+    read = measurement_of(json.loads(json.dumps(found.to_dict())), name)
+    ours = found.measurement()
+    assert (read.phases, read.left_out, read.samples, read.parts) == (
+        ours.phases, ours.left_out, ours.samples, ours.parts
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOCKED)
+def test_with_memory_that_takes_no_time_nothing_stalls_on_it(name, trace, table):
+    rows = run_rival(load_baseline(name), trace, table, ideal_memory=True).to_rows()
+    assert all(r.cycles.stalls.memory_read == r.cycles.stalls.memory_write == 0 for r in rows)
+    assert all(r.cycles.total == r.cycles.compute + r.cycles.fill + r.cycles.stalls.total for r in rows)
+
+
+@pytest.mark.parametrize("name", CLOCKED)
+def test_more_bandwidth_is_never_slower(name, trace, table):
+    found = []
+    for bandwidth in (10**8, 10**9, 10**10, 10**12):
+        machine = load_baseline(name)
+        memory = machine.memory.model_copy(update={"bandwidth_bytes_per_s": bandwidth})
+        found.append(run_rival(machine.model_copy(update={"memory": memory}), trace, table).totals().cycles)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < found[0]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_machine_that_trains_runs_an_inference_trace_forward_alone(name, tmp_path, table):
+    meta, members = parts()
+    meta["phases"] = ["forward"]
+    kept = {key: value for key, value in members.items() if not key.endswith(".grad")}
+    write_trace(tmp_path / "t.npz", meta, kept)
+    found = run_baseline(name, load_trace(tmp_path / "t.npz"), table)
+    assert found.phases == ("forward",)
+    assert {row.phase for row in found.to_rows()} == {"forward"}
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_layer_of_a_residual_network_has_a_row_in_every_phase_that_it_can(name, table):
+    trace = load_trace(RESIDUAL)
+    found = run_baseline(name, trace, table)
+    rows = {(row.layer, row.phase) for row in found.to_rows()}
+    assert found.left_out == ()
+    for layer in trace.meta.layers:
+        assert (layer.name, "forward") in rows
+        assert ((layer.name, "backward") in rows) == ("input" not in layer.inputs)
+        assert ((layer.name, "weight_update") in rows) == layer.has_weights
 
 
 @pytest.mark.parametrize("name", ["spinalflow", "spinalflow-every-spike"])

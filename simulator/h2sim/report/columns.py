@@ -154,7 +154,7 @@ _LISTS = {
     "multiply": "price of an FP16 multiplication, pJ",
     "LUT 8": "price of one word from a LUT of 8 entries, pJ",
     "LUT 16": "price of one word from a LUT of 16 entries, pJ",
-    "input": "shape of the network's input (SpinalFlow: energy of the input buffer, uJ)",
+    "input": "shape of the network's input",
     "weights": "weights, without biases",
     "MACs": "dense multiply-accumulates of one sample and timestep, forward",
     "out": "shape of the layer's output",
@@ -180,12 +180,6 @@ _RIVALS = {
     "mm2": "published area, mm2",
     "nm": "technology, nm",
     "time us": "time of the layer, all samples, us",
-    "spikes in": "spikes that the layer sorts and reads",
-    "spikes out": "spikes that the layer sends",
-    "PEs": "energy of the PEs, uJ",
-    "sorter": "energy of sorting input spikes by time, uJ",
-    "filter": "energy of the filter buffer, uJ",
-    "output": "energy of the output buffer, uJ",
     "simulated": "what the simulator counts",
     "from published figures": "published power or area, and energy = published power x simulated time",
     "average power": "energy on chip / time",
@@ -197,7 +191,10 @@ _RIVALS = {
     "messages": "spike messages between cores",
     "hops": "steps of messages from tile to tile",
     "busy us": "time that the layer's slowest core works, all samples, us",
-    "event": "kind of event that has a price",
+    "event": "kind of event that has a price, or is said to have none",
+    "component": "part of the machine",
+    "count": "how many events, bytes or cycles",
+    "pJ each": "price of one event, byte or cycle, pJ",
 }
 
 _GPU = {

@@ -176,6 +176,33 @@ _LOIHI = {
     "dies": "Loihi: area of all dies that the network takes",
 }
 
+_SATA = {
+    "lif": "SATA, event: updates of neurons, each at each timestep",
+    "pgu": "SATA, event: gradients of neurons, each at each timestep; in the update where a layer reads the input",
+    "mac_fwd": "SATA, event: (input spike, tap, output channel) that meet; of an analog input every value",
+    "mac_bwd": "SATA, event: (gradient bit, tap, input channel) that meet; beside the bill",
+    "mac_bwd_dual": "SATA, event: those of mac_bwd whose input neuron has its window bit; priced",
+    "mac_wup": "SATA, event: (input spike, tap, output channel) that meet in the weight update",
+    "mac_wup_both": "SATA, event: those of mac_wup that meet a gradient bit; beside the bill",
+    "encode_multiply": "SATA, event: multiplications of analog values",
+    "scratchpad_word": "SATA, event: weights or gradients that a PE reads for a sum",
+    "gate": "SATA, event: passes of AND gates, multiplexers and shifters; unpriced",
+    "w_buffer": "SATA: buffer of weights and their gradients (energy or area)",
+    "s_buffer": "SATA: buffer of input spikes and masks",
+    "u_buffer": "SATA: buffer of membrane potentials and gradients",
+    "z_buffer": "SATA: buffer of output spikes",
+}
+
+_SIZES = {
+    "basis": "rivals: what the figures stand on, where they are not as good as others'",
+    "unpriced": "rivals: events that no source prices, with their number and why; they are in no energy",
+    "lanes": "rivals: synapses that the array works on in a cycle; null where it is not said",
+    "weight_bits": "rivals: bits of a weight",
+    "bandwidth_bytes_per_s": "bytes per second of an external memory",
+    "number": "rivals: how many events without a price",
+    "why": "rivals: what is known of events without a price",
+}
+
 _PUBLISHED = {
     "power_w": "power as published, W (rivals)",
     "area_mm2": "area as published, mm2 (rivals)",
@@ -207,6 +234,6 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_PUBLISHED, **_VERSIONS,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_SIZES, **_PUBLISHED, **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

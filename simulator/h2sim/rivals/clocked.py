@@ -166,7 +166,7 @@ def _rows(
                 phase=job.phase,
                 engine=ARRAY,
                 seconds=cycles / clock_hz,
-                operations={count.action: count.number for count in work.counts},
+                operations=_operations(work.counts),
                 energy_pj=by_component(mine, book.components),
                 cycles=Cycles(
                     start=slot.start_cycle,
@@ -184,6 +184,14 @@ def _rows(
     held = sum(row.cycles.total for row in rows if row.cycles)
     charges.append(book.leaked(-1, ARRAY, ran.makespan_cycles - held, clock_hz))
     return charges, tuple(rows)
+
+
+def _operations(counts: tuple[Count, ...]) -> dict[str, int]:
+    """How often each kind of event happened in a row."""
+    found: dict[str, int] = {}
+    for count in counts:
+        found[count.action] = found.get(count.action, 0) + count.number
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 H2LEARN = "h2learn"
 GROUP = "h2sim.machines"  # of entry points: a package of one's own names an object as RIVAL is
-MODULES = {"spinalflow": "h2sim.rivals.spinalflow", "loihi": "h2sim.rivals.loihi"}  # each has a RIVAL
+MODULES = {
+    "spinalflow": "h2sim.rivals.spinalflow",
+    "loihi": "h2sim.rivals.loihi",
+    "sata": "h2sim.rivals.sata",
+}  # each has a RIVAL
 
 
 class Rival(Protocol):
@@ -124,6 +128,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "spinalflow-every-spike": ("spinalflow", {"coding": "every_spike"}),
     "loihi": ("loihi", {}),
     "loihi-sanafe": ("loihi-sanafe", {}),
+    "sata": ("sata", {}),
 }
 
 

@@ -11,6 +11,7 @@ from h2sim.activity import BufferTraffic
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, halves
 from h2sim.rivals.clocked import ARRAY
+from h2sim.rivals.maps import shape_of
 from h2sim.rivals.operands import unknown_operand
 from h2sim.rivals.spinalflow.engine import SpikeMap, SpineEvents, SpineWork, conv, pool, row_segments
 from h2sim.rivals.spinalflow.schema import SpinalFlow
@@ -47,7 +48,7 @@ def unsupported(graph: Graph, layer: Layer) -> str | None:
 
 def layer_work(machine: SpinalFlow, trace: Trace, graph: Graph, layer: Layer) -> LayerWork:
     """Cycles, events and bytes of one supported layer over all samples and timesteps of the trace."""
-    shape = _shape(trace, layer)
+    shape = shape_of(trace.meta, layer)
     single = machine.coding == "first_spike"
     source = layer.inputs[0]
     packed = trace.input_spikes() if source == "input" else trace.mask(source, "spikes")
@@ -77,14 +78,6 @@ def layer_work(machine: SpinalFlow, trace: Trace, graph: Graph, layer: Layer) ->
         after=graph.producers(layer),
     )
     return LayerWork(job, layer.kind, work.events)
-
-
-def _shape(trace: Trace, layer: Layer) -> ConvShape:
-    """The layer's geometry; a fully connected one is a convolution of 1x1 maps."""
-    if layer.kind != "fc":
-        return trace.meta.conv_shape(layer)
-    fc = trace.meta.fc_shape(layer)
-    return ConvShape.of((fc.timesteps, fc.batch), (fc.in_features, 1, 1), (fc.out_features, 1, 1), (1, 1))
 
 
 @dataclass(frozen=True, eq=False)

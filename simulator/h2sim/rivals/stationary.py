@@ -1,0 +1,179 @@
+"""Output-stationary arrays: the bytes of a layer's iterations, by the loading rules that such machines share [A].
+
+An iteration is a fold of `own` (position, timestep) pairs times `columns` channels; it reads a region of pairs. Weights
+of a group of columns are loaded once if half of their buffer holds them, else with every fold. Spikes are bits, packed
+to whole bytes per iteration; values take `value_bytes`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from h2sim.activity import BufferTraffic, JobKey, Phase
+from h2sim.arch.schema import Buffer
+from h2sim.arrays import Ints
+from h2sim.memory.job import Job
+from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
+from h2sim.rivals.clocked import ARRAY
+from h2sim.shapes import ConvShape, ceil_div, groups_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memories:
+    """The buffers of such a machine by what they hold, each with its name: (name, buffer)."""
+
+    weights: tuple[str, Buffer]
+    spikes: tuple[str, Buffer]
+    values: tuple[str, Buffer]
+    output: tuple[str, Buffer]
+    value_bytes: int
+
+    def stays(self, values: int) -> bool:
+        """Whether so many gradients stay on chip: half of the buffer of values holds them."""
+        return values * self.value_bytes <= self.values[1].half_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """What each fold holds and reads: int64 (folds,) of (position, timestep) pairs; columns: int64 (groups,).
+
+    passes: how often the weights stream past a fold.
+    """
+
+    own: Ints
+    region: Ints
+    columns: Ints
+    passes: int = 1
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(column groups, folds, 1)."""
+        return len(self.columns), len(self.own), 1
+
+
+def widths(channels: int, columns: int) -> Ints:
+    """Channels of each group of columns."""
+    return np.array([len(group) for group in groups_of(channels, columns)], np.int64)
+
+
+def forward_traffic(
+    m: Memories, shape: ConvShape, folds: Folds, *, analog: bool, spiking: bool, keeps: bool
+) -> Traffic:
+    """Spikes (or analog values) and weights in; spikes out, or a readout's values.
+
+    keeps: for the backward pass membranes and the window's bits leave too.
+    """
+    weights = math.prod(shape.kernel) * shape.in_channels * folds.columns * m.value_bytes
+    loaded_weights = _loaded(weights, len(folds.own), m.weights[1])
+    elements = folds.region * shape.in_channels
+    operands = elements * m.value_bytes if analog else bits_to_bytes(elements)
+    results = folds.own * folds.columns[:, None]
+    masks = bits_to_bytes(results) * (spiking * (1 + keeps))
+    values = results * (m.value_bytes * (keeps or not spiking))
+    per_pair = math.prod(shape.kernel) * shape.in_channels
+    streamed = int(folds.own.sum()) * per_pair * len(folds.columns)
+    read = streamed * m.value_bytes if analog else ceil_div(streamed, 8)
+    return _traffic(
+        reads=loaded_weights + operands,
+        writes=masks + values,
+        held=((m.weights[1], loaded_weights), (m.spikes[1], operands), (m.output[1], masks), (m.values[1], values)),
+        buffers=(
+            BufferTraffic(m.weights[0], int(weights.sum()) * len(folds.own) * folds.passes, int(loaded_weights.sum())),
+            BufferTraffic(m.spikes[0], read, int(operands.sum()) * len(folds.columns)),
+            BufferTraffic(m.values[0], int(values.sum()), int(values.sum())),
+            BufferTraffic(m.output[0], int(masks.sum()), int(masks.sum())),
+        ),
+    )
+
+
+def backward_traffic(m: Memories, shape: ConvShape, folds: Folds) -> Traffic:
+    """Gradients of the outputs, weights, and the input neurons' membranes, spikes and window in; their gradients out.
+
+    Gradients that half of their buffer holds for the whole layer stay on chip.
+    """
+    per_pair = math.prod(shape.kernel) * shape.out_channels
+    weights = per_pair * folds.columns * m.value_bytes
+    loaded_weights = _loaded(weights, len(folds.own), m.weights[1])
+    above = folds.region * shape.out_channels * m.value_bytes
+    n_above = shape.samples * shape.out_channels * shape.out_height * shape.out_width
+    moved_above = above * (not m.stays(n_above))
+    own = folds.own * folds.columns[:, None]
+    masks, membranes = 2 * bits_to_bytes(own), own * m.value_bytes
+    n_below = shape.samples * shape.in_channels * shape.in_height * shape.in_width
+    results = own * m.value_bytes
+    moved_below = results * (not m.stays(n_below))
+    streamed = int(folds.own.sum()) * per_pair * len(folds.columns) * m.value_bytes
+    state = int(membranes.sum())
+    return _traffic(
+        reads=loaded_weights + moved_above + masks + membranes,
+        writes=moved_below,
+        held=((m.weights[1], loaded_weights), (m.spikes[1], masks), (m.values[1], moved_above + membranes)),
+        buffers=(
+            BufferTraffic(m.weights[0], int(weights.sum()) * len(folds.own) * folds.passes, int(loaded_weights.sum())),
+            BufferTraffic(m.spikes[0], int(masks.sum()), int(masks.sum())),
+            BufferTraffic(
+                m.values[0],
+                streamed + state + int(moved_below.sum()),
+                int(moved_above.sum()) * len(folds.columns) + state + int(results.sum()),
+            ),
+        ),
+    )
+
+
+def stream_job(
+    layer: str, phase: Phase, cycles: Ints, reads: int, writes: int, m: Memories, after: tuple[JobKey, ...]
+) -> Job:
+    """A layer of neurons alone, cut evenly: cycles int64 (samples,); reads and writes are bytes of a sample."""
+    shape = (1, len(cycles), 1)
+    buffers = (BufferTraffic(m.spikes[0], len(cycles) * reads, len(cycles) * reads),
+               BufferTraffic(m.output[0], len(cycles) * writes, len(cycles) * writes))  # fmt: skip
+    moved = _traffic(
+        reads=np.full(shape[:2], reads, np.int64),
+        writes=np.full(shape[:2], writes, np.int64),
+        held=((m.spikes[1], np.full(shape[:2], reads)), (m.output[1], np.full(shape[:2], writes))),
+        buffers=buffers,
+    )
+    return make_job(layer, phase, cycles.reshape(shape), 0, moved, after)
+
+
+def make_job(
+    layer: str, phase: Phase, cycles: Ints, fill_cycles: int, traffic: Traffic, after: tuple[JobKey, ...]
+) -> Job:
+    """A job of the only engine: one external memory takes all of its bytes."""
+    return Job(
+        layer=layer,
+        phase=phase,
+        engine=ARRAY,
+        side="forward",
+        cycles=cycles,
+        fill_cycles=fill_cycles,
+        traffic=traffic,
+        after=after,
+    )
+
+
+def _loaded(weights: Ints, n_folds: int, buffer: Buffer) -> Ints:
+    """int64 (groups, folds): a group's weights with its first fold, or with every one that cannot keep them."""
+    loaded = np.repeat(weights[:, None], n_folds, axis=1)
+    if int(weights.max()) <= buffer.half_bytes:
+        loaded[:, 1:] = 0
+    return loaded
+
+
+def _traffic(
+    *, reads: Ints, writes: Ints, held: tuple[tuple[Buffer, Ints], ...], buffers: tuple[BufferTraffic, ...]
+) -> Traffic:
+    """reads, writes, held: int64 (groups, folds) or what broadcasts to it; row groups are 1."""
+    shape = np.broadcast_shapes(reads.shape, writes.shape)
+    pieces = np.ones(shape, np.int64)
+    for buffer, needed in held:
+        pieces = np.maximum(pieces, halves(buffer, needed))
+    full = [np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (reads, writes, pieces)]
+    grid = [a if a.ndim == 3 else a[:, :, None] for a in full]
+    zero = np.zeros_like(grid[0])
+    return Traffic(
+        reads=grid[0], writes=grid[1], gradient_reads=zero, gradient_writes=zero, pieces=grid[2], buffers=buffers
+    )
