@@ -204,7 +204,9 @@ def test_h2learns_loader_names_the_one_for_rivals():
 
 def test_a_machine_of_an_unknown_kind_is_refused(tmp_path):
     (tmp_path / "m.yaml").write_text("machine: eyeriss\nname: e\n")
-    with pytest.raises(ArchError, match=r"m.yaml: machine: expected one of h2learn, spinalflow, loihi, .*; got 'eyeriss'$"):
+    with pytest.raises(
+        ArchError, match=r"m.yaml: machine: expected one of h2learn, spinalflow, loihi, .*; got 'eyeriss'$"
+    ):
         h2sim.load_machine(tmp_path / "m.yaml")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import h2sim
 from h2sim.energy import load_energy_table
 from h2sim.rivals.registry import run_rival
-from h2sim.rivals.sata import stepped
+from h2sim.rivals.sata import jobs, stepped
 from h2sim.trace import load_trace, write_trace
 from tests.helpers.convs import NAME, conv_trace, drawn, shape_for
 from tests.helpers.traces import parts
@@ -160,3 +160,25 @@ def test_an_update_reads_and_writes_weights_once_beside_their_gradients(example)
     weights = 18 * 5 * 2
     assert row.offchip_read_bytes == 2 * -(-18 // 8) + weights  # a map of 18 bits a timestep
     assert row.offchip_write_bytes == 2 * weights
+
+
+def test_without_spikes_and_gradients_nothing_is_added_and_with_all_of_them_everything(tmp_path):
+    shape = shape_for(2, 2, (3, 4), (5, 5), 3, 1, 1)
+    pairs = 2 * 2 * 3 * 4 * (4 * 4 + 6 * 12 + 9 * 9)  # images, channels, taps that corners, edges and the inside feed
+    for density, expected in ((0.0, 0), (1.0, pairs)):
+        trace = conv_trace(tmp_path / "t.npz", shape, *drawn(np.random.default_rng(0), shape, density))
+        counts = {name: n for row in rows(trace).values() for name, n in row.operations.items()}
+        names = ("mac_fwd", "mac_bwd", "mac_bwd_dual", "mac_wup", "mac_wup_both")
+        assert [counts[name] for name in names] == [expected] * 5
+
+
+def test_row_folds_that_would_be_too_many_share_an_iteration_and_move_the_same(tmp_path, monkeypatch):
+    shape = shape_for(2, 1, (4, 9), (4, 4), 3, 1, 1)
+    trace = conv_trace(tmp_path / "t.npz", shape, *drawn(np.random.default_rng(0), shape, 0.5))
+    each = rows(trace, ideal_memory=True)["weight_update"]
+    monkeypatch.setattr(jobs, "MOST_ITERATIONS", 5)
+    shared = rows(trace, ideal_memory=True)["weight_update"]
+    assert (shared.cycles.compute, shared.operations) == (each.cycles.compute, each.operations)
+    assert (shared.buffers, shared.offchip_read_bytes, shared.offchip_write_bytes) == (
+        each.buffers, each.offchip_read_bytes, each.offchip_write_bytes
+    )  # fmt: skip

@@ -193,6 +193,15 @@ _SATA = {
     "z_buffer": "SATA: buffer of output spikes",
 }
 
+_DENSE_ARRAY = {
+    "multiply_accumulate": "dense array, event: products of all operands, zeros too",
+    "units": "dense array: multiply-accumulate units (energy or area)",
+    "weights_buffer": "dense array: buffer of weights (energy or area)",
+    "spikes_buffer": "dense array: buffer of input spikes and masks",
+    "values_buffer": "dense array: buffer of gradients and membrane potentials",
+    "weight_gradients_buffer": "dense array: buffer of weight gradients",
+}
+
 _SIZES = {
     "basis": "rivals: what the figures stand on, where they are not as good as others'",
     "unpriced": "rivals: events that no source prices, with their number and why; they are in no energy",
@@ -234,6 +243,6 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_SIZES, **_PUBLISHED, **_VERSIONS,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_SIZES, **_PUBLISHED, **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

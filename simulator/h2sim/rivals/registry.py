@@ -27,6 +27,7 @@ MODULES = {
     "spinalflow": "h2sim.rivals.spinalflow",
     "loihi": "h2sim.rivals.loihi",
     "sata": "h2sim.rivals.sata",
+    "dense-array": "h2sim.rivals.dense_array",
 }  # each has a RIVAL
 
 
@@ -129,6 +130,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "loihi": ("loihi", {}),
     "loihi-sanafe": ("loihi-sanafe", {}),
     "sata": ("sata", {}),
+    "dense-array": ("dense-array", {}),
 }
 
 

@@ -18,7 +18,10 @@ from h2sim.arrays import Ints
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
 from h2sim.rivals.clocked import ARRAY
+from h2sim.rivals.maps import before
 from h2sim.shapes import ConvShape, ceil_div, groups_of
+from h2sim.trace import Layer, Trace
+from h2sim.trace.graph import Graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,20 +126,32 @@ def backward_traffic(m: Memories, shape: ConvShape, folds: Folds) -> Traffic:
     )
 
 
-def stream_job(
-    layer: str, phase: Phase, cycles: Ints, reads: int, writes: int, m: Memories, after: tuple[JobKey, ...]
+def neurons_job(
+    layer: Layer, trace: Trace, graph: Graph, phase: Phase, m: Memories, lanes: int, cycles_each: int
 ) -> Job:
-    """A layer of neurons alone, cut evenly: cycles int64 (samples,); reads and writes are bytes of a sample."""
-    shape = (1, len(cycles), 1)
-    buffers = (BufferTraffic(m.spikes[0], len(cycles) * reads, len(cycles) * reads),
-               BufferTraffic(m.output[0], len(cycles) * writes, len(cycles) * writes))  # fmt: skip
+    """A layer of neurons alone (pool, add), sample after sample; a pool's sums take no cycles [A].
+
+    Forward: what it reads in, spikes out, and for the backward pass window and membranes. Backward: its own gradient,
+    membranes and both masks in, the gradient of what it reads out; gradients may stay on chip.
+    """
+    n, elements = trace.meta.batch, layer.neurons * trace.meta.timesteps
+    cycles = np.full((1, n, 1), ceil_div(elements, lanes) * cycles_each, np.int64)
+    spikes, values = ceil_div(elements, 8), elements * m.value_bytes
+    inputs = trace.meta.timesteps * math.prod(layer.in_chw)
+    keeps = "backward" in trace.meta.phases
+    if phase == "forward":
+        reads = ceil_div(inputs, 8) if layer.kind == "pool" else len(layer.inputs) * inputs * m.value_bytes
+        writes = spikes * (1 + keeps) + values * keeps
+    else:
+        reads = 2 * spikes + values + values * (not m.stays(n * elements))
+        writes = inputs * m.value_bytes * (not m.stays(n * inputs))
     moved = _traffic(
-        reads=np.full(shape[:2], reads, np.int64),
-        writes=np.full(shape[:2], writes, np.int64),
-        held=((m.spikes[1], np.full(shape[:2], reads)), (m.output[1], np.full(shape[:2], writes))),
-        buffers=buffers,
+        reads=np.full((1, n), reads, np.int64),
+        writes=np.full((1, n), writes, np.int64),
+        held=((m.values[1], np.full((1, n), reads)), (m.output[1], np.full((1, n), writes))),
+        buffers=(BufferTraffic(m.values[0], n * reads, n * reads), BufferTraffic(m.output[0], n * writes, n * writes)),
     )
-    return make_job(layer, phase, cycles.reshape(shape), 0, moved, after)
+    return make_job(layer.name, phase, cycles, 0, moved, before(graph, layer, phase))
 
 
 def make_job(

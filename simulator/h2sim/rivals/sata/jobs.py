@@ -17,12 +17,13 @@ from h2sim.rivals.clocked import Work
 from h2sim.rivals.maps import Masks, before, has_rows, region_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.sata.schema import Sata
-from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, make_job, stream_job, widths
+from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, make_job, neurons_job, widths
 from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
 from h2sim.trace.graph import Graph
 
 PES = "pes"
+MOST_ITERATIONS = 1 << 17  # of one job
 GATES = 3  # of a lif: two multiplexers and a shifter; of a pgu: one and two
 
 
@@ -76,9 +77,10 @@ def _backward(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -
 def _update(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -> Work:
     shape, analog = masks.shape, masks.spikes is None
     columns = widths(shape.out_channels, m.array.columns)
-    rows = groups_of(_k_in(shape), m.array.rows)
-    positions = shape.out_height * shape.out_width
-    cycles = np.full((len(columns), shape.samples, len(rows)), positions + m.skew_cycles, np.int64)
+    rows = _row_groups(m, shape, len(columns))
+    folds = np.array([ceil_div(len(group), m.array.rows) for group in rows], np.int64)
+    each = folds * (shape.out_height * shape.out_width + m.skew_cycles)
+    cycles = np.ascontiguousarray(np.broadcast_to(each, (len(columns), shape.samples, len(rows))))
     traffic = _update_traffic(m, shape, columns, rows, analog)
     job = make_job(layer.name, "weight_update", cycles, 0, traffic, before(graph, layer, "weight_update"))
     macs = masks.forward_pairs * shape.out_channels
@@ -91,22 +93,10 @@ def _update(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -> 
 
 
 def _neurons(m: Sata, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work:
-    """A layer of neurons alone: one update each, on all PEs; a pool's sums are not counted [A]."""
-    elements = layer.neurons * trace.meta.timesteps
-    each = m.array.lif_cycles if phase == "forward" else m.array.pgu_cycles
-    cycles = np.full(trace.meta.batch, ceil_div(elements, m.pes) * each, np.int64)
-    spikes, values = ceil_div(elements, 8), elements * m.value_bytes
-    inputs = trace.meta.timesteps * math.prod(layer.in_chw)
-    keeps = "backward" in trace.meta.phases
-    if phase == "forward":
-        reads = ceil_div(inputs, 8) if layer.kind == "pool" else len(layer.inputs) * inputs * m.value_bytes
-        writes = spikes * (1 + keeps) + values * keeps
-    else:
-        n = trace.meta.batch
-        reads = 2 * spikes + values + values * (not m.memories.stays(n * elements))
-        writes = inputs * m.value_bytes * (not m.memories.stays(n * inputs))
-    job = stream_job(layer.name, phase, cycles, reads, writes, m.memories, before(graph, layer, phase))
-    return Work(job, _updates("lif" if phase == "forward" else "pgu", elements * trace.meta.batch))
+    """A layer of neurons alone: one update each, on all PEs."""
+    name, each = ("lif", m.array.lif_cycles) if phase == "forward" else ("pgu", m.array.pgu_cycles)
+    job = neurons_job(layer, trace, graph, phase, m.memories, m.pes, each)
+    return Work(job, _updates(name, layer.neurons * trace.meta.timesteps * trace.meta.batch))
 
 
 def _updates(name: str, neurons: int) -> tuple[Count, ...]:
@@ -141,6 +131,13 @@ def _folds(
     return Folds(np.tile(own * steps, n), np.tile(read * steps, n), columns, steps)
 
 
+def _row_groups(m: Sata, shape: ConvShape, n_columns: int) -> list[range]:
+    """Weight rows of each iteration: a fold, or several folds one after the other where they would be too many [A]."""
+    folds = ceil_div(_k_in(shape), m.array.rows)
+    several = ceil_div(n_columns * shape.samples * folds, MOST_ITERATIONS)
+    return groups_of(_k_in(shape), m.array.rows * min(several, folds))
+
+
 def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range], analog: bool) -> Traffic:
     """Spikes and gradients of one timestep of one sample in; dw stays if half of its buffer holds a group's.
 
@@ -155,13 +152,14 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
     on_chip = memories.stays(shape.samples * shape.out_channels * positions)
     reads += operands
     reads[:, :, 0] += 0 if on_chip else gradients[:, None]
-    weights = columns[:, None] * np.array([len(r) for r in rows]) * value  # (groups, row folds)
+    weights = columns[:, None] * np.array([len(r) for r in rows]) * value  # (groups, row groups)
     if int(weights.sum(axis=1).max()) > memories.weights[1].half_bytes:
         reads[:, 1:] += weights[:, None]
         writes[:, :-1] += weights[:, None]
     reads[:, -1] += weights
     writes[:, -1] += 2 * weights
     pieces = np.maximum(halves(memories.spikes[1], operands), halves(memories.values[1], gradients)[:, None, None])
+    pieces = np.maximum(pieces, halves(memories.weights[1], weights)[:, None])
     streamed = _k_in(shape) * positions * shape.samples * len(columns)
     passed = int(weights.sum()) * shape.samples
     loaded = int(operands.sum()) * len(columns) * (shape.samples if operands.shape[0] == 1 else 1)
@@ -170,7 +168,7 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
     buffers = (
         BufferTraffic("w", passed + through, passed + through),
         BufferTraffic("s", streamed * value if analog else ceil_div(streamed, 8), loaded),
-        BufferTraffic("u", du * len(rows), 0 if on_chip else du),
+        BufferTraffic("u", du * ceil_div(_k_in(shape), m.array.rows), 0 if on_chip else du),
     )
     zero = np.zeros(size, np.int64)
     full = np.ascontiguousarray(np.broadcast_to(pieces, size))
@@ -178,7 +176,7 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
 
 
 def _operand_bytes(m: Sata, shape: ConvShape, rows: list[range], inputs: int, analog: bool) -> Ints:
-    """int64 (1, 1, row folds): what each row fold loads of a timestep's input: all of it first, or its channels."""
+    """int64 (1, 1, row groups): what each row group loads of a timestep's input: all of it first, or its channels."""
     taps = math.prod(shape.kernel)
 
     def of(channels: int) -> Ints:

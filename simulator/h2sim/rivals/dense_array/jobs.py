@@ -1,0 +1,143 @@
+"""The dense array's jobs: every phase of a layer is a product of two matrices, (m, k) by (k, n), nothing skipped.
+
+Forward m = positions x timesteps x samples, k = inputs of a neuron, n = output channels; backward the same over input
+positions and channels; weight update m = inputs of a neuron, k = positions x timesteps x samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from h2sim.activity import BufferTraffic, Phase
+from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
+from h2sim.rivals.clocked import Work
+from h2sim.rivals.dense_array.schema import VALUE_BYTES, DenseArray
+from h2sim.rivals.maps import before, has_rows, region_of, shape_of
+from h2sim.rivals.prices import Count
+from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, make_job, neurons_job, widths
+from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
+from h2sim.trace import Layer, Trace
+from h2sim.trace.graph import Graph
+
+UNITS, SOMA, GRAD = "units", "soma", "grad"
+
+
+def layer_work(machine: DenseArray, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work | None:
+    """One layer in one phase; None where there is nothing to do."""
+    if not has_rows(layer, phase):
+        return None
+    a = machine.array
+    if not layer.has_weights:
+        job = neurons_job(layer, trace, graph, phase, machine.memories, a.neuron_lanes, 1)
+        return Work(job, _elements(phase, layer.neurons * trace.meta.timesteps * trace.meta.batch))
+    shape = shape_of(trace.meta, layer)
+    m, k, n = matrices(shape, phase)
+    folds = _folds(machine, shape, phase)
+    cycles = np.full(folds.grid, k + (0 if a.overlap_skew else machine.skew_cycles), np.int64)
+    fill = a.overlap_skew * machine.skew_cycles + a.neuron_cycles * (phase != "weight_update")
+    traffic = _traffic(machine, trace, layer, shape, phase, folds)
+    job = make_job(layer.name, phase, cycles, fill, traffic, before(graph, layer, phase))
+    macs = m * k * n
+    counts: tuple[Count, ...] = (
+        Count(UNITS, "multiply_accumulate", macs),
+        Count(UNITS, "register_access", a.register_accesses * macs),
+    )
+    if phase != "weight_update" or not has_rows(layer, "backward"):
+        own = shape.samples * shape.out_channels * shape.out_height * shape.out_width
+        counts += _elements(phase, layer.spiking * own)
+    return Work(job, counts)
+
+
+def matrices(shape: ConvShape, phase: Phase) -> tuple[int, int, int]:
+    """(m, k, n) of a phase."""
+    taps = math.prod(shape.kernel)
+    outputs = shape.out_height * shape.out_width * shape.samples
+    if phase == "forward":
+        return outputs, shape.in_channels * taps, shape.out_channels
+    if phase == "backward":
+        return shape.in_height * shape.in_width * shape.samples, shape.out_channels * taps, shape.in_channels
+    return shape.in_channels * taps, outputs, shape.out_channels
+
+
+def _elements(phase: Phase, number: int) -> tuple[Count, ...]:
+    return (Count(SOMA, "soma_element", number) if phase == "forward" else Count(GRAD, "grad_element", number),)
+
+
+def _folds(machine: DenseArray, shape: ConvShape, phase: Phase) -> Folds:
+    """Folds of m, which may begin in one image and end in another; of a weight update they are weight rows."""
+    m, _, n = matrices(shape, phase)
+    spans = groups_of(m, machine.array.rows)
+    own = np.array([len(span) for span in spans], np.int64)
+    columns = widths(n, machine.array.columns)
+    if phase == "weight_update":
+        taps = math.prod(shape.kernel)
+        channels = [(s.stop - 1) // taps - s.start // taps + 1 for s in spans]
+        return Folds(own, np.array(channels, np.int64), columns)
+    if phase == "forward":
+        size, region = (shape.out_height, shape.out_width), shape.input_region
+    else:
+        size, region = (shape.in_height, shape.in_width), shape.output_region
+    return Folds(own, np.array(_regions(spans, size, region), np.int64), columns)
+
+
+def _regions(spans: list[range], size: tuple[int, int], region: Callable[[Tile], Tile]) -> list[int]:
+    """Positions that each span of positions reads; images of `size` stand one after the other."""
+    positions = math.prod(size)
+
+    @cache
+    def of(start: int, stop: int) -> int:
+        return region_of(start, stop, size[1], region)
+
+    def across(span: range) -> int:
+        first, last = span.start // positions, (span.stop - 1) // positions
+        if first == last:
+            return of(span.start % positions, (span.stop - 1) % positions + 1)
+        ends = of(span.start % positions, positions) + of(0, (span.stop - 1) % positions + 1)
+        return ends + (last - first - 1) * of(0, positions)
+
+    return [across(span) for span in spans]
+
+
+def _traffic(machine: DenseArray, trace: Trace, layer: Layer, shape: ConvShape, phase: Phase, folds: Folds) -> Traffic:
+    if phase == "forward":
+        keeps = "backward" in trace.meta.phases
+        analog = layer.kind == "encode"
+        return forward_traffic(machine.memories, shape, folds, analog=analog, spiking=layer.spiking, keeps=keeps)
+    if phase == "backward":
+        return backward_traffic(machine.memories, shape, folds)
+    return _update_traffic(machine, shape, folds, layer.kind == "encode")
+
+
+def _update_traffic(machine: DenseArray, shape: ConvShape, folds: Folds, analog: bool) -> Traffic:
+    """Channels of spikes that a fold of weight rows reads, at all timesteps of all samples; gradients of the columns,
+    once a group if half of their buffer holds them, else with every fold; dw once."""
+    m = machine.memories
+    elements = folds.region * shape.in_height * shape.in_width * shape.samples
+    operands = elements * VALUE_BYTES if analog else bits_to_bytes(elements)
+    outputs = shape.out_height * shape.out_width * shape.samples
+    gradients = folds.columns * outputs * VALUE_BYTES
+    loaded = np.repeat(gradients[:, None], len(folds.own), axis=1)
+    if m.stays(outputs * shape.out_channels):
+        loaded[:] = 0
+    elif int(gradients.max()) <= m.values[1].half_bytes:
+        loaded[:, 1:] = 0
+    dw = folds.own * folds.columns[:, None] * VALUE_BYTES
+    reads, writes = operands + loaded, dw
+    pieces = np.maximum(halves(m.spikes[1], operands), halves(m.values[1], loaded))
+    pieces = np.maximum(pieces, halves(machine.buffers.weight_gradients, dw))
+    streamed = int(folds.own.sum()) * outputs * len(folds.columns)
+    buffers = (
+        BufferTraffic("spikes", streamed * VALUE_BYTES if analog else ceil_div(streamed, 8),
+                      int(operands.sum()) * len(folds.columns)),
+        BufferTraffic("values", int(gradients.sum()) * len(folds.own), int(loaded.sum())),
+        BufferTraffic("weight_gradients", int(dw.sum()), int(dw.sum())),
+    )  # fmt: skip
+    grid = [np.ascontiguousarray(a)[:, :, None] for a in (reads, writes, np.broadcast_to(pieces, reads.shape))]
+    zero = np.zeros_like(grid[0])
+    return Traffic(
+        reads=grid[0], writes=grid[1], gradient_reads=zero, gradient_writes=zero, pieces=grid[2], buffers=buffers
+    )
