@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     multiple=True,
     help="A rival's arch file, run on the trace.",
 )
+@click.option(
+    "--same-memory", is_flag=True, help="Rivals have a memory of the first RESULT's bandwidth, not their own."
+)
 @click.option("--spinalflow", is_flag=True, help="The same as --machine spinalflow.")
 @click.option("--loihi", is_flag=True, help="The same as --machine loihi.")
 @click.option(
@@ -59,6 +62,7 @@ def compare(
     results: tuple[str, ...],
     gpus: tuple[str, ...],
     machines: tuple[str, ...],
+    same_memory: bool,
     spinalflow: bool,
     loihi: bool,
     names: tuple[str, ...],
@@ -73,13 +77,15 @@ def compare(
     """Compare the first RESULT (of h2sim run --json) with other results, GPU traces and rival machines.
 
     Speedup, energy saving and area saving per sample: the whole step where both cover the same phases, and every phase
-    and layer that both have. Above 1 is in favour of the first RESULT. Of two results of one machine's name, the
+    and layer that both have; rows that one of them has not are named. Clock, lanes, weight bits and bandwidth stand
+    beside each machine. Above 1 is in favour of the first RESULT. Of two results of one machine's name, the
     parameters in which they differ are listed.
 
     \b
     Examples:
       h2sim run h2learn mnist-digits --json ours.json
       h2sim compare ours.json --machine spinalflow --machine loihi
+      h2sim compare ours.json --machine sata --machine dense-array --same-memory
       h2sim compare cifar10.json --gpu v100-cifar10 --plots plots
       h2sim compare dual.json dense.json --csv ratios.csv
       h2sim compare ours.json --machine spinalflow --html page.html
@@ -101,7 +107,8 @@ def compare(
     documents = [stored(document, path) for document, path in zip(plain, results, strict=True)]
     ours, *others = [measurement_of(found, path) for found, path in zip(documents, results, strict=True)]
     others += [_gpu(name) for name in gpus]
-    others += _rivals(documents[0], results[0], workload, energy_table, machines, names)
+    bandwidth = _bandwidth(ours, results[0]) if same_memory else None
+    others += _rivals(documents[0], results[0], workload, energy_table, machines, names, bandwidth)
     found = [ratios(ours, other) for other in others]
     alike = _alike(results, documents)
     held = bound_lines(list(zip(results, documents, strict=True)))
@@ -149,6 +156,12 @@ def _gpu(name: str) -> Measurement:
     return load_gpu_trace(name).to_measurement()
 
 
+def _bandwidth(ours: Measurement, where: str) -> int:
+    if ours.bandwidth_bytes_per_s is None:
+        raise ComparisonError(at(where, "--same-memory", "a result of a machine with external memory", ours.system))
+    return ours.bandwidth_bytes_per_s
+
+
 def _workload(document: StoredResult, where: str, given: str | None) -> Trace:
     """The trace that the result was made of: the given one, or the shipped one with its hash."""
     from h2sim.trace import load_trace
@@ -170,12 +183,17 @@ def _rivals(
     energy_table: str,
     machines: tuple[str, ...],
     names: tuple[str, ...],
+    bandwidth: int | None,
 ) -> list[Measurement]:
-    """Machines run on the result's own trace; published rows are taken as they stand."""
+    """Machines run on the result's own trace; published rows are taken as they stand.
+
+    bandwidth: of their memory, bytes per second; None: their own.
+    """
     from h2sim.cli.machines import find_machine
     from h2sim.compare.measurement import Measurement
     from h2sim.compare.published import published_row, published_rows
     from h2sim.energy import load_energy_table
+    from h2sim.rivals.clocked import with_bandwidth
     from h2sim.rivals.machine import RivalMachine
     from h2sim.rivals.registry import load_baseline, run_rival
 
@@ -188,6 +206,8 @@ def _rivals(
             found.append(system)
         elif isinstance(system, RivalMachine):
             trace = _workload(document, where, workload)
+            if bandwidth is not None:
+                system = with_bandwidth(system, bandwidth)
             found.append(run_rival(system, trace, load_energy_table(energy_table)).measurement())
         else:
             wanted = "a rival's arch file (of an H2Learn, name a result)"

@@ -38,7 +38,8 @@ class Measurement:
     step without off-chip memory; None if unknown. phases: what the step covers. left_out: layers that the system cannot
     run, so that its step is not the whole network's. assumptions: what a reader must know to judge the numbers.
     clock_hz, lanes (synapses worked on in a cycle), weight_bits, bandwidth_bytes_per_s (of an external memory): what to
-    judge a machine's size by; None if unknown.
+    judge a machine's size by; None if unknown. published_power_w: as reported, beside energy_j / seconds.
+    basis: what the numbers stand on, where they are not as good as others'.
     """
 
     system: str
@@ -57,6 +58,8 @@ class Measurement:
     lanes: int | None = None
     weight_bits: int | None = None
     bandwidth_bytes_per_s: int | None = None
+    published_power_w: float | None = None
+    basis: str = ""
 
     @property
     def seconds_per_sample(self) -> float:
@@ -67,6 +70,22 @@ class Measurement:
     def energy_j_per_sample(self) -> float | None:
         """energy_j / samples; None if the energy is unknown."""
         return None if self.energy_j is None else self.energy_j / self.samples
+
+    @property
+    def power_w(self) -> float | None:
+        """energy_j / seconds."""
+        return None if self.energy_j is None or not self.seconds else self.energy_j / self.seconds
+
+    @property
+    def area_time_mm2_s(self) -> float | None:
+        """Area x time of a sample: what a machine's speed takes of silicon."""
+        return None if self.area_mm2 is None else self.area_mm2 * self.seconds_per_sample
+
+    @property
+    def energy_delay_js(self) -> float | None:
+        """Energy x time of a sample."""
+        energy_j = self.energy_j_per_sample
+        return None if energy_j is None else energy_j * self.seconds_per_sample
 
     def part(self, layer: str, phase: Phase) -> Part | None:
         """The part of this layer and phase; None if there is none."""

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from h2sim.activity import Phase
+from h2sim.activity import PHASES, Phase
+from h2sim.arch import peak_flops
 from h2sim.compare.measurement import Measurement, Part
 from h2sim.compare.stored import StoredResult, StoredRow, stored
 from h2sim.errors import ComparisonError, at
@@ -40,7 +41,23 @@ def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, stead
         parts=tuple(_part(row, found, sub_batches, f"{where}: {row.layer}") for row in found.layers),
         assumptions=notes,
         left_out=tuple(found.left_out),
+        clock_hz=found.step.clock_hz,
+        published_power_w=found.published.get("power_w"),
+        basis=found.step.basis,
+        **_size(found),
     )
+
+
+def _size(found: StoredResult) -> dict[str, int | None]:
+    """Lanes, bits of a weight and bandwidth: a rival says them, an H2Learn's follow from its parameters."""
+    told = found.arch
+    if told.machine == "h2learn" and told.parameters:
+        arch = found.machine()
+        lanes = round(peak_flops(arch) / (2 * arch.clock_hz))
+        return {"lanes": lanes, "weight_bits": 16, "bandwidth_bytes_per_s": arch.memory.bandwidth_bytes_per_s}
+    return {
+        "lanes": told.lanes, "weight_bits": told.weight_bits, "bandwidth_bytes_per_s": told.bandwidth_bytes_per_s
+    }  # fmt: skip
 
 
 def _step(found: StoredResult, where: str, steady: bool) -> tuple[float, int, float]:
@@ -122,6 +139,13 @@ class Comparison:
         if set(self.ours.phases) != set(self.theirs.phases):
             return None
         return self.theirs.area_mm2 / self.ours.area_mm2 if self.ours.area_mm2 and self.theirs.area_mm2 else None
+
+
+def only_in(system: Measurement, other: Measurement) -> dict[Phase, tuple[str, ...]]:
+    """The layers of each phase that one system has rows of and the other has none of, in order."""
+    lone = [p for p in system.parts if not other.part(p.layer, p.phase)]
+    found = {phase: tuple(p.layer for p in lone if p.phase == phase) for phase in PHASES}
+    return {phase: layers for phase, layers in found.items() if layers}
 
 
 def compare(ours: Measurement, theirs: Measurement) -> Comparison:

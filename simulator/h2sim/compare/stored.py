@@ -23,12 +23,18 @@ Node = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class StoredArch(Frozen):
-    """The machine: parameters hold the whole resolved arch file (results before 0.2.0 have none)."""
+    """The machine: parameters hold the whole resolved arch file (results before 0.2.0 have none).
+
+    lanes, weight_bits, bandwidth_bytes_per_s: what a rival says of its size; an H2Learn's follows from its parameters.
+    """
 
     name: Name
     machine: str = "h2learn"
     sha256: str = ""
     parameters: dict[str, Any] = Field(default={})
+    lanes: AtLeastOne | None = None
+    weight_bits: AtLeastOne | None = None
+    bandwidth_bytes_per_s: AtLeastOne | None = None
 
 
 class StoredWorkload(Frozen):
@@ -76,6 +82,7 @@ class StoredStep(Frozen):
     bounds: tuple[StoredBound, ...] = ()
     ideal_memory_cycles: Cycles | None = None
     batch: StoredBatch | None = None
+    basis: str = ""
 
 
 class StoredStalls(Frozen):
@@ -154,6 +161,7 @@ class StoredResult(Frozen):
     offchip_pj_per_byte: Amount | None = None
     notes: tuple[str, ...] = ()
     left_out: dict[str, str] = Field(default={})
+    published: dict[str, Amount] = Field(default={})
 
     def __repr__(self) -> str:
         return f"StoredResult({self.arch.name} on {self.workload.network}: {len(self.layers)} rows)"

@@ -13,7 +13,7 @@ from h2sim.document.values import Bar, Cell, Column, Line, Note, Number, Part, T
 from h2sim.pages.bound import path_bar
 from h2sim.pages.view import SAID, ResultView, RowView, amount
 from h2sim.report.bounds import bound_sentence
-from h2sim.report.compare import verdict
+from h2sim.report.compare import sizes, unmatched, verdict
 from h2sim.report.words import spoken
 
 Named = tuple[str, ResultView]  # a result and the name that it has on the page
@@ -93,6 +93,7 @@ def _systems(found: Sequence[Comparison]) -> Iterator[PagePart]:
         )  # fmt: skip
         if most:
             yield Table(title, columns, tuple(rows))
+    yield from sizes(systems)
     nodes = sorted({system.node_nm for system in systems if system.node_nm is not None})
     if len(nodes) > 1:
         yield Note(
@@ -169,8 +170,10 @@ def _layers(c: Comparison, number: int) -> Section:
     rows = tuple(_ratio(r, slowest if r.layer else None) for r in ratios)
     legend = Legend((("s0", c.ours.system), ("s1", c.theirs.system)))
     head = Prose("The bar lays the shorter time over the longer one's remainder, all rows on one scale.")
-    title = f"{c.theirs.system} over {c.ours.system}, layer by layer"
-    return Section(f"layers-{number}", c.theirs.system[:24], title, (head, legend, Table("", columns, rows)))
+    basis = f" ({c.theirs.basis})" if c.theirs.basis else ""
+    title = f"{c.theirs.system} over {c.ours.system}, layer by layer{basis}"
+    told = tuple(Note(line) for line in unmatched(c))
+    return Section(f"layers-{number}", c.theirs.system[:24], title, (head, legend, Table("", columns, rows), *told))
 
 
 def _ratio(r: Ratio, slowest: float | None) -> tuple[Cell, ...]:

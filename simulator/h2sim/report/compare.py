@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from h2sim.compare.measurement import Measurement
-from h2sim.compare.ratios import Comparison, Ratio
+from h2sim.compare.ratios import Comparison, Ratio, only_in
 from h2sim.compare.stored import StoredArch, StoredResult, parameter_differences
-from h2sim.document import Column, Document, Line, Part, Table, amount, counted, table, times
+from h2sim.document import Column, Document, Line, Part, Table, amount, counted, significant, table, times
 from h2sim.report.bounds import bound_sentence
 from h2sim.report.words import spoken
 
@@ -23,7 +23,9 @@ def comparison_document(found: Sequence[Comparison], differences: Sequence[Part]
     """Which is faster and by how much; the systems; parameters that differ; ratios by layer and phase; what to know."""
     ours = found[0].ours
     parts: list[Part] = [Line(f"Above 1x is in favour of {ours.system}."), _systems(found), *differences]
+    parts += sizes([ours, *(c.theirs for c in found)])
     parts += [_layers(comparison) for comparison in found if comparison.layers]
+    parts += [Line(line) for c in found if not c.layers for line in unmatched(c)]
     systems = (ours, *(c.theirs for c in found))
     notes = dict.fromkeys(f"{system.system}: {note}" for system in systems for note in system.assumptions)
     return Document(verdict(found), (*parts, *map(Line, notes)))
@@ -96,6 +98,52 @@ def _system_row(system: Measurement, comparison: Comparison | None) -> tuple[str
     )  # fmt: skip
 
 
+def sizes(systems: Sequence[Measurement]) -> tuple[Table, ...]:
+    """What to judge a machine's size and speed by; nothing where nothing is known of any rival."""
+    if not any(system.lanes or system.weight_bits for system in systems[1:]):
+        return ()
+    rows = [_size(system) for system in systems]
+    columns = ("clock", "lanes", "weight bits", "bandwidth", "time x area", "energy x time", "power", "published power")
+    return (
+        table("Sizes: what each machine brings to it", ["system"], columns, rows,
+              drop=("published power", "power", "energy x time", "weight bits", "bandwidth"), elsewhere="--json FILE"),
+    )  # fmt: skip
+
+
+def _size(s: Measurement) -> tuple[str, ...]:
+    clock = "-" if s.clock_hz is None else f"{s.clock_hz / 1e6:g} MHz"
+    lanes, bits = ("-" if n is None else f"{n:,}" for n in (s.lanes, s.weight_bits))
+    bandwidth = "-" if s.bandwidth_bytes_per_s is None else f"{s.bandwidth_bytes_per_s / 1e9:g} GB/s"
+    return (
+        s.system, clock, lanes, bits, bandwidth, _product(s.area_time_mm2_s, 1e6, "mm2 us"),
+        _product(s.energy_delay_js, 1e12, "uJ us"),
+        amount(s.power_w, "W"), amount(s.published_power_w, "W"),
+    )  # fmt: skip
+
+
+def _product(value: float | None, scale: float, unit: str) -> str:
+    return "-" if value is None else f"{significant(value * scale, 4)} {unit}"
+
+
+def unmatched(c: Comparison) -> tuple[str, ...]:
+    """Rows that one of the two has and the other has not, a sentence each: nothing is left out in silence."""
+    pairs = ((c.ours, c.theirs), (c.theirs, c.ours))
+    return tuple(
+        f"{other.system} has no row of {_rows_of(system, other)}, which {system.system} has."
+        for system, other in pairs
+        if system.parts and other.parts and only_in(system, other)
+    )
+
+
+def _rows_of(system: Measurement, other: Measurement) -> str:
+    """'conv1 (forward); any layer (backward)'."""
+    told = []
+    for phase, layers in only_in(system, other).items():
+        whole = phase not in other.phases
+        told.append(f"{'any layer' if whole else ', '.join(layers)} ({spoken(phase)})")
+    return "; ".join(told)
+
+
 def _layers(comparison: Comparison) -> Table:
     ours, theirs = comparison.ours.system, comparison.theirs.system
     columns = (
@@ -103,6 +151,7 @@ def _layers(comparison: Comparison) -> Table:
         Column(f"{ours} energy", right=True, drop=2, key="our energy"), Column("their energy", right=True, drop=1),
         "energy saving",
     )  # fmt: skip
+    basis = f" ({theirs}: {comparison.theirs.basis})" if comparison.theirs.basis else ""
     rows = [
         (
             ratio.layer, spoken(str(ratio.phase)), amount(ratio.ours_seconds, "s"), amount(ratio.theirs_seconds, "s"),
@@ -111,7 +160,10 @@ def _layers(comparison: Comparison) -> Table:
         )
         for ratio in (*comparison.layers, *comparison.phases)
     ]  # fmt: skip
-    return table(f"{theirs} over {ours}, per sample", ["layer", "phase"], columns, rows, elsewhere="--csv FILE")
+    return table(
+        f"{theirs} over {ours}, per sample{basis}", ["layer", "phase"], columns, rows, foot=unmatched(comparison),
+        elsewhere="--csv FILE",
+    )  # fmt: skip
 
 
 def _ratios(comparison: Comparison) -> Iterator[tuple[str, Ratio]]:
@@ -150,7 +202,10 @@ def to_document(found: Sequence[Comparison]) -> dict[str, Any]:
             {
                 "system": s.system, "kind": s.kind, "phases": list(s.phases), "samples": s.samples,
                 "seconds": s.seconds, "energy_j": s.energy_j, "area_mm2": s.area_mm2, "node_nm": s.node_nm,
-                "assumptions": list(s.assumptions),
+                "assumptions": list(s.assumptions), "left_out": list(s.left_out), "clock_hz": s.clock_hz,
+                "lanes": s.lanes, "weight_bits": s.weight_bits, "bandwidth_bytes_per_s": s.bandwidth_bytes_per_s,
+                "published_power_w": s.published_power_w, "area_time_mm2_s": s.area_time_mm2_s,
+                "energy_delay_js": s.energy_delay_js, "basis": s.basis,
             }
             for s in systems
         ],

@@ -48,6 +48,14 @@ class ClockedMachine(RivalMachine):
 M = TypeVar("M", bound=ClockedMachine)
 
 
+def with_bandwidth(machine: RivalMachine, bytes_per_s: int) -> RivalMachine:
+    """The machine with a memory of another bandwidth, which its name says; one without such a memory as it is."""
+    if not isinstance(machine, ClockedMachine):
+        return machine
+    memory = machine.memory.model_copy(update={"bandwidth_bytes_per_s": bytes_per_s})
+    return machine.model_copy(update={"memory": memory, "name": f"{machine.name} at {bytes_per_s / 1e9:g} GB/s"})
+
+
 @dataclass(frozen=True)
 class Work:
     """One layer in one phase: the job that the schedule takes, and what happened in it, counted exactly."""
@@ -141,11 +149,12 @@ class Clocked(ABC, Generic[M]):
     def _works(self, machine: M, trace: Trace, graph: Graph, refused: set[str]) -> Iterator[Work]:
         phases = [p for p in self.phases if p in trace.meta.phases]
         layers = [layer for layer in trace.meta.layers if layer.name not in refused]
-        order: list[tuple[Layer, Phase]] = [(layer, "forward") for layer in layers if "forward" in phases]
-        order += [(layer, phase) for layer in reversed(layers) for phase in PHASES[1:] if phase in phases]
-        for layer, phase in order:
-            if found := self.work(machine, trace, graph, layer, phase):
-                yield found
+        down = [phase for phase in PHASES[1:] if phase in phases]
+        for names, order in ((phases[:1], layers), (down, layers[::-1])):
+            for layer in order:
+                for phase in names:
+                    if found := self.work(machine, trace, graph, layer, phase):
+                        yield found
 
 
 def _rows(

@@ -250,6 +250,8 @@ class RivalResult(ABC):
             lanes=self.lanes,
             weight_bits=self.weight_bits,
             bandwidth_bytes_per_s=self.bandwidth_bytes_per_s,
+            published_power_w=self.published.get("power_w"),
+            basis=self.basis,
         )
 
     def layer_table(self) -> pd.DataFrame:
