@@ -9,9 +9,12 @@ cd "$aside"
 for trace in mnist-digits mnist-table34 mnist-table34-fp16; do
     h2sim run h2learn "$trace" --html "$here/h2learn-$trace.html"
 done
-h2sim run spinalflow mnist-digits --html "$here/spinalflow-mnist-digits.html"
+for rival in spinalflow sata; do
+    h2sim run "$rival" mnist-digits --html "$here/$rival-mnist-digits.html"
+done
 h2sim run h2learn mnist-digits --json h2learn.json
 h2sim run h2learn mnist-digits --set memory.bandwidth_bytes_per_s='512 GB/s' --json fast.json
-h2sim compare h2learn.json fast.json --machine spinalflow --machine loihi --html "$here/compare.html"
+h2sim compare h2learn.json fast.json --machine sata --machine dense-array --machine spinalflow --machine loihi \
+    --html "$here/compare.html"
 h2sim sweep study -o study budget=1000
 h2sim sweep report study -o "$here/study.html"

@@ -26,9 +26,10 @@ def test_pages_of_the_shipped_traces_are_current(trace, tmp_path):
     assert body((tmp_path / "page.html").read_text(encoding="utf-8")) == body(committed)
 
 
-def test_the_rivals_page_is_current(tmp_path):
-    run("run", "spinalflow", "mnist-digits", "--html", str(tmp_path / "page.html"))
-    committed = (PAGES / "spinalflow-mnist-digits.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("machine", ["spinalflow", "sata"])
+def test_pages_of_rivals_are_current(machine, tmp_path):
+    run("run", machine, "mnist-digits", "--html", str(tmp_path / "page.html"))
+    committed = (PAGES / f"{machine}-mnist-digits.html").read_text(encoding="utf-8")
     assert body((tmp_path / "page.html").read_text(encoding="utf-8")) == body(committed)
 
 

@@ -112,6 +112,23 @@ def test_a_budget_counts_machines_and_an_exhausted_space_ends_well(tmp_path):
         assert store.facts["exhausted"] is True
 
 
+@pytest.mark.parametrize(
+    ("machine", "path", "values"),
+    [
+        ("sata", "array.rows", [8, 32]), ("sata", "buffers.u.banks", [16, 32]),
+        ("dense-array", "array.overlap_skew", [True, False]),
+        ("dense-array", "memory.bandwidth_bytes_per_s", [10**10, 10**11]),
+    ],
+)  # fmt: skip
+def test_parameters_of_every_rival_are_axes(tmp_path, machine, path, values):
+    asked_for = {"arch": machine, "traces": ["mnist-digits"], "parameters": {path: values}}
+    frame = sweep(asked_for, tmp_path, workers=0)
+    assert frame["status"].tolist() == ["ok", "ok"]
+    assert frame[path].tolist() == values
+    first, second = (tuple(frame[name].iloc[row] for name in ("seconds", "energy_j", "area_mm2")) for row in (0, 1))
+    assert first != second
+
+
 def test_a_rival_is_swept_like_any_machine(tmp_path):
     fields = {"arch": "spinalflow", "traces": ["mnist-digits"]}
     base = h2sim.load_machine("spinalflow")

@@ -78,7 +78,8 @@ def _sections(view: ResultView, at_hand: AtHand, masks: Masks | None) -> Iterato
 def verdict(view: ResultView) -> str:
     """Time, throughput, energy and area of a step, and what holds it up, in two sentences."""
     step, found = view.found.step, view.found
-    of = f"A step of {step.samples:,} sample{'s' * (step.samples > 1)}"
+    basis = f" ({step.basis})" if step.basis else ""
+    of = f"A step of {step.samples:,} sample{'s' * (step.samples > 1)}{basis}"
     time, energy = amount(view.seconds, "s", 3), amount(step.energy_j, "J", 3)
     rate = f"{significant(step.samples / view.seconds)} samples/s" if view.seconds else "no time"
     area = f"{significant(found.total_area_um2 / 1e6)} mm\u00b2"

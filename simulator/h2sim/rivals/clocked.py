@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field
@@ -19,6 +19,7 @@ from h2sim.compare.measurement import Measurement, Part
 from h2sim.energy.bill import BillLine, Charge, reconcile
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import BaselineError, at
+from h2sim.memory.books import Books
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import Schedule, schedule
 from h2sim.result import workload_of
@@ -117,7 +118,7 @@ class Clocked(ABC, Generic[M]):
         works = list(self._works(machine, trace, graph, {name for name, _ in refused}))
         if not works:
             raise BaselineError(at(str(trace.path), "layers", self.needs, ": ".join(refused[0])))
-        ran = schedule(machine, [w.job for w in works], ideal_memory)
+        ran = schedule(machine, [w.job for w in works], ideal_memory, keep_books=True)
         charges, rows = _rows(works, ran, book, machine.clock_hz, 8 * table.offchip.energy_pj_per_bit)
         counts = [count for work in works for count in work.counts]
         unpriced = book.without_price(counts)
@@ -144,6 +145,7 @@ class Clocked(ABC, Generic[M]):
             makespan_cycles=ran.makespan_cycles,
             area_um2=book.area_um2,
             leakage_w=book.leakage_w,
+            books=ran.books,
         )
 
     def _works(self, machine: M, trace: Trace, graph: Graph, refused: set[str]) -> Iterator[Work]:
@@ -208,7 +210,7 @@ class ClockedResult(RivalResult):
     """A step of such a machine. makespan_cycles: until the last result is in memory.
 
     charges: every entry of the bill; components: names under which it is added up; area_um2: by component, built up
-    from units and macros.
+    from units and macros; books: every interval of the step.
     """
 
     machine: ClockedMachine
@@ -219,6 +221,7 @@ class ClockedResult(RivalResult):
     makespan_cycles: int
     area_um2: Mapping[str, float]
     leakage_w: float
+    books: Books | None = field(default=None, compare=False, repr=False)
 
     @property
     def seconds(self) -> float:
