@@ -57,6 +57,7 @@ LINES = {
     "run spinalflow": ("run", "spinalflow", "mnist-digits"),
     "run loihi": ("run", "loihi", "mnist-digits"),
     "run sata": ("run", "sata", "mnist-digits"),
+    "run prosperity": ("run", "prosperity", "mnist-digits"),
     "run dense-array": ("run", "dense-array", "mnist-digits"),
     "compare training machines": ("compare", "DUAL", "--machine", "sata", "--machine", "dense-array", "--same-memory"),
     "verify": ("verify", "h2learn", str(RESIDUAL)),

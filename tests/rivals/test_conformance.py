@@ -89,6 +89,8 @@ def test_the_same_trace_gives_the_same_measurement(name, trace, table):
 def test_more_spikes_are_never_cheaper_or_faster(name, tmp_path, table):
     runs = [run_baseline(name, with_density(tmp_path, d), table).measurement() for d in (0.0, 0.2, 1.0)]
     assert runs[0].seconds <= runs[1].seconds <= runs[2].seconds
+    if name == "prosperity":  # rows that are all alike cost next to nothing: tests/rivals/test_prosperity.py
+        return
     if name in DENSE:
         assert runs[0].energy_j == runs[2].energy_j
         return

@@ -202,6 +202,17 @@ _DENSE_ARRAY = {
     "weight_gradients_buffer": "dense array: buffer of weight gradients",
 }
 
+_PROSPERITY = {
+    "lane_add": "Prosperity, event: weights that lanes add",
+    "weight_row": "Prosperity, event: rows of weights that are read, one for all lanes",
+    "spike": "Prosperity, event: spikes of im2col, which bit sparsity would all add",
+    "prefix_sum": "Prosperity, event: sums of subsets that lanes take over",
+    "tcam_search": "Prosperity, event: rows whose largest subset is searched",
+    "tcam_cell": "Prosperity, event: cells that searches compare; unpriced",
+    "popcount": "Prosperity, event: rows whose spikes are counted before a search; unpriced",
+    "outputs_buffer": "Prosperity: buffer of partial sums (energy or area)",
+}
+
 _SIZES = {
     "basis": "rivals: what the figures stand on, where they are not as good as others'",
     "unpriced": "rivals: events that no source prices, with their number and why; they are in no energy",
@@ -243,6 +254,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_SIZES, **_PUBLISHED, **_VERSIONS,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_SIZES, **_PUBLISHED,
+    **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

@@ -271,5 +271,5 @@ class ClockedResult(RivalResult):
         parts = tuple(
             Part(layer=r.layer, phase=r.phase, seconds=r.seconds, energy_j=power_w * r.seconds) for r in self.rows
         )
-        area_mm2 = self.published["area_mm2"]
+        area_mm2 = self.published.get("area_mm2")
         return replace(self.measurement(), energy_j=power_w * self.seconds, area_mm2=area_mm2, parts=parts)

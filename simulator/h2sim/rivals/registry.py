@@ -28,6 +28,7 @@ MODULES = {
     "loihi": "h2sim.rivals.loihi",
     "sata": "h2sim.rivals.sata",
     "dense-array": "h2sim.rivals.dense_array",
+    "prosperity": "h2sim.rivals.prosperity",
 }  # each has a RIVAL
 
 
@@ -131,6 +132,8 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "loihi-sanafe": ("loihi-sanafe", {}),
     "sata": ("sata", {}),
     "dense-array": ("dense-array", {}),
+    "prosperity": ("prosperity", {}),
+    "bit-sparse-128": ("bit-sparse-128", {}),
 }
 
 

@@ -70,7 +70,7 @@ def forward_traffic(
     keeps: for the backward pass membranes and the window's bits leave too.
     """
     weights = math.prod(shape.kernel) * shape.in_channels * folds.columns * m.value_bytes
-    loaded_weights = _loaded(weights, len(folds.own), m.weights[1])
+    loaded_weights = weight_loads(weights, len(folds.own), m.weights[1])
     elements = folds.region * shape.in_channels
     operands = elements * m.value_bytes if analog else bits_to_bytes(elements)
     results = folds.own * folds.columns[:, None]
@@ -99,7 +99,7 @@ def backward_traffic(m: Memories, shape: ConvShape, folds: Folds) -> Traffic:
     """
     per_pair = math.prod(shape.kernel) * shape.out_channels
     weights = per_pair * folds.columns * m.value_bytes
-    loaded_weights = _loaded(weights, len(folds.own), m.weights[1])
+    loaded_weights = weight_loads(weights, len(folds.own), m.weights[1])
     above = folds.region * shape.out_channels * m.value_bytes
     n_above = shape.samples * shape.out_channels * shape.out_height * shape.out_width
     moved_above = above * (not m.stays(n_above))
@@ -127,18 +127,27 @@ def backward_traffic(m: Memories, shape: ConvShape, folds: Folds) -> Traffic:
 
 
 def neurons_job(
-    layer: Layer, trace: Trace, graph: Graph, phase: Phase, m: Memories, lanes: int, cycles_each: int
+    layer: Layer,
+    trace: Trace,
+    graph: Graph,
+    phase: Phase,
+    m: Memories,
+    lanes: int,
+    cycles_each: int,
+    *,
+    keeps: bool = True,
 ) -> Job:
     """A layer of neurons alone (pool, add), sample after sample; a pool's sums take no cycles [A].
 
     Forward: what it reads in, spikes out, and for the backward pass window and membranes. Backward: its own gradient,
     membranes and both masks in, the gradient of what it reads out; gradients may stay on chip.
+    keeps: whether the machine trains.
     """
     n, elements = trace.meta.batch, layer.neurons * trace.meta.timesteps
     cycles = np.full((1, n, 1), ceil_div(elements, lanes) * cycles_each, np.int64)
     spikes, values = ceil_div(elements, 8), elements * m.value_bytes
     inputs = trace.meta.timesteps * math.prod(layer.in_chw)
-    keeps = "backward" in trace.meta.phases
+    keeps = keeps and "backward" in trace.meta.phases
     if phase == "forward":
         reads = ceil_div(inputs, 8) if layer.kind == "pool" else len(layer.inputs) * inputs * m.value_bytes
         writes = spikes * (1 + keeps) + values * keeps
@@ -170,7 +179,7 @@ def make_job(
     )
 
 
-def _loaded(weights: Ints, n_folds: int, buffer: Buffer) -> Ints:
+def weight_loads(weights: Ints, n_folds: int, buffer: Buffer) -> Ints:
     """int64 (groups, folds): a group's weights with its first fold, or with every one that cannot keep them."""
     loaded = np.repeat(weights[:, None], n_folds, axis=1)
     if int(weights.max()) <= buffer.half_bytes:
