@@ -16,8 +16,9 @@ from h2sim.pipeline.chips import GroupRun, check_chips, gradient_bytes, gradient
 from h2sim.pipeline.notes import step_notes
 from h2sim.pipeline.step import record_step, simulate_step
 from h2sim.result import Chips, ChipsPoint, Result, Scaling, Workload, workload_of
-from h2sim.rivals.machine import RivalMachine, RivalResult
+from h2sim.rivals.machine import RivalMachine
 from h2sim.rivals.registry import run_rival
+from h2sim.rivals.result import RivalResult
 from h2sim.trace import Trace, TraceMeta
 from h2sim.trace.graph import Graph
 from h2sim.trace.members import VALUES

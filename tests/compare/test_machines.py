@@ -12,7 +12,7 @@ from h2sim.cli import main
 from h2sim.compare.ratios import compare, measurement_of, only_in
 from h2sim.compare.stored import stored
 from h2sim.report.compare import unmatched
-from h2sim.rivals.clocked import with_bandwidth
+from h2sim.rivals.machine import with_bandwidth
 from h2sim.rivals.registry import run_baseline
 
 

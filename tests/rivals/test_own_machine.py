@@ -20,7 +20,8 @@ from h2sim.cli import main
 from h2sim.errors import ArchError, BaselineError
 from h2sim.memory.traffic import Traffic
 from h2sim.rivals import registry
-from h2sim.rivals.clocked import Clocked, ClockedMachine, Size, Work
+from h2sim.rivals.clocked import Clocked, Work
+from h2sim.rivals.machine import ClockedMachine, Size
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.prices import Count, Price, PriceBook
 from h2sim.rivals.stationary import make_job

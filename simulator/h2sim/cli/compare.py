@@ -193,8 +193,7 @@ def _rivals(
     from h2sim.compare.measurement import Measurement
     from h2sim.compare.published import published_row, published_rows
     from h2sim.energy import load_energy_table
-    from h2sim.rivals.clocked import with_bandwidth
-    from h2sim.rivals.machine import RivalMachine
+    from h2sim.rivals.machine import RivalMachine, with_bandwidth
     from h2sim.rivals.registry import load_baseline, run_rival
 
     published = {row.name for row in published_rows()}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from h2sim.energy import EnergyTable
     from h2sim.report.timeline import Unit
     from h2sim.result import Result
-    from h2sim.rivals.machine import RivalMachine, RivalResult
+    from h2sim.rivals.machine import RivalMachine
+    from h2sim.rivals.result import RivalResult
     from h2sim.trace import Trace
 
 MODES: tuple[Mode, ...] = ("dense", "input_only", "output_only", "dual")  # the schema's, which would load pydantic

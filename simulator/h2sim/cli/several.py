@@ -13,7 +13,7 @@ from h2sim.errors import TraceError, at
 
 if TYPE_CHECKING:
     from h2sim.result import Result
-    from h2sim.rivals.machine import RivalResult
+    from h2sim.rivals.result import RivalResult
     from h2sim.trace import Trace
 
 ALIKE = ("network", "timesteps", "batch", "phases")  # of the metadata: what sub-batches of one run have in common

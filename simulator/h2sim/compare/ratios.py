@@ -144,8 +144,8 @@ class Comparison:
 def only_in(system: Measurement, other: Measurement) -> dict[Phase, tuple[str, ...]]:
     """The layers of each phase that one system has rows of and the other has none of, in order."""
     lone = [p for p in system.parts if not other.part(p.layer, p.phase)]
-    found = {phase: tuple(p.layer for p in lone if p.phase == phase) for phase in PHASES}
-    return {phase: layers for phase, layers in found.items() if layers}
+    found: dict[Phase, tuple[str, ...]] = {phase: tuple(p.layer for p in lone if p.phase == phase) for phase in PHASES}
+    return {phase: found[phase] for phase in PHASES if found[phase]}
 
 
 def compare(ours: Measurement, theirs: Measurement) -> Comparison:

@@ -16,7 +16,7 @@ from h2sim.result import Result
 if TYPE_CHECKING:
     import pandas as pd
 
-    from h2sim.rivals.machine import RivalResult
+    from h2sim.rivals.result import RivalResult
 
 SCHEMA, SCHEMA_VERSION = "h2sim-results", 1
 SHOWN = {

@@ -5,56 +5,26 @@ A rival gives jobs, counts and prices; the schedule, the bill, the rows and the 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Generic, TypeVar
-
-from pydantic import Field
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from h2sim.activity import PHASES, Phase
-from h2sim.arch.schema import Memory
-from h2sim.compare.measurement import Measurement, Part
-from h2sim.energy.bill import BillLine, Charge, reconcile
+from h2sim.energy.bill import Charge
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import BaselineError, at
-from h2sim.memory.books import Books
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import Schedule, schedule
 from h2sim.result import workload_of
-from h2sim.rivals.machine import Cycles, PriceSource, RivalMachine, RivalResult, Row, Totals
+from h2sim.rivals.clocked_result import ClockedResult
+from h2sim.rivals.machine import ARRAY, ClockedMachine
 from h2sim.rivals.prices import Count, PriceBook, by_component
-from h2sim.trace import Layer, Trace, TraceMeta
+from h2sim.rivals.rows import Cycles, PriceSource, Row
+from h2sim.trace import Layer, Trace
 from h2sim.trace.graph import Graph
 
-ARRAY = "array"  # the name of the only engine
-Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
-Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
-
-
-class ClockedMachine(RivalMachine):
-    """What the file of such a machine says at least; name, clock_hz and memory are what the schedule asks for."""
-
-    node_nm: Positive = Field(description="technology, nm")
-    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="cycles per second")
-    memory: Memory = Field(description="external memory")
-
-    @property
-    def engine_names(self) -> tuple[str, ...]:
-        """One array works through all layers."""
-        return (ARRAY,)
-
-
 M = TypeVar("M", bound=ClockedMachine)
-
-
-def with_bandwidth(machine: RivalMachine, bytes_per_s: int) -> RivalMachine:
-    """The machine with a memory of another bandwidth, which its name says; one without such a memory as it is."""
-    if not isinstance(machine, ClockedMachine):
-        return machine
-    memory = machine.memory.model_copy(update={"bandwidth_bytes_per_s": bytes_per_s})
-    return machine.model_copy(update={"memory": memory, "name": f"{machine.name} at {bytes_per_s / 1e9:g} GB/s"})
 
 
 @dataclass(frozen=True)
@@ -149,9 +119,9 @@ class Clocked(ABC, Generic[M]):
         )
 
     def _works(self, machine: M, trace: Trace, graph: Graph, refused: set[str]) -> Iterator[Work]:
-        phases = [p for p in self.phases if p in trace.meta.phases]
+        phases: list[Phase] = [p for p in self.phases if p in trace.meta.phases]
         layers = [layer for layer in trace.meta.layers if layer.name not in refused]
-        down = [phase for phase in PHASES[1:] if phase in phases]
+        down: list[Phase] = [phase for phase in PHASES[1:] if phase in phases]
         for names, order in ((phases[:1], layers), (down, layers[::-1])):
             for layer in order:
                 for phase in names:
@@ -203,73 +173,3 @@ def _operations(counts: tuple[Count, ...]) -> dict[str, int]:
     for count in counts:
         found[count.action] = found.get(count.action, 0) + count.number
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClockedResult(RivalResult):
-    """A step of such a machine. makespan_cycles: until the last result is in memory.
-
-    charges: every entry of the bill; components: names under which it is added up; area_um2: by component, built up
-    from units and macros; books: every interval of the step.
-    """
-
-    machine: ClockedMachine
-    meta: TraceMeta
-    rows: tuple[Row, ...]
-    charges: tuple[Charge, ...]
-    components: tuple[str, ...]
-    makespan_cycles: int
-    area_um2: Mapping[str, float]
-    leakage_w: float
-    books: Books | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def seconds(self) -> float:
-        """Time of the step of all samples, layers left out aside."""
-        return self.makespan_cycles / self.machine.clock_hz
-
-    @property
-    def energy_j(self) -> float:
-        """On-chip energy, built up from events; off-chip memory stands apart in offchip_energy_j."""
-        return 1e-12 * math.fsum(charge.energy_pj for charge in self.charges)
-
-    @property
-    def idle_leakage_pj(self) -> float:
-        """Leakage after the last layer's row."""
-        return math.fsum(charge.energy_pj for charge in self.charges if charge.row < 0)
-
-    @property
-    def offchip_energy_j(self) -> float:
-        """Energy of the bytes that the external memory gave and took."""
-        return 1e-12 * math.fsum(row.offchip_energy_pj for row in self.rows)
-
-    @property
-    def bandwidth_bytes_per_s(self) -> int:
-        return self.machine.memory.bandwidth_bytes_per_s
-
-    def to_rows(self) -> tuple[Row, ...]:
-        return self.rows
-
-    def bill(self) -> tuple[BillLine, ...]:
-        return reconcile(self.charges, self.machine.engine_names)
-
-    def totals(self) -> Totals:
-        parts = by_component(self.charges, self.components)
-        return Totals(
-            seconds=self.seconds,
-            energy_j=self.energy_j,
-            offchip_energy_j=self.offchip_energy_j,
-            area_um2=self.area_um2,
-            energy_by_component_j={name: 1e-12 * pj for name, pj in parts.items()},
-            cycles=self.makespan_cycles,
-            clock_hz=self.machine.clock_hz,
-        )
-
-    def as_published(self) -> Measurement:
-        """The simulated time at the published power, and the published area, as a Measurement."""
-        power_w = self.published["power_w"]
-        parts = tuple(
-            Part(layer=r.layer, phase=r.phase, seconds=r.seconds, energy_j=power_w * r.seconds) for r in self.rows
-        )
-        area_mm2 = self.published.get("area_mm2")
-        return replace(self.measurement(), energy_j=power_w * self.seconds, area_mm2=area_mm2, parts=parts)

@@ -1,30 +1,19 @@
-"""What every rival's arch file and every rival's result have in common, whatever the machine is."""
+"""What every rival's arch file has in common, whatever the machine is; and those of machines with a clock."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from h2sim._version import __version__
-from h2sim.activity import BufferTraffic, Phase, Stalls
-from h2sim.compare.measurement import Measurement, Part
-from h2sim.energy.bill import BillLine
-from h2sim.io.provenance import provenance
+from h2sim.arch.schema import Memory
 from h2sim.io.strict import Name, Strict, Version
-from h2sim.result import SCHEMA, SCHEMA_VERSION, Workload
-from h2sim.rivals.prices import Unpriced
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from h2sim.document.values import Document, Table
+ARRAY = "array"  # the name of the only engine
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
 
 
 class RivalMachine(Strict):
@@ -42,296 +31,22 @@ class RivalMachine(Strict):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cycles:
-    """When a clocked machine works on a row: end - start = compute + fill + stalls.total, exactly."""
+class ClockedMachine(RivalMachine):
+    """What the file of such a machine says at least; name, clock_hz and memory are what the schedule asks for."""
 
-    start: int
-    end: int
-    compute: int
-    fill: int
-    stalls: Stalls
+    node_nm: Positive = Field(description="technology, nm")
+    clock_hz: Annotated[int, Field(strict=True, ge=1, le=10**11)] = Field(description="cycles per second")
+    memory: Memory = Field(description="external memory")
 
     @property
-    def total(self) -> int:
-        """Cycles from the row's start to its end."""
-        return self.end - self.start
+    def engine_names(self) -> tuple[str, ...]:
+        """One array works through all layers."""
+        return (ARRAY,)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One layer in one phase on one engine of a rival.
-
-    seconds: what the engine is held by it; fused: it runs beside other rows, so that its seconds are no share of the
-    step. operations and energy_pj are by the machine's own names; energy_pj holds no off-chip memory. cycles is None
-    for a machine without a clock.
-    """
-
-    layer: str
-    phase: Phase
-    engine: str
-    seconds: float
-    operations: Mapping[str, int]
-    energy_pj: Mapping[str, float]
-    cycles: Cycles | None = None
-    buffers: tuple[BufferTraffic, ...] = ()
-    offchip_read_bytes: int = 0
-    offchip_write_bytes: int = 0
-    offchip_energy_pj: float = 0.0
-    fused: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """The row as the h2sim-result document holds it; what a machine without a clock does not have is null."""
-        c = self.cycles
-        return {
-            "layer": self.layer,
-            "phase": self.phase,
-            "engine": self.engine,
-            "start_cycle": c.start if c else None,
-            "end_cycle": c.end if c else None,
-            "compute_cycles": c.compute if c else None,
-            "fill_cycles": c.fill if c else None,
-            "stall_cycles": asdict(c.stalls) if c else None,
-            "seconds": self.seconds,
-            "fused": self.fused,
-            "operations": dict(self.operations),
-            "bytes": {
-                "offchip_read": self.offchip_read_bytes,
-                "offchip_write": self.offchip_write_bytes,
-                "glb_read": sum(b.read_bytes for b in self.buffers),
-                "glb_write": sum(b.write_bytes for b in self.buffers),
-            },
-            "buffers": {b.buffer: {"read_bytes": b.read_bytes, "write_bytes": b.write_bytes} for b in self.buffers},
-            "energy_pj": dict(self.energy_pj),
-            "offchip_energy_pj": self.offchip_energy_pj,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """The whole step of a rival. energy_j is on chip; cycles and clock_hz are None for a machine without a clock.
-
-    area_um2 and energy_by_component_j: by the machine's own names; components are of all engines together.
-    """
-
-    seconds: float
-    energy_j: float
-    offchip_energy_j: float
-    area_um2: Mapping[str, float]
-    energy_by_component_j: Mapping[str, float]
-    cycles: int | None = None
-    clock_hz: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriceSource:
-    """Where the prices come from: an energy table, or the machine's own file."""
-
-    name: str
-    sha256: str
-    node_nm: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RivalResult(ABC):
-    """A rival's step on a trace, in the words of every result.
-
-    name: the machine's in comparisons, with the reading of the trace that it depends on. basis: what its figures stand
-    on, where they are not as good as others', in a few words. said: what a reader must know
-    to judge the figures, a line each. left_out: layers that it cannot run, with the reason. unpriced: events that no
-    source prices. published: figures that are reported of the machine, by name with unit. lanes: synapses that it works
-    on in a cycle; None where that is not said of it.
-    """
-
-    machine: RivalMachine
-    workload: Workload
-    samples: int
-    prices: PriceSource
-    name: str
-    said: tuple[str, ...]
-    basis: str = ""
-    phases: tuple[Phase, ...] = ("forward",)
-    left_out: tuple[tuple[str, str], ...] = ()
-    unpriced: tuple[Unpriced, ...] = ()
-    published: Mapping[str, float] = field(default_factory=dict)
-    lanes: int | None = None
-    weight_bits: int | None = None
-    ideal_memory: bool = False
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def system(self) -> str:
-        """The machine's name in comparisons."""
-        return self.name
-
-    @property
-    def assumptions(self) -> tuple[str, ...]:
-        """What a reader must know to judge the figures, what was left out and what has no price too."""
-        refused = (f"not supported, left out: {layer}: {why}" for layer, why in self.left_out)
-        free = (f"without a sourced price, in no energy: {u.number:,} {u.component} {u.action}: {u.why}"
-                for u in self.unpriced)  # fmt: skip
-        basis = (f"basis: {self.basis}",) if self.basis else ()
-        return (*basis, *self.said, *refused, *free)
-
-    @property
-    def bandwidth_bytes_per_s(self) -> int | None:
-        """Of its external memory; None for a machine without one."""
-        return None
-
-    @abstractmethod
-    def to_rows(self) -> tuple[Row, ...]:
-        """One row per layer and phase."""
-
-    @abstractmethod
-    def totals(self) -> Totals:
-        """The step as a whole."""
-
-    @abstractmethod
-    def bill(self) -> tuple[BillLine, ...]:
-        """The on-chip bill: count x unit price per line, and its source; the lines add up to the totals' energy_j."""
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """sha256 of what the result was made of, as CSV rows carry them."""
-        return {
-            "arch_sha256": self.machine.sha256,
-            "trace_sha256": self.workload.sha256,
-            "energy_table_sha256": self.prices.sha256,
-        }
-
-    @property
-    def masks(self) -> str:
-        """Where the masks came from, in words."""
-        return "SYNTHETIC masks" if self.workload.source == "synthetic" else f"{self.workload.source} masks"
-
-    def verdict(self) -> str:
-        """The step in a sentence."""
-        from h2sim.rivals.show import verdict
-
-        return verdict(self)
-
-    def lines(self) -> tuple[str, ...]:
-        """Sentences that this machine alone has to say of a step."""
-        return ()
-
-    def tables(self) -> tuple[Table, ...]:
-        """Tables that this machine alone has."""
-        return ()
-
-    def document(self) -> Document:
-        """The result for people."""
-        from h2sim.rivals.show import rival_document
-
-        return rival_document(self)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: the same as tables."""
-        from h2sim.document.html import to_html
-
-        return to_html(self.document())
-
-    def measurement(self) -> Measurement:
-        """The step as a Measurement, to be compared with any other system's."""
-        t = self.totals()
-        return Measurement(
-            system=self.system,
-            kind="simulated",
-            network=self.workload.network,
-            samples=self.samples,
-            seconds=t.seconds,
-            energy_j=t.energy_j,
-            area_mm2=sum(t.area_um2.values()) / 1e6,
-            node_nm=self.prices.node_nm,
-            phases=self.phases,
-            parts=tuple(_part(row) for row in self.to_rows()),
-            assumptions=self.assumptions,
-            left_out=tuple(layer for layer, _ in self.left_out),
-            clock_hz=t.clock_hz,
-            lanes=self.lanes,
-            weight_bits=self.weight_bits,
-            bandwidth_bytes_per_s=self.bandwidth_bytes_per_s,
-            published_power_w=self.published.get("power_w"),
-            basis=self.basis,
-        )
-
-    def layer_table(self) -> pd.DataFrame:
-        """One row per layer and phase, flat columns."""
-        import pandas as pd
-
-        return pd.json_normalize([row.to_dict() for row in self.to_rows()], sep="_")
-
-    def to_dict(self, command: str | None = None) -> dict[str, Any]:
-        """The h2sim-result document; cycles and clock are null for a machine without a clock.
-
-        command: the command line that asked for it, without the names of its outputs.
-        """
-        engines, totals = dict.fromkeys(row.engine for row in self.to_rows()), self.totals()
-        return {
-            "schema": SCHEMA,
-            "version": SCHEMA_VERSION,
-            "h2sim": __version__,
-            "provenance": provenance(command),
-            "arch": {
-                "name": self.system,
-                "machine": self.machine.machine,
-                "sha256": self.machine.sha256,
-                "parameters": self.machine.model_dump(mode="json"),
-                "lanes": self.lanes,
-                "weight_bits": self.weight_bits,
-                "bandwidth_bytes_per_s": self.bandwidth_bytes_per_s,
-            },
-            "workload": asdict(self.workload),
-            "energy_table": asdict(self.prices),
-            "options": {"ideal_memory": self.ideal_memory},
-            "warnings": list(self.warnings),
-            "step": self._step(),
-            "engines": {engine: self._engine(engine) for engine in engines},
-            "layers": [row.to_dict() for row in self.to_rows()],
-            "area_um2": {**totals.area_um2, "total": sum(totals.area_um2.values())},
-            "bill": [asdict(line) for line in self.bill()],
-            "unpriced": [event._asdict() for event in self.unpriced],
-            "published": dict(self.published),
-            "left_out": dict(self.left_out),
-            "notes": list(self.assumptions),
-        }
-
-    def _step(self) -> dict[str, Any]:
-        t = self.totals()
-        return {
-            "first_cycles": t.cycles,
-            "steady_cycles": t.cycles,
-            "samples": self.samples,
-            "clock_hz": t.clock_hz,
-            "seconds": t.seconds,
-            "samples_per_second": self.samples / t.seconds if t.seconds else 0.0,
-            "energy_j": t.energy_j,
-            "offchip_energy_j": t.offchip_energy_j,
-            "average_power_w": t.energy_j / t.seconds if t.seconds else 0.0,
-            "basis": self.basis,
-        }
-
-    def _engine(self, engine: str) -> dict[str, Any]:
-        """Sums over an engine's rows; a rival has one engine so far, which holds all components."""
-        mine = [row.cycles for row in self.to_rows() if row.engine == engine and row.cycles]
-        stalls = [c.stalls for c in mine]
-        clocked, total = bool(mine), self.totals().cycles
-        compute = sum(c.compute for c in mine)
-        return {
-            "busy_cycles": sum(c.total for c in mine) if clocked else None,
-            "compute_cycles": compute if clocked else None,
-            "fill_cycles": sum(c.fill for c in mine) if clocked else None,
-            "stall_cycles": {
-                "memory_read": sum(s.memory_read for s in stalls),
-                "memory_write": sum(s.memory_write for s in stalls),
-                "dependency": sum(s.dependency for s in stalls),
-            }
-            if clocked
-            else None,
-            "utilization": compute / total if clocked and total else None,
-            "energy_j": dict(self.totals().energy_by_component_j),
-        }
-
-
-def _part(row: Row) -> Part:
-    energy_j = 1e-12 * math.fsum(row.energy_pj.values())
-    return Part(layer=row.layer, phase=row.phase, seconds=row.seconds, energy_j=energy_j, fused=row.fused)
+def with_bandwidth(machine: RivalMachine, bytes_per_s: int) -> RivalMachine:
+    """The machine with a memory of another bandwidth, which its name says; one without such a memory as it is."""
+    if not isinstance(machine, ClockedMachine):
+        return machine
+    memory = machine.memory.model_copy(update={"bandwidth_bytes_per_s": bytes_per_s})
+    return machine.model_copy(update={"memory": memory, "name": f"{machine.name} at {bytes_per_s / 1e9:g} GB/s"})

@@ -18,7 +18,8 @@ from h2sim.io.yamlfile import read_mapping
 
 if TYPE_CHECKING:
     from h2sim.energy.table import EnergyTable
-    from h2sim.rivals.machine import RivalMachine, RivalResult
+    from h2sim.rivals.machine import RivalMachine
+    from h2sim.rivals.result import RivalResult
     from h2sim.trace import Trace
 
 H2LEARN = "h2learn"

@@ -10,7 +10,8 @@ from h2sim.document import Document, Line, Note, Part, Table, amount, counted, p
 from h2sim.rivals.prices import LEAKAGE
 
 if TYPE_CHECKING:
-    from h2sim.rivals.machine import RivalResult, Row
+    from h2sim.rivals.result import RivalResult
+    from h2sim.rivals.rows import Row
 
 
 def rival_document(result: RivalResult) -> Document:

@@ -17,7 +17,7 @@ from h2sim.arch.schema import Buffer
 from h2sim.arrays import Ints
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
-from h2sim.rivals.clocked import ARRAY
+from h2sim.rivals.machine import ARRAY
 from h2sim.rivals.maps import before
 from h2sim.shapes import ConvShape, ceil_div, groups_of
 from h2sim.trace import Layer, Trace

@@ -10,7 +10,7 @@ from h2sim.arch import Arch
 from h2sim.energy import Cost
 from h2sim.energy.area import Area
 from h2sim.result import EngineSummary
-from h2sim.rivals.machine import RivalResult
+from h2sim.rivals.result import RivalResult
 from h2sim.sweeps.spec import Mean
 
 Numbers = dict[str, float | int | None]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from h2sim.arch.schema import Buffer, Cycles
 from h2sim.io.strict import Strict
-from h2sim.rivals.clocked import ClockedMachine, Size
+from h2sim.rivals.machine import ClockedMachine, Size
 from h2sim.rivals.stationary import Memories
 
 VALUE_BYTES = 2  # FP16

@@ -14,7 +14,8 @@ from h2sim.rivals.loihi.events import EVENTS, IN_CORE, Events, count_events
 from h2sim.rivals.loihi.placement import LayerCores, Placement, place
 from h2sim.rivals.loihi.schema import LoihiMachine, load_loihi
 from h2sim.rivals.loihi.wiring import Stage, wire
-from h2sim.rivals.machine import PriceSource, RivalResult, Row, Totals
+from h2sim.rivals.result import RivalResult
+from h2sim.rivals.rows import PriceSource, Row, Totals
 from h2sim.trace import Trace
 
 if TYPE_CHECKING:

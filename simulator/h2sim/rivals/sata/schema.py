@@ -9,7 +9,7 @@ from pydantic import Field
 from h2sim.arch.schema import Buffer, Cycles
 from h2sim.energy.table import ActionPrice
 from h2sim.io.strict import Strict
-from h2sim.rivals.clocked import ClockedMachine, Size
+from h2sim.rivals.machine import ClockedMachine, Size
 from h2sim.rivals.stationary import Memories
 
 Bytes = Annotated[int, Field(strict=True, ge=1, le=8)]

@@ -10,7 +10,7 @@ import numpy as np
 from h2sim.activity import BufferTraffic
 from h2sim.memory.job import Job
 from h2sim.memory.traffic import Traffic, halves
-from h2sim.rivals.clocked import ARRAY
+from h2sim.rivals.machine import ARRAY
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.operands import unknown_operand
 from h2sim.rivals.spinalflow.engine import SpikeMap, SpineEvents, SpineWork, conv, pool, row_segments

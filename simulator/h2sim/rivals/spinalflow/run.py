@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from h2sim.activity import Phase
 from h2sim.energy.table import EnergyTable
-from h2sim.rivals.clocked import Clocked, ClockedResult, Work
+from h2sim.rivals.clocked import Clocked, Work
+from h2sim.rivals.clocked_result import ClockedResult
 from h2sim.rivals.prices import PriceBook
 from h2sim.rivals.spinalflow.cost import counts, price_book
 from h2sim.rivals.spinalflow.jobs import layer_work, unsupported

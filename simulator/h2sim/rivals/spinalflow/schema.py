@@ -13,7 +13,7 @@ from h2sim.errors import BaselineError, at
 from h2sim.io.faults import describe
 from h2sim.io.strict import Strict, Text
 from h2sim.io.yamlfile import read_mapping
-from h2sim.rivals.clocked import ClockedMachine, Positive, Size
+from h2sim.rivals.machine import ClockedMachine, Positive, Size
 from h2sim.rivals.spinalflow.engine import Drain, SpineArray
 
 SECONDARY = "modelled from secondary figures"
