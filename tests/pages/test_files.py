@@ -101,8 +101,9 @@ def test_pages_stay_small(network, most, tmp_path):
     assert "SYNTHETIC masks" in page.read_text(encoding="utf-8")
 
 
-def test_names_of_a_file_cannot_act(pages):
-    document = json.loads((pages["result"].parent / "ours.json").read_text())
+def hostile_page(stored: Path) -> str:
+    """A page of a result in which every name would act if it could."""
+    document = json.loads(stored.read_text())
     for row in document["layers"]:
         row["layer"] = row["layer"].replace("conv2", PRINTS)
     for row in document["memories"]:
@@ -113,7 +114,11 @@ def test_names_of_a_file_cannot_act(pages):
     document["arch"]["parameters"]["description"] = HOSTILE
     document["provenance"]["command"] = HOSTILE
     document["notes"] = document["warnings"] = [HOSTILE]
-    text = page_html(result_page(document))
+    return page_html(result_page(document))
+
+
+def test_names_of_a_file_cannot_act(pages):
+    text = hostile_page(pages["result"].parent / "ours.json")
     reader = read(text)
     assert [attributes for tag, attributes in reader.found if tag == "img"] == []
     assert sum(tag == "script" for tag, _ in reader.found) == 2

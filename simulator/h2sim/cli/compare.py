@@ -89,7 +89,8 @@ def compare(
     from h2sim.compare.ratios import measurement_of
     from h2sim.compare.stored import load_result, stored
     from h2sim.document import frame_csv
-    from h2sim.report.compare import bound_lines, comparison_document, differences, ratio_table, to_document
+    from h2sim.io.names import distinct_ends
+    from h2sim.report.compare import bound_lines, comparison_document, ratio_table, to_document
 
     read = (*results, *gpus, energy_table, *([workload] if workload else []))
     check_outputs(json_file, csv_file, html_file, folder=plots, reads=read)
@@ -102,12 +103,7 @@ def compare(
     others += [_gpu(name) for name in gpus]
     others += _rivals(documents[0], results[0], workload, energy_table, machines, names)
     found = [ratios(ours, other) for other in others]
-    alike = [
-        part
-        for path, theirs in zip(results[1:], documents[1:], strict=True)
-        if theirs.arch.name == documents[0].arch.name
-        for part in differences(results[0], documents[0].arch, path, theirs.arch)
-    ]
+    alike = _alike(results, documents)
     held = bound_lines(list(zip(results, documents, strict=True)))
     show(comparison_document(found, (*held, *alike)), err="-" in (json_file, csv_file, html_file))
     warn_of({path: document.warnings for path, document in zip(results, documents, strict=True)})
@@ -116,21 +112,34 @@ def compare(
     if csv_file:
         emit(csv_file, frame_csv(ratio_table(found)))
     if html_file:
-        emit(html_file, _html(found, dict(zip(results, plain, strict=True)), alike))
+        ends = distinct_ends(results)
+        short = [ends[path] for path in results]
+        emit(html_file, _html(found, dict(zip(short, plain, strict=True)), _alike(short, documents)))
     if plots:
         from h2sim.report.compare_plots import draw
 
         draw(found, plots, pictures)
 
 
+def _alike(names: Sequence[str], documents: Sequence[StoredResult]) -> list[Part]:
+    """The parameters in which results of one machine's name differ from the first."""
+    from h2sim.report.compare import differences
+
+    first = documents[0]
+    return [
+        part
+        for name, theirs in zip(names[1:], documents[1:], strict=True)
+        if theirs.arch.name == first.arch.name
+        for part in differences(names[0], first.arch, name, theirs.arch)
+    ]
+
+
 def _html(found: Sequence[Comparison], documents: Mapping[str, dict[str, Any]], differences: Sequence[Part]) -> str:
     from h2sim.document.shell import page_html
-    from h2sim.io.names import distinct_ends
     from h2sim.pages.compare import compare_page
     from h2sim.pages.view import ResultView
 
-    names = distinct_ends(documents)
-    named = [(names[path], ResultView.of(document, path)) for path, document in documents.items()]
+    named = [(name, ResultView.of(document, name)) for name, document in documents.items()]
     return page_html(compare_page(found, named, differences))
 
 

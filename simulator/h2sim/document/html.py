@@ -167,12 +167,18 @@ def _left_out(table: Table, looks: Sequence[_Look]) -> Markup | None:
 def _row(row: Sequence[Cell], looks: Sequence[_Look], key: str) -> Markup:
     cells = []
     for number, (look, cell) in enumerate(zip(looks, row, strict=True)):
-        inner: Child = bar_html(cell) if isinstance(cell, Bar) else text_of(cell)
+        inner: Child = _bar_cell(cell) if isinstance(cell, Bar) else text_of(cell)
         if key and number == 0:
             inner = element("a", inner, href=f"#{key}")
         value = None if isinstance(cell, str) else cell.value
         cells.append(element("td", inner, data_v=_exact(value, cell), data_l=look.label, class_=look.classes))
     return element("tr", *cells, data_key=key or None)
+
+
+def _bar_cell(bar: Bar) -> Markup:
+    if not bar.label:
+        return bar_html(bar)
+    return element("div", element("span", bar.label), bar_html(bar), class_="labelled")
 
 
 def _exact(value: float | None, cell: Cell) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from h2sim.document.markup import Markup
-from h2sim.document.values import Document, Figure, Line, Note, Part, Table
+from h2sim.document.values import Bar, Document, Figure, Line, Note, Part, Table
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,14 @@ def page_document(page: Page, keys: Collection[str]) -> Document:
     parts: list[Part] = []
     for section in page.sections:
         if section.key in keys:
-            named = [replace(p, title=p.title or section.title) if isinstance(p, Table) else p for p in section.parts]
-            parts += [part for part in named if isinstance(part, Table | Line | Note)]
+            shown = [part for part in section.parts if isinstance(part, Table | Line | Note)]
+            parts += [_plain(part, section.title) if isinstance(part, Table) else part for part in shown]
     return Document(f"{page.title}: {page.verdict}", tuple(parts))
+
+
+def _plain(table: Table, title: str) -> Table:
+    """A table without the columns that are pictures."""
+    kept = [i for i in range(len(table.columns)) if not any(isinstance(row[i], Bar) for row in table.rows)]
+    columns = tuple(table.columns[i] for i in kept)
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return replace(table, title=table.title or title, columns=columns, rows=rows)

@@ -18,13 +18,15 @@ class Number:
 class Bar:
     """A cell drawn as parts laid end to end, where pictures can be; elsewhere it is its `text`.
 
-    parts: (meaning, amount) each; whole: the amount that fills the cell; value: what the column is sorted by.
+    parts: (meaning, amount) each; whole: the amount that fills the cell; value: what the column is sorted by. label:
+    stands beside the bar, where no other column says it.
     """
 
     text: str
     value: float | int | None
     parts: tuple[tuple[str, float], ...]
     whole: float
+    label: str = ""
 
 
 Cell = str | Number | Bar

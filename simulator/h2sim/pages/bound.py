@@ -17,7 +17,8 @@ MEANING = {"compute": "compute", "fill": "fill", "read": "read", "write": "write
 def bound_section(view: ResultView) -> Section:
     """The critical path as one bar, then the engines and memories over the step."""
     parts: list[PagePart] = [*_path(view), *_busy(view)]
-    return Section("bound", "Bound", "What holds the step up", tuple(parts))
+    title = "What holds the step up" if view.found.step.bounds else "How busy the machine is"
+    return Section("bound", "Bound", title, tuple(parts))
 
 
 def _path(view: ResultView) -> Iterator[PagePart]:
@@ -31,8 +32,8 @@ def _path(view: ResultView) -> Iterator[PagePart]:
     )
     yield path_bar(bounds)
     columns = (
-        Column("part"), Column("does"), Column("share of the step", drop=1), Column("cycles", right=True),
-        Column("share", right=True),
+        Column("part", key="resource"), Column("does", key="cause"), Column("share of the step", drop=1),
+        Column("cycles", right=True), Column("share", right=True),
     )  # fmt: skip
     yield Table("Critical path", columns, tuple(_part(part, total) for part in _ranked(bounds)))
 
@@ -67,8 +68,8 @@ def _busy(view: ResultView) -> Iterator[PagePart]:
     columns = (
         Column("part"),
         Column("of the step", drop=1),
-        Column("busy cycles", right=True),
-        Column("at work", right=True),
+        Column("busy cycles", right=True, key="busy"),
+        Column("at work", right=True, key="utilisation"),
     )
     yield Table("Engines and memories over a steady step", columns, tuple(rows))
     yield Legend((*SAID.items(), ("offchip", "transfers of a memory")))

@@ -56,7 +56,7 @@ def _bill(view: ResultView) -> Iterator[PagePart]:
     """Every line that energy_j adds up; a price's source is a number that is said below."""
     bill, total = view.found.bill, view.found.step.energy_j * 1e12
     if not bill:
-        yield Line("This result holds no bill: h2sim 0.2.0 and later write it.")
+        yield Line("This result holds no bill of its energy.")
         return
     sources = list(dict.fromkeys(line.source for line in bill))
     columns = (
@@ -92,7 +92,7 @@ def area_section(view: ResultView) -> Section:
     columns = (
         Column("engine"),
         Column("by component", drop=1),
-        Column("mm\u00b2", right=True),
+        Column("mm\u00b2", right=True, key="area mm2"),
         Column("share", right=True),
     )
     legend = Legend(tuple((colours[name], component(name)) for name in components))
@@ -101,7 +101,12 @@ def area_section(view: ResultView) -> Section:
         for engine, parts in groups.items()
         for part, um2 in sorted(parts.items(), key=lambda item: -item[1])
     ]
-    of = (Column("engine"), Column("component"), Column("mm\u00b2", right=True), Column("share", right=True))
+    of = (
+        Column("engine"),
+        Column("component"),
+        Column("mm\u00b2", right=True, key="area mm2"),
+        Column("share", right=True),
+    )
     each = Folded("Every component", (Table("", of, tuple(fine)),))
     told: tuple[PagePart, ...] = (Table("", columns, tuple(rows)), legend, each)
     if not groups:

@@ -85,8 +85,8 @@ def _titled(layer: str, kind: str, shares: np.ndarray, how: str) -> tuple[Markup
     return heat(shares, alt, most), f"{WORDS[kind]} {mean:.1%}, most {most:.0%}"
 
 
-def masks_section(trace: Trace, masks: Masks) -> Section:
-    """Rates of each layer, what its weights read, and where the bits are."""
+def masks_section(trace: Trace, masks: Masks, keys: Mapping[str, str]) -> Section:
+    """Rates of each layer, what its weights read, and where the bits are. keys: of each layer's first row."""
     rates = Table(
         "",
         (
@@ -95,13 +95,14 @@ def masks_section(trace: Trace, masks: Masks) -> Section:
             Column("samples without gradient", right=True, drop=3),
         ),
         tuple(_rates(trace)),
+        keys=tuple(keys.get(layer.name, "") for layer in trace.meta.layers),
     )  # fmt: skip
     head = Prose(
         "The Forward and Weight Update Engine look up tables by *spikes*. The Backward Engine skips neurons *outside "
         "the window* (output sparsity) and gradients *dm* that are 0 (input sparsity)."
     )
     where = Prose("By position, means over channels, samples and timesteps; yellow is the picture's own largest share.")
-    groups = tuple(("", name, pictures) for name, pictures in masks.positions.items())
+    groups = tuple((keys.get(name, ""), name, pictures) for name, pictures in masks.positions.items())
     operands: tuple[PagePart, ...] = operand_parts(trace)
     return Section(
         "masks", "Masks", "Masks: what the machine can skip", (head, rates, *operands, where, Gallery(groups))
@@ -119,4 +120,6 @@ def _rates(trace: Trace) -> Iterator[tuple[Cell, ...]]:
 
 
 def _rate(share: float | None, meaning: str) -> Cell:
-    return "-" if share is None else Bar(percent(share, 1), share, ((meaning, share),), 1.0)
+    if share is None:
+        return "-"
+    return Bar(percent(share, 1), share, ((meaning, share),), 1.0, percent(share, 1))

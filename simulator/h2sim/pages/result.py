@@ -68,7 +68,7 @@ def _sections(view: ResultView, at_hand: AtHand, masks: Masks | None) -> Iterato
     yield energy_section(view)
     yield area_section(view)
     if masks and at_hand.trace:
-        yield masks_section(at_hand.trace, masks)
+        yield masks_section(at_hand.trace, masks, {row.row.layer: row.key for row in reversed(view.rows)})
     yield from _told(view)
     yield machine_section(view)
     yield details_section(view, masks)
@@ -90,10 +90,11 @@ def verdict(view: ResultView) -> str:
 
 def _setting(view: ResultView, trace: Trace | None) -> str:
     found = view.found
-    of = f", T = {trace.meta.timesteps}" if trace else ""
     ideal = ", memory that takes no time" if found.options.get("ideal_memory") else ""
     mode = f", Backward Engine {found.options['mode']}" if found.options.get("mode") else ""
-    return f"{found.workload.dataset}{of}, {found.step.samples} samples{mode}{ideal}, prices {found.energy_table.name}"
+    data = [found.workload.dataset] if found.workload.dataset not in ("", "none") else []
+    told = [*data, *([f"T = {trace.meta.timesteps}"] if trace else []), f"{found.step.samples} samples"]
+    return f"{', '.join(told)}{mode}{ideal}, prices {found.energy_table.name}"
 
 
 def _tiles(view: ResultView) -> Iterator[Tile]:

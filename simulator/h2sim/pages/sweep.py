@@ -140,7 +140,7 @@ def _matters(space: Space) -> Section:
 
 
 def _share_bar(share: float, number: int) -> Bar:
-    return Bar(f"{share:.0%}", share, ((series(number), share),), 1.0)
+    return Bar(f"{share:.0%}", share, ((series(number), share),), 1.0, f"{share:.0%}")
 
 
 def _lines_words() -> Prose:

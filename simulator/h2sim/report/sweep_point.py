@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -135,5 +137,11 @@ def _head(plan: Plan, store: Store, design: Stored, row: Row | None, name: str) 
         yield f"  h2sim sweep show {in_shell(str(store.folder))} {design.id[:MOST_ID]} --table > TABLE"
     flag = " --ideal-memory" if options.ideal_memory else ""
     for trace in plan.traces:
-        named = trace.name if trace.name in library.names("trace") else trace.path
+        named = trace.name if trace.name in library.names("trace") else _as_typed(trace.path, store.folder)
         yield f"  h2sim run FILE {in_shell(named)} --energy-table {in_shell(table)}{flag}"
+
+
+def _as_typed(path: str, folder: Path) -> str:
+    """A trace's path; of one in the sweep's folder, from the folder's name as it was given."""
+    whole = Path(os.path.abspath(folder))
+    return str(folder / Path(path).relative_to(whole)) if Path(path).is_relative_to(whole) else path

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Writes the pages in this folder: `sh reports/pages/make.sh`, a few minutes on two cores, most of them the sweep.
+# The sweep is the study of reports/sweeps with a budget of 1,000 machines instead of 44,000; in the folder that STUDY
+# names it goes on where it was ended.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+aside=${STUDY:-$(mktemp -d)}
+cd "$aside"
+for trace in mnist-digits mnist-table34 mnist-table34-fp16; do
+    h2sim run h2learn "$trace" --html "$here/h2learn-$trace.html"
+done
+h2sim run spinalflow mnist-digits --html "$here/spinalflow-mnist-digits.html"
+h2sim run h2learn mnist-digits --json h2learn.json
+h2sim run h2learn mnist-digits --set memory.bandwidth_bytes_per_s='512 GB/s' --json fast.json
+h2sim compare h2learn.json fast.json --machine spinalflow --machine loihi --html "$here/compare.html"
+h2sim sweep study -o study budget=1000
+h2sim sweep report study -o "$here/study.html"
