@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from h2sim.document import palette
 from h2sim.document.markup import Markup, element
+from h2sim.document.packed import deflated
 from h2sim.document.page import Legend, PagePart, Picture, Prose, Section
 from h2sim.document.svg import short, stripes, svg
 from h2sim.memory.books import CAUSES, KINDS, Intervals
@@ -197,7 +196,7 @@ def _span(books: Books, each: RowView) -> list[Any]:
 
 
 def _packed(numbers: Ints) -> str:
-    """Numbers of at least 0, seven bits a byte, the lowest first; raw deflate; base64."""
+    """Numbers of at least 0, seven bits a byte, the lowest first; deflated."""
     if numbers.size and numbers.min() < 0:
         raise ValueError("expected intervals of a track in the order of time")
     out = bytearray()
@@ -206,5 +205,4 @@ def _packed(numbers: Ints) -> str:
             out.append(number & 127 | 128)
             number >>= 7
         out.append(number)
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return base64.b64encode(deflate.compress(bytes(out)) + deflate.flush()).decode()
+    return deflated(bytes(out))
