@@ -95,10 +95,11 @@ def space_data(space: Space) -> dict[str, Any]:
 
 def _order(value: Any) -> tuple[int, tuple[float, ...], str]:
     """Numbers by size, lists of numbers by their product, then all else by its text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return 0, (float(value),), ""
     if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
         return 1, (float(math.prod(value)), *map(float, value)), ""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, (float(value),), "") if is_number else (2, (), parameter_text(value))
+    return 2, (), parameter_text(value)
 
 
 def _rounded(value: Any) -> float | None:
