@@ -380,6 +380,61 @@ def _recorded(name: str) -> Iterator[list[tuple[Any, ...]]]:
         setattr(module, function, kernel)
 
 
+@case("channel_maps.count_channels")
+def _(rng: Rng) -> tuple[Any, ...]:
+    channels, positions, samples = some(rng), some(rng), some(rng)
+    return packed(rng, samples, channels * positions), np.zeros((samples, positions), np.int64)
+
+
+@case("channel_maps.sum_fed")
+def _(rng: Rng) -> tuple[Any, ...]:
+    w, samples = draw_window(rng), some(rng)
+    outputs = rng.integers(0, 3, (samples, *w.out)).astype(np.int64)
+    return outputs, w.kernel, w.stride, w.padding, np.zeros((samples, *w.size), np.int64)
+
+
+WORDS = ((np.uint16, 16), (np.uint32, 32), (np.uint64, 64))
+
+
+def words(rng: Rng, *shape: int) -> np.ndarray:
+    """Few patterns, so that some rows are alike and some hold others."""
+    dtype, _ = WORDS[int(rng.integers(0, 3))]
+    return rng.integers(0, one(rng, 1, 4, 16), shape).astype(dtype)
+
+
+@case("product_sparsity.fill_words")
+def _(rng: Rng) -> tuple[Any, ...]:
+    w, channels, steps = draw_window(rng), some(rng), some(rng)
+    dtype, most = WORDS[int(rng.integers(0, 3))]
+    width = int(rng.integers(1, most + 1))
+    columns = channels * w.kernel[0] * w.kernel[1]
+    room_for = np.zeros((w.out[0] * w.out[1] * steps, -(-columns // width)), dtype)
+    spikes = packed(rng, steps, channels * w.size[0] * w.size[1])
+    window = (*w.kernel, *w.stride, *w.padding)
+    return spikes, (channels, *w.size), w.out, window, width, room_for, np.array([1 << i for i in range(width)], dtype)
+
+
+@case("product_sparsity.count_tiles")
+def _(rng: Rng) -> tuple[Any, ...]:
+    found, tile_rows = words(rng, some(rng), some(rng)), int(rng.integers(1, 9))
+    counted = np.zeros((-(-len(found) // tile_rows), found.shape[1], 7), np.int64)
+    return found, tile_rows, bool(rng.integers(0, 2)), counted
+
+
+@case("product_sparsity.count_rows")
+def _(rng: Rng) -> tuple[Any, ...]:
+    found = words(rng, some(rng))
+    ones = np.array([int(word).bit_count() for word in found], found.dtype)
+    return found, ones, bool(rng.integers(0, 2)), np.zeros(7, np.int64)
+
+
+@case("product_sparsity.largest_subset")
+def _(rng: Rng) -> tuple[Any, ...]:
+    found = words(rng, some(rng))
+    ones = np.array([int(word).bit_count() for word in found], found.dtype)
+    return found, ones, int(rng.integers(0, len(found)))
+
+
 # --- the campaign ----------------------------------------------------------------------------------------------------
 
 
