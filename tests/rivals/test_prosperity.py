@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import h2sim
 from h2sim.energy import load_energy_table
+from h2sim.errors import BaselineError
 from h2sim.kernels import product_sparsity as kernel
 from h2sim.rivals.prosperity.stepped import Tile, run
 from h2sim.rivals.registry import run_rival
@@ -134,3 +135,12 @@ def test_product_sparsity_never_adds_more_than_bit_sparsity(tmp_path):
         product, bit = (row_of(machine, trace).operations for machine in (MACHINE, BIT))
         assert product["spike"] == bit["spike"]
         assert product["lane_add"] < bit["lane_add"] == bit["spike"] * 6
+
+
+def test_tiles_that_would_fill_the_memory_are_refused_in_one_line():
+    trace = h2sim.load_trace("mnist-digits")
+    tiny = sized(tile_rows=1, tile_columns=1, lanes=1)
+    with pytest.raises(
+        BaselineError, match=r"^Prosperity: array: expected tiles of which a layer has at most 2,000,000; got"
+    ):
+        run_rival(tiny, trace, TABLE)

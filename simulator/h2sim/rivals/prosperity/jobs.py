@@ -9,7 +9,9 @@ import numpy as np
 
 from h2sim.activity import BufferTraffic
 from h2sim.arrays import Ints
+from h2sim.errors import BaselineError, at
 from h2sim.kernels import product_sparsity as kernel
+from h2sim.memory.schedule import MOST_PIECES
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
 from h2sim.rivals.clocked import Work
 from h2sim.rivals.maps import before, refuses_currents, region_of, shape_of
@@ -45,6 +47,17 @@ def layer_work(machine: Prosperity, trace: Trace, graph: Graph, layer: Layer) ->
     return Work(job, (*tiles.counts(), Count("lif", "lif", neurons)))
 
 
+def _check_tiles(machine: Prosperity, layer: Layer, shape: ConvShape) -> None:
+    """Raises BaselineError for tiles so small that their counts would not fit in this computer's memory."""
+    a = machine.array
+    rows = ceil_div(shape.out_height * shape.out_width * shape.timesteps, a.tile_rows) * shape.batch
+    columns = ceil_div(shape.in_channels * math.prod(shape.kernel), a.tile_columns)
+    tiles = rows * columns * ceil_div(shape.out_channels, a.lanes)
+    if tiles > MOST_PIECES:
+        wanted = f"tiles of which a layer has at most {MOST_PIECES:,}"
+        raise BaselineError(at(machine.name, "array", wanted, f"{tiles:,} in {layer.name}"))
+
+
 @dataclass(frozen=True, eq=False)
 class Tiles:
     """A layer's tiles. found: int64 (row tiles of all samples, column tiles, kernel.COLUMNS)."""
@@ -58,6 +71,7 @@ class Tiles:
         """Those of an open trace; samples one after another."""
         shape, source, a = shape_of(trace.meta, layer), layer.inputs[0], machine.array
         packed = trace.input_spikes() if source == "input" else trace.mask(source, "spikes")
+        _check_tiles(machine, layer, shape)
         chw = (shape.in_channels, shape.in_height, shape.in_width)
         window = (*shape.kernel, *shape.stride, *shape.padding)
         found = []
