@@ -11,7 +11,7 @@ import h2sim
 from h2sim.cli import main
 from h2sim.compare.ratios import compare, measurement_of, only_in
 from h2sim.compare.stored import stored
-from h2sim.report.compare import unmatched
+from h2sim.report.compare import sizes, unmatched
 from h2sim.rivals.machine import with_bandwidth
 from h2sim.rivals.registry import run_baseline
 
@@ -102,6 +102,15 @@ def test_rows_that_a_machine_does_not_have_are_named(file, trace, ours):
     )
     assert set(only_in(mine, spinalflow)) == {"backward", "weight_update"}
     assert told[0] in run(file, "--machine", "spinalflow").stdout.replace("\n", " ")
+
+
+def test_products_stand_beside_whole_steps_of_the_same_phases_alone(trace, ours):
+    table = h2sim.load_energy_table("28nm")
+    systems = [measurement_of(ours, "ours")]
+    systems += [run_baseline(name, trace, table).measurement() for name in ("sata", "prosperity")]
+    (shown,) = sizes(systems)
+    at = [column.name for column in shown.columns].index("time x area")
+    assert [row[at] == "-" for row in shown.texts()] == [False, False, True]  # the last one does not train
 
 
 def test_a_stored_rival_has_the_sizes_that_it_had(trace):

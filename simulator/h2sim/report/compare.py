@@ -102,7 +102,7 @@ def sizes(systems: Sequence[Measurement]) -> tuple[Table, ...]:
     """What to judge a machine's size and speed by; nothing where nothing is known of any rival."""
     if not any(system.lanes or system.weight_bits for system in systems[1:]):
         return ()
-    rows = [_size(system) for system in systems]
+    rows = [_size(system, systems[0]) for system in systems]
     columns = ("clock", "lanes", "weight bits", "bandwidth", "time x area", "energy x time", "power", "published power")
     return (
         table("Sizes: what each machine brings to it", ["system"], columns, rows,
@@ -110,15 +110,15 @@ def sizes(systems: Sequence[Measurement]) -> tuple[Table, ...]:
     )  # fmt: skip
 
 
-def _size(s: Measurement) -> tuple[str, ...]:
+def _size(s: Measurement, ours: Measurement) -> tuple[str, ...]:
+    """Products of a step stand only beside a whole step of the same phases as ours."""
     clock = "-" if s.clock_hz is None else f"{s.clock_hz / 1e6:g} MHz"
     lanes, bits = ("-" if n is None else f"{n:,}" for n in (s.lanes, s.weight_bits))
     bandwidth = "-" if s.bandwidth_bytes_per_s is None else f"{s.bandwidth_bytes_per_s / 1e9:g} GB/s"
-    return (
-        s.system, clock, lanes, bits, bandwidth, _product(s.area_time_mm2_s, 1e6, "mm2 us"),
-        _product(s.energy_delay_js, 1e12, "uJ us"),
-        amount(s.power_w, "W"), amount(s.published_power_w, "W"),
-    )  # fmt: skip
+    whole = set(s.phases) == set(ours.phases) and not s.left_out
+    products = (_product(s.area_time_mm2_s, 1e6, "mm2 us"), _product(s.energy_delay_js, 1e12, "uJ us"))
+    told = products if whole else ("-", "-")
+    return s.system, clock, lanes, bits, bandwidth, *told, amount(s.power_w, "W"), amount(s.published_power_w, "W")
 
 
 def _product(value: float | None, scale: float, unit: str) -> str:
