@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from h2sim.arrays import Float32s, Ints
 from h2sim.fused.values import Means, Norm, as_places
 from h2sim.kernels import unit as kernels
 from h2sim.neuron import Neuron
 
-_Memory, _Places = npt.NDArray[np.float32], npt.NDArray[np.int64]
 # memory, starts and step of x; those of what lies alike; steps, wide, channels and along
-_Pair = tuple[_Memory, _Places, int, _Memory, _Places, int, int, int, _Places, int]
+_Pair = tuple[Float32s, Ints, int, Float32s, Ints, int, int, int, Ints, int]
 
 
 @dataclass(frozen=True)
 class _Rows:
     """Where the rows of a map lie, as kernels/unit.py takes them."""
 
-    memory: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.int64]
+    memory: Float32s
+    starts: Ints
     step: int
 
 
@@ -97,7 +96,7 @@ def _pair(x: torch.Tensor, other: torch.Tensor, along: int) -> _Pair:
     )  # fmt: skip
 
 
-def _across(x: torch.Tensor, along: int) -> tuple[int, npt.NDArray[np.int64], int]:
+def _across(x: torch.Tensor, along: int) -> tuple[int, Ints, int]:
     """The kernels' wide, channels and along."""
     _, samples, channels, places = as_places(x).shape
     if along:
@@ -115,19 +114,19 @@ def _rows(x: torch.Tensor, along: int) -> _Rows:
     return _Rows(memory, starts.reshape(-1).astype(np.int64), step)
 
 
-def _norm(norm: Norm | None, channels: int) -> npt.NDArray[np.float32]:
+def _norm(norm: Norm | None, channels: int) -> Float32s:
     """The kernels' norm."""
     if norm is None:
         return np.tile(np.array([[0], [1], [0], [1]], np.float32), channels)
     return _array(torch.stack([norm.mean, norm.scale, norm.beta, norm.inverse]))
 
 
-def _array(values: torch.Tensor) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = values.detach().float().contiguous().numpy()
+def _array(values: torch.Tensor) -> Float32s:
+    found: Float32s = values.detach().float().contiguous().numpy()
     return found
 
 
-def _numbers(neuron: Neuron) -> npt.NDArray[np.float32]:
+def _numbers(neuron: Neuron) -> Float32s:
     """The kernels' neuron."""
     low, high = neuron.window
     threshold = np.float32(neuron.threshold)
