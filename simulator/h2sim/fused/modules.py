@@ -21,7 +21,8 @@ class FusedUnit(nn.Module):
 
     x (T, N, C, H, W) or (T, N, C) is the current that the layer below computed; the result, (T, N, ...), is the current
     of the next layer. y = gamma * (x - mean) / sqrt(variance + eps) + beta over T, N, H and W; m[t] = alpha * m[t-1] *
-    (1 - s[t-1]) + y[t]; s[t] = m[t] >= th_f; then the reader's product of s. x alone is kept for the backward pass, 4 bytes a neuron and timestep in float32, 2 in float16 and bfloat16; membranes, sums and norms are float32.
+    (1 - s[t-1]) + y[t]; s[t] = m[t] >= th_f; then the reader's product of s. For the backward pass x alone is kept, 4
+    bytes a neuron and timestep in float32, 2 in float16 and bfloat16; membranes, sums and norms are float32.
 
     norm: torch's BatchNorm of C channels or SyncBatchNorm, or None; reader: torch's Conv2d, Linear (which reads x
     flattened) or AvgPool2d, or None for the spikes themselves. They are kept as `norm` and `reader`, so that a state

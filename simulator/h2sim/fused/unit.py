@@ -80,7 +80,7 @@ def backward(
     unit: Unit, grad: torch.Tensor, x: torch.Tensor, given: Parameters, wants_weight: bool = True
 ) -> UnitGradients:
     """The gradients from grad = dL/d(what forward gave). The norm's are of this process alone, also where merged."""
-    held, of_weight, of_bias = _into_spikes(unit, grad, x, given, wants_weight)
+    held, of_weight, of_bias = into_spikes(unit, grad, x, given, wants_weight)
     if given.norm is None:
         unit.implementation.backward(x, held, None, None, unit.neuron)
         return UnitGradients(held, weight=of_weight, bias=of_bias)
@@ -97,7 +97,7 @@ def means_of(sums: torch.Tensor, count: torch.Tensor | None, merged: bool) -> Me
     return Means(means[0], means[1])
 
 
-def _into_spikes(
+def into_spikes(
     unit: Unit, grad: torch.Tensor, x: torch.Tensor, given: Parameters, wants_weight: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """dL/ds in memory of its own, laid as x, and dL/d(weight, bias)."""
