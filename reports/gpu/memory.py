@@ -84,9 +84,10 @@ def framed(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 def vanilla(y: torch.Tensor) -> torch.Tensor:
     """Layer by layer, each timestep by autograd, as the authors' plain version."""
-    m, spikes = y[0], [fire(y[0], NEURON)]
-    for current in y[1:]:
-        m = NEURON.decay * m * (1 - spikes[-1]) + current
+    m, *rest = y.unbind()
+    spikes = [fire(m, NEURON)]
+    for current in rest:
+        m = NEURON.decay * (m * (1 - spikes[-1])) + current  # in this order m is kept once
         spikes.append(fire(m, NEURON))
     return torch.stack(spikes)
 
