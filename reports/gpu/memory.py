@@ -85,6 +85,7 @@ def framed(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def vanilla(y: torch.Tensor) -> torch.Tensor:
     """Layer by layer, each timestep by autograd, as the authors' plain version."""
     m, *rest = y.unbind()
+    m = m.clone()  # a view would keep all of y
     spikes = [fire(m, NEURON)]
     for current in rest:
         m = NEURON.decay * (m * (1 - spikes[-1])) + current  # in this order m is kept once
