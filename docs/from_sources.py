@@ -54,10 +54,9 @@ def fields_markdown(kind: str) -> str:
         file = load_arch(kind) if kind == "h2learn" else load_machine(kind)
         name = f"{kind}.yaml"
     fields = file_fields()[kind]
-    marks = "" if kind == TABLE else f"{MARKS}\n\n"
-    return marks + "\n\n".join(
-        group_markdown(holder, fields, file, f"in `{name}`") for holder in ("", *holders(fields))
-    )
+    marks = "" if kind == TABLE else f"{MARKS} "
+    groups = (group_markdown(holder, fields, file) for holder in ("", *holders(fields)))
+    return "\n\n".join([f"{marks}Values are those of `{name}`.", *groups])
 
 
 def holders(fields: Mapping[str, str]) -> list[str]:
@@ -65,14 +64,13 @@ def holders(fields: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(holder for path in fields if (holder := path.rpartition(".")[0])))
 
 
-def group_markdown(holder: str, fields: Mapping[str, str], file: BaseModel, shipped: str) -> str:
+def group_markdown(holder: str, fields: Mapping[str, str], file: BaseModel) -> str:
     """What a field holds, as a table: each field by its last name, what it is, and its value in the shipped file."""
-    held = {path: meaning for path, meaning in fields.items() if path.rpartition(".")[0] == holder}
-    within = holders(fields)
-    rows = ((f"`{path.rpartition('.')[2]}`", meaning, value_at(file, path)) for path, meaning in held.items())
-    inner = (cells for cells, path in zip(rows, held, strict=True) if path not in within)
+    inner = holders(fields)
+    held = [path for path in fields if path.rpartition(".")[0] == holder and path not in inner]
+    rows = ((f"`{path.rpartition('.')[2]}`", fields[path], value_at(file, path)) for path in held)
     title = f"**`{holder}`** {fields.get(holder, '')}\n\n" if holder else ""
-    return title + table(("field", "meaning", shipped), inner)
+    return title + (table(("field", "meaning", "value"), rows) if held else "")
 
 
 def words_markdown() -> str:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from h2sim.cli import main
+from h2sim.cli.reproduce import _write_page
 from h2sim.errors import ReproductionError
 from h2sim.reproduce import report
 from h2sim.reproduce.lab import Lab
@@ -22,7 +23,9 @@ COMMITTED = Path(__file__).parents[2] / "reports" / "h2learn"
 def fresh(tmp_path_factory):
     """The whole report, regenerated."""
     folder = tmp_path_factory.mktemp("report")
-    report.write(report.reproduce(), folder)
+    found = report.reproduce()
+    report.write(found, folder)
+    _write_page(found, folder)
     return folder
 
 

@@ -182,9 +182,8 @@ class Pantry:
             return
         maker = MAKERS[name]
         if isinstance(maker, str):
-            for word in read_words(maker):
-                if word.split("/")[0] in MAKERS:
-                    self._make(word.split("/")[0])
+            for needed in {word.split("/")[0] for word in read_words(maker)} & set(MAKERS) - {name}:
+                self._make(needed)
             done = self.shell(small(maker), self.shelf)
             assert done.returncode == 0, f"{maker}: {done.stderr}"
         else:

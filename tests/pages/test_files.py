@@ -101,8 +101,9 @@ def test_pages_stay_small(network, most, tmp_path):
     assert "SYNTHETIC masks" in page.read_text(encoding="utf-8")
 
 
-def test_names_of_a_file_cannot_act(pages):
-    document = json.loads((pages["result"].parent / "ours.json").read_text())
+def hostile_page(stored: Path) -> str:
+    """A page of a result in which every name would act if it could."""
+    document = json.loads(stored.read_text())
     for row in document["layers"]:
         row["layer"] = row["layer"].replace("conv2", PRINTS)
     for row in document["memories"]:
@@ -113,7 +114,11 @@ def test_names_of_a_file_cannot_act(pages):
     document["arch"]["parameters"]["description"] = HOSTILE
     document["provenance"]["command"] = HOSTILE
     document["notes"] = document["warnings"] = [HOSTILE]
-    text = page_html(result_page(document))
+    return page_html(result_page(document))
+
+
+def test_names_of_a_file_cannot_act(pages):
+    text = hostile_page(pages["result"].parent / "ours.json")
     reader = read(text)
     assert [attributes for tag, attributes in reader.found if tag == "img"] == []
     assert sum(tag == "script" for tag, _ in reader.found) == 2
@@ -147,3 +152,23 @@ def test_figures_of_the_page_are_those_of_the_document(pages, kind):
             assert f"{row['end_cycle'] - row['start_cycle']:,}</td>" in text
     else:
         assert re.search(r'<p class="verdict">[^<]{40,}', text)
+
+
+def test_a_sweep_of_two_thousand_machines_stays_small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("trace", "synth", "4C3-AP2-10FC", "--input-shape", "2,8,8", "--sparsity", "0.8", "-o", "t.npz")
+    axes = "\n".join(
+        f"  engines.{engine}.{field}: {{log2: [{low}, {high}]}}"
+        for engine, field, low, high in (
+            ("forward", "rows", 16, 128), ("forward", "columns", 8, 64), ("weight_update", "columns", 32, 256),
+            ("weight_update", "parallelism", 2, 8), ("backward", "rows", 8, 32), ("backward", "columns", 32, 128),
+        )
+    )  # fmt: skip
+    sizes = "  memory.bandwidth_bytes_per_s: [64 GB/s, 128 GB/s, 256 GB/s]\n  buffers: [keep, 0.5, fit]"
+    goals = "objectives: {seconds: minimize, energy_j: minimize, area_mm2: minimize}"
+    spec = f"traces: [t.npz]\nmethod: random\nseed: 1\nbudget: 2000\nparameters:\n{axes}\n{sizes}\n{goals}\n"
+    Path("space.yaml").write_text(spec)
+    run("sweep", "space.yaml", "-o", "space", "--workers", "0")
+    run("sweep", "report", "space")
+    assert "2,000 machines" in Path("space/report.html").read_text(encoding="utf-8")
+    assert Path("space/report.html").stat().st_size < 250_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.browser import AXE, browser, opened, why_not
+from tests.pages.test_files import hostile_page
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
 KINDS = ("result", "rival", "loihi", "stored", "compare", "sweep", "reproduce")
@@ -196,3 +197,15 @@ def test_rows_of_the_reproduction_are_chosen_by_their_verdict(chromium, pages):
         rows = "[...document.querySelectorAll('#numbers tbody tr')]"
         visible = page.evaluate(f"{rows}.filter(row => !row.hidden).map(row => row.cells[5].textContent)")
         assert set(visible) == {"not explained"}
+
+
+def test_names_that_would_act_stay_names(chromium, pages, tmp_path):
+    target = tmp_path / "hostile.html"
+    target.write_text(hostile_page(pages["result"].parent / "ours.json"), encoding="utf-8")
+    with opened(chromium, target, 400) as found:
+        for link in found.page.query_selector_all("#layers tbody tr a"):
+            link.evaluate("node => node.click()")
+        assert "owned" not in found.page.title().split(" on h2learn")[-1]
+        assert "<img src=x" in found.page.inner_text("h1")
+        assert found.messages == []
+        assert found.overflow() <= 0

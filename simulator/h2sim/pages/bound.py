@@ -17,7 +17,8 @@ MEANING = {"compute": "compute", "fill": "fill", "read": "read", "write": "write
 def bound_section(view: ResultView) -> Section:
     """The critical path as one bar, then the engines and memories over the step."""
     parts: list[PagePart] = [*_path(view), *_busy(view)]
-    return Section("bound", "Bound", "What holds the step up", tuple(parts))
+    title = "What holds the step up" if view.found.step.bounds else "How busy the machine is"
+    return Section("bound", "Bound", title, tuple(parts))
 
 
 def _path(view: ResultView) -> Iterator[PagePart]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from h2sim.compare.measurement import Measurement
 from h2sim.compare.ratios import Comparison, Ratio
@@ -24,17 +25,29 @@ def compare_page(found: Sequence[Comparison], results: Sequence[Named], differen
 
     differences: tables of parameters in which machines of one name differ.
     """
+    said, found = verdict(found), told_apart(found, [name for name, _ in results])
     ours = found[0].ours
     synthetic = any(view.found.workload.source == "synthetic" for _, view in results)
     return Page(
         title=f"{ours.system} on {ours.network}, compared",
         subtitle=f"against {', '.join(c.theirs.system for c in found)}; all per sample; above 1x is in favour of "
         f"{ours.system}",
-        verdict=verdict(found),
+        verdict=said,
         badge="SYNTHETIC masks" if synthetic else "",
         tiles=tuple(tile for c in found[:3] for tile in _tiles(c)),
         sections=tuple(_sections(found, results, differences)),
     )
+
+
+def told_apart(found: Sequence[Comparison], names: Sequence[str]) -> list[Comparison]:
+    """Systems of one name with the name of their result behind it: `h2learn (fast.json)`. names: of the results."""
+    systems = [found[0].ours, *(c.theirs for c in found)]
+    every = [system.system for system in systems]
+    for number, name in enumerate(names):
+        if every.count(every[number]) > 1:
+            systems[number] = replace(systems[number], system=f"{every[number]} ({name})")
+    ours, *others = systems
+    return [replace(c, ours=ours, theirs=theirs) for c, theirs in zip(found, others, strict=True)]
 
 
 def _tiles(c: Comparison) -> Iterator[Tile]:

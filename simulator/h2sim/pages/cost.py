@@ -56,7 +56,7 @@ def _bill(view: ResultView) -> Iterator[PagePart]:
     """Every line that energy_j adds up; a price's source is a number that is said below."""
     bill, total = view.found.bill, view.found.step.energy_j * 1e12
     if not bill:
-        yield Line("This result holds no bill: h2sim 0.2.0 and later write it.")
+        yield Line("This result holds no bill of its energy.")
         return
     sources = list(dict.fromkeys(line.source for line in bill))
     columns = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from h2sim.document.html import bar_html
 from h2sim.document.numbers import percent, size
@@ -28,12 +29,24 @@ def layers_section(view: ResultView) -> Section:
     """One row a layer and phase; a row's bar is as long as its cycles."""
     clocked = view.cycles is not None and all(row.cycles is not None for row in view.rows)
     rows = _clocked(view) if clocked else _timed(view)
-    table = Table("", LAYERS if clocked else WITHOUT_CLOCK, tuple(rows), keys=tuple(row.key for row in view.rows))
+    whole = Table("", LAYERS if clocked else WITHOUT_CLOCK, tuple(rows), keys=tuple(row.key for row in view.rows))
+    table = known(whole)
     head = Prose(
         "*critical*: the share of the step that the row holds up. Choose a row for its details; a column sorts."
     )
     legend = (Legend(tuple(SAID.items())),) if clocked else ()
     return Section("layers", "Layers", "Layers", (head, *legend, table))
+
+
+def known(table: Table) -> Table:
+    """A table without the columns of which no cell is known."""
+    kept = [i for i in range(len(table.columns)) if any(_is_known(row[i]) for row in table.rows)]
+    columns = tuple(table.columns[i] for i in kept)
+    return replace(table, columns=columns, rows=tuple(tuple(row[i] for i in kept) for row in table.rows))
+
+
+def _is_known(cell: Cell) -> bool:
+    return cell != "-" if isinstance(cell, str) else cell.value is not None
 
 
 def _clocked(view: ResultView) -> Iterator[tuple[Cell, ...]]:

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from h2sim.document.markup import Markup, element
 from h2sim.document.numbers import times
+from h2sim.document.packed import deflated
 from h2sim.document.page import Folded, Listing, Page, PagePart, Pairs, Picture, Prose, Section
 from h2sim.document.palette import series
 from h2sim.document.svg import LogAxis, axes, svg
 from h2sim.document.values import Bar, Cell, Column, Document, Note, Part, Table, text_of
 from h2sim.errors import H2SimError
 from h2sim.io.names import in_shell
-from h2sim.io.units import read_number
+from h2sim.pages.space import Space, space_data, space_of
 from h2sim.report.sweep import IMPORTANCE, share_of
 from h2sim.report.sweep_point import point_yaml
 from h2sim.report.sweep_words import base_name, parameter_text, result_cell, result_name, result_text, short_names
-from h2sim.sweeps.findings import Findings
-from h2sim.sweeps.frame import Row, parameter_of
+from h2sim.sweeps.frame import Row
 from h2sim.sweeps.plan import Plan
 from h2sim.sweeps.store import Store
 from h2sim.trace import load_trace
 
-MOST_POINTS = 20_000  # of the pictures; the front and the base are always among them
-MOST_FILES = 40  # arch files of the front that the page holds
 MOST_STILL = 600  # points of the picture that needs no script
-RESULTS = ("seconds", "energy_j", "area_mm2", "average_power_w")
 ASIDE = "Choose a point, a line or a row: what the machine is, what it comes to, and its arch file stand here."
-
-
-@dataclass(frozen=True)
-class Space:
-    """The machines that a page shows: those of the first energy table, thinned where there are too many."""
-
-    findings: Findings
-    store: Store
-    rows: tuple[Row, ...]
-    front: tuple[Row, ...]
-    results: tuple[str, ...]
-
-    @property
-    def table(self) -> str:
-        return self.findings.tables[0]
-
-    @property
-    def base(self) -> Row:
-        return self.findings.bases[self.table]
-
-    def parameter(self, row: Row, path: str) -> Any:
-        """A parameter's value in a row: 64 GB/s as the number that it is."""
-        value = parameter_of(self.findings.plan, row, path)
-        return read_number(value, path, int | float) if isinstance(value, str) else value
 
 
 def sweep_page(plan: Plan, store: Store, said: Document) -> Page:
     """said: what `h2sim sweep` prints of the sweep (its verdict and tables)."""
-    space = _space(plan, store)
+    space = space_of(plan, store)
     spec = plan.spec
     traces = ", ".join(trace.name for trace in plan.traces)
     tables = " and ".join(spec.energy_tables)
@@ -73,7 +41,9 @@ def sweep_page(plan: Plan, store: Store, said: Document) -> Page:
         badge="SYNTHETIC masks" if synthetic else "",
         sections=tuple(_sections(space, said)),
         scripts=("sweep",) if len(space.rows) > 1 else (),
-        data={"sweep": _packed(_data(space))} if len(space.rows) > 1 else {},
+        data={"sweep": deflated(json.dumps(space_data(space), separators=(",", ":"), allow_nan=False).encode())}
+        if len(space.rows) > 1
+        else {},
         aside=ASIDE if len(space.rows) > 1 else "",
     )
 
@@ -84,20 +54,6 @@ def _synthetic(path: str) -> bool:
         return load_trace(path).meta.source.get("kind") == "synthetic"
     except (H2SimError, OSError):
         return False
-
-
-def _space(plan: Plan, store: Store) -> Space:
-    findings = Findings.of(plan, store, RESULTS)
-    ok = findings.ok(findings.tables[0])
-    results = [*findings.directions, *(name for name in RESULTS if name not in findings.directions)]
-    known = tuple(name for name in results if ok and all((row.value(name) or 0) > 0 for row in ok))
-    front = findings.front(ok) if ok else []
-    if len(ok) > MOST_POINTS:
-        on_front = {row.id for row in front}
-        others = [row for row in ok if row.id not in on_front]
-        ok = [*front, *others[:: -(-len(others) // (MOST_POINTS - len(front)))]]
-        ok.sort(key=lambda row: row.design.number)
-    return Space(findings, store, tuple(ok), tuple(front), known)
 
 
 def _sections(space: Space, said: Document) -> Iterator[Section]:
@@ -230,14 +186,10 @@ def _machine(space: Space, row: Row, first: bool) -> Iterator[PagePart]:
     yield Pairs(tuple(told))
     yield Pairs(tuple((path, parameter_text(space.parameter(row, path))) for path in space.findings.varied))
     show = f"h2sim sweep show {in_shell(str(space.store.folder))} {row.id} > better.yaml"
-    yield Listing(f"{show}\nh2sim run better.yaml {_trace(space)}")
+    yield Listing(f"{show}\nh2sim run better.yaml {space.trace}")
     if first:
         text = point_yaml(space.findings.plan, space.store, row.id)
         yield Folded("arch file", (Listing(text, "better.yaml"),))
-
-
-def _trace(space: Space) -> str:
-    return space.findings.plan.traces[0].name
 
 
 def _origin(space: Space) -> Section:
@@ -250,57 +202,3 @@ def _origin(space: Space) -> Section:
         ("objectives", ", ".join(f"{d} {name}" for name, d in spec.objectives.items())),
     ]
     return Section("origin", "Origin", "Where this comes from", (Pairs(tuple(told), code=True),))
-
-
-def _data(space: Space) -> dict[str, Any]:
-    """The machines by columns: a parameter as indices of its values, a result as it is to five digits."""
-    varied = space.findings.varied
-    names = short_names(varied)
-    parameters = []
-    for path in varied:
-        texts = [space.parameter(row, path) for row in (*space.rows, space.base)]
-        values = sorted({parameter_text(v): v for v in texts}.items(), key=lambda item: _order(item[1]))
-        index = {text: number for number, (text, _) in enumerate(values)}
-        parameters.append({
-            "path": path, "name": names[path], "values": [text for text, _ in values],
-            "at": [index[parameter_text(v)] for v in texts],
-        })  # fmt: skip
-    on_front = {row.id for row in space.front}
-    directions = space.findings.directions
-    results = [
-        {
-            "name": result_name(name), "unit": _unit(name), "most": directions.get(name) == "maximize",
-            "values": [_rounded(row.value(name)) for row in (*space.rows, space.base)],
-        }
-        for name in space.results
-    ]  # fmt: skip
-    files = {row.id: point_yaml(space.findings.plan, space.store, row.id) for row in space.front[:MOST_FILES]}
-    return {
-        "ids": [row.id for row in space.rows], "base": base_name(space.findings), "trace": _trace(space),
-        "parameters": parameters, "results": results, "files": files,
-        "front": [number for number, row in enumerate(space.rows) if row.id in on_front],
-    }  # fmt: skip
-
-
-def _order(value: Any) -> tuple[int, tuple[float, ...], str]:
-    """Numbers by size, lists of numbers by their product, then all else by its text."""
-    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
-        return 1, (float(math.prod(value)), *map(float, value)), ""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0, (float(value),), "") if is_number else (2, (), parameter_text(value))
-
-
-def _rounded(value: Any) -> float | None:
-    return None if value is None else float(f"{value:.5g}")
-
-
-def _unit(name: str) -> str:
-    known = {"seconds": "s", "area_mm2": "mm\u00b2"}
-    return known.get(name, "J" if name.endswith("_j") else "W" if name.endswith("_w") else "")
-
-
-def _packed(data: dict[str, Any]) -> str:
-    """Plain data, deflated and in base64: thousands of machines say much the same."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return base64.b64encode(deflate.compress(text) + deflate.flush()).decode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h2sim.document import palette
 from h2sim.document.markup import Markup, element
+from h2sim.document.packed import deflated
 from h2sim.document.page import Legend, PagePart, Picture, Prose, Section
 from h2sim.document.svg import short, stripes, svg
 from h2sim.memory.books import CAUSES, KINDS, Intervals
 from h2sim.pages.view import PARTS, SAID, ResultView, RowView, engine_name
+from h2sim.rivals.registry import H2LEARN
 
 if TYPE_CHECKING:
     from h2sim.memory.books import Books
@@ -38,13 +39,16 @@ def timeline_section(view: ResultView, books: Books | None) -> Section:
     """The zoomable timeline where every interval is at hand; else the rows' spans alone."""
     wide, narrow = (_draw(view, list(_lanes(books, bins)) if books else [], width) for width, bins in BINS.items())
     drawn = Picture(wide, narrow)
-    parts: list[PagePart] = [Prose(_words(books)), Legend(tuple(SAID.items())), drawn]
+    legend = (Legend(tuple(SAID.items())),) if books else ()
+    parts: list[PagePart] = [Prose(_words(books, view.found.arch.machine)), *legend, drawn]
     if books:
         parts.insert(1, Picture(element("div", id="timeline-zoom", hidden=True)))
     return Section("timeline", "Timeline", "Timeline of a steady step", tuple(parts))
 
 
-def _words(books: Books | None) -> str:
+def _words(books: Books | None, machine: str) -> str:
+    if books is None and machine != H2LEARN:
+        return "The span of every row on its engine."
     if books is None:
         return (
             "The span of every row on its engine. A stored result does not hold what happens within: "
@@ -146,7 +150,7 @@ def _spans(rows: Sequence[RowView], y: float, step: int, room: float, over: bool
         x, wide = LEFT + room * start / step, max(room * cycles / step, 0.8)
         said = element("title", f"{each.name}: cycles {start:,} to {start + cycles:,}")
         shape = {"x": x, "y": y, "width": wide, "height": LANE - 8}
-        filled = "job" if over else f"job f-{each.row.engine}"
+        filled = "job" if over else f"job over f-{each.row.engine if each.row.engine in palette.MEANINGS else 's0'}"
         box = element("rect", said, class_=filled, **shape)
         fits = wide > 6.4 * len(each.brief) + 6
         name = element("text", each.brief, x=x + 4, y=y + LANE / 2, class_="halo") if fits else None
@@ -192,7 +196,7 @@ def _span(books: Books, each: RowView) -> list[Any]:
 
 
 def _packed(numbers: Ints) -> str:
-    """Numbers of at least 0, seven bits a byte, the lowest first; raw deflate; base64."""
+    """Numbers of at least 0, seven bits a byte, the lowest first; deflated."""
     if numbers.size and numbers.min() < 0:
         raise ValueError("expected intervals of a track in the order of time")
     out = bytearray()
@@ -201,5 +205,4 @@ def _packed(numbers: Ints) -> str:
             out.append(number & 127 | 128)
             number >>= 7
         out.append(number)
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return base64.b64encode(deflate.compress(bytes(out)) + deflate.flush()).decode()
+    return deflated(bytes(out))
