@@ -62,7 +62,7 @@ def pair(kind):
 
 
 def stepped(module, x):
-    x = x.clone().requires_grad_()
+    x = x.detach().requires_grad_()
     out = module(x)
     weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
     (out * weight).sum().backward()
@@ -124,6 +124,16 @@ def test_the_operators_pass_torchs_own_checks():
     torch.library.opcheck(operators.statistics, (x.detach(), 1e-5, "auto", False))
 
 
+@pytest.mark.parametrize("implementation", ["plain", "numba"])
+def test_a_map_may_lie_in_any_order(implementation):
+    unit, _, x = pair("bn conv")
+    unit.implementation = implementation
+    turned = x.transpose(3, 4).contiguous().transpose(3, 4)
+    every_other = torch.repeat_interleave(x, 2, 4)[..., ::2]
+    for other in (turned, every_other):
+        torch.testing.assert_close(stepped(unit, other), stepped(unit, x))
+
+
 def test_only_the_current_is_kept():
     kept = {}
 
@@ -140,6 +150,7 @@ def test_only_the_current_is_kept():
 
 
 REFUSED = [
+    (lambda: FusedLIF(nn.ReLU()), TypeError, "neuron: expected a Neuron; got ReLU"),
     (lambda: FusedUnit(reader=nn.ReLU()), TypeError, "reader: expected Conv2d, Linear or AvgPool2d .* got ReLU"),
     (lambda: FusedUnit(norm=nn.LayerNorm(3)), TypeError, "norm: expected a BatchNorm of torch.nn; got LayerNorm"),
     (lambda: FusedUnit(reader=nn.Conv2d(1, 1, 3, padding="same")), ValueError, "a number of zeros; got 'same'"),

@@ -31,8 +31,8 @@ class FusedUnit(nn.Module):
     together, as with SyncBatchNorm; parameters' gradients are of this process alone, which DDP averages.
     implementation: auto, plain, numba or triton. A second derivative does not exist.
 
-    Raises TypeError for a norm or a reader of another kind, ValueError for a reader with padding by other than zeros,
-    or an average that leaves zeros out.
+    Raises TypeError for a neuron, a norm or a reader of another kind, ValueError for a reader with padding by other than
+    zeros, or an average that leaves zeros out.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class FusedUnit(nn.Module):
         implementation: Name = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(neuron, Neuron):
+            raise TypeError(f"neuron: expected a Neuron; got {type(neuron).__name__}")
         if norm is not None and not isinstance(norm, _BatchNorm):
             raise TypeError(f"norm: expected a BatchNorm of torch.nn; got {type(norm).__name__}")
         self.neuron, self.sliced, self.implementation = neuron, sliced, implementation

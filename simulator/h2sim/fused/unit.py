@@ -7,13 +7,13 @@ passes go through the samples in slices: of one slice at a time there are spikes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from h2sim.fused.readers import Reader
 from h2sim.fused.statistics import summed
-from h2sim.fused.values import Implementation, Means, Norm
+from h2sim.fused.values import Implementation, Means, Norm, as_places
 from h2sim.neuron import Neuron
 
 SLICE_BYTES = 4 << 20  # [A] maps up to this size are not sliced
@@ -54,6 +54,7 @@ class UnitGradients:
 def forward(unit: Unit, x: torch.Tensor, given: Parameters) -> torch.Tensor:
     """x of the next layer (T, N, ...) from x (T, N, C, ...)."""
     whole: torch.Tensor | None = None
+    x = regular(x)
     for part in slices(unit, x, given.weight):
         s = unit.implementation.spikes(x[:, part], given.norm, unit.neuron)
         out = unit.reader(s, given.weight, given.bias)
@@ -64,6 +65,11 @@ def forward(unit: Unit, x: torch.Tensor, given: Parameters) -> torch.Tensor:
         whole[:, part] = out
     assert whole is not None
     return whole
+
+
+def regular(x: torch.Tensor) -> torch.Tensor:
+    """x, or a copy where H and W are not one run of places."""
+    return x if as_places(x).data_ptr() == x.data_ptr() else x.contiguous()
 
 
 def empty(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -80,6 +86,9 @@ def backward(
     unit: Unit, grad: torch.Tensor, x: torch.Tensor, given: Parameters, wants_weight: bool = True
 ) -> UnitGradients:
     """The gradients from grad = dL/d(what forward gave). The norm's are of this process alone, also where merged."""
+    if (laid := regular(x)) is not x:
+        found = backward(unit, grad, laid, given, wants_weight)
+        return replace(found, x=torch.empty_like(x).copy_(found.x))
     held, of_weight, of_bias = into_spikes(unit, grad, x, given, wants_weight)
     if given.norm is None:
         unit.implementation.backward(x, held, None, None, unit.neuron)

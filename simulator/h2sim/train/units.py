@@ -108,6 +108,7 @@ class _Unit(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         given = replace(ctx.values, weight=weight, bias=bias)
+        x = unit.regular(x)
         observed: Observed = ctx.observed
         if observed.record is None and observed.dtype == "float32":
             found = unit.backward(ctx.how, grad, x, given, ctx.needs_input_grad[3])
