@@ -31,8 +31,8 @@ class FusedUnit(nn.Module):
     together, as with SyncBatchNorm; parameters' gradients are of this process alone, which DDP averages.
     implementation: auto, plain, numba or triton. A second derivative does not exist.
 
-    Raises TypeError for a neuron, a norm or a reader of another kind, ValueError for a reader with padding by other than
-    zeros, or an average that leaves zeros out.
+    Raises TypeError for a neuron, a norm or a reader of another kind, ValueError for a reader with padding by other
+    than zeros, or an average that leaves zeros out.
     """
 
     def __init__(
