@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 VENV="${H2SIM_VENV:-.venv}"
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-extras=test,train,events,images,export,rtl,sweep,cluster,docs,dev
+extras=test,train,events,images,export,fused,rtl,sweep,cluster,docs,dev
 if [ "${1:-}" = --cov ]; then
     shift
     extras="$extras,cov"

@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 
-_PACKAGES = ("certify",)  # of functions that are asked for by h2sim.NAME.FUNCTION
+_PACKAGES = ("certify", "fused")  # of functions that are asked for by h2sim.NAME.FUNCTION
 
 
 def __getattr__(name: str) -> Any:

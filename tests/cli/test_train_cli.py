@@ -54,6 +54,31 @@ def test_options_reach_the_settings_and_the_trace(tmp_path):
     assert json.loads((tmp_path / "r" / "run.json").read_text())["objective"]["loss"] == "mse"
 
 
+def test_both_backends_end_in_the_same_weights_and_only_fused_is_named(tmp_path):
+    kept = {}
+    for backend in ("plain", "fused"):
+        done = invoke(NOTATION, "mnist-5k", *SHORT, "--backend", backend, "-o", tmp_path / backend)
+        assert done.exit_code == 0, done.output
+        kept[backend] = torch.load(tmp_path / backend / "checkpoint.pt")["trainer"]["network"]
+        run = json.loads((tmp_path / backend / "run.json").read_text())
+        assert run.get("backend") == (backend if backend == "fused" else None)
+    assert all(torch.equal(kept["plain"][name], kept["fused"][name]) for name in kept["plain"])
+    trace = load_trace(tmp_path / "fused" / "traces" / "epoch-001" / "batch-00.npz")
+    assert trace.meta.source["backend"] == "fused"
+    done = invoke(
+        NOTATION, "mnist-5k", *SHORT, "--epochs", "2", "--backend", "plain", "--resume", "-o", tmp_path / "fused"
+    )
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    done = invoke(NOTATION, "mnist-5k", *SHORT, "--device", "cuda", "-o", tmp_path / "r")
+    assert done.exit_code == 2
+    assert "--device: expected a GPU that PyTorch can use, or cpu; got none found" in done.output
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_network_of_colour_pictures_trains_on_digits_with_dropout(tmp_path):
     how = ["--size", "8,8", "--channels", "3", "--dropout-mask", "timestep"]
     done = invoke("4C3(Encoding)(BN)-MP2-D20-10FC", "mnist-5k", *SHORT, *how, "-o", tmp_path / "r")

@@ -59,7 +59,7 @@ class Ticks:
 
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-@pytest.mark.parametrize("implementation", ["vanilla", "fused"])
+@pytest.mark.parametrize("implementation", ["vanilla", "layerwise"])
 @pytest.mark.parametrize("marked", [False, True])
 @pytest.mark.parametrize("detach_reset", [False, True])
 def test_every_way_to_run_the_step_gives_the_trainers_gradients(layers, implementation, marked, detach_reset):
@@ -116,7 +116,7 @@ class WatchedMarks(Marks):
         super().__call__(layer, phase)
 
 
-@pytest.mark.parametrize("implementation", ["vanilla", "fused"])
+@pytest.mark.parametrize("implementation", ["vanilla", "layerwise"])
 def test_marks_put_each_operation_to_its_layer_and_phase(implementation):
     training = TrainingStep(workload(implementation=implementation), "cpu")
     with Watch() as watch:
@@ -229,7 +229,7 @@ def test_rows_are_in_the_networks_order_with_medians():
         (lambda: Plan(repeats=0), "record: repeats: expected at least 1"),
         (lambda: Plan(energy_seconds=0.0), "record: energy_seconds: expected above 0, at most 86400; got 0.0"),
         (lambda: Plan(energy_seconds=86_401.0), "record: energy_seconds: expected above 0, at most 86400; got 86401.0"),
-        (lambda: workload(implementation="lazy"), "implementation: expected one of vanilla, fused; got 'lazy'"),
+        (lambda: workload(implementation="lazy"), "implementation: expected one of vanilla, layerwise; got 'lazy'"),
     ],
 )
 def test_wrong_plans_are_refused(call, said):

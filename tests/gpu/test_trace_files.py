@@ -270,3 +270,8 @@ def test_a_spreadsheets_byte_order_mark_and_empty_rows_are_passed_over():
     plain = from_csv(BY_HAND, "mine.csv")
     assert from_csv("\ufeff" + BY_HAND, "mine.csv") == plain
     assert from_csv(BY_HAND + ",,,\n\n", "mine.csv") == plain
+
+
+def test_a_file_of_an_implementation_by_its_old_name_is_read():
+    old = BY_HAND.replace("# implementation: vanilla", "# implementation: fused")  # what 0.2 called layerwise
+    assert from_csv(old, "mine.csv").implementation == "fused"

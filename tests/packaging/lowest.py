@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(\[[\w,]+\])?(>=|==)(?P<version>[\w.]+)")
+REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(\[[\w,]+\])?(>=|==)(?P<version>[\w.]+)(; platform_system == 'Linux')?")
 
 
 def requirements(pyproject: Path = PYPROJECT) -> list[str]:

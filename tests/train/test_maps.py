@@ -391,7 +391,9 @@ def test_the_gpu_step_refuses_layers_that_it_does_not_know():
         (layers_of(), r"n: layers: expected those of trace version 1: "),
         (bare, r"n: layer conv1: expected a bias; got none"),
     ):
-        load = Workload(name="n", layers=tuple(layers), neuron=Neuron(), timesteps=2, batch=2, implementation="fused")
+        load = Workload(
+            name="n", layers=tuple(layers), neuron=Neuron(), timesteps=2, batch=2, implementation="layerwise"
+        )
         with pytest.raises(GpuTraceError, match=message):
             TrainingStep(load, "cpu")
 

@@ -71,7 +71,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 @click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
-@click.option("--implementation", type=click.Choice(["vanilla", "fused"]), default="vanilla", show_default=True,
+@click.option("--implementation", type=click.Choice(["vanilla", "layerwise"]), default="vanilla", show_default=True,
               help="Timesteps outside, as the source's baseline; or layer by layer.")  # fmt: skip
 @click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
 @click.option(
@@ -93,7 +93,7 @@ def record_(network: str, output: str, **options: Any) -> None:
     \b
     Examples:
       h2sim gpu record cifar10 --batch 64 -o mine.json
-      h2sim gpu record mnist --implementation fused --repeats 100 --area 815 --node 12 -o mine.csv
+      h2sim gpu record mnist --implementation layerwise --repeats 100 --area 815 --node 12 -o mine.csv
       h2sim gpu record mnist-small --device cpu --batch 8 --repeats 5 -o cpu.json
     """
     from h2sim.train.session import prepare_process

@@ -163,6 +163,14 @@ def _trace_options(command: Decorated) -> Decorated:
 @data_options
 @click.option("--time-bin-ms", type=Positive(), help="Of event data [default: its own].")
 @click.option("--start-from", metavar="DIR", help="Start with the weights of another run.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "plain", "fused"]),
+    default="auto",
+    show_default=True,
+    help="Keep membranes and spikes, or compute them again backwards; auto: again where they pass 1 GiB.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
 @click.option(
     "--resume", is_flag=True, help="Go on with the run in DIR, from its last checkpoint; --epochs may differ."
@@ -217,10 +225,12 @@ def _trainer(network: str, dataset: str, output: Path, options: Mapping[str, Any
         dataset, folder=options["data"], size=options["size"], timesteps=steps, time_bin_ms=options["time_bin_ms"],
         channels=options["channels"],
     )  # fmt: skip
+    _check_device(options["device"])
     given = network.endswith(".nir")  # a graph's shapes are written out
     described = find_network(network) if given else find_network(network, data.shape, data.classes)
     settings = _settings(described, dataset, steps, options)
-    trainer, folder = Trainer(settings, list(described.layers), data, described.input_entry), RunFolder(output)
+    trainer = Trainer(settings, list(described.layers), data, described.input_entry, options["device"])
+    folder = RunFolder(output)
     if options["resume"]:
         folder.resume(trainer.settings, trainer)
         _say_replanned(trainer.settings)
@@ -280,7 +290,16 @@ def _settings(network: Network, dataset: str, timesteps: int, options: Mapping[s
         dropout_mask=options["dropout_mask"],
         schedule=options["schedule"],
         trained_neurons=options["train_neurons"],
+        backend=options["backend"],
     )
+
+
+def _check_device(name: str) -> None:
+    """Raises TrainingError for a device that this machine does not have."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(at("training", "--device", "a GPU that PyTorch can use, or cpu", "none found"))
 
 
 def _plan(options: Mapping[str, Any]) -> TracePlan:

@@ -19,6 +19,11 @@ def shaped(x: torch.Tensor, chw: tuple[int, int, int]) -> torch.Tensor:
     return x if x.dim() == 5 else x.reshape(*x.shape[:2], *chw)
 
 
+def over_time(value: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """A value (T or 1, N, ...) at every timestep."""
+    return value.expand(timesteps, *value.shape[1:]) if value.shape[0] == 1 < timesteps else value
+
+
 def added(layer: Layer, reads: list[torch.Tensor]) -> torch.Tensor:
     """The sum of all inputs; of two, a b or a (1 - b), with sizes of 1 repeated."""
     if len({x.dim() for x in reads}) > 1:

@@ -183,9 +183,9 @@ def _next(
     return membrane, fire(membrane, neuron)
 
 
-def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
+def layerwise(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
     """Output (T, N, classes) for inputs (T or 1, N, C, H, W), layer by layer over all timesteps, as SpikingNetwork
-    runs."""
+    runs with the backend 'plain': on a GPU the neurons are a Python loop over timesteps, and m and s are kept."""
     network, values = ops.network, {"input": inputs}
     for layer in network.layers:
         ops.enter(layer)
@@ -199,4 +199,4 @@ def fused(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
 
 
 Implementation = Callable[[Plain, torch.Tensor, int], torch.Tensor]
-IMPLEMENTATIONS: dict[str, Implementation] = {"vanilla": vanilla, "fused": fused}
+IMPLEMENTATIONS: dict[str, Implementation] = {"vanilla": vanilla, "layerwise": layerwise}

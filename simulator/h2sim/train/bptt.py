@@ -124,7 +124,7 @@ def accuracy(
     network.eval()
     for batch in held_out(dataset, coding, samples, seed):
         output = network(batch.inputs, coding.timesteps).mean(0)
-        right += int((output.argmax(1) == batch.labels).sum())
+        right += int((output.argmax(1).cpu() == batch.labels).sum())
         count += len(batch.labels)
     network.train()
     return right / count

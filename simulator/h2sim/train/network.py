@@ -12,15 +12,18 @@ from torch.nn import functional
 
 from h2sim.export.record import LayerRecord, pack_bits
 from h2sim.export.torchmaps import MAKERS, at_places, places_of_maxima, routes, shaped
+from h2sim.export.torchmaps import over_time as over_time
 from h2sim.trace import Layer as Described
 from h2sim.train import record as kept
 from h2sim.train.check import checked
 from h2sim.train.lif import Neuron, continued, lif, record_grad, rounded
 from h2sim.train.norm import Normalisation
+from h2sim.train.units import Flow
 
 Layer = dict[str, Any]
 LEAST_THRESHOLD = 1e-3  # [A] of a neuron whose threshold is trained
 Carried = dict[str, tuple[torch.Tensor, torch.Tensor]]  # by layer: m and s of the last timestep, (N, ...)
+Backend = Literal["plain", "fused"]
 DropoutMask = Literal["sample", "timestep"]
 
 
@@ -57,8 +60,9 @@ class SpikingNetwork(nn.Module):
     which begin as its neuron says.
 
     input_entry: what metadata have under `input` (see trace.Network). generator also draws what gates keep in training;
-    the attribute may be set to another. dropout_mask: a gate keeps the same neurons of a sample at all timesteps, or
-    draws anew for each timestep. Raises NetworkError as check.checked does.
+    the attribute may be set to another, and so may backend: 'fused' keeps of each spiking layer its current alone (see
+    units.Flow), except where neurons are trained or membranes carried. dropout_mask: a gate keeps the same neurons of a
+    sample at all timesteps, or draws anew for each timestep. Raises NetworkError as check.checked does.
     """
 
     def __init__(
@@ -74,7 +78,8 @@ class SpikingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.layers, self.neuron, self.gradient_dtype = layers, neuron, gradient_dtype
-        self.generator, self.dropout_mask = generator, dropout_mask
+        self.generator, self.dropout_mask, self.trains_neurons = generator, dropout_mask, trained_neurons
+        self.backend: Backend = "plain"
         self.checked = checked(layers, input_entry, dropout_mask)
         self.described = {layer.name: layer for layer in self.checked.meta.layers}
         self.neurons = {
@@ -188,7 +193,7 @@ class SpikingNetwork(nn.Module):
         if not self.training:
             return x
         steps = x.shape[0] if self.dropout_mask == "timestep" else 1
-        draws = torch.rand((steps, *x.shape[1:]), generator=self.generator)
+        draws = torch.rand((steps, *x.shape[1:]), generator=self.generator).to(x.device)
         mask = draws < float(1 / layer.scale)
         kept.keep_kept(record, mask)
         return x * (mask.to(x) * float(layer.scale))
@@ -207,12 +212,15 @@ class SpikingNetwork(nn.Module):
         backward pass fill; None records nothing. carried: membranes run on from what is in it, which is nothing before
         the first run, and it receives what they come to; None: they begin at 0.
         """
+        inputs = inputs.to(next(self.parameters()).device)
+        if self.backend == "fused" and carried is None and not self.trains_neurons:
+            return Flow(self, timesteps, records).output(inputs)
         values = {"input": inputs}
         for layer in self.layers:
             name, described = layer["name"], self.described[layer["name"]]
             record = None if records is None else records[name]
             value = self.current(layer, self._reads(described, values, timesteps), record)
-            values[name] = self._sent(described, over_time(value, timesteps), record, carried)
+            values[name] = self.sent(described, over_time(value, timesteps), record, carried)
         return values[self.layers[-1]["name"]]
 
     def _reads(self, layer: Described, values: dict[str, torch.Tensor], timesteps: int) -> list[torch.Tensor]:
@@ -220,7 +228,7 @@ class SpikingNetwork(nn.Module):
         reads = [values[source] for source in layer.inputs]
         return reads if layer.has_weights else [over_time(value, timesteps) for value in reads]
 
-    def _sent(
+    def sent(
         self, layer: Described, value: torch.Tensor, record: LayerRecord | None, carried: Carried | None
     ) -> torch.Tensor:
         """What a layer gives to its readers: normalised, then fired where it has neurons."""
@@ -228,7 +236,7 @@ class SpikingNetwork(nn.Module):
         if record is not None and layer.spiking and not value.requires_grad:  # no weights below: recorded all the same
             value = value.detach().requires_grad_()
         if norm is not None:
-            value = norm(self._before_norm(layer, value, record))
+            value = norm(self.before_norm(layer, value, record))
         if layer.kind == "relu" and record is not None:
             record.window = pack_bits((value > 0).cpu().numpy())
         if layer.spiking:
@@ -262,7 +270,7 @@ class SpikingNetwork(nn.Module):
         for decay in self.decays.parameters():
             decay.clamp_(0.0, 1.0)
 
-    def _before_norm(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
+    def before_norm(self, layer: Described, x: torch.Tensor, record: LayerRecord | None) -> torch.Tensor:
         """x as it is; rounds and records dL/dx, which comes after dm: the mask of it is the layer's."""
         kept.keep_normalised(record, x)
         if x.requires_grad:
@@ -298,11 +306,6 @@ def product(layer: Described, source: torch.Tensor, weight: torch.Tensor, bias: 
     frames = shaped(source, layer.in_chw).flatten(0, 1)
     frames = functional.conv2d(frames, weight, bias, layer.stride, layer.padding, 1, layer.groups)
     return torch.unflatten(frames, 0, source.shape[:2])
-
-
-def over_time(value: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """A value (T or 1, N, ...) at every timestep."""
-    return value.expand(timesteps, *value.shape[1:]) if value.shape[0] == 1 < timesteps else value
 
 
 def _key(layer: str) -> str:

@@ -39,7 +39,7 @@ class Normalisation(nn.Module):
             if self.training or not running:
                 variance, mean = torch.var_mean(y, axes, correction=0, keepdim=True)
                 if running:
-                    self._remember(number, mean, variance, y.numel() // mean.numel())
+                    self.remember(number, mean, variance, y.numel() // mean.numel())
             else:
                 mean, variance = getattr(self, f"mean{number}"), getattr(self, f"variance{number}")
             y = (y - mean) * torch.rsqrt(variance + norm.eps)
@@ -47,9 +47,9 @@ class Normalisation(nn.Module):
         return y.reshape(x.shape)
 
     @torch.no_grad()
-    def _remember(self, number: int, mean: torch.Tensor, variance: torch.Tensor, elements: int) -> None:
+    def remember(self, number: int, mean: torch.Tensor, variance: torch.Tensor, elements: int) -> None:
         """Moves the running statistics towards the step's; the variance without bias, as torch keeps it."""
         unbiased = variance * (elements / max(1, elements - 1))
         for name, value in ((f"mean{number}", mean), (f"variance{number}", unbiased)):
             running: torch.Tensor = getattr(self, name)
-            running.lerp_(value.mean(0, keepdim=True).to(running), MOMENTUM)
+            running.lerp_(value.reshape(-1, *running.shape[1:]).mean(0, keepdim=True).to(running), MOMENTUM)

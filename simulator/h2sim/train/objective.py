@@ -45,6 +45,7 @@ class Objective:
         """
         scores = output.sum(0) if self.readout == "sum" else output.mean(0)
         batch = len(labels) if batch is None else batch
+        labels = labels.to(output.device)
         whole = self.reduction == "mean" and batch == len(labels)
         if self.loss == "ce":
             loss = functional.cross_entropy(scores, labels, reduction="mean" if whole else "sum")

@@ -19,7 +19,7 @@ from h2sim.train.settings import Plan, Settings
 
 NAME = "run.json"
 DEFAULTS = {setting.name: setting.default for setting in fields(Settings) if setting.default is not MISSING}
-PLANNED = ("epochs", "earlier")  # what may change as a run goes on
+PLANNED = ("epochs", "earlier", "backend")  # what may change as a run goes on
 
 
 def write_run(folder: Path, settings: Settings) -> None:

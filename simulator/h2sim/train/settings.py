@@ -11,6 +11,7 @@ from h2sim.train.network import DropoutMask
 from h2sim.train.objective import Objective
 
 Schedule = Literal["linear", "constant"]
+Backend = Literal["auto", "plain", "fused"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Settings:
     the initial weights until every layer's current has this standard deviation over the first batch (None: keep them
     as drawn). start_from: the run folder whose weights this run starts with (None: random weights from `seed`).
     dropout_mask: whether dropout keeps the same neurons of a sample at all timesteps, or draws anew for each timestep.
-    trained_neurons: whether threshold and decay of each layer are trained with the weights.
+    trained_neurons: whether threshold and decay of each layer are trained with the weights. backend: whether the
+    backward pass finds membranes and spikes as the forward pass left them, or computes them again (see train.units);
+    auto: a trainer decides by the network, see backends.decided.
     """
 
     network: str
@@ -54,6 +57,7 @@ class Settings:
     dropout_mask: DropoutMask = "sample"
     schedule: Schedule = "linear"
     trained_neurons: bool = False
+    backend: Backend = "plain"
     earlier: tuple[Plan, ...] = ()
 
     def rate(self, iteration: int, per_epoch: int) -> float:
@@ -78,7 +82,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain data for JSON; of the newer ones only those that are not the default."""
         data = {**asdict(self), "neuron": self.neuron.to_meta()}
-        for name in ("dropout_mask", "schedule", "earlier", "recipe_options", "trained_neurons"):
+        for name in ("dropout_mask", "schedule", "earlier", "recipe_options", "trained_neurons", "backend"):
             if getattr(self, name) == getattr(Settings, name, {}):
                 del data[name]
         return data
@@ -97,6 +101,7 @@ class Settings:
             "augmentation": shifts,
             "seed": self.seed,
             **({"trained_neurons": True} if self.trained_neurons else {}),
+            **({"backend": self.backend} if self.backend != "plain" else {}),
             **({"start_from": self.start_from} if self.start_from else {}),
         }
 

@@ -15,6 +15,7 @@ from h2sim.errors import TrainingError, at
 from h2sim.export.record import StepRecord, step_meta
 from h2sim.trace import write_trace
 from h2sim.train import bptt
+from h2sim.train.backends import decided
 from h2sim.train.batches import Batch, BatchStream, Coding
 from h2sim.train.network import Layer, SpikingNetwork
 from h2sim.train.recipe import make_recipe
@@ -30,12 +31,18 @@ def with_readout(layers: list[Layer], spikes: bool) -> list[Layer]:
 class Trainer:
     """Trains the `layers` of a network on a data set by `settings`. Nothing else decides the outcome.
 
-    input_entry: what metadata have under `input` (see trace.Network). iteration: batches that were trained. Raises
-    TrainingError for an unknown recipe, and if network and data set do not fit.
+    input_entry: what metadata have under `input` (see trace.Network). device: torch's name of where the network is.
+    iteration: batches that were trained. Raises TrainingError for an unknown recipe, and if network and data set do not
+    fit.
     """
 
     def __init__(
-        self, settings: Settings, layers: list[Layer], dataset: Dataset, input_entry: dict[str, Any] | None = None
+        self,
+        settings: Settings,
+        layers: list[Layer],
+        dataset: Dataset,
+        input_entry: dict[str, Any] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.recipe, self.dataset = make_recipe(settings.recipe, settings.recipe_options), dataset
         given = self.recipe.options.model_dump(mode="json", exclude_defaults=True)
@@ -47,6 +54,9 @@ class Trainer:
             layers, settings.neuron, generator, settings.objective.gradient_dtype,
             input_entry=input_entry, dropout_mask=settings.dropout_mask, trained_neurons=settings.trained_neurons,
         )  # fmt: skip
+        self.network.backend = decided(settings, self.network)
+        self.settings = settings = replace(settings, backend=self.network.backend)
+        self.network.to(device)
         most = self.network.most_count or 1
         self.coding = Coding(settings.timesteps, self.network.reads_analog, settings.shift_pixels, most)
         self._check_fit()
