@@ -76,8 +76,7 @@ def _renamed(entry):
     return entry
 
 
-@pytest.mark.parametrize(("name", "long"), [("mnist-small", False), ("mnist-small", True), ("vgg11", False),
-                                            ("resnet20", False)])  # fmt: skip
+@pytest.mark.parametrize(("name", "long"), [("mnist-small", False), ("mnist-small", True), ("vgg11", False)])
 def test_a_results_and_a_traces_pictures_are_readable(name, long, tmp_path, drawn):
     trace = trace_of(name, tmp_path, 2, long)
     result = h2sim.simulate(ARCH, trace)
@@ -120,7 +119,7 @@ def ours():
     return measurement_of(result.to_dict("h2sim"), "ours")
 
 
-@pytest.mark.parametrize(("n", "name"), [(1, "r"), (20, "rival "), (20, LONG)])
+@pytest.mark.parametrize(("n", "name"), [(1, "r"), (20, LONG)])
 def test_comparisons_are_readable_with_one_rival_and_with_twenty(ours, n, name, tmp_path, drawn):
     paths = drawn(lambda ways: compare_plots.draw(list(rivals(ours, n, name)), str(tmp_path), ways))
     assert {path.split(".")[0] for path in paths} == {"step", "layers"}
@@ -154,7 +153,7 @@ def swept(parameters):
     {ROWS: [8, 16, 32], COLUMNS: [32, 64], BANDWIDTH: [32e9, 128e9], "tile": {"values": [[8, 8], [4, 8], [16, 16]]}},
     {ROWS: list(range(1, 31)), COLUMNS: list(range(1, 21)), "power_gating": ["none", "engine", "buffer"]},
 ])  # fmt: skip
-@pytest.mark.parametrize("n_objectives", [1, 2, 3])
+@pytest.mark.parametrize("n_objectives", [1, 3])
 def test_sweeps_are_readable(parameters, n_objectives, tmp_path, drawn):
     objectives = dict.fromkeys(("seconds", "energy_j", "area_mm2")[:n_objectives], "minimize")
     spec = {"traces": ["mnist-digits"], "parameters": parameters, "objectives": objectives}
