@@ -236,8 +236,9 @@ def report(folder: str, output: str | None) -> None:
     from h2sim.report.sweep import sweep_document
 
     target = output or str(Path(folder) / "report.html")
-    check_outputs(target)
+    check_outputs(output)
     with _read(folder, "drawing") as (plan, store):
+        check_outputs(target)
         text = page_html(sweep_page(plan, store, sweep_document(plan, store)))
     emit(target, text)
     if target != "-":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
+from typing_extensions import TypedDict
 
 from h2sim.activity import Phase
 from h2sim.arch import Arch, parse_arch
@@ -37,6 +38,14 @@ class StoredArch(Frozen):
     bandwidth_bytes_per_s: AtLeastOne | None = None
 
 
+class StoredProvenance(TypedDict, total=False):
+    """What wrote the document: the command, versions of the libraries that it counted with, the commit."""
+
+    command: str | None
+    versions: dict[str, str]
+    git_commit: str | None
+
+
 class StoredWorkload(Frozen):
     """The trace that was run."""
 
@@ -65,7 +74,7 @@ class StoredBound(Frozen):
     """A part of the critical path: cycles that a resource holds for a cause."""
 
     resource: Name
-    cause: str
+    cause: Literal["compute", "fill", "read", "write"]
     cycles: Cycles
 
 
@@ -120,6 +129,7 @@ class StoredRow(Frozen):
     fill_cycles: Cycles | None
     stall_cycles: StoredStalls | None
     critical_cycles: Cycles | None = None
+    occupancy: Amount | None = None
     seconds: Amount | None = None
     fused: bool = False
     operations: dict[str, int] = Field(default={})
@@ -127,6 +137,15 @@ class StoredRow(Frozen):
     buffers: dict[str, StoredBuffer] = Field(default={})
     energy_pj: dict[str, Amount]
     offchip_energy_pj: Amount = 0.0
+
+
+class StoredSlice(Frozen):
+    """What one external memory did for one row."""
+
+    memory: Name
+    layer: Name
+    phase: Phase
+    busy_cycles: Cycles
 
 
 class StoredCharge(Frozen):
@@ -147,7 +166,7 @@ class StoredResult(Frozen):
     schema_: Annotated[Literal["h2sim-result"], Field(alias="schema")]
     version: Literal[1]
     h2sim: str = ""
-    provenance: dict[str, Any] = Field(default={})
+    provenance: StoredProvenance = Field(default_factory=StoredProvenance)
     arch: StoredArch
     workload: StoredWorkload
     energy_table: StoredTable
@@ -156,7 +175,8 @@ class StoredResult(Frozen):
     step: StoredStep
     engines: dict[str, StoredEngine]
     layers: Annotated[tuple[StoredRow, ...], Field(min_length=1)]
-    area_um2: dict[str, Any]
+    memories: tuple[StoredSlice, ...] = ()
+    area_um2: dict[str, Amount | dict[str, Amount]]
     bill: tuple[StoredCharge, ...] = ()
     offchip_pj_per_byte: Amount | None = None
     notes: tuple[str, ...] = ()
@@ -179,7 +199,9 @@ class StoredResult(Frozen):
     @property
     def total_area_um2(self) -> float:
         """Area of the machine."""
-        return float(self.area_um2["total"])
+        total = self.area_um2["total"]
+        assert not isinstance(total, dict)  # `stored` refuses it
+        return total
 
     @property
     def bill_energy_j(self) -> float:

@@ -87,8 +87,8 @@ def _engines(view: ResultView, step: int) -> Iterator[tuple[Cell, ...]]:
 
 def _memories(view: ResultView, step: int) -> Iterator[tuple[Cell, ...]]:
     sums: dict[str, int] = {}
-    for slice_ in view.memories:
-        sums[slice_["memory"]] = sums.get(slice_["memory"], 0) + int(slice_["busy_cycles"])
+    for one in view.found.memories:
+        sums[one.memory] = sums.get(one.memory, 0) + one.busy_cycles
     for memory, busy in sorted(sums.items()):
         said = f"transfers: {busy:,} cycles"
         yield (

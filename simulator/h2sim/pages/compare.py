@@ -217,7 +217,7 @@ def _origin(results: Sequence[Named]) -> Iterator[PagePart]:
         found = view.found
         yield Pairs(
             (
-                (name, str(found.provenance.get("command") or "command not said")),
+                (name, found.provenance.get("command") or "command not said"),
                 ("machine", f"{found.arch.name}, sha256 {found.arch.sha256}"),
                 ("trace", f"sha256 {found.workload.sha256}"),
                 ("energy table", f"{found.energy_table.name}, sha256 {found.energy_table.sha256}"),

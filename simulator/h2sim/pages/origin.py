@@ -16,8 +16,8 @@ def origin_section(view: ResultView, trace: Trace | None) -> Section:
     found, provenance = view.found, view.found.provenance
     versions = provenance.get("versions", {})
     told = [
-        ("command", str(provenance.get("command") or "not said")),
-        ("commit", str(provenance.get("git_commit") or "not said")),
+        ("command", provenance.get("command") or "not said"),
+        ("commit", provenance.get("git_commit") or "not said"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not said"),
         ("machine", f"{found.arch.name}, sha256 {found.arch.sha256}"),
         ("trace", f"sha256 {found.workload.sha256}"),

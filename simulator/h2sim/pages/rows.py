@@ -58,7 +58,7 @@ def _clocked(view: ResultView) -> Iterator[tuple[Cell, ...]]:
         share = Number("-", None) if critical is None or not view.cycles else _share(critical / view.cycles)
         yield (
             row.layer, spoken(row.phase), engine_name(row.engine), f"{row.start_cycle:,}", f"{cycles:,}",
-            Bar(said, cycles, tuple(parts.items()), longest), share, _occupancy(view, each), *_costs(each),
+            Bar(said, cycles, tuple(parts.items()), longest), share, _occupancy(each), *_costs(each),
         )  # fmt: skip
 
 
@@ -76,10 +76,9 @@ def _share(share: float) -> Number:
     return Number("<0.1%" if share < 0.0005 else f"{share:.1%}", share)
 
 
-def _occupancy(view: ResultView, each: RowView) -> Number:
+def _occupancy(each: RowView) -> Number:
     """Lane slots that did useful work; pools, which take none, have none."""
-    document = view.document["layers"][int(each.key.removeprefix("row-"))]
-    value = document.get("occupancy")
+    value = each.row.occupancy
     return Number("-", None) if not value else Number(f"{value:.1%}", value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,13 +70,12 @@ class RowView:
 class ResultView:
     """A checked result document with its rows."""
 
-    document: Mapping[str, Any]
     found: StoredResult
 
     @classmethod
     def of(cls, document: Mapping[str, Any], where: str = "result") -> ResultView:
         """Raises ComparisonError for a document that is none."""
-        return cls(document, stored(dict(document), where))
+        return cls(stored(dict(document), where))
 
     @cached_property
     def rows(self) -> tuple[RowView, ...]:
@@ -100,17 +99,12 @@ class ResultView:
         """The engines in their order, those of the rows where the document names no others."""
         return list(self.found.engines)
 
-    @property
-    def memories(self) -> Iterator[Mapping[str, Any]]:
-        """What each memory did for each row (H2Learn's results)."""
-        yield from self.document.get("memories", ())
-
     def busiest_memory_cycles(self) -> dict[tuple[str, str], int]:
         """(layer, phase) -> cycles of transfers on the memory that the row loads most."""
         sums: dict[tuple[str, str, str], int] = {}
-        for slice_ in self.memories:
-            key = str(slice_["layer"]), str(slice_["phase"]), str(slice_["memory"])
-            sums[key] = sums.get(key, 0) + int(slice_["busy_cycles"])
+        for one in self.found.memories:
+            key = one.layer, one.phase, one.memory
+            sums[key] = sums.get(key, 0) + one.busy_cycles
         most: dict[tuple[str, str], int] = {}
         for (layer, phase, _), cycles in sums.items():
             most[layer, phase] = max(most.get((layer, phase), 0), cycles)
