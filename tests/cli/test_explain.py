@@ -12,7 +12,7 @@ from h2sim.cli import main
 from h2sim.report.explain import every_word, explanation, meanings, nearest
 from h2sim.report.fields import file_fields
 
-RUNS = ["h2learn --chips 2", "spinalflow", "loihi", "loihi-sanafe", "sata", "dense-array", "prosperity"]
+RUNS = ["h2learn --chips 2", "spinalflow", "loihi", "loihi-sanafe", "sata", "dense-array", "prosperity", "ptb"]
 FIELDS = [(kind, path, meaning) for kind, fields in file_fields().items() for path, meaning in fields.items()]
 
 
@@ -57,7 +57,7 @@ def test_a_whole_path_is_one_sentence():
 
 def test_the_end_of_a_path_gives_every_field_of_that_name():
     lines = explain("rows").stdout.splitlines()
-    assert lines[0] == "rows: 5 meanings."
+    assert lines[0] == "rows: 6 meanings."
     paths = [f"engines.{engine}.rows" for engine in ("forward", "weight_update", "backward")]
     assert [path for path in paths if any(f"h2learn: {path} " in line for line in lines)] == paths
 

@@ -16,7 +16,7 @@ from h2sim.errors import BaselineError
 from h2sim.kernels import product_sparsity as kernel
 from h2sim.rivals.prosperity.stepped import Tile, run
 from h2sim.rivals.registry import run_rival
-from tests.helpers.convs import NAME, conv_trace, drawn, shape_for
+from tests.helpers.convs import any_shape, array_of, conv_trace, drawn, layer_x, plain_rows, row_of, shape_for
 
 MACHINE, BIT, TABLE = h2sim.load_machine("prosperity"), h2sim.load_machine("bit-sparse-128"), load_energy_table("28nm")
 TILE_A = ("1001", "1001", "0000", "1101", "0100", "1111", "0011", "1101")
@@ -24,22 +24,12 @@ TILE_A = ("1001", "1001", "0000", "1101", "0100", "1111", "0011", "1101")
 
 def sized(machine=MACHINE, **changed):
     """The machine with other lanes or tiles."""
-    return machine.model_copy(update={"array": machine.array.model_copy(update=changed)})
-
-
-def row_of(machine, trace, **options):
-    return next(row for row in run_rival(machine, trace, TABLE, **options).to_rows() if row.layer == NAME)
+    return array_of(machine, **changed)
 
 
 @pytest.fixture
 def example(tmp_path):
-    """Layer X of the specification of SATA."""
-    shape = shape_for(2, 1, (2, 5), (3, 3), 3, 1, 1)
-    spikes = np.zeros((2, 1, 2, 3, 3), np.uint8)
-    for t, c, y, x in ((0, 0, 0, 0), (0, 0, 1, 1), (0, 1, 2, 2), (1, 0, 1, 1), (1, 1, 1, 1), (1, 1, 0, 2)):
-        spikes[t, 0, c, y, x] = 1
-    none = np.zeros_like(spikes), np.zeros((2, 1, 5, 3, 3), np.uint8)
-    return conv_trace(tmp_path / "x.npz", shape, spikes, *none)
+    return layer_x(tmp_path / "x.npz")
 
 
 def test_tile_a_is_counted_as_by_hand():
@@ -66,16 +56,9 @@ def test_layer_x_takes_what_the_specification_says(example):
     assert bit.operations["lane_add"] == 39 * 5
 
 
-shapes = st.builds(
-    shape_for,
-    st.integers(1, 4), st.integers(1, 2), st.tuples(st.integers(1, 3), st.integers(1, 5)),
-    st.tuples(st.integers(5, 6), st.integers(5, 6)), st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 2),
-)  # fmt: skip
-
-
 @settings(max_examples=40, deadline=None)
 @given(
-    shapes,
+    any_shape(4),
     st.integers(2, 12),
     st.integers(1, 20),
     st.integers(1, 3),
@@ -97,7 +80,7 @@ def test_the_fast_count_is_the_stepped_machine(shape, tile_rows, tile_columns, l
         row = row_of(machine, conv_trace(Path(folder) / "t.npz", shape, spikes, window, grads))
     tiles = [
         Tile([tuple(np.flatnonzero(bits[k : k + tile_columns])) for bits in rows[m : m + tile_rows]], 2, product)
-        for rows in map(plain_rows, [shape] * shape.batch, [spikes[:, n] for n in range(shape.batch)])
+        for rows in (np.concatenate(plain_rows(shape, spikes[:, n])) for n in range(shape.batch))
         for m in range(0, len(rows), tile_rows)
         for k in range(0, rows.shape[1], tile_columns)
     ]
@@ -107,16 +90,6 @@ def test_the_fast_count_is_the_stepped_machine(shape, tile_rows, tile_columns, l
     assert row.operations["lane_add"] == sum(tile.residuals for tile in tiles) * shape.out_channels
     assert row.operations["prefix_sum"] == sum(tile.exact + tile.partial for tile in tiles) * shape.out_channels
     assert row.operations["tcam_search"] == sum(tile.searched for tile in tiles) * groups
-
-
-def plain_rows(shape, spikes):
-    """Rows of im2col of one sample, 0 or 1 (L * T, K_in), by plain indexing; spikes (T, C, H, W)."""
-    (ph, pw), (sh, sw), (kh, kw) = shape.padding, shape.stride, shape.kernel
-    wide = np.pad(spikes, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    return np.array([
-        wide[t, :, oy * sh : oy * sh + kh, ox * sw : ox * sw + kw].ravel()
-        for oy in range(shape.out_height) for ox in range(shape.out_width) for t in range(shape.timesteps)
-    ])  # fmt: skip
 
 
 def test_the_finder_is_listed_without_a_price_and_is_in_no_energy(example):

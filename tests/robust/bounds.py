@@ -30,6 +30,7 @@ Rng = np.random.Generator
 Case = Callable[[Rng], tuple[Any, ...]]  # draws a kernel's arguments
 
 CASES: dict[str, Case] = {}
+BITS = np.array([1 << i for i in range(64)], np.uint64)
 
 
 # --- kernels and their plain forms -----------------------------------------------------------------------------------
@@ -402,7 +403,7 @@ def words(rng: Rng, *shape: int) -> np.ndarray:
     return rng.integers(0, one(rng, 1, 4, 16), shape).astype(dtype)
 
 
-@case("product_sparsity.fill_words")
+@case("im2col.fill_words")
 def _(rng: Rng) -> tuple[Any, ...]:
     w, channels, steps = draw_window(rng), some(rng), some(rng)
     dtype, most = WORDS[int(rng.integers(0, 3))]
@@ -433,6 +434,25 @@ def _(rng: Rng) -> tuple[Any, ...]:
     found = words(rng, some(rng))
     ones = np.array([int(word).bit_count() for word in found], found.dtype)
     return found, ones, int(rng.integers(0, len(found)))
+
+
+def batches_of(rng: Rng) -> tuple[Any, ...]:
+    """Rows of 64-bit words and which of them, or none, each column of a batch holds."""
+    rows = rng.integers(0, 2**64, (some(rng), some(rng)), np.uint64) & rng.integers(0, 2**64, 1, np.uint64)
+    return rows, rng.integers(-1, len(rows), (some(rng), some(rng)))
+
+
+@case("line_packing.pack")
+def _(rng: Rng) -> tuple[Any, ...]:
+    rows, batches = batches_of(rng)
+    return rows, batches, BITS, np.zeros(rows.shape[1], np.uint64), np.zeros((len(batches), 2), np.int64)
+
+
+@case("line_packing.take_partner")
+def _(rng: Rng) -> tuple[Any, ...]:
+    rows, batches = batches_of(rng)
+    word, bit = int(rng.integers(0, rows.shape[1])), BITS[int(rng.integers(0, 64))]
+    return rows, batches[0], bit, word, BITS, rng.integers(0, 2**64, rows.shape[1], np.uint64)
 
 
 # --- the campaign ----------------------------------------------------------------------------------------------------

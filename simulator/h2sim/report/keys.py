@@ -213,6 +213,19 @@ _PROSPERITY = {
     "outputs_buffer": "Prosperity: buffer of partial sums (energy or area)",
 }
 
+_PTB = {
+    "accumulate": "PTB, event: weights that PEs add to sums, one for each spike and output channel",
+    "slot": "PTB, event: lines left after packing, of all batches of a group of output channels",
+    "window_bit": "PTB, event: (input, time window, output position) in which there is a spike",
+    "idle_pe_slot": "PTB, event: cycles of all columns in the slots of one group of output channels, less window bits",
+    "weight_read": "PTB, event: lines of weights that are read, two for a slot of two lines",
+    **{
+        f"cycles_{placement}_{padding}": f"PTB: compute cycles with {placement} pairs and T padded to {said}"
+        for placement in ("strided", "contiguous")
+        for padding, said in (("window", "whole windows"), ("power_of_two", "a power of two"))
+    },
+}
+
 _SIZES = {
     "basis": "rivals: what the figures stand on, where they are not as good as others'",
     "unpriced": "rivals: events that no source prices, with their number and why; they are in no energy",
@@ -254,7 +267,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_SIZES, **_PUBLISHED,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_PTB, **_SIZES, **_PUBLISHED,
     **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

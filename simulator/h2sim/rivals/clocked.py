@@ -6,7 +6,7 @@ A rival gives jobs, counts and prices; the schedule, the bill, the rows and the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,6 +33,10 @@ class Work:
 
     job: Job
     counts: tuple[Count, ...]
+
+    def count(self, action: str) -> int:
+        """How often something happened, in all components."""
+        return sum(count.number for count in self.counts if count.action == action)
 
 
 class Clocked(ABC, Generic[M]):
@@ -69,6 +73,10 @@ class Clocked(ABC, Generic[M]):
     def notes(self, machine: M) -> tuple[str, ...]:
         """What a reader must know to judge the figures, a line each."""
 
+    def remarks(self, machine: M, works: Sequence[Work]) -> tuple[str, ...]:
+        """What a reader must know of this step, a line each; works: all its rows."""
+        return ()
+
     def system(self, machine: M) -> str:
         """The machine's name in comparisons."""
         return machine.name
@@ -102,7 +110,7 @@ class Clocked(ABC, Generic[M]):
             left_out=tuple(refused),
             ideal_memory=ideal_memory,
             name=self.system(machine),
-            said=self.notes(machine),
+            said=(*self.notes(machine), *self.remarks(machine, works)),
             basis=self.basis,
             unpriced=unpriced,
             published=self.published(machine, seconds),

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from h2sim.activity import BufferTraffic
 from h2sim.energy.bill import Charge
 from h2sim.energy.sram import BufferPrice, price_buffer
-from h2sim.energy.table import EnergyTable
+from h2sim.energy.table import ActionPrice, EnergyTable
 from h2sim.errors import BaselineError, at
+from h2sim.rivals.machine import ClockedMachine
 
 LEAKAGE = "leakage"
 LEAKAGE_SOURCE = "leakage of all units and macros, by the entries of the table and of the machine's file"
@@ -42,6 +43,12 @@ class Unpriced(NamedTuple):
 
 
 Event = tuple[str, str]  # (component, action)
+Parts = tuple[tuple[ActionPrice, int], ...]  # what a unit is made of, or an event uses: of each how many
+
+
+def price_of(*parts: tuple[ActionPrice, int]) -> Price:
+    """An event's price where it is so many of others, with the sources of all."""
+    return Price(sum(n * part.energy_pj for part, n in parts), sources(*(part.source for part, _ in parts)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +125,30 @@ class PriceBook:
 def buffer_part(name: str) -> str:
     """The component that a buffer is."""
     return f"{name}_buffer"
+
+
+def price_book(
+    machine: ClockedMachine, buffers: Any, table: EnergyTable, prices: Mapping[Event, Price],
+    units: Mapping[str, tuple[int, Parts]], *, beside: Mapping[Event, str], unpriced: Mapping[Event, str],
+) -> PriceBook:  # fmt: skip
+    """The book of a machine whose logic is so many units of each component, made of parts with prices.
+
+    buffers: its file's. Raises BaselineError for a table of another node.
+    """
+    check_node(machine.name, machine.node_nm, table)
+    leakage_uw = sum(number * sum(n * part.leakage_uw for part, n in parts) for number, parts in units.values())
+    return PriceBook(
+        prices=prices,
+        buffers=price_macros(machine.name, buffers, table),
+        buffer_source=table.sram.source,
+        logic_area_um2={
+            component: number * sum(n * part.area_um2 for part, n in parts)
+            for component, (number, parts) in units.items()
+        },
+        logic_leakage_w=1e-6 * leakage_uw,
+        beside=beside,
+        unpriced=unpriced,
+    )
 
 
 def price_macros(name: str, buffers: Any, table: EnergyTable) -> dict[str, BufferPrice]:

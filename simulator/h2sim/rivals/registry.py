@@ -30,6 +30,7 @@ MODULES = {
     "sata": "h2sim.rivals.sata",
     "dense-array": "h2sim.rivals.dense_array",
     "prosperity": "h2sim.rivals.prosperity",
+    "ptb": "h2sim.rivals.ptb",
 }  # each has a RIVAL
 
 
@@ -135,6 +136,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "dense-array": ("dense-array", {}),
     "prosperity": ("prosperity", {}),
     "bit-sparse-128": ("bit-sparse-128", {}),
+    "ptb": ("ptb", {}),
 }
 
 

@@ -1,43 +1,43 @@
 """Prosperity (HPCA 2025): product sparsity, where a row of spikes takes over the sum of a subset; or bit sparsity."""
 
-from collections.abc import Mapping
-
-from h2sim.activity import Phase
 from h2sim.energy.table import EnergyTable
-from h2sim.rivals.clocked import Clocked, Work
-from h2sim.rivals.prices import PriceBook
-from h2sim.rivals.prosperity.cost import price_book
-from h2sim.rivals.prosperity.jobs import layer_work, refuses
+from h2sim.rivals.prices import PriceBook, price_book, price_of
+from h2sim.rivals.prosperity.jobs import Tiles
 from h2sim.rivals.prosperity.schema import Prosperity
+from h2sim.rivals.spiking import Counted, Spiking
 from h2sim.trace import Layer, Trace
-from h2sim.trace.graph import Graph
+
+NO_TCAM = "no source prices a TCAM; the published power holds it"
 
 
-class ProsperityKind(Clocked[Prosperity]):
+class ProsperityKind(Spiking[Prosperity]):
     """The machine as h2sim runs it."""
 
     what = "Prosperity (HPCA 2025), forward pass: product or bit sparsity on 128 lanes; prices of the energy table"
     schema = Prosperity
-    needs = "a layer of spikes"
 
-    def refuses(self, machine: Prosperity, graph: Graph, layer: Layer) -> str | None:
-        return refuses(graph, layer)
-
-    def work(self, machine: Prosperity, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work:
-        return layer_work(machine, trace, graph, layer)
+    def counted(self, machine: Prosperity, trace: Trace, layer: Layer) -> Counted:
+        return Tiles.of(machine, trace, layer).counted(layer.spiking)
 
     def prices(self, machine: Prosperity, table: EnergyTable) -> PriceBook:
-        return price_book(machine, table)
+        """A neuron's update is that of H2Learn's Soma [A]; sums and weights are priced by their buffers' bytes. The
+        finder (a TCAM and popcounts) has no sourced price and is in no energy or area."""
+        add, soma, a = machine.units.add, table.actions.soma_element, machine.array
+        return price_book(
+            machine, machine.buffers, table,
+            prices={("lanes", "lane_add"): price_of((add, 1)), ("lif", "lif"): price_of((soma, 1))},
+            units={"lanes": (a.lanes, ((add, 1),)), "lif": (a.lif_units, ((soma, 1),))},
+            beside={
+                ("lanes", "weight_row"): "its bytes are the weight buffer's",
+                ("lanes", "spike"): "what bit sparsity would add",
+                ("lanes", "prefix_sum"): "its bytes are the output buffer's",
+                ("finder", "tcam_search"): "its cells are told",
+            },
+            unpriced={("finder", "tcam_cell"): NO_TCAM, ("finder", "popcount"): NO_TCAM},
+        )  # fmt: skip
 
     def lanes(self, machine: Prosperity) -> int:
         return machine.array.lanes
-
-    def weight_bits(self, machine: Prosperity) -> int:
-        return 8 * machine.weight_bytes
-
-    def published(self, machine: Prosperity, seconds: float) -> Mapping[str, float]:
-        power_w = machine.published.power_w
-        return {"power_w": power_w, "energy_j": power_w * seconds}
 
     def notes(self, machine: Prosperity) -> tuple[str, ...]:
         if machine.array.sparsity == "bit":
@@ -49,7 +49,7 @@ class ProsperityKind(Clocked[Prosperity]):
         return (
             how,
             "samples one after another; a tile's neurons overlap the next tile's adds, the last tile's show as fill",
-            f"published: {machine.published.power_w * 1e3:g} mW ({machine.published.source}); no area is published",
+            self.told(machine),
         )
 
 
