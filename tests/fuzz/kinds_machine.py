@@ -128,7 +128,9 @@ def _check_result(result: Any) -> None:
 
 @cache
 def _machines() -> list[Files]:
-    rivals = [load_machine(name) for name in ("spinalflow", "loihi", "sata", "dense-array", "prosperity", "ptb")]
+    rivals = [
+        load_machine(name) for name in ("spinalflow", "loihi", "sata", "dense-array", "prosperity", "ptb", "sato")
+    ]
     made = [{"a.yaml": to_yaml(machine.model_dump(mode="json"))} for machine in (small_arch(), *rivals)]
     return [*(made[:1] * 4), *made, {"a.yaml": library.find("arch", "h2learn").read_bytes()}]
 

@@ -516,6 +516,11 @@ def batches_of(rng: Rng) -> tuple[Any, ...]:
     return rows, rng.integers(-1, len(rows), (some(rng), some(rng)))
 
 
+@case("dispatch.deal")
+def _(rng: Rng) -> tuple[Any, ...]:
+    return rng.integers(0, 99, some(rng)), rng.integers(0, 9, some(rng))
+
+
 @case("line_packing.pack")
 def _(rng: Rng) -> tuple[Any, ...]:
     rows, batches = batches_of(rng)

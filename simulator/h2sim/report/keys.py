@@ -218,12 +218,19 @@ _PTB = {
     "slot": "PTB, event: lines left after packing, of all batches of a group of output channels",
     "window_bit": "PTB, event: (input, time window, output position) in which there is a spike",
     "idle_pe_slot": "PTB, event: cycles of all columns in the slots of one group of output channels, less window bits",
-    "weight_read": "PTB, event: lines of weights that are read, two for a slot of two lines",
+    "weight_read": "event: weights that are read (SATO), or lines of weights, two for a slot of two lines (PTB)",
     **{
         f"cycles_{placement}_{padding}": f"PTB: compute cycles with {placement} pairs and T padded to {said}"
         for placement in ("strided", "contiguous")
         for padding, said in (("window", "whole windows"), ("power_of_two", "a power of two"))
     },
+}
+
+_SATO = {
+    "add": "event: weights of spikes that are added to sums, one for each output channel (SATO, LoAS)",
+    "comparison": "SATO, event: comparisons in the search tree, some levels for each neuron; unpriced",
+    "cycles_fc_rows": "SATO: compute cycles of a fully connected layer whose rows are a PE's each, for every output",
+    "cycles_fc_spread": "SATO: compute cycles of a fully connected layer whose outputs' rows are dealt out together",
 }
 
 _SIZES = {
@@ -267,7 +274,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_PTB, **_SIZES, **_PUBLISHED,
-    **_VERSIONS,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_PTB, **_SATO, **_SIZES,
+    **_PUBLISHED, **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

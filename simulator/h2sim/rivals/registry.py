@@ -31,6 +31,7 @@ MODULES = {
     "dense-array": "h2sim.rivals.dense_array",
     "prosperity": "h2sim.rivals.prosperity",
     "ptb": "h2sim.rivals.ptb",
+    "sato": "h2sim.rivals.sato",
 }  # each has a RIVAL
 
 
@@ -137,6 +138,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "prosperity": ("prosperity", {}),
     "bit-sparse-128": ("bit-sparse-128", {}),
     "ptb": ("ptb", {}),
+    "sato": ("sato", {}),
 }
 
 
