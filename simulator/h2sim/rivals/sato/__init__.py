@@ -82,8 +82,8 @@ class SatoKind(Spiking[Sato]):
             return ()
         return (
             f"compute cycles of fully connected layers: {rows:,} where a PE takes a row (fc: rows, the public model: "
-            f"no more PEs work than there are timesteps), {dealt:,} where all outputs' rows are dealt out (fc: spread); "
-            f"here {machine.array.fc}",
+            f"no more PEs work than there are timesteps), {dealt:,} where all outputs' rows are dealt out (fc: "
+            f"spread); here {machine.array.fc}",
         )
 
 
