@@ -12,7 +12,10 @@ from h2sim.cli import main
 from h2sim.report.explain import every_word, explanation, meanings, nearest
 from h2sim.report.fields import file_fields
 
-RUNS = ["h2learn --chips 2", "spinalflow", "loihi", "loihi-sanafe", "sata", "dense-array", "prosperity", "ptb", "sato"]
+RUNS = [
+    "h2learn --chips 2", "spinalflow", "loihi", "loihi-sanafe", "sata", "dense-array", "prosperity",
+    "ptb", "sato", "loas",
+]  # fmt: skip
 FIELDS = [(kind, path, meaning) for kind, fields in file_fields().items() for path, meaning in fields.items()]
 
 

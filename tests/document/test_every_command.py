@@ -60,6 +60,7 @@ LINES = {
     "run prosperity": ("run", "prosperity", "mnist-digits"),
     "run ptb": ("run", "ptb", "mnist-digits"),
     "run sato": ("run", "sato", "mnist-digits"),
+    "run loas": ("run", "loas", "mnist-digits"),
     "run dense-array": ("run", "dense-array", "mnist-digits"),
     "compare training machines": ("compare", "DUAL", "--machine", "sata", "--machine", "dense-array", "--same-memory"),
     "verify": ("verify", "h2learn", str(RESIDUAL)),

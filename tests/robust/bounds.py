@@ -521,6 +521,18 @@ def _(rng: Rng) -> tuple[Any, ...]:
     return rng.integers(0, 99, some(rng)), rng.integers(0, 9, some(rng))
 
 
+@case("inner_join.join")
+def _(rng: Rng) -> tuple[Any, ...]:
+    words, rows, outputs, group = some(rng), some(rng), some(rng), int(rng.integers(1, 4))
+    live, kept = (rng.integers(0, 2**64, (n, words), np.uint64) for n in (rows, outputs))
+    return live, kept, int(rng.integers(1, 4)), group, np.zeros((-(-outputs // group), rows), np.int64)
+
+
+@case("inner_join.ones_of")
+def _(rng: Rng) -> tuple[Any, ...]:
+    return (rng.integers(0, 2**64, 1, np.uint64)[0],)
+
+
 @case("line_packing.pack")
 def _(rng: Rng) -> tuple[Any, ...]:
     rows, batches = batches_of(rng)

@@ -119,6 +119,7 @@ def test_a_budget_counts_machines_and_an_exhausted_space_ends_well(tmp_path):
         ("prosperity", "array.tile_rows", [64, 256]), ("bit-sparse-128", "array.lanes", [64, 128]),
         ("ptb", "array.window", [2, 4]), ("ptb", "array.placement", ["strided", "contiguous"]),
         ("sato", "array.pes", [64, 128]), ("sato", "array.fc", ["rows", "spread"]),
+        ("loas", "array.tppes", [8, 16]), ("loas", "array.chunk", [64, 128]),
         ("dense-array", "array.overlap_skew", [True, False]),
         ("dense-array", "memory.bandwidth_bytes_per_s", [10**10, 10**11]),
     ],

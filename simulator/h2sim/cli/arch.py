@@ -90,7 +90,7 @@ def check(files: tuple[str, ...], settings: tuple[str, ...]) -> None:
     default="h2learn",
     show_default=True,
     metavar="KIND",
-    help="h2learn, or a rival: spinalflow, loihi, sata, dense-array, prosperity, ptb, sato.",
+    help="h2learn, or a rival: spinalflow, loihi, sata, dense-array, prosperity, ptb, sato, loas.",
 )
 def schema(machine: str) -> None:
     """Print the JSON schema of arch files of one kind.

@@ -233,6 +233,18 @@ _SATO = {
     "cycles_fc_spread": "SATO: compute cycles of a fully connected layer whose outputs' rows are dealt out together",
 }
 
+_LOAS = {
+    "match": "LoAS, event: inputs of a row that fire in a pass and have a weight, over all output channels",
+    "chunk": "LoAS, event: chunks of masks that the inner join went through; unpriced",
+    "input_neuron": "LoAS: neurons of all samples that a layer reads",
+    "silent_neuron": "LoAS: those that never fire",
+    "packed_word": "LoAS: words of spikes of a neuron in a pass",
+    "live_word": "LoAS: those with a spike",
+    "weight": "LoAS: weights of a layer",
+    "kept_weight": "LoAS: those that are not zero, or all where the trace holds none",
+    "tppes": "LoAS: temporal-parallel PEs (energy or area)",
+}
+
 _SIZES = {
     "basis": "rivals: what the figures stand on, where they are not as good as others'",
     "unpriced": "rivals: events that no source prices, with their number and why; they are in no energy",
@@ -274,7 +286,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 KEYS: dict[str, str] = {
-    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_PTB, **_SATO, **_SIZES,
+    **_TABLE_FILES, **_SPINALFLOW, **_LOIHI, **_SATA, **_DENSE_ARRAY, **_PROSPERITY, **_PTB, **_SATO, **_LOAS, **_SIZES,
     **_PUBLISHED, **_VERSIONS,
     **COLUMNS, **_STEP, **_ORIGIN, **_RIVALS, **_ROWS, **_CHIPS, **_COLUMNS,
 }  # fmt: skip

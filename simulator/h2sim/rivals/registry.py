@@ -32,6 +32,7 @@ MODULES = {
     "prosperity": "h2sim.rivals.prosperity",
     "ptb": "h2sim.rivals.ptb",
     "sato": "h2sim.rivals.sato",
+    "loas": "h2sim.rivals.loas",
 }  # each has a RIVAL
 
 
@@ -139,6 +140,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "bit-sparse-128": ("bit-sparse-128", {}),
     "ptb": ("ptb", {}),
     "sato": ("sato", {}),
+    "loas": ("loas", {}),
 }
 
 

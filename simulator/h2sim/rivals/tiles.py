@@ -15,16 +15,42 @@ import numpy as np
 from h2sim.activity import BufferTraffic
 from h2sim.arch.schema import Buffer
 from h2sim.arrays import Ints
+from h2sim.errors import BaselineError, at
+from h2sim.memory.schedule import MOST_PIECES
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
+from h2sim.rivals.machine import ClockedMachine
 from h2sim.rivals.stationary import Memories, weight_loads
 from h2sim.shapes import ConvShape
+from h2sim.trace import Layer
 
 READOUT_BYTES = 2  # of a potential that a readout gives
+
+
+def refuse_more(machine: ClockedMachine, layer: Layer, what: str, number: int, most: int = MOST_PIECES) -> None:
+    """Raises BaselineError for so many of something in a layer that they would not fit in this computer's memory."""
+    if number > most:
+        wanted = f"{what} of which a layer has at most {most:,}"
+        raise BaselineError(at(machine.name, "array", wanted, f"{number:,} in {layer.name}"))
 
 
 def inputs_of(shape: ConvShape) -> int:
     """Inputs of a neuron: columns of im2col."""
     return shape.in_channels * math.prod(shape.kernel)
+
+
+def in_range(shape: ConvShape) -> Ints:
+    """Positions of the input that each output position reads, int64 (L,)."""
+    sides = zip((shape.out_height, shape.out_width), (shape.in_height, shape.in_width), shape.kernel, shape.stride,
+                shape.padding, strict=True)  # fmt: skip
+    down, across = (_taps(*side) for side in sides)
+    return np.multiply.outer(down, across).ravel()
+
+
+def _taps(outputs: int, inputs: int, kernel: int, stride: int, padding: int) -> Ints:
+    """The same along one side."""
+    first = np.arange(outputs, dtype=np.int64) * stride - padding
+    found: Ints = np.maximum(0, np.minimum(first + kernel, inputs) - np.maximum(first, 0))
+    return found
 
 
 def spread(total: int, parts: int) -> Ints:

@@ -9,9 +9,7 @@ import numpy as np
 
 from h2sim.activity import BufferTraffic
 from h2sim.arrays import Ints
-from h2sim.errors import BaselineError, at
 from h2sim.kernels import product_sparsity as kernel
-from h2sim.memory.schedule import MOST_PIECES
 from h2sim.memory.traffic import Traffic, bits_to_bytes
 from h2sim.rivals.im2col import input_bits, input_rows
 from h2sim.rivals.maps import region_of, shape_of
@@ -19,20 +17,9 @@ from h2sim.rivals.prices import Count
 from h2sim.rivals.prosperity.schema import Prosperity
 from h2sim.rivals.spiking import Counted
 from h2sim.rivals.stationary import widths
-from h2sim.rivals.tiles import inputs_of, result_bytes, spike_loads, tile_traffic
+from h2sim.rivals.tiles import inputs_of, refuse_more, result_bytes, spike_loads, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
-
-
-def _check_tiles(machine: Prosperity, layer: Layer, shape: ConvShape) -> None:
-    """Raises BaselineError for tiles so small that their counts would not fit in this computer's memory."""
-    a = machine.array
-    rows = ceil_div(shape.out_height * shape.out_width * shape.timesteps, a.tile_rows) * shape.batch
-    columns = ceil_div(inputs_of(shape), a.tile_columns)
-    tiles = rows * columns * ceil_div(shape.out_channels, a.lanes)
-    if tiles > MOST_PIECES:
-        wanted = f"tiles of which a layer has at most {MOST_PIECES:,}"
-        raise BaselineError(at(machine.name, "array", wanted, f"{tiles:,} in {layer.name}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +34,9 @@ class Tiles:
     def of(cls, machine: Prosperity, trace: Trace, layer: Layer) -> Tiles:
         """Those of an open trace; samples one after another."""
         shape, bits, a = shape_of(trace.meta, layer), input_bits(trace, layer), machine.array
-        _check_tiles(machine, layer, shape)
+        rows = ceil_div(shape.out_height * shape.out_width * shape.timesteps, a.tile_rows) * shape.batch
+        columns = ceil_div(inputs_of(shape), a.tile_columns)
+        refuse_more(machine, layer, "tiles", rows * columns * ceil_div(shape.out_channels, a.lanes))
         found = [
             kernel.tile_counts(input_rows(bits, shape, n, a.tile_columns), a.tile_rows, a.sparsity == "product")
             for n in range(shape.batch)

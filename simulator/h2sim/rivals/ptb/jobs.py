@@ -13,9 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from h2sim.arrays import Ints
-from h2sim.errors import BaselineError, at
 from h2sim.kernels.line_packing import packed_lines
-from h2sim.memory.schedule import MOST_PIECES
 from h2sim.memory.traffic import Traffic, bits_to_bytes
 from h2sim.rivals.im2col import in_time_windows, input_bits, input_rows, ones
 from h2sim.rivals.maps import region_of, shape_of
@@ -23,7 +21,7 @@ from h2sim.rivals.prices import Count
 from h2sim.rivals.ptb.schema import PADDINGS, PLACEMENTS, Padding, Placement, Ptb
 from h2sim.rivals.spiking import Counted
 from h2sim.rivals.stationary import widths
-from h2sim.rivals.tiles import inputs_of, result_bytes, spread, tile_traffic
+from h2sim.rivals.tiles import inputs_of, refuse_more, result_bytes, spread, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div
 from h2sim.trace import Layer, Trace
 
@@ -40,7 +38,7 @@ def layer_work(machine: Ptb, trace: Trace, layer: Layer) -> Counted:
     shape, bits, a = shape_of(trace.meta, layer), input_bits(trace, layer), machine.array
     grids = {v: Grid.of(machine, shape, *v) for v in VARIANTS}
     mine = grids[a.placement, a.padding]
-    _check_size(machine, layer, mine)
+    refuse_more(machine, layer, "batches", mine.batches * shape.batch * len(mine.groups))
     found: dict[Grid, list[Ints]] = {grid: [] for grid in grids.values()}
     spikes = window_bits = 0
     for n in range(shape.batch):
@@ -61,14 +59,6 @@ def layer_work(machine: Ptb, trace: Trace, layer: Layer) -> Counted:
     )
     fill = layer.spiking * a.window * a.lif_cycles
     return Counted(mine.cycles(slots), fill, mine.traffic(int(lines.sum()), layer.spiking), counts)
-
-
-def _check_size(machine: Ptb, layer: Layer, grid: Grid) -> None:
-    """Raises BaselineError for an array so small that its batches would not fit in this computer's memory."""
-    batches = grid.batches * grid.shape.batch * len(grid.groups)
-    if batches > MOST_PIECES:
-        wanted = f"batches of which a layer has at most {MOST_PIECES:,}"
-        raise BaselineError(at(machine.name, "array", wanted, f"{batches:,} in {layer.name}"))
 
 
 @dataclass(frozen=True)
