@@ -277,8 +277,9 @@ def test_a_wrong_arch_file_is_named_with_field_expected_and_got(trace, tmp_path,
 
 
 def test_missing_files_are_said_to_be_missing(trace):
-    assert "nothing: no such arch file; shipped arch files: bit-sparse-128, dense-array, h2learn" in bad(
-        "run", "nothing", trace
+    assert (
+        "nothing: no such arch file; shipped arch files: bit-sparse-128, dense-array, dense-array-37mm2, h2learn"
+        in bad("run", "nothing", trace)
     )
     assert "no such trace file" in bad("run", "h2learn", "nothing.npz")
     assert "no such energy table file; shipped energy table files: 28nm, " in bad(

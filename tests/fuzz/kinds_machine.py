@@ -19,7 +19,7 @@ from h2sim.facade import count as count_step
 from h2sim.facade import priced, simulate
 from h2sim.io import library
 from h2sim.report.table import table_yaml
-from h2sim.rivals.registry import load_machine, run_rival
+from h2sim.rivals.registry import MODULES, load_machine, run_rival
 from h2sim.trace import Network, Sparsity, Trace, load_network, load_trace, synthesise, write_trace
 from tests.fuzz.containers import change_npz
 from tests.fuzz.kind import Files, Kind, Wrong, always, expect
@@ -128,9 +128,7 @@ def _check_result(result: Any) -> None:
 
 @cache
 def _machines() -> list[Files]:
-    rivals = [
-        load_machine(name) for name in ("spinalflow", "loihi", "sata", "dense-array", "prosperity", "ptb", "sato")
-    ]
+    rivals = [load_machine(name) for name in MODULES]
     made = [{"a.yaml": to_yaml(machine.model_dump(mode="json"))} for machine in (small_arch(), *rivals)]
     return [*(made[:1] * 4), *made, {"a.yaml": library.find("arch", "h2learn").read_bytes()}]
 

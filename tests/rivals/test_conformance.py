@@ -21,8 +21,8 @@ from h2sim.trace import load_trace, write_trace
 from tests.helpers.look import RESIDUAL
 from tests.helpers.traces import parts, tiny_trace
 
-TRAINING = ("sata", "dense-array")
-DENSE = ("dense-array",)  # whatever the bits are
+TRAINING = ("sata", "dense-array", "dense-array-37mm2")
+DENSE = ("dense-array", "dense-array-37mm2")  # whatever the bits are
 CLOCKED = [name for name in BASELINES if not name.startswith("loihi")]
 
 

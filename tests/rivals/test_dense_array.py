@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import h2sim
 from h2sim.energy import load_energy_table
+from h2sim.rivals.dense_array import RIVAL
 from h2sim.rivals.dense_array.jobs import matrices
 from h2sim.rivals.dense_array.stepped import multiply
 from h2sim.rivals.registry import run_rival
@@ -104,3 +105,21 @@ def test_a_fold_across_images_reads_the_end_of_one_and_the_start_of_the_next(tmp
     found = rows_of(sized(3, 1), tmp_path, shape)
     # 0-2 in two rows: 4 positions; 3 | 0 1: 1 + 2; 2 3: 2
     assert found["forward"].offchip_read_bytes == 8 * 2 + 4 + 3 + 2
+
+
+def test_the_second_preset_is_as_large_as_h2learn_and_no_sensible_size_is_nearer():
+    h2learn = h2sim.simulate(h2sim.load_arch("h2learn"), h2sim.load_trace("mnist-digits"), TABLE)
+    ours = h2learn.to_dict()["area_um2"]["total"]
+    large = h2sim.load_machine("dense-array-37mm2")
+
+    def area_of(rows, columns):
+        array = large.array.model_copy(update={"rows": rows, "columns": columns, "neuron_lanes": columns})
+        return sum(RIVAL.prices(large.model_copy(update={"array": array}), TABLE).area_um2.values())
+
+    sizes = [(r, c) for r in range(64, 200, 8) for c in range(r, 3 * r // 2 + 1, 8)]
+    nearest = min(sizes, key=lambda size: abs(area_of(*size) - ours))
+    assert nearest == (large.array.rows, large.array.columns)
+    assert area_of(*nearest) == pytest.approx(ours, rel=0.01)
+    assert large.array.neuron_lanes == large.array.columns
+    same = {"machine", "node_nm", "clock_hz", "buffers", "memory"}
+    assert large.model_dump(include=same) == MACHINE.model_dump(include=same)

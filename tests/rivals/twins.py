@@ -25,6 +25,9 @@ TWINS = {
     "sata": "rivals.test_sata",
     "dense-array": "rivals.test_dense_array",
     "prosperity": "rivals.test_prosperity",
+    "ptb": "rivals.test_ptb",
+    "sato": "rivals.test_sato",
+    "loas": "rivals.test_loas",
 }
 
 

@@ -136,6 +136,7 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "loihi-sanafe": ("loihi-sanafe", {}),
     "sata": ("sata", {}),
     "dense-array": ("dense-array", {}),
+    "dense-array-37mm2": ("dense-array-37mm2", {}),
     "prosperity": ("prosperity", {}),
     "bit-sparse-128": ("bit-sparse-128", {}),
     "ptb": ("ptb", {}),
