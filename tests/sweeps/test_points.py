@@ -133,6 +133,31 @@ def test_parameters_of_every_rival_are_axes(tmp_path, machine, path, values):
     assert first != second
 
 
+@pytest.mark.parametrize(
+    ("machine", "path", "value", "message"),
+    [
+        ("prosperity", "array.tile_columns", 65, "less than or equal to 64; got 65"),
+        ("bit-sparse-128", "array.sparsity", "byte", "'product' or 'bit'; got 'byte'"),
+        ("ptb", "array.window", 0, "greater than or equal to 1; got 0"),
+        ("ptb", "array.padding", "none", "'window' or 'power_of_two'; got 'none'"),
+        ("sato", "array.dispatch", "random", "'arrival' or 'sorted'; got 'random'"),
+        ("loas", "array.chunk", 100, "a multiple of 64; got 100"),
+        ("sata", "array.skip", "zeros", "'none'; got 'zeros'"),
+        ("dense-array", "array.rows", 0, "greater than or equal to 1; got 0"),
+    ],
+)
+def test_a_value_that_a_rival_cannot_have_is_refused_in_a_line(tmp_path, machine, path, value, message):
+    done = CliRunner().invoke(main, ["run", machine, "mnist-digits", "--set", f"{path}={value}"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"{path}: " in done.stderr
+    assert done.stderr.endswith(f"{message}\n")
+    good = getattr(h2sim.load_machine(machine).array, path.partition(".")[2])
+    frame = sweep({"arch": machine, "traces": ["mnist-digits"], "parameters": {path: [good, value]}}, tmp_path, workers=0)
+    assert frame["status"].tolist() == ["ok", "invalid"]
+    assert message in frame["error"].iloc[1]
+
+
 def test_a_rival_is_swept_like_any_machine(tmp_path):
     fields = {"arch": "spinalflow", "traces": ["mnist-digits"]}
     base = h2sim.load_machine("spinalflow")
