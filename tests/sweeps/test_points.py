@@ -153,7 +153,9 @@ def test_a_value_that_a_rival_cannot_have_is_refused_in_a_line(tmp_path, machine
     assert f"{path}: " in done.stderr
     assert done.stderr.endswith(f"{message}\n")
     good = getattr(h2sim.load_machine(machine).array, path.partition(".")[2])
-    frame = sweep({"arch": machine, "traces": ["mnist-digits"], "parameters": {path: [good, value]}}, tmp_path, workers=0)
+    frame = sweep(
+        {"arch": machine, "traces": ["mnist-digits"], "parameters": {path: [good, value]}}, tmp_path, workers=0
+    )
     assert frame["status"].tolist() == ["ok", "invalid"]
     assert message in frame["error"].iloc[1]
 

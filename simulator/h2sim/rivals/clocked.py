@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from h2sim.activity import PHASES, Phase
+from h2sim.arrays import Ints
 from h2sim.energy.bill import Charge
 from h2sim.energy.table import EnergyTable
 from h2sim.errors import BaselineError, at
 from h2sim.memory.job import Job
 from h2sim.memory.schedule import Schedule, schedule
+from h2sim.memory.traffic import Traffic
 from h2sim.result import workload_of
 from h2sim.rivals.clocked_result import ClockedResult
 from h2sim.rivals.machine import ARRAY, ClockedMachine
@@ -37,6 +39,16 @@ class Work:
     def count(self, action: str) -> int:
         """How often something happened, in all components."""
         return sum(count.number for count in self.counts if count.action == action)
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """A layer with weights as a machine runs it: the iterations of its job, and its events but for neurons'."""
+
+    cycles: Ints
+    fill_cycles: int
+    traffic: Traffic
+    counts: tuple[Count, ...]
 
 
 class Clocked(ABC, Generic[M]):

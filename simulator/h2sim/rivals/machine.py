@@ -13,6 +13,7 @@ from h2sim.io.strict import Name, Strict, Version
 
 ARRAY = "array"  # the name of the only engine
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e12, allow_inf_nan=False)]
+ValueBytes = Annotated[int, Field(strict=True, ge=1, le=8)]
 Size = Annotated[int, Field(strict=True, ge=1, le=65536)]
 
 

@@ -7,26 +7,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 
 from h2sim.activity import Phase
 from h2sim.arch.schema import Buffer, Cycles
-from h2sim.arrays import Ints
 from h2sim.energy.table import ActionPrice
 from h2sim.io.strict import Strict
-from h2sim.memory.traffic import Traffic
-from h2sim.rivals.clocked import Clocked, Work
-from h2sim.rivals.machine import ClockedMachine, Positive, Size
+from h2sim.rivals.clocked import Clocked, Counted, Work
+from h2sim.rivals.machine import ClockedMachine, Positive, Size, ValueBytes
 from h2sim.rivals.maps import before, refuses_currents
 from h2sim.rivals.prices import Count
 from h2sim.rivals.stationary import Memories, make_job, neurons_job
 from h2sim.trace import Layer, Trace
 from h2sim.trace.graph import Graph
-
-ValueBytes = Annotated[int, Field(strict=True, ge=1, le=8)]
 
 
 class NeuronUnits(Strict):
@@ -77,16 +72,6 @@ class SpikeMachine(ClockedMachine, Generic[A, B]):
             weights=("weights", self.buffers.weights), spikes=spikes, output=spikes,
             values=("outputs", outputs) if outputs else spikes, value_bytes=2,
         )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Counted:
-    """A layer with weights as a machine runs it: the iterations of its job, and its events but for neurons'."""
-
-    cycles: Ints
-    fill_cycles: int
-    traffic: Traffic
-    counts: tuple[Count, ...]
 
 
 M = TypeVar("M", bound=SpikeMachine[Any, Any])

@@ -14,42 +14,29 @@ import numpy as np
 
 from h2sim.activity import BufferTraffic, Phase
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
-from h2sim.rivals.clocked import Work
+from h2sim.rivals.clocked import Counted
 from h2sim.rivals.dense_array.schema import VALUE_BYTES, DenseArray
-from h2sim.rivals.maps import before, has_rows, region_of, shape_of
+from h2sim.rivals.maps import region_of, shape_of
 from h2sim.rivals.prices import Count
-from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, make_job, neurons_job, widths
+from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, widths
 from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
-from h2sim.trace.graph import Graph
 
-UNITS, SOMA, GRAD = "units", "soma", "grad"
+UNITS = "units"
 
 
-def layer_work(machine: DenseArray, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work | None:
-    """One layer in one phase; None where there is nothing to do."""
-    if not has_rows(layer, phase):
-        return None
-    a = machine.array
-    if not layer.has_weights:
-        job = neurons_job(layer, trace, graph, phase, machine.memories, a.neuron_lanes, 1)
-        return Work(job, _elements(phase, layer.neurons * trace.meta.timesteps * trace.meta.batch))
-    shape = shape_of(trace.meta, layer)
+def layer_work(machine: DenseArray, trace: Trace, layer: Layer, phase: Phase) -> Counted:
+    """One layer with weights in one phase."""
+    a, shape = machine.array, shape_of(trace.meta, layer)
     m, k, n = matrices(shape, phase)
     folds = _folds(machine, shape, phase)
     cycles = np.full(folds.grid, k + (0 if a.overlap_skew else machine.skew_cycles), np.int64)
     fill = a.overlap_skew * machine.skew_cycles + a.neuron_cycles * (phase != "weight_update")
-    traffic = _traffic(machine, trace, layer, shape, phase, folds)
-    job = make_job(layer.name, phase, cycles, fill, traffic, before(graph, layer, phase))
-    macs = m * k * n
-    counts: tuple[Count, ...] = (
-        Count(UNITS, "multiply_accumulate", macs),
-        Count(UNITS, "register_access", a.register_accesses * macs),
+    counts = (
+        Count(UNITS, "multiply_accumulate", m * k * n),
+        Count(UNITS, "register_access", a.register_accesses * m * k * n),
     )
-    if phase != "weight_update" or not has_rows(layer, "backward"):
-        own = shape.samples * shape.out_channels * shape.out_height * shape.out_width
-        counts += _elements(phase, layer.spiking * own)
-    return Work(job, counts)
+    return Counted(cycles, fill, _traffic(machine, trace, layer, shape, phase, folds), counts)
 
 
 def matrices(shape: ConvShape, phase: Phase) -> tuple[int, int, int]:
@@ -61,10 +48,6 @@ def matrices(shape: ConvShape, phase: Phase) -> tuple[int, int, int]:
     if phase == "backward":
         return shape.in_height * shape.in_width * shape.samples, shape.out_channels * taps, shape.in_channels
     return shape.in_channels * taps, outputs, shape.out_channels
-
-
-def _elements(phase: Phase, number: int) -> tuple[Count, ...]:
-    return (Count(SOMA, "soma_element", number) if phase == "forward" else Count(GRAD, "grad_element", number),)
 
 
 def _folds(machine: DenseArray, shape: ConvShape, phase: Phase) -> Folds:

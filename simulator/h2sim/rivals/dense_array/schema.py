@@ -8,17 +8,16 @@ from pydantic import Field
 
 from h2sim.arch.schema import Buffer, Cycles
 from h2sim.io.strict import Strict
-from h2sim.rivals.machine import ClockedMachine, Size
+from h2sim.rivals.machine import Size
 from h2sim.rivals.stationary import Memories
+from h2sim.rivals.training import ArrayMachine, Units
 
 VALUE_BYTES = 2  # FP16
 
 
-class Systolic(Strict):
+class Systolic(Units):
     """The array, output stationary: a unit holds one sum until it is complete."""
 
-    rows: Size = Field(description="[D] rows of multiply-accumulate units")
-    columns: Size = Field(description="[D] columns of multiply-accumulate units")
     overlap_skew: Annotated[bool, Field(strict=True)] = Field(
         description="[A] true: folds follow without a gap, and skew shows once a layer; false: every fold pays it"
     )
@@ -39,23 +38,12 @@ class Buffers(Strict):
     weight_gradients: Buffer = Field(description="[A] weight gradients, FP16")
 
 
-class DenseArray(ClockedMachine):
+class DenseArray(ArrayMachine[Systolic]):
     """A whole machine."""
 
     # narrower than any machine's, and frozen as all fields
     machine: Literal["dense-array"] = Field(description="kind of machine")  # pyright: ignore[reportIncompatibleVariableOverride]
-    array: Systolic = Field(description="the multiply-accumulate units")
     buffers: Buffers = Field(description="on-chip memories")
-
-    @property
-    def units(self) -> int:
-        """Multiply-accumulate units."""
-        return self.array.rows * self.array.columns
-
-    @property
-    def skew_cycles(self) -> int:
-        """What a fold takes beyond its sums: operands enter at two edges and pass from unit to unit."""
-        return self.array.rows + self.array.columns - 2
 
     @property
     def memories(self) -> Memories:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from h2sim.energy.table import EnergyTable
-from h2sim.rivals.clocked import Work
+from h2sim.rivals.clocked import Counted, Work
 from h2sim.rivals.loas.jobs import layer_work
 from h2sim.rivals.loas.schema import Loas
 from h2sim.rivals.prices import PriceBook, price_book, price_of
-from h2sim.rivals.spiking import Counted, Spiking
+from h2sim.rivals.spiking import Spiking
 from h2sim.trace import Layer, Trace
 
 TOLD = ("input_neuron", "silent_neuron", "packed_word", "live_word", "weight", "kept_weight")

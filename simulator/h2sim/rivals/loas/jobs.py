@@ -10,11 +10,11 @@ import numpy as np
 from h2sim.arrays import Array, Ints, Words
 from h2sim.kernels.inner_join import group_costs
 from h2sim.memory.traffic import Traffic, bits_to_bytes
+from h2sim.rivals.clocked import Counted
 from h2sim.rivals.im2col import WORD, in_time_windows, input_bits, input_rows, ones
 from h2sim.rivals.loas.schema import Loas
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.prices import Count
-from h2sim.rivals.spiking import Counted
 from h2sim.rivals.stationary import widths
 from h2sim.rivals.tiles import in_range, inputs_of, refuse_more, result_bytes, spike_loads, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div

@@ -1,10 +1,11 @@
 """Prosperity (HPCA 2025): product sparsity, where a row of spikes takes over the sum of a subset; or bit sparsity."""
 
 from h2sim.energy.table import EnergyTable
+from h2sim.rivals.clocked import Counted
 from h2sim.rivals.prices import PriceBook, price_book, price_of
 from h2sim.rivals.prosperity.jobs import Tiles
 from h2sim.rivals.prosperity.schema import Prosperity
-from h2sim.rivals.spiking import Counted, Spiking
+from h2sim.rivals.spiking import Spiking
 from h2sim.trace import Layer, Trace
 
 NO_TCAM = "no source prices a TCAM; the published power holds it"

@@ -11,11 +11,11 @@ from h2sim.activity import BufferTraffic
 from h2sim.arrays import Ints
 from h2sim.kernels import product_sparsity as kernel
 from h2sim.memory.traffic import Traffic, bits_to_bytes
+from h2sim.rivals.clocked import Counted
 from h2sim.rivals.im2col import input_bits, input_rows
 from h2sim.rivals.maps import region_of, shape_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.prosperity.schema import Prosperity
-from h2sim.rivals.spiking import Counted
 from h2sim.rivals.stationary import widths
 from h2sim.rivals.tiles import inputs_of, refuse_more, result_bytes, spike_loads, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div, groups_of

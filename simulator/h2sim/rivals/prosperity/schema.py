@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from h2sim.arch.schema import Buffer
-from h2sim.rivals.machine import Size
-from h2sim.rivals.spiking import NeuronUnits, SpikeBuffers, SpikeMachine, ValueBytes
+from h2sim.rivals.machine import Size, ValueBytes
+from h2sim.rivals.spiking import NeuronUnits, SpikeBuffers, SpikeMachine
 
 
 class Lanes(NeuronUnits):

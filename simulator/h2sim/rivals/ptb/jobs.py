@@ -15,11 +15,11 @@ import numpy as np
 from h2sim.arrays import Ints
 from h2sim.kernels.line_packing import packed_lines
 from h2sim.memory.traffic import Traffic, bits_to_bytes
+from h2sim.rivals.clocked import Counted
 from h2sim.rivals.im2col import in_time_windows, input_bits, input_rows, ones
 from h2sim.rivals.maps import region_of, shape_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.ptb.schema import PADDINGS, PLACEMENTS, Padding, Placement, Ptb
-from h2sim.rivals.spiking import Counted
 from h2sim.rivals.stationary import widths
 from h2sim.rivals.tiles import inputs_of, refuse_more, result_bytes, spread, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div

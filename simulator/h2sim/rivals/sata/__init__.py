@@ -2,35 +2,59 @@
 
 from h2sim.activity import Phase
 from h2sim.energy.table import EnergyTable
-from h2sim.rivals.clocked import Clocked, Work
-from h2sim.rivals.maps import refuses_currents
-from h2sim.rivals.prices import PriceBook
-from h2sim.rivals.sata.cost import price_book
-from h2sim.rivals.sata.jobs import layer_work
+from h2sim.rivals.clocked import Counted
+from h2sim.rivals.prices import Count, PriceBook, price_book, price_of
+from h2sim.rivals.sata.jobs import layer_work, neuron_updates
 from h2sim.rivals.sata.schema import Sata
+from h2sim.rivals.training import Training
 from h2sim.trace import Layer, Trace
-from h2sim.trace.graph import Graph
 
 
-class SataKind(Clocked[Sata]):
+class SataKind(Training[Sata]):
     """The machine as h2sim runs it."""
 
     what = "SATA (TCAD 2022), training: 128 PEs, output stationary; prices of the energy table"
     schema = Sata
-    phases: tuple[Phase, ...] = ("forward", "backward", "weight_update")
     basis = "counts exact, cycles assumed"
 
-    def refuses(self, machine: Sata, graph: Graph, layer: Layer) -> str | None:
-        return refuses_currents(graph, layer)
+    def counted(self, machine: Sata, trace: Trace, layer: Layer, phase: Phase) -> Counted:
+        return layer_work(machine, trace, layer, phase)
 
-    def work(self, machine: Sata, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work | None:
-        return layer_work(machine, trace, graph, layer, phase)
+    def updates(self, forward: bool, neurons: int) -> tuple[Count, ...]:
+        return neuron_updates("lif" if forward else "pgu", neurons)
+
+    def neuron_lanes(self, machine: Sata, forward: bool) -> tuple[int, int]:
+        return machine.n_units, machine.array.lif_cycles if forward else machine.array.pgu_cycles
 
     def prices(self, machine: Sata, table: EnergyTable) -> PriceBook:
-        return price_book(machine, table)
+        """The recipes of its public code. An accumulation is an add, a read and a write of its register; FP16
+        multipliers stand for 16-bit ones [A]."""
+        add, compare, actions = machine.units.add, machine.units.compare, table.actions
+        multiply, register = actions.fp16_multiply, actions.register_access
+        mac = price_of((add, 1), (register, 2))
+        registers = machine.array.registers + -(-machine.array.scratchpad_bytes // 2)
+        parts = ((add, 1), (compare, 1), (multiply, machine.array.multipliers), (register, registers))
+        return price_book(
+            machine, machine.buffers, table,
+            prices={
+                ("pes", "lif"): price_of((add, 1), (compare, 1), (register, 3)),
+                ("pes", "mac_fwd"): mac,
+                ("pes", "mac_wup"): mac,
+                ("pes", "mac_bwd_dual"): price_of((add, 1), (register, 2), (multiply, 1)),
+                ("pes", "pgu"): price_of((multiply, 1), (add, 2)),
+                ("pes", "encode_multiply"): price_of((multiply, 1)),
+                ("pes", "scratchpad_word"): price_of((register, 1)),
+            },
+            units={"pes": (machine.n_units, parts)},
+            beside={
+                ("pes", "mac_bwd"): "gradients alone; mac_bwd_dual is what is priced",
+                ("pes", "mac_wup_both"): "spike and gradient; mac_wup is what is priced",
+            },
+            unpriced={("pes", "gate"): "AND gates, multiplexers and shifters of the recipes"},
+        )  # fmt: skip
 
     def lanes(self, machine: Sata) -> int:
-        return machine.pes
+        return machine.n_units
 
     def weight_bits(self, machine: Sata) -> int:
         return 8 * machine.value_bytes

@@ -13,93 +13,69 @@ import numpy as np
 from h2sim.activity import BufferTraffic, Phase
 from h2sim.arrays import Ints
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
-from h2sim.rivals.clocked import Work
-from h2sim.rivals.maps import Masks, before, has_rows, region_of
+from h2sim.rivals.clocked import Counted
+from h2sim.rivals.maps import Masks, region_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.sata.schema import Sata
-from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, make_job, neurons_job, widths
+from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, widths
+from h2sim.rivals.tiles import inputs_of
 from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
-from h2sim.trace.graph import Graph
 
 PES = "pes"
 MOST_ITERATIONS = 1 << 17  # of one job
 GATES = 3  # of a lif: two multiplexers and a shifter; of a pgu: one and two
 
 
-def layer_work(machine: Sata, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work | None:
-    """One layer in one phase; None where there is nothing to do."""
-    if not has_rows(layer, phase):
-        return None
-    if not layer.has_weights:
-        return _neurons(machine, trace, graph, layer, phase)
+def layer_work(machine: Sata, trace: Trace, layer: Layer, phase: Phase) -> Counted:
+    """One layer with weights in one phase."""
     masks = Masks.of(trace, layer)
-    work = {"forward": _forward, "backward": _backward, "weight_update": _update}[phase]
-    return work(machine, trace, graph, layer, masks)
+    if phase == "forward":
+        keeps = "backward" in trace.meta.phases
+        return _forward(machine, layer, masks, keeps)
+    return _backward(machine, masks) if phase == "backward" else _update(machine, masks)
 
 
-def _forward(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -> Work:
+def _forward(m: Sata, layer: Layer, masks: Masks, keeps: bool) -> Counted:
     shape, analog = masks.shape, masks.spikes is None
     positions = shape.out_height * shape.out_width
     folds = _folds(m, shape, positions, shape.out_channels, shape.out_width, shape.input_region)
-    cycles = shape.timesteps * (_k_in(shape) + m.skew_cycles)
-    traffic = forward_traffic(
-        m.memories, shape, folds, analog=analog, spiking=layer.spiking, keeps="backward" in trace.meta.phases
-    )
-    job = make_job(
-        layer.name, "forward", np.full(folds.grid, cycles, np.int64), m.array.lif_cycles * layer.spiking, traffic,
-        before(graph, layer, "forward"),
-    )  # fmt: skip
-    macs = masks.forward_pairs * shape.out_channels
-    return Work(job, (*_updates("lif", _neurons_of(layer, shape)), *_macs("mac_fwd", macs, analog)))
+    cycles = np.full(folds.grid, shape.timesteps * (inputs_of(shape) + m.skew_cycles), np.int64)
+    traffic = forward_traffic(m.memories, shape, folds, analog=analog, spiking=layer.spiking, keeps=keeps)
+    macs = _macs("mac_fwd", masks.forward_pairs * shape.out_channels, analog)
+    return Counted(cycles, m.array.lif_cycles * layer.spiking, traffic, macs)
 
 
-def _backward(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -> Work:
+def _backward(m: Sata, masks: Masks) -> Counted:
     shape = masks.shape
     positions = shape.in_height * shape.in_width
     folds = _folds(m, shape, positions, shape.in_channels, shape.in_width, shape.output_region)
-    cycles = shape.timesteps * (shape.out_channels * math.prod(shape.kernel) + m.skew_cycles)
-    job = make_job(
-        layer.name, "backward", np.full(folds.grid, cycles, np.int64), m.array.pgu_cycles,
-        backward_traffic(m.memories, shape, folds), before(graph, layer, "backward"),
-    )  # fmt: skip
+    each = shape.timesteps * (shape.out_channels * math.prod(shape.kernel) + m.skew_cycles)
     fed = masks.gradients()
     dual = int((fed * masks.window()).sum())
     counts = (
-        *_updates("pgu", _neurons_of(layer, shape)),
         Count(PES, "mac_bwd", int(fed.sum()) * shape.in_channels),
         Count(PES, "mac_bwd_dual", dual),
         Count(PES, "scratchpad_word", dual),
     )
-    return Work(job, counts)
+    traffic = backward_traffic(m.memories, shape, folds)
+    return Counted(np.full(folds.grid, each, np.int64), m.array.pgu_cycles, traffic, counts)
 
 
-def _update(m: Sata, trace: Trace, graph: Graph, layer: Layer, masks: Masks) -> Work:
+def _update(m: Sata, masks: Masks) -> Counted:
     shape, analog = masks.shape, masks.spikes is None
     columns = widths(shape.out_channels, m.array.columns)
     rows = _row_groups(m, shape, len(columns))
     folds = np.array([ceil_div(len(group), m.array.rows) for group in rows], np.int64)
     each = folds * (shape.out_height * shape.out_width + m.skew_cycles)
     cycles = np.ascontiguousarray(np.broadcast_to(each, (len(columns), shape.samples, len(rows))))
-    traffic = _update_traffic(m, shape, columns, rows, analog)
-    job = make_job(layer.name, "weight_update", cycles, 0, traffic, before(graph, layer, "weight_update"))
-    macs = masks.forward_pairs * shape.out_channels
-    counts = _macs("mac_wup", macs, analog)
+    counts = _macs("mac_wup", masks.forward_pairs * shape.out_channels, analog)
     if masks.spikes is not None:
         counts += (Count(PES, "mac_wup_both", int((masks.gradients() * masks.spikes).sum())),)
-    if not has_rows(layer, "backward"):  # its gradient is formed before the only row that needs it
-        counts += _updates("pgu", _neurons_of(layer, shape))
-    return Work(job, counts)
+    return Counted(cycles, 0, _update_traffic(m, shape, columns, rows, analog), counts)
 
 
-def _neurons(m: Sata, trace: Trace, graph: Graph, layer: Layer, phase: Phase) -> Work:
-    """A layer of neurons alone: one update each, on all PEs."""
-    name, each = ("lif", m.array.lif_cycles) if phase == "forward" else ("pgu", m.array.pgu_cycles)
-    job = neurons_job(layer, trace, graph, phase, m.memories, m.pes, each)
-    return Work(job, _updates(name, layer.neurons * trace.meta.timesteps * trace.meta.batch))
-
-
-def _updates(name: str, neurons: int) -> tuple[Count, ...]:
+def neuron_updates(name: str, neurons: int) -> tuple[Count, ...]:
     """lif or pgu: each update passes multiplexers and shifters, which no source prices."""
     return Count(PES, name, neurons), Count(PES, "gate", GATES * neurons)
 
@@ -108,15 +84,6 @@ def _macs(name: str, macs: int, analog: bool) -> tuple[Count, ...]:
     """Products of spikes are gated additions; those of an analog input take a multiplier too."""
     counts = (Count(PES, name, macs), Count(PES, "scratchpad_word", macs), Count(PES, "gate", macs))
     return (*counts, Count(PES, "encode_multiply", macs)) if analog else counts
-
-
-def _k_in(shape: ConvShape) -> int:
-    return shape.in_channels * math.prod(shape.kernel)
-
-
-def _neurons_of(layer: Layer, shape: ConvShape) -> int:
-    """Updates of the layer's own neurons; a layer that passes its current on has none."""
-    return layer.spiking * shape.samples * shape.out_channels * shape.out_height * shape.out_width
 
 
 def _folds(
@@ -133,9 +100,9 @@ def _folds(
 
 def _row_groups(m: Sata, shape: ConvShape, n_columns: int) -> list[range]:
     """Weight rows of each iteration: a fold, or several folds one after the other where they would be too many [A]."""
-    folds = ceil_div(_k_in(shape), m.array.rows)
+    folds = ceil_div(inputs_of(shape), m.array.rows)
     several = ceil_div(n_columns * shape.samples * folds, MOST_ITERATIONS)
-    return groups_of(_k_in(shape), m.array.rows * min(several, folds))
+    return groups_of(inputs_of(shape), m.array.rows * min(several, folds))
 
 
 def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range], analog: bool) -> Traffic:
@@ -160,7 +127,7 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
     writes[:, -1] += 2 * weights
     pieces = np.maximum(halves(memories.spikes[1], operands), halves(memories.values[1], gradients)[:, None, None])
     pieces = np.maximum(pieces, halves(memories.weights[1], weights)[:, None])
-    streamed = _k_in(shape) * positions * shape.samples * len(columns)
+    streamed = inputs_of(shape) * positions * shape.samples * len(columns)
     passed = int(weights.sum()) * shape.samples
     loaded = int(operands.sum()) * len(columns) * (shape.samples if operands.shape[0] == 1 else 1)
     du = int(gradients.sum()) * shape.samples
@@ -168,7 +135,7 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
     buffers = (
         BufferTraffic("w", passed + through, passed + through),
         BufferTraffic("s", streamed * value if analog else ceil_div(streamed, 8), loaded),
-        BufferTraffic("u", du * ceil_div(_k_in(shape), m.array.rows), 0 if on_chip else du),
+        BufferTraffic("u", du * ceil_div(inputs_of(shape), m.array.rows), 0 if on_chip else du),
     )
     zero = np.zeros(size, np.int64)
     full = np.ascontiguousarray(np.broadcast_to(pieces, size))

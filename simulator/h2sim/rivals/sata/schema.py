@@ -9,17 +9,14 @@ from pydantic import Field
 from h2sim.arch.schema import Buffer, Cycles
 from h2sim.energy.table import ActionPrice
 from h2sim.io.strict import Strict
-from h2sim.rivals.machine import ClockedMachine, Size
+from h2sim.rivals.machine import ValueBytes
 from h2sim.rivals.stationary import Memories
+from h2sim.rivals.training import ArrayMachine, Units
 
-Bytes = Annotated[int, Field(strict=True, ge=1, le=8)]
 
-
-class ArraySizes(Strict):
+class ArraySizes(Units):
     """The array of PEs, output stationary: a PE holds one sum until it is complete."""
 
-    rows: Size = Field(description="[P] rows of PEs: output positions")
-    columns: Size = Field(description="[P] columns of PEs: output channels")
     lif_cycles: Cycles = Field(description="[A] cycles of a PE's neuron update; those of the last fold show as fill")
     pgu_cycles: Cycles = Field(description="[A] cycles of a PE's gradient update, in layers of neurons alone")
     multipliers: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(description="[A] multipliers of a PE")
@@ -46,25 +43,14 @@ class UnitPrices(Strict):
     compare: ActionPrice = Field(description="16-bit comparator of a PE")
 
 
-class Sata(ClockedMachine):
+class Sata(ArrayMachine[ArraySizes]):
     """A whole machine."""
 
     # narrower than any machine's, and frozen as all fields
     machine: Literal["sata"] = Field(description="kind of machine")  # pyright: ignore[reportIncompatibleVariableOverride]
-    array: ArraySizes = Field(description="the PEs")
-    value_bytes: Bytes = Field(description="[P] bytes of a weight, a potential, a gradient")
+    value_bytes: ValueBytes = Field(description="[P] bytes of a weight, a potential, a gradient")
     buffers: Buffers = Field(description="[P] on-chip memories")
     units: UnitPrices = Field(description="prices of units that the energy tables lack")
-
-    @property
-    def pes(self) -> int:
-        """PEs of the array."""
-        return self.array.rows * self.array.columns
-
-    @property
-    def skew_cycles(self) -> int:
-        """What a fold takes beyond its sums: operands enter at an edge and pass from PE to PE."""
-        return self.array.rows + self.array.columns - 2
 
     @property
     def memories(self) -> Memories:

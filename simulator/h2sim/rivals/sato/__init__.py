@@ -10,12 +10,12 @@ from h2sim.arrays import Ints
 from h2sim.energy.table import EnergyTable
 from h2sim.kernels.dispatch import loads
 from h2sim.memory.traffic import Traffic
-from h2sim.rivals.clocked import Work
+from h2sim.rivals.clocked import Counted, Work
 from h2sim.rivals.im2col import input_bits, input_rows, ones
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.prices import Count, PriceBook, price_book, price_of
 from h2sim.rivals.sato.schema import Sato
-from h2sim.rivals.spiking import Counted, Spiking
+from h2sim.rivals.spiking import Spiking
 from h2sim.rivals.tiles import inputs_of, result_bytes, spread, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div
 from h2sim.trace import Layer, Trace
