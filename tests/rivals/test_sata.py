@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import h2sim
 from h2sim.energy import load_energy_table
 from h2sim.rivals.registry import run_rival
-from h2sim.rivals.sata import jobs, stepped
+from h2sim.rivals.sata import RIVAL, jobs, stepped
 from h2sim.trace import load_trace, write_trace
 from tests.helpers.convs import NAME, conv_trace, drawn, shape_for
 from tests.helpers.traces import parts
@@ -182,3 +182,23 @@ def test_row_folds_that_would_be_too_many_share_an_iteration_and_move_the_same(t
     assert (shared.buffers, shared.offchip_read_bytes, shared.offchip_write_bytes) == (
         each.buffers, each.offchip_read_bytes, each.offchip_write_bytes
     )  # fmt: skip
+
+
+def test_leakage_is_most_of_the_energy_for_the_reasons_that_the_notes_give():
+    trace, shares = load_trace("mnist-digits"), {}
+    for name in ("28nm", "28nm-lstp"):
+        result = run_rival(MACHINE, trace, load_energy_table(name))
+        totals = result.totals()
+        shares[name] = totals.energy_by_component_j["leakage"] / totals.energy_j
+        told = any(note.startswith("leakage is ") for note in result.assumptions)
+        assert told == (shares[name] > 0.5)
+    assert {name: round(100 * share) for name, share in shares.items()} == {"28nm": 92, "28nm-lstp": 25}
+    nine = MACHINE.buffers.model_copy(update={"w": MACHINE.buffers.w.model_copy(update={"banks": 9})})
+    exact = MACHINE.model_copy(update={"buffers": nine})
+    watts, less = (1e3 * RIVAL.prices(machine, TABLE).leakage_w for machine in (MACHINE, exact))
+    buffers = RIVAL.prices(MACHINE, TABLE).buffers
+    assert (round(watts), round(watts - less)) == (99, 17)
+    assert [round(1e3 * each) for each in (sum(b.leakage_w for b in buffers.values()), buffers["u"].leakage_w)] == [
+        97,
+        40,
+    ]

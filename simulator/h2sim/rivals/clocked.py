@@ -5,6 +5,7 @@ A rival gives jobs, counts and prices; the schedule, the bill, the rows and the 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from h2sim.memory.traffic import Traffic
 from h2sim.result import workload_of
 from h2sim.rivals.clocked_result import ClockedResult
 from h2sim.rivals.machine import ARRAY, ClockedMachine
-from h2sim.rivals.prices import Count, PriceBook, by_component
+from h2sim.rivals.prices import LEAKAGE, Count, PriceBook, by_component
 from h2sim.rivals.rows import Cycles, PriceSource, Row
 from h2sim.trace import Layer, Trace
 from h2sim.trace.graph import Graph
@@ -122,7 +123,7 @@ class Clocked(ABC, Generic[M]):
             left_out=tuple(refused),
             ideal_memory=ideal_memory,
             name=self.system(machine),
-            said=(*self.notes(machine), *self.remarks(machine, works)),
+            said=(*self.notes(machine), *self.remarks(machine, works), *_leaks(charges, book, seconds)),
             basis=self.basis,
             unpriced=unpriced,
             published=self.published(machine, seconds),
@@ -185,6 +186,19 @@ def _rows(
     held = sum(row.cycles.total for row in rows if row.cycles)
     charges.append(book.leaked(-1, ARRAY, ran.makespan_cycles - held, clock_hz))
     return charges, tuple(rows)
+
+
+def _leaks(charges: list[Charge], book: PriceBook, seconds: float) -> tuple[str, ...]:
+    """What leaks for how long, where that is most of the energy."""
+    leaked = math.fsum(charge.energy_pj for charge in charges if charge.component == LEAKAGE)
+    share = leaked / (math.fsum(charge.energy_pj for charge in charges) or 1.0)
+    if share <= 0.5:
+        return ()
+    buffers_w = math.fsum(buffer.leakage_w for buffer in book.buffers.values())
+    return (
+        f"leakage is {share:.1%} of the on-chip energy: {book.leakage_w * 1e3:.1f} mW, {buffers_w * 1e3:.1f} mW of it "
+        f"in buffers, for {seconds * 1e3:.3g} ms",
+    )
 
 
 def _operations(counts: tuple[Count, ...]) -> dict[str, int]:
