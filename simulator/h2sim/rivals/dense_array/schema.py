@@ -18,6 +18,8 @@ VALUE_BYTES = 2  # FP16
 class Systolic(Units):
     """The array, output stationary: a unit holds one sum until it is complete."""
 
+    rows: Size = Field(description="[D] rows of multiply-accumulate units")
+    columns: Size = Field(description="[D] columns of multiply-accumulate units")
     overlap_skew: Annotated[bool, Field(strict=True)] = Field(
         description="[A] true: folds follow without a gap, and skew shows once a layer; false: every fold pays it"
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 from h2sim.arch.schema import Buffer, Cycles
 from h2sim.energy.table import ActionPrice
 from h2sim.io.strict import Strict
-from h2sim.rivals.machine import ValueBytes
+from h2sim.rivals.machine import Size, ValueBytes
 from h2sim.rivals.stationary import Memories
 from h2sim.rivals.training import ArrayMachine, Units
 
@@ -17,6 +17,8 @@ from h2sim.rivals.training import ArrayMachine, Units
 class ArraySizes(Units):
     """The array of PEs, output stationary: a PE holds one sum until it is complete."""
 
+    rows: Size = Field(description="[P] rows of PEs: output positions")
+    columns: Size = Field(description="[P] columns of PEs: output channels")
     lif_cycles: Cycles = Field(description="[A] cycles of a PE's neuron update; those of the last fold show as fill")
     pgu_cycles: Cycles = Field(description="[A] cycles of a PE's gradient update, in layers of neurons alone")
     multipliers: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(description="[A] multipliers of a PE")
