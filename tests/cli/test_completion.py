@@ -14,6 +14,7 @@ from click.shell_completion import ShellComplete
 
 from h2sim import datasets
 from h2sim.cli import main
+from h2sim.cli.implementations import IMPLEMENTATIONS
 from h2sim.cli.names import NamesType
 from h2sim.energy.load import part_names
 from h2sim.io import library
@@ -81,6 +82,7 @@ NAMED = [
 ]
 ONLY_NAMES = [
     ("train mnist-small", sorted(datasets.names())),
+    ("gpu record mnist --implementation", list(IMPLEMENTATIONS)),
     ("train --recipe", ["ann", "bptt", "certified", "diet", "hire"]),
     ("convert mnist-small", sorted(datasets.names())),
     ("attack run", sorted(datasets.names())),

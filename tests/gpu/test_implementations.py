@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from h2sim.cli.implementations import IMPLEMENTATIONS  # noqa: E402
 from h2sim.errors import GpuTraceError  # noqa: E402
 from h2sim.gpu import implementations as ways  # noqa: E402
 from h2sim.gpu import spiking_jelly  # noqa: E402
 from h2sim.gpu.baselines import RUN_BY, check_can_run  # noqa: E402
 from h2sim.gpu.clock import Marks  # noqa: E402
 from h2sim.gpu.equality import TOLERANCE, checked_values, coarse, compared, relative_difference  # noqa: E402
-from h2sim.gpu.names import IMPLEMENTATIONS  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
 from h2sim.gpu.record import Plan, cpu_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402

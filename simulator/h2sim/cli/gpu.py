@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
+from h2sim.cli.implementations import LISTED, ImplementationsType
 from h2sim.cli.names import GPU_TRACE, NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
 from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
-from h2sim.cli.types import ParamType, Positive
+from h2sim.cli.types import Positive
 from h2sim.errors import GpuTraceError
-from h2sim.gpu.names import IMPLEMENTATIONS
 from h2sim.io import library
 from h2sim.io.names import in_shell
 
@@ -68,36 +67,13 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in _DEVICE if options[key] is not None}
 
 
-class ImplementationsType(ParamType[tuple[str, ...]]):
-    """Names of implementations, one or several with commas between."""
-
-    name = "implementations"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = [name.strip() for name in value.split(",")]
-        wrong = next((name for name in names if name not in IMPLEMENTATIONS), None)
-        if wrong is not None:
-            self.fail(f"expected some of {', '.join(IMPLEMENTATIONS)}; got {wrong[:40]!r}", param, ctx)
-        return tuple(dict.fromkeys(names))
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """What can stand behind the last comma."""
-        typed, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{typed}{comma}{name}") for name in IMPLEMENTATIONS if name.startswith(last)]
-
-
-_LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items())
-
-
 @gpu.command("record")
 @click.argument("network", type=NETWORK)
 @click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--implementation", "implementations", type=ImplementationsType(), default="vanilla", show_default=True,
-              metavar="NAMES", help=f"One, or several with commas between: {_LISTED}.")  # fmt: skip
+              metavar="NAMES", help=f"One, or several with commas between: {LISTED}.")  # fmt: skip
 @click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
