@@ -247,14 +247,45 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
 
 @pytest.mark.skipif("spikingjelly" not in HERE, reason="needs SpikingJelly")
 def test_kernels_that_spikingjelly_does_not_take_are_not_timed_under_their_name(monkeypatch):
-    made = spiking_jelly.SpikingJellyTriton(training_of("vanilla").network, 4)
-    said = {"implementation": "torch", "unavailable": {}}
-    monkeypatch.setattr("spikingjelly.activation_based.functional.neuron_implementation", lambda *_: said)
-    wanted, got = made.check()
-    assert "(SJ_LIF_CUDA_IMPLEMENTATION=triton)" in wanted
+    taken = {"lif": "triton", "if": "torch"}
+
+    def chosen(kind, device):
+        assert device == torch.device("cuda:0")
+        if kind not in taken:
+            raise RuntimeError("No available sj_if CUDA implementation.\nMore.")
+        return {"implementation": taken[kind]}
+
+    monkeypatch.setattr("spikingjelly.activation_based.functional.neuron_implementation", chosen)
+    made, leaky, whole = RUN_BY["spikingjelly-triton"], Neuron(), Neuron(decay=1.0)
+    assert made.lacks([leaky], "cuda:0") is None
+    wanted, got = made.lacks([leaky, whole], "cuda:0")
+    assert "(SJ_IF_CUDA_IMPLEMENTATION=triton)" in wanted
     assert got == "torch"
-    said["implementation"] = "triton"
-    assert made.check() is None
+    del taken["if"]
+    assert made.lacks([whole], "cuda:0")[1] == "No available sj_if CUDA implementation."
+    assert RUN_BY["spikingjelly-cuda"].lacks([leaky], "cuda:0")[1] == "triton"
+
+
+def test_formulas_cannot_run_where_the_user_has_chosen_kernels(monkeypatch):
+    monkeypatch.setattr(spiking_jelly, "find_spec", lambda _: True)
+    monkeypatch.setenv("SJ_LIF_CUDA_IMPLEMENTATION", "triton")
+    wanted, got = RUN_BY["spikingjelly"].lacks([Neuron()], "cuda:0")
+    assert wanted.startswith("SJ_LIF_CUDA_IMPLEMENTATION=auto, for its kernels")
+    assert got == "triton"
+    assert RUN_BY["spikingjelly"].lacks([Neuron()], "cpu") is None
+    assert RUN_BY["spikingjelly"].lacks([Neuron(decay=1.0)], "cuda:0") is None
+
+
+def test_a_compiler_that_fails_is_one_line(monkeypatch):
+    def without(*_):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(ways, "COMPILER", without)
+    with pytest.raises(
+        GpuTraceError, match=r"compiled: expected torch.compile to make code here; got .*C\+\+ compiler"
+    ) as caught:
+        record(training_of("compiled").workload, cpu_target(), Plan(0, 1))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # --- the graph, on a fake of CUDA that runs what was captured again ---

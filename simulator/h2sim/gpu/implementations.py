@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.network import Plain, by_layer, spread, through_steps, vanilla
 from h2sim.train.lif import Neuron, lif
 from h2sim.train.network import Layer, SpikingNetwork
@@ -57,10 +58,6 @@ class Implementation:
         torch.autograd.backward(loss)
         return loss.detach()
 
-    def check(self) -> tuple[str, str] | None:
-        """As `lacks`, of what only its first step shows."""
-        return None
-
 
 class Vanilla(Implementation):
     """Timesteps outside, layers inside, each operation by autograd: the source's baseline (section 3.3.1; STBP)."""
@@ -99,6 +96,16 @@ class Compiled(Implementation):
         with warnings.catch_warnings():  # Dynamo makes an instance of each autograd.Function, and torch warns of it
             warnings.filterwarnings("ignore", message=".*should not be instantiated", category=DeprecationWarning)
             return self._run(inputs)
+
+    def gradients(self, ops: Plain, inputs: torch.Tensor, labels: torch.Tensor, objective: Objective) -> torch.Tensor:
+        try:
+            return super().gradients(ops, inputs, labels, objective)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as fault:  # a compiler that is missing, or what one cannot compile, in classes of many kinds
+            said = " ".join(str(fault).split()) or type(fault).__name__
+            wanted = "torch.compile to make code here"
+            raise GpuTraceError(at("gpu record", "--implementation compiled", wanted, said[:200])) from fault
 
 
 class Graph(Vanilla):
