@@ -21,7 +21,7 @@ from h2sim.gpu.record import Plan, cpu_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
 from h2sim.neuron import RESETS, Neuron  # noqa: E402
 from tests.gpu.test_record import LAYERS, Ticks, gradients_of  # noqa: E402
-from tests.helpers.tiny import tiny_layers  # noqa: E402
+from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
 DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
 HERE = [name for name, kind in RUN_BY.items() if kind.lacks([Neuron()], DEVICES[-1]) is None]
@@ -114,13 +114,23 @@ def test_a_checkpoints_second_forward_pass_stands_in_the_forward_rows():
     assert {"forward", "backward", "weight_update"} == {phase for _, phase in parts}
 
 
-def test_a_unit_stands_in_the_row_of_the_layer_that_reads():
+def test_the_work_of_a_unit_is_divided_among_its_neurons_and_its_reader():
     trace = record(training_of("chapter4").workload, cpu_target(), Plan(1, 2))
     phases = {(row.layer, row.phase) for row in trace.rows}
-    assert {(layer["name"], "forward") for layer in tiny_layers()} <= phases
-    assert not any(phase == "weight_update" for _, phase in phases)
-    assert any("rows are of units" in note for note in trace.notes)
+    assert {(name, "weight_update") for name in ("encode", "block", "down", "out")} <= phases
+    assert {(layer["name"], phase) for layer in tiny_layers() for phase in ("forward", "backward")} <= phases
     assert trace.values.equal
+
+
+def test_the_marks_of_a_unit_come_in_the_order_of_its_work():
+    training = training_of("chapter4", binary_layers)
+    ops, seen = Marked(training.network, Marks(Ticks())), []
+    ops.begin = lambda name, phase: seen.append((name, phase))
+    training.gradients(ops)
+    assert seen == [
+        ("first", "forward"), ("out", "forward"),
+        ("first", "forward"), ("out", "weight_update"), ("out", "backward"), ("first", "backward"),
+    ]  # fmt: skip
 
 
 def test_a_compiled_step_has_no_rows_warms_up_and_says_what_compiling_took():

@@ -15,10 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.network import Plain, by_layer, spread, through_steps, vanilla
+from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, lif
 from h2sim.train.network import Layer, SpikingNetwork
 from h2sim.train.objective import Objective
-from h2sim.train.units import Flow
+from h2sim.train.units import Flow, Watch, Work
 
 REFERENCE = "layerwise"
 COMPILER = "inductor"  # of torch.compile
@@ -209,17 +210,14 @@ def _current(ops: Plain, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tens
 class Units(Implementation):
     """Chapter 4 of the source: units [LIF -> operation] of h2sim.fused, which keep currents alone."""
 
-    notes = (
-        "rows are of units: a layer's neurons stand in the row of the layer that reads them, and all of a unit's "
-        "backward pass, weights included, in its row `backward`",
-    )
+    notes = ("what the backward pass computes again stands in the forward rows",)
 
     def output(self, ops: Plain, inputs: torch.Tensor) -> torch.Tensor:
         return _MarkedFlow(ops, self.timesteps).output(inputs)
 
 
 class _MarkedFlow(Flow):
-    """Flow, with each layer entered and left."""
+    """Flow, with a mark where the work of a layer and phase begins."""
 
     def __init__(self, ops: Plain, timesteps: int) -> None:
         super().__init__(ops.network, timesteps, None)
@@ -229,3 +227,13 @@ class _MarkedFlow(Flow):
         entry = self.entries[layer.name]
         self.ops.enter(entry)
         return self.ops.leave(entry, super().made(layer, record))
+
+    def current(self, layer: Any, reads: list[torch.Tensor], record: Any) -> torch.Tensor:
+        return self.ops.current(self.entries[layer.name], reads)
+
+    def watch(self, neurons: str, reader: str) -> Watch:
+        rows: dict[Work, tuple[str, RowPhase]] = {
+            "spikes": (neurons, "forward"), "reading": (reader, "forward"), "weights": (reader, "weight_update"),
+            "inputs": (reader, "backward"), "neurons": (neurons, "backward"),
+        }  # fmt: skip
+        return lambda work: self.ops.begin(*rows[work])

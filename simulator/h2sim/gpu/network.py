@@ -115,6 +115,9 @@ class Plain:
         """The layer's output, which the next layers read."""
         return value
 
+    def begin(self, name: str, phase: RowPhase) -> None:
+        """Called when the work of a layer in a phase begins."""
+
     def set(self, name: str) -> None:
         """Called when a part of the step begins that belongs to no layer (loss, optimizer, data)."""
 
@@ -144,6 +147,9 @@ class Marked(Plain):
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
         return _mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+
+    def begin(self, name: str, phase: RowPhase) -> None:
+        self.marks(name, phase)
 
     def set(self, name: str) -> None:
         self.marks(name, "other")
