@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
-from h2sim.arrays import Array, Bytes, Ints
+from h2sim.arrays import Array, Bytes, Ints, Words
 from h2sim.kernels.im2col import im2col_words
 from h2sim.shapes import ConvShape
 from h2sim.trace import Layer, Trace
@@ -37,3 +39,23 @@ def ones(rows: Array) -> Ints:
     """Set bits of each row, int64 (...)."""
     found: Ints = np.bitwise_count(rows).sum(axis=-1, dtype=np.int64)
     return found
+
+
+def by_column(rows: Array, columns: int) -> Ints:
+    """Set bits of each column of words: int64 (columns,)."""
+    little = rows if sys.byteorder == "little" else rows.byteswap()
+    bits = np.unpackbits(little.view(np.uint8), axis=1, count=columns, bitorder="little")
+    found: Ints = bits.sum(axis=0, dtype=np.int64)
+    return found
+
+
+def words_of(mask: Array) -> Words:
+    """Rows of a mask, bool (rows, columns), as words: uint64 (rows, words)."""
+    wide = np.pad(mask, ((0, 0), (0, -mask.shape[1] % WORD)))
+    words = np.packbits(wide, axis=1, bitorder="little").view("<u8")
+    return np.ascontiguousarray(words.astype(np.uint64))
+
+
+def map_size(shape: ConvShape) -> int:
+    """Neurons of a sample's input."""
+    return shape.in_channels * shape.in_height * shape.in_width

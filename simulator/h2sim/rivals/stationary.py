@@ -8,6 +8,7 @@ to whole bytes per iteration; values take `value_bytes`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,9 +196,21 @@ def _traffic(
     pieces = np.ones(shape, np.int64)
     for buffer, needed in held:
         pieces = np.maximum(pieces, halves(buffer, needed))
+    return one_memory(reads, writes, pieces, buffers)
+
+
+def one_memory(reads: Ints, writes: Ints, pieces: Ints, buffers: tuple[BufferTraffic, ...]) -> Traffic:
+    """Traffic of a machine with one external memory, of arrays that broadcast to (groups, folds) or (groups, folds,
+    parts)."""
+    shape = np.broadcast_shapes(reads.shape, writes.shape, pieces.shape)
     full = [np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (reads, writes, pieces)]
     grid = [a if a.ndim == 3 else a[:, :, None] for a in full]
     zero = np.zeros_like(grid[0])
     return Traffic(
         reads=grid[0], writes=grid[1], gradient_reads=zero, gradient_writes=zero, pieces=grid[2], buffers=buffers
     )
+
+
+def channels_of(spans: Sequence[range], taps: int) -> Ints:
+    """Input channels that each span of weight rows (channel, tap) touches, int64 (spans,)."""
+    return np.array([(s.stop - 1) // taps - s.start // taps + 1 for s in spans], np.int64)

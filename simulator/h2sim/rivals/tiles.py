@@ -19,7 +19,7 @@ from h2sim.errors import BaselineError, at
 from h2sim.memory.schedule import MOST_PIECES
 from h2sim.memory.traffic import Traffic, bits_to_bytes, halves
 from h2sim.rivals.machine import ClockedMachine
-from h2sim.rivals.stationary import Memories, weight_loads
+from h2sim.rivals.stationary import Memories, one_memory, weight_loads
 from h2sim.shapes import ConvShape
 from h2sim.trace import Layer
 
@@ -90,12 +90,9 @@ def tile_traffic(
     writes[:, :, -1] = results
     pieces = np.maximum(halves(m.weights[1], loaded), halves(m.spikes[1], spikes))
     pieces[:, :, -1] = np.maximum(pieces[:, :, -1], halves(m.values[1], results))
-    zero = np.zeros(size, np.int64)
     buffers = (
         BufferTraffic(m.spikes[0], read[0], int(spikes.sum())),
         BufferTraffic(m.weights[0], read[1], int(loaded.sum())),
         *more,
     )
-    return Traffic(
-        reads=loaded + spikes, writes=writes, gradient_reads=zero, gradient_writes=zero, pieces=pieces, buffers=buffers
-    )
+    return one_memory(loaded + spikes, writes, pieces, buffers)

@@ -18,7 +18,7 @@ from h2sim.rivals.clocked import Counted
 from h2sim.rivals.dense_array.schema import VALUE_BYTES, DenseArray
 from h2sim.rivals.maps import region_of, shape_of
 from h2sim.rivals.prices import Count
-from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, widths
+from h2sim.rivals.stationary import Folds, backward_traffic, channels_of, forward_traffic, one_memory, widths
 from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
 
@@ -57,9 +57,7 @@ def _folds(machine: DenseArray, shape: ConvShape, phase: Phase) -> Folds:
     own = np.array([len(span) for span in spans], np.int64)
     columns = widths(n, machine.array.columns)
     if phase == "weight_update":
-        taps = math.prod(shape.kernel)
-        channels = [(s.stop - 1) // taps - s.start // taps + 1 for s in spans]
-        return Folds(own, np.array(channels, np.int64), columns)
+        return Folds(own, channels_of(spans, math.prod(shape.kernel)), columns)
     if phase == "forward":
         size, region = (shape.out_height, shape.out_width), shape.input_region
     else:
@@ -119,8 +117,4 @@ def _update_traffic(machine: DenseArray, shape: ConvShape, folds: Folds, analog:
         BufferTraffic("values", int(gradients.sum()) * len(folds.own), int(loaded.sum())),
         BufferTraffic("weight_gradients", int(dw.sum()), int(dw.sum())),
     )  # fmt: skip
-    grid = [np.ascontiguousarray(a)[:, :, None] for a in (reads, writes, np.broadcast_to(pieces, reads.shape))]
-    zero = np.zeros_like(grid[0])
-    return Traffic(
-        reads=grid[0], writes=grid[1], gradient_reads=zero, gradient_writes=zero, pieces=grid[2], buffers=buffers
-    )
+    return one_memory(reads, writes, pieces, buffers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,16 @@ from h2sim.arrays import Array, Ints, Words
 from h2sim.kernels.inner_join import group_costs
 from h2sim.memory.traffic import Traffic, bits_to_bytes
 from h2sim.rivals.clocked import Counted
-from h2sim.rivals.im2col import WORD, in_time_windows, input_bits, input_rows, ones
+from h2sim.rivals.im2col import (
+    WORD,
+    by_column,
+    in_time_windows,
+    input_bits,
+    input_rows,
+    map_size,
+    ones,
+    words_of,
+)  # fmt: skip
 from h2sim.rivals.loas.schema import Loas
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.prices import Count
@@ -71,10 +79,12 @@ class Join:
             total += int(ones(rows).sum())
             live.append(in_time_windows(rows, shape, length).reshape(-1, rows.shape[1]))
             if kept is not None:
-                spikes += _by_column(rows, len(spikes))
+                spikes += by_column(rows, len(spikes))
         fires = ones(np.bitwise_or.reduceat(bits, np.arange(0, shape.timesteps, length), axis=0)).T
         ever = int(ones(np.bitwise_or.reduce(bits, axis=0)).sum())
-        return cls(machine, shape, np.concatenate(live), spikes, total, kept, fires, shape.batch * _map(shape) - ever)
+        return cls(
+            machine, shape, np.concatenate(live), spikes, total, kept, fires, shape.batch * map_size(shape) - ever
+        )
 
     @property
     def groups(self) -> Ints:
@@ -97,7 +107,7 @@ class Join:
         """int64 (groups, tiles, positions or several)."""
         a, inputs = self.machine.array, inputs_of(self.shape)
         kept = np.ones((1, inputs), bool) if self.kept is None else self.kept
-        costs = group_costs(self.live, _words(kept), a.chunk // WORD, a.tppes)
+        costs = group_costs(self.live, words_of(kept), a.chunk // WORD, a.tppes)
         size = (len(self.groups), self.tiles, len(self.live) // self.tiles)
         each = np.broadcast_to(costs.reshape(-1, *size[1:]), size)
         return np.add.reduceat(each, self.starts, axis=2)
@@ -113,9 +123,9 @@ class Join:
             Count("tppes", "add", adds),
             Count("tppes", "match", matches),
             Count("join", "chunk", chunks),
-            Count("map", "input_neuron", shape.batch * _map(shape)),
+            Count("map", "input_neuron", shape.batch * map_size(shape)),
             Count("map", "silent_neuron", self.silent),
-            Count("map", "packed_word", self.tiles * _map(shape)),
+            Count("map", "packed_word", self.tiles * map_size(shape)),
             Count("map", "live_word", int(self.words.sum())),
             Count("map", "weight", channels * inputs),
             Count("map", "kept_weight", channels * inputs if self.kept is None else int(self.kept.sum())),
@@ -125,7 +135,7 @@ class Join:
         """(Row, input, output) with a live input and a weight."""
         if self.kept is None:
             return int(ones(self.live).sum()) * self.shape.out_channels
-        return int(_by_column(self.live, self.kept.shape[1]) @ self.kept.sum(axis=0))
+        return int(by_column(self.live, self.kept.shape[1]) @ self.kept.sum(axis=0))
 
     def traffic(self, spiking: bool) -> Traffic:
         """A word of bits for each live neuron and a bit for each neuron; a byte for each weight kept, a bit for each.
@@ -135,7 +145,7 @@ class Join:
         """
         m, shape, length = self.machine, self.shape, self.machine.array.timesteps
         positions, inputs = shape.out_height * shape.out_width, inputs_of(shape)
-        whole = bits_to_bytes(length * self.words.ravel() + _map(shape))
+        whole = bits_to_bytes(length * self.words.ravel() + map_size(shape))
         own = length * ones(self.live).reshape(self.tiles, -1) + in_range(shape) * shape.in_channels
         spikes = spike_loads(whole, bits_to_bytes(np.add.reduceat(own, self.starts, axis=1)), m.buffers.spikes)
         steps = np.minimum(length, shape.timesteps - np.arange(0, shape.timesteps, length))
@@ -157,23 +167,3 @@ class Join:
             again = np.arange(len(self.starts)) == 0
         found: Ints = bytes_of[:, None] * again.astype(np.int64)
         return found
-
-
-def _map(shape: ConvShape) -> int:
-    """Neurons of a sample's input."""
-    return shape.in_channels * shape.in_height * shape.in_width
-
-
-def _words(mask: Array) -> Words:
-    """Rows of a mask, bool (rows, columns), as words: uint64 (rows, words)."""
-    wide = np.pad(mask, ((0, 0), (0, -mask.shape[1] % WORD)))
-    words = np.packbits(wide, axis=1, bitorder="little").view("<u8")
-    return np.ascontiguousarray(words.astype(np.uint64))
-
-
-def _by_column(rows: Array, columns: int) -> Ints:
-    """Set bits of each column of words: int64 (columns,)."""
-    little = rows if sys.byteorder == "little" else rows.byteswap()
-    bits = np.unpackbits(little.view(np.uint8), axis=1, count=columns, bitorder="little")
-    found: Ints = bits.sum(axis=0, dtype=np.int64)
-    return found

@@ -16,7 +16,7 @@ from h2sim.rivals.im2col import input_bits, input_rows
 from h2sim.rivals.maps import region_of, shape_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.prosperity.schema import Prosperity
-from h2sim.rivals.stationary import widths
+from h2sim.rivals.stationary import channels_of, widths
 from h2sim.rivals.tiles import inputs_of, refuse_more, result_bytes, spike_loads, tile_traffic
 from h2sim.shapes import ConvShape, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
@@ -118,12 +118,11 @@ class Tiles:
     def _spikes(self, spans: list[range]) -> Ints:
         """int64 (row tiles, column tiles): bytes of spikes that each tile loads."""
         shape, steps = self.shape, self.shape.timesteps
-        taps = math.prod(shape.kernel)
         tiles = groups_of(shape.out_height * shape.out_width * steps, self.machine.array.tile_rows)
         regions = [
             region_of(t.start // steps, (t.stop - 1) // steps + 1, shape.out_width, shape.input_region) for t in tiles
         ]
         region = np.tile(np.array(regions, np.int64) * steps, shape.batch)
-        channels = np.array([(s.stop - 1) // taps - s.start // taps + 1 for s in spans], np.int64)
+        channels = channels_of(spans, math.prod(shape.kernel))
         whole, each = bits_to_bytes(region * shape.in_channels), bits_to_bytes(region[:, None] * channels)
         return spike_loads(whole, each, self.machine.buffers.spikes)

@@ -17,7 +17,7 @@ from h2sim.rivals.clocked import Counted
 from h2sim.rivals.maps import Masks, region_of
 from h2sim.rivals.prices import Count
 from h2sim.rivals.sata.schema import Sata
-from h2sim.rivals.stationary import Folds, backward_traffic, forward_traffic, widths
+from h2sim.rivals.stationary import Folds, backward_traffic, channels_of, forward_traffic, one_memory, widths
 from h2sim.rivals.tiles import inputs_of
 from h2sim.shapes import ConvShape, Tile, ceil_div, groups_of
 from h2sim.trace import Layer, Trace
@@ -137,9 +137,7 @@ def _update_traffic(m: Sata, shape: ConvShape, columns: Ints, rows: list[range],
         BufferTraffic("s", streamed * value if analog else ceil_div(streamed, 8), loaded),
         BufferTraffic("u", du * ceil_div(inputs_of(shape), m.array.rows), 0 if on_chip else du),
     )
-    zero = np.zeros(size, np.int64)
-    full = np.ascontiguousarray(np.broadcast_to(pieces, size))
-    return Traffic(reads=reads, writes=writes, gradient_reads=zero, gradient_writes=zero, pieces=full, buffers=buffers)
+    return one_memory(reads, writes, pieces, buffers)
 
 
 def _operand_bytes(m: Sata, shape: ConvShape, rows: list[range], inputs: int, analog: bool) -> Ints:
@@ -154,5 +152,5 @@ def _operand_bytes(m: Sata, shape: ConvShape, rows: list[range], inputs: int, an
     if int(whole) <= m.buffers.s.half_bytes:
         loads = [whole, *[np.int64(0)] * (len(rows) - 1)]
     else:
-        loads = [of((r.stop - 1) // taps - r.start // taps + 1) for r in rows]
+        loads = [of(int(channels)) for channels in channels_of(rows, taps)]
     return np.array(loads, np.int64).reshape(1, 1, -1)

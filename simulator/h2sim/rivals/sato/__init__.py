@@ -11,7 +11,7 @@ from h2sim.energy.table import EnergyTable
 from h2sim.kernels.dispatch import loads
 from h2sim.memory.traffic import Traffic
 from h2sim.rivals.clocked import Counted, Work
-from h2sim.rivals.im2col import input_bits, input_rows, ones
+from h2sim.rivals.im2col import input_bits, input_rows, map_size, ones
 from h2sim.rivals.maps import shape_of
 from h2sim.rivals.prices import Count, PriceBook, price_book, price_of
 from h2sim.rivals.sato.schema import Sato
@@ -114,7 +114,7 @@ def _traffic(machine: Sato, shape: ConvShape, spiking: bool, adds: int) -> Traff
     every channel; what a channel's neurons give at all timesteps."""
     m, channels, positions = machine, shape.out_channels, shape.out_height * shape.out_width
     weights = np.full((channels, 1), inputs_of(shape) * m.weight_bytes, np.int64)
-    sample = ceil_div(shape.timesteps * shape.in_channels * shape.in_height * shape.in_width, 8)
+    sample = ceil_div(shape.timesteps * map_size(shape), 8)
     spikes = np.full((channels, shape.batch, 1), sample, np.int64)
     if sample <= m.buffers.spikes.half_bytes:
         spikes[1:] = 0
