@@ -36,8 +36,10 @@ def join(live: Words, kept: Words, chunk_words: int, group: int, found: Ints) ->
 
 @njit()
 def ones_of(word: np.uint64) -> int:
-    """Set bits of a word: sums of 2, 4 and 8 neighbours at a time, then of all bytes."""
+    """Set bits of a word: sums of 2, 4, 8, 16, 32 and 64 neighbours."""
     pairs = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     fours = (pairs & np.uint64(0x3333333333333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x3333333333333333))
     eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return int((eights * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    shorts = eights + (eights >> np.uint64(8))
+    halves = shorts + (shorts >> np.uint64(16))
+    return int((halves + (halves >> np.uint64(32))) & np.uint64(0x7F))
