@@ -84,7 +84,7 @@ def verdict(view: View) -> Iterator[str]:
     """What was found, in a sentence."""
     plain, normed = (_share(view, "medium", norm, 10, 64) for norm in NORMS)
     yield f"Units of h2sim.fused take {plain} of layer-by-layer vanilla's peak memory without batch norm and {normed}"
-    yield "with it (medium, T 10, batch 64, on a CPU; the source's best on GPUs: 0.41, 0.33). No GPU was here to time them."
+    yield "with it (medium, T 10, batch 64, on a CPU; the source's best on GPUs: 0.41, 0.33). No GPU was at hand."
 
 
 def claims(record: Record) -> Iterator[str]:
