@@ -27,6 +27,15 @@ FORWARD = ("forward",)
 # Readings of a machine that its source leaves open: a name for each, and the fields that it changes.
 READINGS: dict[str, dict[str, dict[str, object]]] = {
     "prosperity": {"finding hides behind the whole layer's adds (the authors' form)": {"array.overlap": "layer"}},
+    "ptb": {
+        "T padded to a power of two (the public tool)": {"array.padding": "power_of_two"},
+        "neighbours side by side": {"array.placement": "contiguous"},
+        "both": {"array.padding": "power_of_two", "array.placement": "contiguous"},
+    },
+    "sato": {
+        "the longest rows first": {"array.dispatch": "sorted"},
+        "rows of all outputs of a fully connected layer dealt together": {"array.fc": "spread"},
+    },
     "spinalflow": {"every spike counts, not each neuron's first alone": {"coding": "every_spike"}},
     "dense-array": {"folds follow without a gap": {"array.overlap_skew": True}},
 }
