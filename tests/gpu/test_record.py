@@ -13,12 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from h2sim.errors import GpuTraceError  # noqa: E402
 from h2sim.gpu import Device  # noqa: E402
-from h2sim.gpu import record as recording  # noqa: E402
+from h2sim.gpu import recording  # noqa: E402
 from h2sim.gpu.clock import CpuClock, CudaClock, Marks, timed  # noqa: E402
 from h2sim.gpu.files import from_csv, to_csv  # noqa: E402
 from h2sim.gpu.meter import NvmlMeter, Timing  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
-from h2sim.gpu.record import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
+from h2sim.gpu.recording import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
 from h2sim.train.lif import Neuron, fire  # noqa: E402
 from tests.helpers.gpu_fakes import FakeMeter, FakeNvml  # noqa: E402

@@ -20,7 +20,7 @@ from h2sim.io import library
 from h2sim.io.names import in_shell
 
 if TYPE_CHECKING:
-    from h2sim.gpu.record import Target
+    from h2sim.gpu.recording import Target
     from h2sim.gpu.step import Workload
     from h2sim.gpu.trace import GpuTrace
     from h2sim.trace import Network
@@ -104,7 +104,7 @@ def record_(network: str, output: str, **options: Any) -> None:
     with extra("gpu"):
         import torch
 
-        from h2sim.gpu.record import TARGETS, Plan, record
+        from h2sim.gpu.recording import TARGETS, Plan, record
     plan = Plan(options["warm_up"], options["repeats"], options["energy_seconds"])
     before = torch.get_num_threads()
     if options["device"] == "cpu":
