@@ -65,6 +65,48 @@ def test_record_on_the_processor_writes_a_trace_that_show_and_check_read(tmp_pat
     assert "well formed; 11 rows, 3 of 3 layers of 4C3-AP2-10FC" in checked
 
 
+SMALL = [*NOTATION, "--device", "cpu", "--batch", 2, "--timesteps", 2, "--warm-up", 0, "--repeats", 1]
+
+
+def test_several_implementations_go_into_a_file_each(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "mine.json"
+    call("record", "4C3-AP2-10FC", *SMALL, "--implementation", "layerwise, chapter4,checkpoint", "-o", out)
+    names = ["mine-chapter4.json", "mine-checkpoint.json", "mine-layerwise.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for path in tmp_path.iterdir():
+        trace = load_gpu_trace(path)
+        assert path.name == f"mine-{trace.implementation}.json"
+        assert trace.values.equal
+        assert "--implementation layerwise,chapter4,checkpoint" in trace.command
+    shown = call("show", tmp_path / "mine-chapter4.json").stdout
+    assert "values: " in shown
+    assert " layerwise's" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--implementation", "vanilla,fast"], "expected some of vanilla, layerwise, compiled, "),
+        (
+            ["--implementation", "vanilla,graph"],
+            "gpu record: --implementation graph: expected --device cuda; got cpu\n",
+        ),
+        (
+            ["--implementation", "vanilla,layerwise", "-o", "-"],
+            "expected one implementation, for standard output holds",
+        ),
+    ],
+)
+def test_implementations_that_cannot_be_recorded_are_refused_before_the_work(tmp_path, monkeypatch, options, said):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    done = call("record", "10FC", *SMALL, "-o", "x.json", *options, status=2)
+    assert said in done.stderr
+    assert "steps" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_record_without_a_gpu_is_one_line_and_status_2(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

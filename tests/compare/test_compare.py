@@ -15,8 +15,11 @@ from h2sim.compare.measurement import Measurement, Part
 from h2sim.compare.ratios import compare, measurement_of
 from h2sim.compare.stored import load_result
 from h2sim.errors import ComparisonError
+from h2sim.gpu import write_gpu_trace
+from h2sim.gpu.strongest import measurements
 from h2sim.rivals.registry import run_baseline
 from h2sim.trace import write_trace
+from tests.helpers.gpu_made import gpu_trace
 from tests.helpers.look import RESIDUAL, inference_trace
 from tests.helpers.traces import changed, parts, raw_trace, tiny_trace
 
@@ -178,6 +181,62 @@ def test_a_gpu_trace_without_layers_is_compared_by_the_step(digits, tmp_path):
     lines = found.stdout.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("h2learn,NVIDIA")
+
+
+def gpu_file(folder, name, seconds, gradients, **changes):
+    """A GPU trace of mnist. gradients: how far they are from the reference's; None: nobody checked."""
+    values = {
+        "reference": "layerwise", "equal": gradients == 0, "same_bits": False, "loss_difference": 0,
+        "gradient_difference": gradients, "tolerance": 1e-4,
+    }  # fmt: skip
+    trace = gpu_trace(
+        network="mnist", rows=None, implementation=name, step={"seconds": seconds},
+        values=None if gradients is None else values, **changes,
+    )  # fmt: skip
+    write_gpu_trace(folder / f"{name}.json", trace)
+    return ["--gpu", folder / f"{name}.json"]
+
+
+def test_the_verdict_takes_the_fastest_gpu_trace_whose_values_are_equal(digits, tmp_path):
+    document = json.loads((digits / "dual.json").read_text())
+    document["workload"]["network"] = "mnist"
+    (tmp_path / "mnist.json").write_text(json.dumps(document))
+    given = [
+        *gpu_file(tmp_path, "vanilla", 0.9, 0), *gpu_file(tmp_path, "graph", 0.6, 0),
+        *gpu_file(tmp_path, "atan", 0.1, 0.5), *gpu_file(tmp_path, "mine", 0.2, None),
+        *gpu_file(tmp_path, "other", 2.0, 0, device={"name": "V"}), "--json", tmp_path / "c.json",
+    ]  # fmt: skip
+    found = run(tmp_path / "mnist.json", *given)
+    assert found.exit_code == 0, found.output
+    verdict = found.stdout.split("\n\n")[0].replace("\n", " ")
+    assert "GPU, graph" in verdict
+    assert verdict.count("; it is") == 1  # one clause a device
+    assert not any(name in verdict for name in ("vanilla", "atan", "mine"))
+    systems = {s["system"]: s for s in json.loads((tmp_path / "c.json").read_text())["systems"]}
+    assert {name: s["passed_over"] for name, s in systems.items() if s["passed_over"]} == {
+        "GPU, vanilla": "1.5x the time of GPU, graph",
+        "GPU, atan": "its values are not layerwise's: loss 0.0e+00 and gradients 5.0e-01 apart, tolerance 1e-04",
+        "GPU, mine": "its values are not checked",
+    }
+    assert systems["GPU, graph"]["assumptions"][0] == (
+        "the baseline: the fastest of its device's whose values are checked and equal"
+    )
+    said = " ".join(found.stdout.split())
+    assert "GPU, vanilla: passed over: 1.5x the time of GPU, graph" in said
+
+
+def test_where_no_values_are_checked_the_fastest_stands_in_the_verdict_and_says_so():
+    slow, fast = (gpu_trace(step={"seconds": seconds}) for seconds in (0.5, 0.25))
+    found = measurements([("a.json", slow), ("b.json", fast)])
+    assert [m.system for m in found] == ["GPU, vanilla, a.json", "GPU, vanilla, b.json"]
+    assert [m.passed_over for m in found] == ["2x the time of GPU, vanilla, b.json", ""]
+    assert found[1].assumptions[0] == "the baseline: the fastest of its device's, of which no values are checked"
+    assert measurements([("a.json", slow)]) == [slow.to_measurement()]
+
+
+def test_a_step_is_the_baseline_only_of_steps_of_the_same_phases():
+    whole, part = gpu_trace(), gpu_trace(step={"seconds": 0.1}, phases=["forward"], rows=None)
+    assert [m.passed_over for m in measurements([("a.json", whole), ("b.json", part)])] == ["", ""]
 
 
 def test_a_rival_needs_the_trace_and_the_right_one(result, tmp_path):

@@ -7,6 +7,7 @@ RTL = "minutes of hardware simulation or synthesis; tests/rtl runs small ones"
 NOT_RUN = {
     "h2sim reproduce -o reports/h2learn": "takes half an hour; tests/accuracy/test_reproduce.py runs it",
     "h2sim gpu record cifar10 --batch 64 -o mine.json": GPU,
+    "h2sim gpu record cifar10 --implementation vanilla,compiled,graph,chapter4,spikingjelly-triton -o mine.json": GPU,
     "h2sim gpu record mnist --implementation layerwise --repeats 100 --area 815 --node 12 -o mine.csv": GPU,
     "h2sim train mnist-small mnist --data ~/mnist --epochs 2 --trace-epochs 0,1,last -o run": OWN_FILES,
     "h2sim train 32C3-AP2-10FC fashion-mnist --epochs 1 --loss mse --readout rate --trace-values -o run": OWN_FILES,

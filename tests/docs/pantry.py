@@ -122,6 +122,8 @@ MAKERS: dict[str, Maker] = {
     "cifar10.npz": "h2sim trace synth cifar10 --sparsity table-3.2 -o cifar10.npz",
     "cifar10.json": "h2sim run h2learn cifar10.npz --json cifar10.json",
     "mine.csv": _text(GPU),
+    "mine-vanilla.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine-vanilla.json",
+    "mine-chapter4.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine-chapter4.json",
     "mine.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine.json",
     "profile.json.gz": _profile,
     "profile.sqlite": _export,

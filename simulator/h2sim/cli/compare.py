@@ -79,7 +79,8 @@ def compare(
     Speedup, energy saving and area saving per sample: the whole step where both cover the same phases, and every phase
     and layer that both have; rows that one of them has not are named. Clock, lanes, weight bits and bandwidth stand
     beside each machine. Above 1 is in favour of the first RESULT. Of two results of one machine's name, the
-    parameters in which they differ are listed.
+    parameters in which they differ are listed. Of several GPU traces of one device the verdict takes the fastest whose
+    loss and gradients are checked and equal; why the others are passed over is said.
 
     \b
     Examples:
@@ -87,6 +88,7 @@ def compare(
       h2sim compare ours.json --machine spinalflow --machine loihi
       h2sim compare ours.json --machine sata --machine dense-array --same-memory
       h2sim compare cifar10.json --gpu v100-cifar10 --plots plots
+      h2sim compare cifar10.json --gpu mine-vanilla.json --gpu mine-chapter4.json
       h2sim compare dual.json dense.json --csv ratios.csv
       h2sim compare ours.json --machine spinalflow --html page.html
       h2sim compare ours.json --loihi --workload my.npz --json -
@@ -106,7 +108,7 @@ def compare(
     plain = [load_result(path) for path in results]
     documents = [stored(document, path) for document, path in zip(plain, results, strict=True)]
     ours, *others = [measurement_of(found, path) for found, path in zip(documents, results, strict=True)]
-    others += [_gpu(name) for name in gpus]
+    others += _gpus(gpus)
     bandwidth = _bandwidth(ours, results[0]) if same_memory else None
     others += _rivals(documents[0], results[0], workload, energy_table, machines, names, bandwidth)
     found = [ratios(ours, other) for other in others]
@@ -150,10 +152,12 @@ def _html(found: Sequence[Comparison], documents: Mapping[str, dict[str, Any]], 
     return page_html(compare_page(found, named, differences))
 
 
-def _gpu(name: str) -> Measurement:
+def _gpus(names: Sequence[str]) -> list[Measurement]:
+    """GPU traces; of several of one device the verdict takes the strongest."""
     from h2sim.gpu.files import load_gpu_trace
+    from h2sim.gpu.strongest import measurements
 
-    return load_gpu_trace(name).to_measurement()
+    return measurements([(name, load_gpu_trace(name)) for name in names])
 
 
 def _bandwidth(ours: Measurement, where: str) -> int:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from h2sim.cli.names import GPU_TRACE, NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
 from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
-from h2sim.cli.types import Positive
+from h2sim.cli.types import ParamType, Positive
 from h2sim.errors import GpuTraceError
+from h2sim.gpu.names import IMPLEMENTATIONS
 from h2sim.io import library
 from h2sim.io.names import in_shell
 
@@ -66,13 +68,36 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in _DEVICE if options[key] is not None}
 
 
+class ImplementationsType(ParamType[tuple[str, ...]]):
+    """Names of implementations, one or several with commas between."""
+
+    name = "implementations"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = [name.strip() for name in value.split(",")]
+        wrong = next((name for name in names if name not in IMPLEMENTATIONS), None)
+        if wrong is not None:
+            self.fail(f"expected some of {', '.join(IMPLEMENTATIONS)}; got {wrong[:40]!r}", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What can stand behind the last comma."""
+        typed, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{typed}{comma}{name}") for name in IMPLEMENTATIONS if name.startswith(last)]
+
+
+_LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items())
+
+
 @gpu.command("record")
 @click.argument("network", type=NETWORK)
 @click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
 @click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
-@click.option("--implementation", type=click.Choice(["vanilla", "layerwise"]), default="vanilla", show_default=True,
-              help="Timesteps outside, as the source's baseline; or layer by layer.")  # fmt: skip
+@click.option("--implementation", "implementations", type=ImplementationsType(), default="vanilla", show_default=True,
+              metavar="NAMES", help=f"One, or several with commas between: {_LISTED}.")  # fmt: skip
 @click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
@@ -88,36 +113,52 @@ def record_(network: str, output: str, **options: Any) -> None:
     """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
 
     The step: forward over all timesteps, loss, backward, Adam, on synthetic samples. It is timed with marks (per
-    layer and phase) and without; a GPU's energy comes from NVML (extra h2sim[gpu]).
+    layer and phase) and without; a GPU's energy comes from NVML (extra h2sim[gpu]). Loss and gradients of the first
+    step are compared with those of layerwise. Several implementations go into a file each: mine-vanilla.json, ...
 
     \b
     Examples:
       h2sim gpu record cifar10 --batch 64 -o mine.json
+      h2sim gpu record cifar10 --implementation vanilla,compiled,graph,chapter4,spikingjelly-triton -o mine.json
       h2sim gpu record mnist --implementation layerwise --repeats 100 --area 815 --node 12 -o mine.csv
       h2sim gpu record mnist-small --device cpu --batch 8 --repeats 5 -o cpu.json
     """
     from h2sim.train.session import prepare_process
 
-    check_outputs(output, reads=(network,))
+    outputs = _outputs(output, options["implementations"])
+    check_outputs(*outputs.values(), reads=(network,))
     described = find_network(network, options["input_shape"])
     prepare_process()
     with extra("gpu"):
         import torch
 
+        from h2sim.gpu.baselines import check_can_run
         from h2sim.gpu.recording import TARGETS, Plan, record
     plan = Plan(options["warm_up"], options["repeats"], options["energy_seconds"])
     before = torch.get_num_threads()
     if options["device"] == "cpu":
         torch.set_num_threads(options["threads"])
     try:
-        target = TARGETS[options["device"]]()
-        trace = record(_workload(described, options), _named(target, options), plan, _command(), _say)
+        target = _named(TARGETS[options["device"]](), options)
+        workloads = {name: _workload(described, name, options) for name in outputs}
+        check_can_run(workloads.values(), target.name)
+        for name, workload in workloads.items():
+            _write(record(workload, target, plan, _command(), _say), outputs[name])
     finally:
         torch.set_num_threads(before)
-    _write(trace, output)
 
 
-def _workload(described: Network, options: Mapping[str, Any]) -> Workload:
+def _outputs(output: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The file of each implementation: of several `mine-NAME.json`. Raises a usage error for several to stdout."""
+    if len(names) == 1:
+        return {names[0]: output}
+    if output == STDOUT:
+        raise click.UsageError("-o -: expected one implementation, for standard output holds one trace; got several")
+    path = Path(output)
+    return {name: str(path.with_name(f"{path.stem}-{name}{path.suffix}")) for name in names}
+
+
+def _workload(described: Network, implementation: str, options: Mapping[str, Any]) -> Workload:
     from h2sim.gpu.step import Workload
     from h2sim.train.lif import Neuron
 
@@ -128,7 +169,7 @@ def _workload(described: Network, options: Mapping[str, Any]) -> Workload:
         neuron=neuron,
         timesteps=options["timesteps"] or described.timesteps,
         batch=options["batch"],
-        implementation=options["implementation"],
+        implementation=implementation,
         seed=options["seed"],
     )
 

@@ -39,7 +39,8 @@ class Measurement:
     run, so that its step is not the whole network's. assumptions: what a reader must know to judge the numbers.
     clock_hz, lanes (synapses worked on in a cycle), weight_bits, bandwidth_bytes_per_s (of an external memory): what to
     judge a machine's size by; None if unknown. published_power_w: as reported, beside energy_j / seconds.
-    basis: what the numbers stand on, where they are not as good as others'.
+    basis: what the numbers stand on, where they are not as good as others'. passed_over: why the verdict takes another
+    measurement of this machine instead.
     """
 
     system: str
@@ -60,6 +61,7 @@ class Measurement:
     bandwidth_bytes_per_s: int | None = None
     published_power_w: float | None = None
     basis: str = ""
+    passed_over: str = ""
 
     @property
     def seconds_per_sample(self) -> float:

@@ -48,7 +48,7 @@ def measurement_of(document: dict[str, Any] | StoredResult, where: str, *, stead
     )
 
 
-def _size(found: StoredResult) -> dict[str, int | None]:
+def _size(found: StoredResult) -> dict[str, Any]:
     """Lanes, bits of a weight and bandwidth: a rival says them, an H2Learn's follow from its parameters."""
     told = found.arch
     if told.machine == "h2learn" and told.parameters:

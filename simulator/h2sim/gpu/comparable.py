@@ -64,6 +64,8 @@ def _times(trace: GpuTrace) -> list[str]:
     notes = [f"{trace.implementation}, batch {trace.batch if trace.batch else 'not given'}"]
     if trace.covers == "epoch":
         notes.append("[A] an epoch is one pass over the training samples, and holds all that its loop does")
+    if trace.values is not None:
+        notes.append(f"values: {trace.values.told}")
     other = [row.layer for row in trace.rows if row.phase == "other"]
     if other:
         notes.append(f"time includes what is no layer's: {', '.join(other)}")

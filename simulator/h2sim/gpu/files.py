@@ -18,7 +18,7 @@ from h2sim.io.names import from_csv as from_csv_cell
 from h2sim.io.names import in_csv
 from h2sim.io.reading import check_file, read_text
 
-GROUPS = ("device", "step", "energy", "software", "sources")
+GROUPS = ("device", "step", "energy", "values", "software", "sources")
 NUMBERS = ("seconds", "lower_quartile_seconds", "upper_quartile_seconds", "kernels", "energy_j")
 COLUMNS = ("layer", "phase", *NUMBERS)
 MOST_BYTES = 1 << 26

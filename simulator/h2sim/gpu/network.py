@@ -1,6 +1,6 @@
-"""The network on the GPU, run timestep by timestep (the source's baseline) or layer by layer, with marks or without.
+"""A network's forward pass timestep by timestep (the source's baseline) or layer by layer, with marks or without.
 
-Both ways compute what h2sim.train's SpikingNetwork computes, with the same parameters and the same gradients.
+Both compute what h2sim.train's SpikingNetwork computes, with the same parameters and the same gradients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from h2sim.gpu.clock import Marks
 from h2sim.gpu.trace import RowPhase
-from h2sim.train.lif import Neuron, fire, lif
+from h2sim.train.lif import Neuron, fire
 from h2sim.train.network import Layer, SpikingNetwork
 
 _Conv = tuple[Marks, str, tuple[int, ...], tuple[int, ...]]  # marks, layer, stride, padding
@@ -152,8 +152,7 @@ class Marked(Plain):
 def vanilla(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
     """Output (T, N, classes) for inputs (T or 1, N, C, H, W): an outer loop over timesteps, an inner one over layers.
 
-    This is the source's baseline (section 3.3.1; Wu et al., STBP). Membranes are plain torch operations, and the
-    current of a static input is computed anew at every timestep.
+    Membranes are plain torch operations, and the current of a static input is computed anew at every timestep.
     """
     network, outputs = ops.network, []
     state: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -171,32 +170,46 @@ def vanilla(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
     return torch.cat(outputs)
 
 
+def through_steps(current: torch.Tensor, neuron: Neuron) -> torch.Tensor:
+    """Spikes of currents (T, N, ...), each timestep by autograd."""
+    state, spikes = None, []
+    for x in current.unbind():
+        state = _next(x, state, neuron)
+        spikes.append(state[1])
+    return torch.stack(spikes)
+
+
 def _next(
     current: torch.Tensor, before: tuple[torch.Tensor, torch.Tensor] | None, neuron: Neuron
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(membrane, spikes) of the next timestep: eq. 2.1-2.3."""
     membrane = current
     if before is not None:
-        last, spikes = before
-        kept = 1 - (spikes.detach() if neuron.detach_reset else spikes)
-        membrane = neuron.decay * last * kept + current
+        last, fired = before
+        spikes = fired.detach() if neuron.detach_reset else fired
+        membrane = neuron.decay * neuron.kept(last, spikes) + current
+        if neuron.reset == "subtract-after-leak":
+            membrane = membrane - neuron.threshold * spikes
     return membrane, fire(membrane, neuron)
 
 
-def layerwise(ops: Plain, inputs: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """Output (T, N, classes) for inputs (T or 1, N, C, H, W), layer by layer over all timesteps, as SpikingNetwork
-    runs with the backend 'plain': on a GPU the neurons are a Python loop over timesteps, and m and s are kept."""
+def by_layer(
+    ops: Plain, inputs: torch.Tensor, timesteps: int, fired: Callable[[torch.Tensor, Neuron], torch.Tensor]
+) -> torch.Tensor:
+    """Output (T, N, classes) for inputs (T or 1, N, C, H, W), layer by layer over all timesteps.
+
+    fired: spikes of a layer's currents, both (T, N, ...).
+    """
     network, values = ops.network, {"input": inputs}
     for layer in network.layers:
         ops.enter(layer)
-        value = ops.current(layer, [values[source] for source in layer["inputs"]])
-        if value.shape[0] == 1 < timesteps:
-            value = value.expand(timesteps, *value.shape[1:])
+        value = spread(ops.current(layer, [values[source] for source in layer["inputs"]]), timesteps)
         if layer.get("spiking", True):
-            value = lif(value, network.neurons[layer["name"]])
+            value = fired(value, network.neurons[layer["name"]])
         values[layer["name"]] = ops.leave(layer, value)
     return values[network.layers[-1]["name"]]
 
 
-Implementation = Callable[[Plain, torch.Tensor, int], torch.Tensor]
-IMPLEMENTATIONS: dict[str, Implementation] = {"vanilla": vanilla, "layerwise": layerwise}
+def spread(value: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """A value of one timestep as that of all, without a copy."""
+    return value.expand(timesteps, *value.shape[1:]) if value.shape[0] == 1 < timesteps else value

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ import torch
 from h2sim._version import __version__
 from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.clock import Clock, CpuClock, CudaClock, Label, timed
+from h2sim.gpu.equality import Checked, checked_values
+from h2sim.gpu.implementations import REFERENCE, Implementation
 from h2sim.gpu.meter import Meter, MeterError, NvmlMeter, Timing, idle_power_w, measure_energy
 from h2sim.gpu.step import TrainingStep, Workload
 from h2sim.gpu.trace import SCHEMA, VERSION, Device, Energy, GpuTrace, Row, Step, checked
@@ -157,11 +159,16 @@ def _record(
 ) -> GpuTrace:
     idle_w = idle_power_w(target.meter, timing=timing) if target.meter else None
     training = TrainingStep(workload, target.name)
+    way = training.way
+    first = checked_values(training)
+    if lacking := way.check():
+        raise GpuTraceError(at("gpu record", f"--implementation {workload.implementation}", *lacking))
+    plan = replace(plan, warm_up=max(plan.warm_up, way.warm_up))
     for done in range(plan.warm_up):
         training.step()
         report("warm-up", done + 1, plan.warm_up)
     whole, peak = _unmarked(training, target, plan, report)
-    marked, parts = _marked(training, target.clock, plan, report)
+    marked, parts = _marked(training, target.clock, plan, report) if way.marked else ([], [])
     energy, reason = _energy(training, target, plan, float(np.median(whole)), idle_w, timing)
     training.check()
     middle, low, high = _quartiles(whole)
@@ -180,22 +187,31 @@ def _record(
             seconds=middle,
             lower_quartile_seconds=low,
             upper_quartile_seconds=high,
-            marked_seconds=float(np.median(marked)),
+            marked_seconds=float(np.median(marked)) if marked else None,
             repeats=plan.repeats,
             warm_up=plan.warm_up,
         ),
         rows=_rows(parts, [layer["name"] for layer in workload.layers]),
         energy=energy,
-        peak_memory_bytes=peak,
+        values=first.values,
+        peak_memory_bytes=peak if way.counts_memory else None,
         software={"h2sim": __version__, "python": platform.python_version(), "torch": torch.__version__}
         | target.software,
         command=command,
-        notes=(
-            "float32; one step at a time, the device idle in between; medians of the steps",
-            "rows: medians over the marked steps, whose gradients come from calls of their own",
-            *([f"no energy: {reason}"] if reason else []),
-        ),
+        notes=(*_notes(way, first), *([f"no energy: {reason}"] if reason else [])),
     )
+
+
+def _notes(way: Implementation, first: Checked) -> Iterator[str]:
+    """What a reader must know of how an implementation was timed."""
+    yield "float32; one step at a time, the device idle in between; medians of the steps"
+    if way.marked:
+        yield "rows: medians over the marked steps, whose gradients come from calls of their own"
+    if way.compiles:
+        yield f"compiled in the first step, which took {first.first_seconds:.1f} s (less where torch's cache has code)"
+    if first.values is None:
+        yield f"values not checked: memory has no room for {REFERENCE}"
+    yield from way.notes
 
 
 def _unmarked(training: TrainingStep, target: Target, plan: Plan, report: Report) -> tuple[list[float], int | None]:

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from h2sim.errors import GpuTraceError, at
+from h2sim.gpu.baselines import RUN_BY
 from h2sim.gpu.clock import Clock, Label, Marks
-from h2sim.gpu.network import IMPLEMENTATIONS, Implementation, Marked, Plain
+from h2sim.gpu.implementations import Implementation
+from h2sim.gpu.names import IMPLEMENTATIONS
+from h2sim.gpu.network import Marked, Plain
 from h2sim.trace import version_of
 from h2sim.trace.model import VERSION
 from h2sim.train.batches import rate_spikes
@@ -27,8 +30,8 @@ LEARNING_RATE = 1e-3
 class Workload:
     """What is trained.
 
-    layers: those of a trace's meta. neuron: of all layers. implementation: a name of network.IMPLEMENTATIONS, which
-    says in what order timesteps and layers run. Raises GpuTraceError for an unknown one.
+    layers: those of a trace's meta. neuron: of all layers. implementation: a name of names.IMPLEMENTATIONS. Raises
+    GpuTraceError for an unknown one.
     """
 
     name: str
@@ -65,7 +68,7 @@ class TrainingStep:
         self.network.normalise(self.inputs.to(self.device), workload.timesteps, max(workload.neuron.threshold, 1e-3))
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=LEARNING_RATE)
         self.objective = Objective()
-        self.run: Implementation = IMPLEMENTATIONS[workload.implementation]
+        self.way = RUN_BY[workload.implementation](self.network, workload.timesteps)
 
     def _samples(self, generator: torch.Generator) -> torch.Tensor:
         images = torch.rand((self.workload.batch, *self.network.input_shape), generator=generator)
@@ -79,17 +82,16 @@ class TrainingStep:
         shape = "x".join(map(str, self.network.input_shape))
         return f"synthetic: uniform noise of {shape}{coding}, random labels (a dense step costs the same)"
 
-    def gradients(self, ops: Plain) -> torch.Tensor:
-        """Computes the gradients of a step, which stand in .grad afterwards. Returns the loss."""
+    def gradients(self, ops: Plain, way: Implementation | None = None) -> torch.Tensor:
+        """Computes the gradients of a step, which stand in .grad afterwards. Returns the loss.
+
+        way: another implementation than the workload's.
+        """
         ops.set("data")
         inputs, labels = self.inputs.to(self.device), self.labels.to(self.device)
         ops.set("optimizer")
         self.optimizer.zero_grad(set_to_none=True)
-        output = self.run(ops, inputs, self.workload.timesteps)
-        ops.set("loss")
-        loss = self.objective.value(output.flatten(2), labels)
-        torch.autograd.backward(loss)
-        return loss
+        return (way or self.way).gradients(ops, inputs, labels, self.objective)
 
     def step(self, ops: Plain | None = None) -> None:
         """Runs one whole step, the weight update included."""
@@ -113,7 +115,7 @@ class TrainingStep:
 
 
 def _check_known(name: str, layers: list[dict[str, Any]]) -> None:
-    """Raises GpuTraceError for layers that the two implementations do not know."""
+    """Raises GpuTraceError for layers that the implementations do not know."""
     if version_of({"layers": layers}) != VERSION:
         wanted = f"those of trace version {VERSION}: convolutions, products, sums, averages that fire"
         raise GpuTraceError(at(name, "layers", wanted, "others"))

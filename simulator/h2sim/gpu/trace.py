@@ -110,6 +110,29 @@ class Energy(Strict):
     memory_busy_share: Share | None = None
 
 
+class Values(Strict):
+    """Loss and gradients of a step beside those of another implementation, `reference`, from the same weights.
+
+    equal: the same bits, or no further apart than `tolerance`. *_difference: 2-norm of the difference over the
+    reference's, all parameters as one vector. Weights and samples are rounded to 8 bits for it: see equality.py.
+    """
+
+    reference: Name
+    equal: Annotated[bool, Field(strict=True)]
+    same_bits: Annotated[bool, Field(strict=True)]
+    loss_difference: Amount
+    gradient_difference: Amount
+    tolerance: Positive
+
+    @property
+    def told(self) -> str:
+        """In words: what of the reference the values have."""
+        if self.same_bits:
+            return f"the bits of {self.reference}'s"
+        apart = f"loss {self.loss_difference:.1e} and gradients {self.gradient_difference:.1e} apart"
+        return f"{'equal to' if self.equal else 'not'} {self.reference}'s: {apart}, tolerance {self.tolerance:.0e}"
+
+
 class GpuTrace(Strict):
     """A whole GPU trace; all times and energies are of `samples` samples.
 
@@ -132,6 +155,7 @@ class GpuTrace(Strict):
     step: Step
     rows: tuple[Row, ...] = ()
     energy: Energy | None = None
+    values: Values | None = None
     peak_memory_bytes: Count | None = None
     software: dict[Key, Name] = Field(default={})
     command: Name | None = None

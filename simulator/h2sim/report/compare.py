@@ -32,9 +32,9 @@ def comparison_document(found: Sequence[Comparison], differences: Sequence[Part]
 
 
 def verdict(found: Sequence[Comparison]) -> str:
-    """Which system is faster, by how much, on what: one clause for each rival."""
+    """Which system is faster, by how much, on what: one clause for each rival that is not passed over."""
     ours = found[0].ours
-    clauses = [_clause(comparison) for comparison in found]
+    clauses = [_clause(comparison) for comparison in found if not comparison.theirs.passed_over]
     return f"{ours.network}, per sample: {ours.system} {'; it '.join(clauses)}."
 
 
@@ -205,7 +205,7 @@ def to_document(found: Sequence[Comparison]) -> dict[str, Any]:
                 "assumptions": list(s.assumptions), "left_out": list(s.left_out), "clock_hz": s.clock_hz,
                 "lanes": s.lanes, "weight_bits": s.weight_bits, "bandwidth_bytes_per_s": s.bandwidth_bytes_per_s,
                 "published_power_w": s.published_power_w, "area_time_mm2_s": s.area_time_mm2_s,
-                "energy_delay_js": s.energy_delay_js, "basis": s.basis,
+                "energy_delay_js": s.energy_delay_js, "basis": s.basis, "passed_over": s.passed_over,
             }
             for s in systems
         ],

@@ -227,7 +227,7 @@ class Flow:
         unread, layers = Counter(self.readers), list(self.network.described.values())
         for layer in layers:
             record = None if self.records is None else self.records[layer.name]
-            value = over_time(self._made(layer, record), self.timesteps)
+            value = over_time(self.made(layer, record), self.timesteps)
             unread.subtract(layer.inputs)
             for source in layer.inputs:
                 if not unread[source]:
@@ -235,7 +235,7 @@ class Flow:
             self.values[layer.name] = self._sent(layer, value, record)
         return self._whole(layers[-1].name)
 
-    def _made(self, layer: Layer, record: LayerRecord | None) -> torch.Tensor:
+    def made(self, layer: Layer, record: LayerRecord | None) -> torch.Tensor:
         """The layer's current, or its map."""
         source, reader = layer.inputs[0], reader_of(layer)
         value = self.values[source]
