@@ -112,8 +112,8 @@ def test_record_without_a_gpu_is_one_line_and_status_2(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = call("record", "mnist-small", "-o", tmp_path / "x.json", status=2)
     assert done.stderr == (
-        "h2sim: gpu record: expected a CUDA GPU, and a torch built for it; got none "
-        "(--device cpu times this machine's processor instead)\n"
+        "h2sim: device: expected a CUDA GPU, and a torch built for it; got none "
+        "(device cpu times this machine's processor instead)\n"
     )
     assert not list(tmp_path.iterdir())
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import types
 from typing import Any
 
-from h2sim.gpu.meter import Timing
+from h2sim.gpu.energy import Timing
+from h2sim.gpu.meter import State
 
 
 class FakeMeter:
@@ -32,11 +33,15 @@ class FakeMeter:
     def memory_busy_share(self) -> float | None:
         return self.busy
 
+    def state(self) -> State:
+        return State(1500.0, 1200.0, 61.0, ("software power cap",))
+
 
 class FakeNvml(types.ModuleType):
     """pynvml as h2sim calls it: a GPU of 300 W; what stands in `missing` is not supported."""
 
-    NVML_CLOCK_MEM = 2
+    NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
+    NVML_FI_DEV_POWER_INSTANT = 186
 
     class NVMLError(Exception):
         pass
@@ -49,12 +54,23 @@ class FakeNvml(types.ModuleType):
             "nvmlDeviceGetUtilizationRates": types.SimpleNamespace(gpu=90, memory=40),
             "nvmlDeviceGetEnforcedPowerLimit": 300_000,
             "nvmlDeviceGetMemoryBusWidth": 4096,
+            "nvmlDeviceGetNumGpuCores": 5120,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x24,
+            "nvmlDeviceGetEccMode": (1, 1),
+            "nvmlDeviceGetPersistenceMode": 0,
         }
         for name, value in answers.items():
             setattr(self, name, lambda gpu, name=name, value=value: self._answer(name, value, missing))
         self.nvmlInit = lambda: self._answer("nvmlInit", None, missing)
         self.nvmlDeviceGetHandleByUUID = lambda uuid: self._answer("nvmlDeviceGetHandleByUUID", uuid, missing)
-        self.nvmlDeviceGetMaxClockInfo = lambda gpu, kind: self._answer("nvmlDeviceGetMaxClockInfo", 877, missing)
+        for name, by_kind in (
+            ("nvmlDeviceGetMaxClockInfo", {1: 1530, 2: 877}),
+            ("nvmlDeviceGetClockInfo", {1: 1290, 2: 870}),
+        ):
+            setattr(self, name, lambda gpu, kind, name=name, told=by_kind: self._answer(name, told[kind], missing))
+        self.nvmlDeviceGetTemperature = lambda gpu, sensor: self._answer("nvmlDeviceGetTemperature", 64, missing)
+        instant = types.SimpleNamespace(nvmlReturn=0, value=types.SimpleNamespace(uiVal=125_000))
+        self.nvmlDeviceGetFieldValues = lambda gpu, ids: self._answer("nvmlDeviceGetFieldValues", [instant], missing)
         self.nvmlSystemGetDriverVersion = lambda: self._answer("nvmlSystemGetDriverVersion", "580.1", missing)
 
     def _answer(self, name: str, value: Any, missing: tuple[str, ...]) -> Any:

@@ -22,8 +22,8 @@ from h2sim.io import library
 from h2sim.io.names import in_shell
 
 if TYPE_CHECKING:
-    from h2sim.gpu.recording import Target
     from h2sim.gpu.step import Workload
+    from h2sim.gpu.targets import Target
     from h2sim.gpu.trace import GpuTrace
     from h2sim.trace import Network
 
@@ -102,7 +102,7 @@ _LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items()
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
 )
-@click.option("--energy-seconds", type=Positive(), default=2.0, show_default=True,
+@click.option("--energy-seconds", type=Positive(), default=10.0, show_default=True,
               help="How long to measure energy.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="With --device cpu.")
@@ -133,7 +133,9 @@ def record_(network: str, output: str, **options: Any) -> None:
         import torch
 
         from h2sim.gpu.baselines import check_can_run
-        from h2sim.gpu.recording import TARGETS, Plan, record
+        from h2sim.gpu.recording import record
+        from h2sim.gpu.targets import TARGETS
+        from h2sim.gpu.timed import Plan
     plan = Plan(options["warm_up"], options["repeats"], options["energy_seconds"])
     before = torch.get_num_threads()
     if options["device"] == "cpu":
