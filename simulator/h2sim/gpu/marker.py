@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -102,12 +102,11 @@ class Marker:
 
     @contextlib.contextmanager
     def _splitting(self, place: Place) -> Iterator[None]:
-        name = {"conv": "_conv_forward", "linear": "forward"}.get(place.role.name or "")
-        module: Any = place.module
-        if name is None or not place.layers:
-            yield
-        elif place.role.reason or name in vars(module):
-            self.unsplit.setdefault(place.path)
+        role, module = place.role, cast(Any, place.module)
+        name = {"conv": "_conv_forward", "linear": "forward"}.get(role.name or "")
+        if name is None or role.reason or not place.layers or name in vars(module):
+            if place.layers and (name or role.reason or role.name == "readout") and list(module.parameters()):
+                self.unsplit.setdefault(place.path)
             yield
         else:
             own = getattr(module, name)

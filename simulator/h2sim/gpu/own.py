@@ -225,9 +225,15 @@ def _notes(training: ModelStep, measured: Measured, places: Places, asked: Asked
     if places.refused:
         more = f" and {len(places.refused) - 1} more" if len(places.refused) > 1 else ""
         yield f"no trace holds this model, rows have its modules' paths: {places.refused[0][:300]}{more}"
+    held = {layer for place in places.places for layer in place.layers}
+    if lone := [layer for layer in places.layers if layer not in held]:
+        yield f"no module stands for {_named(lone)}: functions and arithmetic, whose time is between layers"
     if training.unsplit:
-        named = ", ".join(list(training.unsplit)[:MOST_NAMED])
-        more = f" and {len(training.unsplit) - MOST_NAMED} more" if len(training.unsplit) > MOST_NAMED else ""
-        yield f"weight update not apart from the backward pass: {named}{more}"
+        yield f"weight update not apart from the backward pass: {_named(list(training.unsplit))}"
     yield from asked.notes
     yield from measured.notes
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
