@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
-from tests.helpers.models import Lif, Loop, library, mean_loss, spikes, torch
+from tests.helpers.models import Lif, Loop, library, mean_loss, spikes
 
 T, N = 4, 3
 TARGETS = torch.tensor([1, 0, 2])
@@ -92,10 +93,7 @@ def norse() -> Own:
 
 def sinabs() -> Own:
     """Timesteps side by side in the batch."""
-    library("sinabs")
-    import sinabs.layers as sl
-    from sinabs import activation
-
+    sl, activation = library("sinabs.layers"), library("sinabs.activation")
     torch.manual_seed(0)
     lif = {"batch_size": N, "spike_fn": activation.SingleSpike, "spike_threshold": torch.tensor(0.3), "min_v_mem": None}
     model = nn.Sequential(

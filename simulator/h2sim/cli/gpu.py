@@ -8,27 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from h2sim.cli.devices import MOST, command_line, device_options, given, tell
 from h2sim.cli.names import GPU_TRACE, NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
-from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
+from h2sim.cli.support import NO, Commands, IntsType, emit, extra, find_network, say
 from h2sim.cli.support import show as show_document
 from h2sim.cli.types import ParamType, Positive
 from h2sim.errors import GpuTraceError
 from h2sim.gpu.names import IMPLEMENTATIONS
 from h2sim.io import library
-from h2sim.io.names import in_shell
 
 if TYPE_CHECKING:
     from h2sim.gpu.step import Workload
     from h2sim.gpu.targets import Target
     from h2sim.gpu.trace import GpuTrace
     from h2sim.trace import Network
-
-MOST = 1 << 40  # batches, steps: more is a slip of the finger
-LONGEST = 2000  # characters of a line in a trace
 
 
 @click.group(cls=Commands)
@@ -42,30 +38,6 @@ def gpu() -> None:
       h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine.json
       h2sim gpu show v100-cifar10
     """
-
-
-def _device_options(command: Decorated) -> Decorated:
-    positive = Positive()
-    for option in (
-        click.option("--memory-energy", "memory_energy_pj_per_bit", type=positive, metavar="PJ",
-                     help="Of its external memory, per bit; HBM2: 3.97."),
-        click.option("--memory-bandwidth", "memory_bandwidth_bytes_per_s", type=positive, metavar="B/S",
-                     help="Of its external memory, bytes per second."),
-        click.option("--power", "power_w", type=positive, metavar="W", help="The GPU's power limit."),
-        click.option("--area", "area_mm2", type=positive, metavar="MM2", help="The GPU's die."),
-        click.option("--node", "node_nm", type=positive, metavar="NM", help="The GPU's technology."),
-        click.option("--device-name", "name", metavar="NAME", help="[default: as it calls itself]"),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-_DEVICE = ("name", "node_nm", "area_mm2", "power_w", "memory_bandwidth_bytes_per_s", "memory_energy_pj_per_bit")
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user says of the device."""
-    return {key: options[key] for key in _DEVICE if options[key] is not None}
 
 
 class ImplementationsType(ParamType[tuple[str, ...]]):
@@ -108,7 +80,7 @@ _LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items()
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="With --device cpu.")
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
 @click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
-@_device_options
+@device_options
 def record_(network: str, output: str, **options: Any) -> None:
     """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
 
@@ -145,7 +117,7 @@ def record_(network: str, output: str, **options: Any) -> None:
         workloads = {name: _workload(described, name, options) for name in outputs}
         check_can_run(workloads.values(), target.name)
         for name, workload in workloads.items():
-            _write(record(workload, target, plan, _command(), _say), outputs[name])
+            _write(record(workload, target, plan, command_line(), tell), outputs[name])
     finally:
         torch.set_num_threads(before)
 
@@ -182,27 +154,7 @@ def _named(target: Target, options: Mapping[str, Any]) -> Target:
 
     from h2sim.gpu.trace import device_of
 
-    return replace(target, device=device_of({**target.device.model_dump(), **_given(options)}, "gpu record"))
-
-
-def _command() -> str | None:
-    """What was typed, so that it can be typed again: arguments, and the options that were given; None if too long."""
-    context = click.get_current_context()
-    words = context.command_path.split()
-    for parameter in context.command.params:
-        value = context.params[parameter.name or ""]
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
-            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typed = " ".join(map(in_shell, words))
-    return typed if len(typed) <= LONGEST else None
-
-
-def _say(what: str, done: int, total: int) -> None:
-    """Progress on standard error: each tenth of a part."""
-    if done == total or done * 10 // total != (done - 1) * 10 // total:
-        click.echo(f"{what} {done} of {total}", err=True)
+    return replace(target, device=device_of({**target.device.model_dump(), **given(options)}, "gpu record"))
 
 
 def _write(trace: GpuTrace, output: str) -> None:
@@ -231,7 +183,7 @@ def _write(trace: GpuTrace, output: str) -> None:
 @click.option("--dataset", default="not said", show_default=True)
 @click.option("--implementation", default="imported", show_default=True)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-@_device_options
+@device_options
 def import_(file: Path, network: str, output: str, **options: Any) -> None:
     """Read a profile made elsewhere and write its GPU trace: kernels mapped to layers and phases.
 
@@ -259,9 +211,9 @@ def import_(file: Path, network: str, output: str, **options: Any) -> None:
         dataset=options["dataset"],
         implementation=options["implementation"],
         steps=options["steps"],
-        given=_given(options),
+        given=given(options),
     )
-    trace = import_profile(file, made, rules, options["form"], _command(), options["gpu_number"])
+    trace = import_profile(file, made, rules, options["form"], command_line(), options["gpu_number"])
     for note in trace.notes:
         say(f"note: {note}", err=True)
     _write(trace, output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -41,7 +41,7 @@ class Places:
     layers: tuple[str, ...]
     timesteps: int | None = None
     samples: int | None = None
-    refused: tuple[str, ...] = field(default=())
+    refused: tuple[str, ...] = ()
 
 
 def places_of(model: nn.Module, inputs: Inputs, forward: Forward | None = None) -> Places:

@@ -222,9 +222,10 @@ def _notes(training: ModelStep, measured: Measured, places: Places, asked: Asked
     yield f"the update runs on copies of the weights: {type(training.update).__name__}"
     if compiled:
         yield "torch.compile left out: the model runs as it is written"
-    if places.refused:
-        more = f" and {len(places.refused) - 1} more" if len(places.refused) > 1 else ""
-        yield f"no trace holds this model, rows have its modules' paths: {places.refused[0][:300]}{more}"
+    for first in places.refused[:1]:
+        more = len(places.refused) - 1
+        others = f" and {more} more" if more else ""
+        yield f"no trace holds this model, rows have its modules' paths: {first[:300]}{others}"
     held = {layer for place in places.places for layer in place.layers}
     if lone := [layer for layer in places.layers if layer not in held]:
         yield f"no module stands for {_named(lone)}: functions and arithmetic, whose time is between layers"
