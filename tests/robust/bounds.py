@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import h2sim.kernels
+from h2sim.kernels.unit import NEURON
 
 Rng = np.random.Generator
 Case = Callable[[Rng], tuple[Any, ...]]  # draws a kernel's arguments
@@ -315,6 +316,79 @@ def _reset(rng: Rng) -> tuple[Any, ...]:
     """None of three, or one."""
     chosen = rng.integers(4)
     return tuple(np.float32(n == chosen) for n in range(3))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps of a layer over time, with channels or places side by side, as fused/compiled.py hands them over."""
+
+    steps: int
+    samples: int
+    channels: int
+    places: int
+    along: int
+
+    @classmethod
+    def drawn(cls, rng: Rng) -> Maps:
+        return cls(one(rng, 1, 2, 5), some(rng), some(rng), some(rng), one(rng, 0, 1))
+
+    @property
+    def elements(self) -> int:
+        return self.steps * self.samples * self.channels * self.places
+
+    @property
+    def across(self) -> tuple[Any, ...]:
+        """wide, channels and along."""
+        if self.along:
+            return self.channels, np.zeros(self.samples * self.places, np.int64), 1
+        return self.places, np.tile(np.arange(self.channels), self.samples), 0
+
+    def rows(self, rng: Rng) -> tuple[Any, ...]:
+        """Memory, each row's start and the elements of a timestep; one timestep may stand for all."""
+        per_step = self.elements // self.steps
+        whole = bool(rng.integers(4)) or self.steps == 1
+        starts = np.arange(0, per_step, self.across[0])
+        return values(rng, self.elements if whole else per_step), starts, per_step if whole else 0
+
+
+def unit_neuron(rng: Rng) -> np.ndarray:
+    zeroed, before, after = _reset(rng)
+    chosen = {"decay": 0.25, "fires_from": 0.3, "threshold": 0.3, "low": 0.05, "high": 0.55, "scale": 1,
+              "attached": rng.integers(2), "zeroed": zeroed, "before": before, "after": after,
+              "triangle": rng.integers(2)}  # fmt: skip
+    return np.array([chosen[name] for name in NEURON], np.float32)
+
+
+def unit_pair(rng: Rng, maps: Maps) -> tuple[Any, ...]:
+    """Arguments of spikes, sums and backward, norm and neuron included; x may be one timestep, the other is not."""
+    other = maps.rows(rng)
+    while other[2] == 0:
+        other = maps.rows(rng)
+    norm = values(rng, 4, maps.channels)
+    return *maps.rows(rng), *other, maps.steps, *maps.across, norm, unit_neuron(rng)
+
+
+@case("unit.spikes")
+def _(rng: Rng) -> tuple[Any, ...]:
+    return unit_pair(rng, Maps.drawn(rng))
+
+
+@case("unit.sums")
+def _(rng: Rng) -> tuple[Any, ...]:
+    maps = Maps.drawn(rng)
+    return *unit_pair(rng, maps), np.zeros((2, maps.channels))
+
+
+@case("unit.backward")
+def _(rng: Rng) -> tuple[Any, ...]:
+    maps = Maps.drawn(rng)
+    return *unit_pair(rng, maps), values(rng, 2, maps.channels)
+
+
+@case("unit.moments")
+def _(rng: Rng) -> tuple[Any, ...]:
+    maps = Maps.drawn(rng)
+    return *maps.rows(rng), maps.steps, *maps.across, maps.elements // maps.channels, np.empty((2, maps.channels))
 
 
 @case("schedule.run_schedule")

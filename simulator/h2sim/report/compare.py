@@ -116,13 +116,10 @@ def _size(s: Measurement, ours: Measurement) -> tuple[str, ...]:
     lanes, bits = ("-" if n is None else f"{n:,}" for n in (s.lanes, s.weight_bits))
     bandwidth = "-" if s.bandwidth_bytes_per_s is None else f"{s.bandwidth_bytes_per_s / 1e9:g} GB/s"
     whole = set(s.phases) == set(ours.phases) and not s.left_out
-    products = (_product(s.area_time_mm2_s, 1e6, "mm2 us"), _product(s.energy_delay_js, 1e12, "uJ us"))
+    area = s.area_time_mm2_s
+    products = ("-" if area is None else f"{significant(area * 1e6, 4)} mm2 us", amount(s.energy_delay_js, "J s"))
     told = products if whole else ("-", "-")
     return s.system, clock, lanes, bits, bandwidth, *told, amount(s.power_w, "W"), amount(s.published_power_w, "W")
-
-
-def _product(value: float | None, scale: float, unit: str) -> str:
-    return "-" if value is None else f"{significant(value * scale, 4)} {unit}"
 
 
 def unmatched(c: Comparison) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from h2sim.rivals.rows import Row, Totals
 from h2sim.trace import TraceMeta
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ClockedResult(RivalResult):
     """A step of such a machine. makespan_cycles: until the last result is in memory.
 

@@ -26,7 +26,7 @@ from h2sim.rivals.machine import RivalMachine
 from h2sim.rivals.rows import PriceSource, Row, Totals
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RivalResult(ABC):
     """A rival's step on a trace, in the words of every result.
 
@@ -117,6 +117,11 @@ class RivalResult(ABC):
         from h2sim.rivals.show import rival_document
 
         return rival_document(self)
+
+    def __repr__(self) -> str:
+        t = self.totals()
+        name = f"{type(self).__name__}({self.system} on {self.workload.network}"
+        return f"{name}: {t.seconds:.4g} s for {self.samples} samples, {t.energy_j:.3g} J)"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the same as tables."""

@@ -57,7 +57,7 @@ class LoihiLayer:
     busy_seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LoihiResult(RivalResult):
     """A trace's forward pass on Loihi.
 
