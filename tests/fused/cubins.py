@@ -1,13 +1,17 @@
-"""Compiles the Triton kernels' variants for sm_70, sm_80 and sm_90, without a GPU: `python -m tests.fused.cubins`.
+"""Compiles the Triton kernels' variants without a GPU: `python -m tests.fused.cubins [--all]`.
 
-On sm_90 nothing spills into local memory, and no multiplication is rounded together with an addition.
+--all: every variant for every type, and for sm_70, sm_80 and sm_90, two minutes; else every variant in float32 for
+sm_90, and some for the other types and architectures. On sm_90 nothing spills into local memory, and no multiplication
+is rounded together with an addition.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,19 +28,28 @@ FLOATS = {
 }  # fmt: skip
 TYPES = ("fp32", "fp16", "bf16")
 ARCHITECTURES = (70, 80, 90)
+Variant = tuple[Any, dict[str, Any]]
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
-def variants() -> Iterator[tuple[Any, dict[str, Any]]]:
-    """(kernel, constants): what changes the code that is made, each value of each at least once."""
-    nchw, across = {"BC": 1, "BP": POSITIONS}, {"BC": CHANNELS, "BP": POSITIONS // CHANNELS}
-    yield kernels.moments, nchw
-    yield kernels.spikes, {"BN": False} | nchw
-    yield kernels.spikes, {"BN": True} | across
-    most = MOST_STEPS_IN_REGISTERS
-    yield kernels.gradients, {"BN": False, "SUMS": False, "TRIANGLE": False, "STEPS": most} | nchw
-    yield kernels.gradients, {"BN": True, "SUMS": True, "TRIANGLE": False, "STEPS": most} | nchw
-    yield kernels.gradients, {"BN": True, "SUMS": False, "TRIANGLE": True, "STEPS": 0} | across
+def variants() -> Iterator[Variant]:
+    """(kernel, constants): all that changes the code that is made. STEPS: the most in registers, or none of them."""
+    for tile in ({"BC": 1, "BP": POSITIONS}, {"BC": CHANNELS, "BP": POSITIONS // CHANNELS}):
+        yield kernels.moments, tile
+        for norm in (False, True):
+            yield kernels.spikes, {"BN": norm} | tile
+        for (norm, sums), triangle, steps in product(
+            ((False, False), (True, True), (True, False)), (False, True), (0, MOST_STEPS_IN_REGISTERS)
+        ):
+            yield kernels.gradients, {"BN": norm, "SUMS": sums, "TRIANGLE": triangle, "STEPS": steps} | tile
+
+
+def wanted(every: bool) -> Iterator[tuple[Variant, str, int]]:
+    """(variant, type, architecture): see the module."""
+    for index, variant in enumerate(variants()):
+        for dtype, architecture in product(TYPES, ARCHITECTURES):
+            if every or (dtype, architecture) == ("fp32", 90) or index % 10 == 1:
+                yield variant, dtype, architecture
 
 
 def compiled(kernel: Any, constants: dict[str, Any], dtype: str, architecture: int, how: dict[str, Any] = HOW) -> Any:
@@ -63,21 +76,19 @@ def assembly(cubin: bytes, folder: Path) -> str:
     return said
 
 
-def main() -> None:
+def main(every: bool) -> None:
     made = 0
     with TemporaryDirectory() as folder:
-        for kernel, constants in variants():
-            for dtype in TYPES:
-                for architecture in ARCHITECTURES:
-                    cubin = compiled(kernel, constants, dtype, architecture).asm["cubin"]
-                    assert len(cubin) > 1000
-                    made += 1
-                    if architecture == 90:
-                        code = assembly(cubin, Path(folder))
-                        # a division, which a triangle has, is made of such steps, and is rounded once all the same
-                        refused = ("LDL", "STL") if constants.get("TRIANGLE") else ("LDL", "STL", "FFMA")
-                        found = re.findall(rf"\b(?:{'|'.join(refused)})\b.*", code)
-                        assert not found, (kernel.__name__, constants, dtype, found[:3])
+        for (kernel, constants), dtype, architecture in wanted(every):
+            cubin = compiled(kernel, constants, dtype, architecture).asm["cubin"]
+            assert len(cubin) > 1000
+            made += 1
+            if architecture == 90:
+                code = assembly(cubin, Path(folder))
+                # a division, which a triangle has, is made of such steps, and is rounded once all the same
+                refused = ("LDL", "STL") if constants.get("TRIANGLE") else ("LDL", "STL", "FFMA")
+                found = re.findall(rf"\b(?:{'|'.join(refused)})\b.*", code)
+                assert not found, (kernel.__name__, constants, dtype, found[:3])
     fused = compiled(kernels.spikes, {"BN": True, "BC": 1, "BP": POSITIONS}, "fp32", 90, {"enable_fp_fusion": True})
     with TemporaryDirectory() as folder:  # the search finds what it looks for where it is allowed
         assert "FFMA" in assembly(fused.asm["cubin"], Path(folder))
@@ -85,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("--all" in sys.argv[1:])

@@ -134,6 +134,13 @@ def test_a_map_may_lie_in_any_order(implementation):
         torch.testing.assert_close(stepped(unit, other), stepped(unit, x))
 
 
+def test_a_norm_of_several_processes_is_merged_unasked():
+    """DDP takes a SyncBatchNorm on GPUs alone; test_processes.py merges on the processor."""
+    assert FusedUnit(norm=nn.SyncBatchNorm(3)).merged
+    assert not FusedUnit(norm=nn.BatchNorm2d(3)).merged
+    assert not FusedUnit(norm=nn.SyncBatchNorm(3), merged=False).merged
+
+
 def test_only_the_current_is_kept():
     kept = {}
 
