@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h2sim.cli.devices import MOST, command_line, device_options, given, tell
+from h2sim.cli.names import FILE
 from h2sim.cli.outputs import check_outputs
 from h2sim.cli.support import extra, say
 from h2sim.cli.types import Positive
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("step", metavar="MODULE:FUNCTION")
+@click.argument("step", type=FILE, metavar="MODULE:FUNCTION")
 @click.option("-o", "--output", metavar="FILE.npz", required=True, help="The trace; the timing goes to FILE-gpu.json.")
 @click.option("--network", metavar="NAME", help="Its name in both files [default: the model's class].")
 @click.option("--dataset", metavar="NAME", help="Of the batch, in both files [default: not named].")

@@ -7,7 +7,8 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,22 +29,33 @@ def step_of(name: str) -> dict[str, Any]:
     place, colon, function = name.rpartition(":")
     if not colon or not place or not function:
         raise GpuTraceError(at("measure", "step", "module:function, or file.py:function", repr(name)))
-    found = getattr(_module(place), function, None)
-    if not callable(found):
-        raise GpuTraceError(at(place, "function", f"one called {function}", "none" if found is None else "no function"))
-    if _needs_arguments(found):
-        raise GpuTraceError(at(name, "function", "one without arguments", f"{function}{inspect.signature(found)}"))
-    try:
-        made = found()
-    except Exception as error:
-        raise _failed(name, error) from error
+    with _here():
+        found = getattr(_module(place), function, None)
+        if not callable(found):
+            got = "none" if found is None else "no function"
+            raise GpuTraceError(at(place, "function", f"one called {function}", got))
+        if _needs_arguments(found):
+            got = f"{function}{inspect.signature(found)}"
+            raise GpuTraceError(at(name, "function", "one without arguments", got))
+        try:
+            made = found()
+        except Exception as error:
+            raise _failed(name, error) from error
     return _arguments(name, made)
 
 
+@contextmanager
+def _here() -> Iterator[None]:
+    """A block in which modules of the current folder are found, before any others."""
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
 def _module(place: str) -> ModuleType:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
     if place.endswith(".py") and not Path(place).is_file():
         raise GpuTraceError(f"{place}: expected a file; got none")
     try:
