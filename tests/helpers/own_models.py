@@ -38,7 +38,7 @@ def spikingjelly(step_mode: str = "m", inplace: bool = False) -> Own:
     torch.manual_seed(0)
     model = nn.Sequential(
         layer.Conv2d(2, 4, 3, padding=1, bias=False), layer.BatchNorm2d(4), neuron.LIFNode(v_threshold=0.3),
-        layer.MaxPool2d(2), layer.Flatten(), layer.Linear(36, 3), neuron.LIFNode(v_threshold=0.3),
+        layer.MaxPool2d(2), layer.Flatten(), layer.Linear(36, 3), neuron.LIFNode(v_threshold=0.05),
     )  # fmt: skip
     functional.set_step_mode(model, step_mode)
 

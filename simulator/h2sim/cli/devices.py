@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from h2sim.cli.support import Decorated
+from h2sim.cli.outputs import STDOUT
+from h2sim.cli.support import Decorated, emit, say
 from h2sim.cli.types import Positive
 from h2sim.io.names import in_shell
+
+if TYPE_CHECKING:
+    from h2sim.gpu.trace import GpuTrace
 
 MOST = 1 << 40  # batches, steps: more is a slip of the finger
 LONGEST = 2000  # characters of a line in a trace
@@ -44,6 +49,11 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in _DEVICE if options[key] is not None}
 
 
+def was_given(name: str) -> bool:
+    """Whether the current command's option of that name was typed."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def command_line() -> str | None:
     """What was typed, so that it can be typed again: arguments, and the options that were given; None if too long."""
     context = click.get_current_context()
@@ -52,7 +62,7 @@ def command_line() -> str | None:
         value = context.params[parameter.name or ""]
         if isinstance(parameter, click.Argument):
             words.append(str(value))
-        elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        elif was_given(parameter.name or ""):
             words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     typed = " ".join(map(in_shell, words))
     return typed if len(typed) <= LONGEST else None
@@ -62,3 +72,16 @@ def tell(what: str, done: int, total: int) -> None:
     """Progress on standard error: each tenth of a part."""
     if done == total or done * 10 // total != (done - 1) * 10 // total:
         click.echo(f"{what} {done} of {total}", err=True)
+
+
+def write_recorded(trace: GpuTrace, output: str) -> None:
+    """Writes a GPU trace, to a file or to standard output, and says so."""
+    from h2sim.gpu import write_gpu_trace
+    from h2sim.gpu.files import to_json
+
+    if output == STDOUT:
+        emit(output, to_json(trace))
+    else:
+        write_gpu_trace(Path(output), trace)
+    said = f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
+    say(said, err=output == STDOUT)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from h2sim.export.places import Place
+from h2sim.export.roles import Role
 from h2sim.gpu.clock import Label
 
 
@@ -53,6 +54,8 @@ class Traffic:
         self.bytes: Counter[Label] = Counter()
 
     def __call__(self, place: Place, layer: str, read: list[torch.Tensor], sent: list[torch.Tensor]) -> None:
+        if place.role == Role(None):  # a whole of others that are told themselves
+            return
         weights = place.role.name in ("conv", "linear")
         parameters = list(place.module.parameters())
         held, reads, sends = _size(parameters), _size(read), _size(sent)
