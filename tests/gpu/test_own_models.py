@@ -248,7 +248,7 @@ WRONG = {
     ),
     "no layers with weights": (
         {"model": Loop(Lif())},
-        r"record: model: expected layers with weights \(nn.Conv2d, nn.Linear\); got none in Loop",
+        r"record: model: expected layers with weights that are trained \(nn.Conv2d, nn.Linear\); got none in Loop",
     ),
     "another device": ({"device": "tpu"}, "record: device: expected one of cuda, cpu; got 'tpu'"),
     "an optimizer of another model": (
@@ -272,6 +272,36 @@ def test_what_cannot_be_timed_is_a_line(name):
     with pytest.raises(h2sim.H2SimError, match=f"^{said}") as raised:
         record(**{**given, **changed})
     assert len(raised.value.lines) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if name not in ("a name of two lines",)])
+def test_what_cannot_be_measured_is_a_line_too_and_nothing_is_written(name, tmp_path):
+    given = {"model": Loop(nn.Linear(12, 3), Lif()), "inputs": spikes(12), "targets": TARGETS, "loss": mean_loss,
+             "device": "cpu", "plan": QUICK, "path": tmp_path / "m.npz"}  # fmt: skip
+    with pytest.raises(h2sim.H2SimError) as raised:
+        h2sim.measure(**{**given, **WRONG[name][0]})
+    assert len(raised.value.lines) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_timed_by_its_layers_where_gradients_are_off():
+    with torch.no_grad():
+        timed = record(*by_hand().arguments, device="cpu", plan=QUICK)
+    assert (timed.timesteps, {row.layer for row in timed.rows if row.phase == "weight_update"}) == (
+        4, {"net.0.conv1", "net.0.conv2", "net.0.fc"},
+    )  # fmt: skip
+
+
+def test_under_autocast_and_with_frozen_weights_the_weight_update_is_not_made_up():
+    own = by_hand()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        timed = record(*own.arguments, device="cpu", plan=QUICK)
+    assert any(note.startswith("weight update not apart from the backward pass: net.0.conv1,") for note in timed.notes)
+    assert not [row for row in timed.rows if row.phase == "weight_update"]
+    for parameter in own.model.net[0].conv1.parameters():
+        parameter.requires_grad_(False)
+    timed = record(*own.arguments, device="cpu", plan=QUICK)
+    assert {row.layer for row in timed.rows if row.phase == "weight_update"} == {"net.0.conv2", "net.0.fc"}
 
 
 def test_cuda_without_cuda_is_a_line(monkeypatch):

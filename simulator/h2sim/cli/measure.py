@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--network", metavar="NAME", help="Its name in both files [default: the model's class].")
 @click.option("--dataset", metavar="NAME", help="Of the batch, in both files [default: not named].")
 @click.option("--window-threshold", type=Positive(), metavar="X",
-              help="A neuron is in the window where |ds/dm| is above this [default: 0].")  # fmt: skip
+              help="A neuron is in the window where ds/dm is further from 0 than this [default: 0].")  # fmt: skip
 @click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."

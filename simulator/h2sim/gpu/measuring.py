@@ -14,7 +14,8 @@ from h2sim.export.capture import Export, Loss, trace
 from h2sim.export.forward import Forward, as_written
 from h2sim.gpu.files import write_gpu_trace
 from h2sim.gpu.model_step import Optimizer, one_line, random_as_found, shape_of
-from h2sim.gpu.own import record
+from h2sim.gpu.own import check_arguments, record
+from h2sim.gpu.targets import target_of
 from h2sim.gpu.timed import Plan, Report, unreported
 from h2sim.gpu.trace import GpuTrace
 from h2sim.io.files import check_writable
@@ -69,6 +70,8 @@ def measure(
     place, beside = Path(path), timing_path(path)
     for written in (place, beside):
         check_writable(written)
+    check_arguments(model, inputs, loss)
+    target_of(device)
     name = network or type(as_written(model)).__name__
     with random_as_found(), one_line("model", f"one that runs on {shape_of(inputs)}"):
         export = trace(

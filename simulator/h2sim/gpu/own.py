@@ -104,14 +104,14 @@ def timed_model(
     timing: Timing | None = None,
 ) -> GpuTrace:
     """The GPU trace of a model on a target. places: where marks are set; None: as the exporter finds them."""
-    _check_arguments(model, inputs, loss)
+    check_arguments(model, inputs, loss)
     _check_words(asked, target)
     idle_w = idle_power(target, timing)
     device = torch.device(target.name)
     written = as_written(model)
     with _as_found(written, loss), placed(written, device), _in_memory(inputs):
         if places is None:
-            with one_line("model", f"one that runs on {shape_of(inputs)}"):
+            with one_line("model", f"one that runs on {shape_of(inputs)}"), torch.enable_grad():
                 places = places_of(written, moved(inputs, device), asked.forward)
         _check_places(places, asked)
         training = ModelStep(
@@ -138,15 +138,18 @@ def timed_model(
         )
 
 
-def _check_arguments(model: Any, inputs: Any, loss: Any) -> None:
+def check_arguments(model: Any, inputs: Any, loss: Any) -> None:
+    """Raises GpuTraceError for what is no model with weights, no batch, or no loss."""
     if not isinstance(model, nn.Module):
         raise GpuTraceError(at("record", "model", "a torch.nn.Module", type(model).__name__))
     if is_loader(inputs):
-        raise GpuTraceError(
-            at("record", "inputs", "one batch: a tensor, or a tuple of arguments", type(inputs).__name__)
-        )
+        wanted = "one batch: a tensor, or a tuple of arguments"
+        raise GpuTraceError(at("record", "inputs", wanted, type(inputs).__name__))
     if not callable(loss):
         raise GpuTraceError(at("record", "loss", "a function of output and targets", type(loss).__name__))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        wanted = "layers with weights that are trained (nn.Conv2d, nn.Linear)"
+        raise GpuTraceError(at("record", "model", wanted, f"none in {type(model).__name__}"))
 
 
 def _said(asked: Asked, target: Target) -> dict[str, Any]:
@@ -163,7 +166,7 @@ def _check_words(asked: Asked, target: Target) -> None:
 
 
 def _check_places(places: Places, asked: Asked) -> None:
-    if not any(place.role.name in WEIGHTS for place in places.places):
+    if not any(place.role.name in WEIGHTS or place.role.reason for place in places.places):
         wanted = "layers with weights (nn.Conv2d, nn.Linear)"
         raise GpuTraceError(at("record", "model", wanted, f"none in {asked.network}"))
     with checked("record"):
@@ -218,7 +221,8 @@ def _notes(training: ModelStep, measured: Measured, places: Places, asked: Asked
     yield "rows: medians over the marked steps, whose gradients come from calls of their own"
     yield "a batch norm or neuron stands in the row of its layer; a module's calls are added up over timesteps"
     yield "between layers: what runs outside of every module that has a part in a trace"
-    yield "neurons are reset before each step, outside its time"
+    held = "; the windows of the energy hold that too" if measured.energy else ""
+    yield f"neurons are reset before each step, outside its time{held}"
     yield f"the update runs on copies of the weights: {type(training.update).__name__}"
     if compiled:
         yield "torch.compile left out: the model runs as it is written"
@@ -226,8 +230,8 @@ def _notes(training: ModelStep, measured: Measured, places: Places, asked: Asked
         more = len(places.refused) - 1
         others = f" and {more} more" if more else ""
         yield f"no trace holds this model, rows have its modules' paths: {first[:300]}{others}"
-    held = {layer for place in places.places for layer in place.layers}
-    if lone := [layer for layer in places.layers if layer not in held]:
+    shown = {layer for place in places.places for layer in place.layers}
+    if lone := [layer for layer in places.layers if layer not in shown]:
         yield f"no module stands for {_named(lone)}: functions and arithmetic, whose time is between layers"
     if training.unsplit:
         yield f"weight update not apart from the backward pass: {_named(list(training.unsplit))}"
