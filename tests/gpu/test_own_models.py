@@ -18,7 +18,7 @@ from h2sim.errors import GpuTraceError, OutputError  # noqa: E402
 from h2sim.export.places import places_of  # noqa: E402
 from h2sim.export.state import as_found  # noqa: E402
 from h2sim.gpu import Plan, load_gpu_trace, record  # noqa: E402
-from h2sim.gpu.clock import CpuClock  # noqa: E402
+from h2sim.gpu.clock import CpuClock, CudaClock  # noqa: E402
 from h2sim.gpu.marker import Marker  # noqa: E402
 from h2sim.gpu.model_step import ModelStep, placed  # noqa: E402
 from h2sim.gpu.own import Asked, timed_model  # noqa: E402
@@ -26,7 +26,7 @@ from h2sim.gpu.targets import Target, cpu_target  # noqa: E402
 from h2sim.gpu.trace import Device  # noqa: E402
 from tests.gpu.test_record import Ticks, Watch, WatchedMarks, _with_time  # noqa: E402
 from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
-from tests.helpers.models import Lif, Loop, mean_loss, spikes  # noqa: E402
+from tests.helpers.models import Lif, Loop, fire_rectangle, mean_loss, spikes  # noqa: E402
 from tests.helpers.own_models import OWN, TARGETS, Own, by_hand  # noqa: E402
 
 QUICK = Plan(0, 1)
@@ -209,6 +209,48 @@ def test_energy_of_a_model_comes_from_the_same_meter():
     timed = timed_model(*own.arguments, target, asked, timing=_with_time(fake))
     assert (timed.energy.idle_w, timed.conditions.temperature_c) == (50.0, 61.0)
     assert "energy" not in " ".join(note for note in timed.notes if note.startswith("no "))
+
+
+def test_with_cuda_events_each_mark_is_one_and_the_notes_say_so(fake_cuda):
+    """As much of CUDA as stands for it here: events that count themselves, a millisecond each."""
+    own = by_hand()
+    target = Target(
+        name="cpu", clock=CudaClock("cuda:0"), device=Device(name="GPU"), meter=None, no_meter="none", software={}
+    )
+    timed = timed_model(*own.arguments, target, Asked(network="mine", plan=QUICK))
+    assert timed.notes[0].startswith("timed with CUDA events;")
+    assert timed.step.seconds == 1e-3  # from the event before a step to the one behind it
+    assert sum(row.seconds for row in timed.rows) == pytest.approx(timed.step.marked_seconds, rel=1e-12)
+    in_net = {row.phase: row.seconds for row in timed.rows if row.layer == "net.0.fc"}
+    assert in_net == {"forward": 4e-3, "backward": 8e-3, "weight_update": pytest.approx(12e-3)}
+
+
+def test_a_neuron_of_two_places_stands_in_the_layer_of_each():
+    class Over(nn.Module):
+        def forward(self, currents):
+            membrane, sent = torch.zeros_like(currents[0]), []
+            for current in currents:
+                membrane = 0.5 * membrane + current
+                sent.append(fire_rectangle(membrane - 0.25))
+                membrane = membrane * (1 - sent[-1])
+            return torch.stack(sent)
+
+        def h2sim_neuron(self):
+            return export.NeuronSpec(
+                decay=0.5, threshold=0.25, fire=fire_rectangle, multi_step=True, time_axis=0, surrogate="rectangle"
+            )
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2, self.fc3, self.lif = nn.Linear(12, 8), nn.Linear(8, 8), nn.Linear(8, 3), Over()
+
+        def forward(self, x):
+            return self.fc3(self.lif(self.fc2(self.lif(self.fc1(x)))))
+
+    torch.manual_seed(0)
+    fired = [label for label, name, _ in watched(Own(Twice(), spikes(12))) if name == "aten::ge"]
+    assert fired == 4 * [("fc1", "forward")] + 4 * [("fc2", "forward")]
 
 
 def test_a_model_that_was_moved_comes_back_with_its_own_parameters():

@@ -23,7 +23,7 @@ from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
 from h2sim.gpu.targets import Target, cpu_target, cuda_target  # noqa: E402
 from h2sim.gpu.timed import Plan, measure_step, rows_of  # noqa: E402
 from h2sim.train.lif import Neuron, fire  # noqa: E402
-from tests.helpers.gpu_fakes import FakeMeter, FakeNvml  # noqa: E402
+from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
 from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
 LAYERS = {"analog, residual, strided, pooled": tiny_layers, "spikes": binary_layers}
@@ -296,41 +296,6 @@ def test_a_recording_without_energy_says_why():
     trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
     assert trace.energy is None
     assert "no energy: NVML: this GPU gives neither energy nor power" in trace.notes
-
-
-class FakeEvent:
-    """A CUDA event that stands for the number of events before it, in milliseconds."""
-
-    made = 0
-
-    def __init__(self, enable_timing):
-        assert enable_timing
-
-    def record(self, stream):
-        assert stream == "stream"
-        FakeEvent.made += 1
-        self.at_ms = FakeEvent.made
-
-    def elapsed_time(self, later):
-        return float(later.at_ms - self.at_ms)
-
-
-@pytest.fixture
-def fake_cuda(monkeypatch):
-    """As much of torch.cuda as h2sim asks for, where there is none."""
-    seen = types.SimpleNamespace(name="Fake V100", uuid="1-2", total_memory=1 << 34, major=7, minor=0)
-    for name, value in {
-        "is_available": lambda: True,
-        "get_device_properties": lambda number: seen,
-        "current_stream": lambda device: "stream",
-        "synchronize": lambda device: None,
-        "Event": FakeEvent,
-        "reset_peak_memory_stats": lambda: None,
-        "max_memory_allocated": lambda: 12_345,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
 
 
 def test_cuda_events_give_seconds(fake_cuda):

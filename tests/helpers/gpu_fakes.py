@@ -77,3 +77,20 @@ class FakeNvml(types.ModuleType):
         if name in missing:
             raise self.NVMLError("Not Supported")
         return value
+
+
+class FakeEvent:
+    """A CUDA event that stands for the number of events before it, in milliseconds."""
+
+    made = 0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: str) -> None:
+        assert stream == "stream"
+        FakeEvent.made += 1
+        self.at_ms = FakeEvent.made
+
+    def elapsed_time(self, later: FakeEvent) -> float:
+        return float(later.at_ms - self.at_ms)

@@ -17,6 +17,7 @@ from h2sim.export.capture import Loss, versions_of
 from h2sim.export.forward import Forward, as_written, uncompiled
 from h2sim.export.places import Places, places_of
 from h2sim.export.state import as_found
+from h2sim.gpu.clock import CudaClock
 from h2sim.gpu.energy import Timing
 from h2sim.gpu.files import write_gpu_trace
 from h2sim.gpu.model_step import ModelStep, Optimizer, moved, one_line, placed, random_as_found, shape_of
@@ -134,7 +135,7 @@ def timed_model(
             conditions=measured.conditions,
             peak_memory_bytes=measured.peak_memory_bytes,
             software=versions() | versions_of(written) | target.software,
-            notes=tuple(_notes(training, measured, places, asked, compiled=written is not model)),
+            notes=tuple(_notes(training, measured, places, asked, target, compiled=written is not model)),
         )
 
 
@@ -214,9 +215,11 @@ def _samples(places: Places, targets: Any) -> int:
     raise GpuTraceError(at("record", "targets", wanted, shape_of(targets)))
 
 
-def _notes(training: ModelStep, measured: Measured, places: Places, asked: Asked, compiled: bool) -> Iterator[str]:
+def _notes(
+    training: ModelStep, measured: Measured, places: Places, asked: Asked, target: Target, compiled: bool
+) -> Iterator[str]:
     """What a reader must know of how a model was timed."""
-    clock = "CUDA events" if training.device.type == "cuda" else "the processor's clock"
+    clock = "CUDA events" if isinstance(target.clock, CudaClock) else "the processor's clock"
     yield f"timed with {clock}; one step at a time, the device idle in between; medians of the steps"
     yield "rows: medians over the marked steps, whose gradients come from calls of their own"
     yield "a batch norm or neuron stands in the row of its layer; a module's calls are added up over timesteps"
