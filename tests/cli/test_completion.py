@@ -14,6 +14,7 @@ from click.shell_completion import ShellComplete
 
 from h2sim import datasets
 from h2sim.cli import main
+from h2sim.cli.implementations import IMPLEMENTATIONS
 from h2sim.cli.names import NamesType
 from h2sim.energy.load import part_names
 from h2sim.io import library
@@ -106,6 +107,11 @@ def test_shipped_names_and_files_are_offered(typed, names):
 @pytest.mark.parametrize(("typed", "names"), ONLY_NAMES, ids=[typed for typed, _ in ONLY_NAMES])
 def test_names_alone_are_offered_where_no_file_will_do(typed, names):
     assert offered(typed) == (names, [])
+
+
+def test_an_implementation_is_offered_behind_each_comma():
+    assert offered("gpu record mnist --implementation") == (list(IMPLEMENTATIONS), [])
+    assert offered("gpu record mnist --implementation", "graph,ch") == (["graph,checkpoint", "graph,chapter4"], [])
 
 
 def test_published_rows_and_rivals_are_offered_to_compare_with():

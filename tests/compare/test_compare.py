@@ -222,6 +222,7 @@ def test_the_verdict_takes_the_fastest_gpu_trace_whose_values_are_equal(digits, 
         "the baseline: the fastest of its device's whose values are checked and equal"
     )
     said = " ".join(found.stdout.split())
+    assert "passed over by the verdict, why the last lines say: GPU, vanilla; GPU, atan; GPU, mine" in said
     assert "GPU, vanilla: passed over: 1.5x the time of GPU, graph" in said
 
 

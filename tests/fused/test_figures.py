@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from h2sim.gpu.clock import CpuClock  # noqa: E402
+from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
 
 HOME = Path(__file__).parents[2] / "reports" / "gpu"
 NAMES = ("measure", "step", "networks", "published", "pictures", "figures")
@@ -126,6 +130,26 @@ def test_points_of_a_gpu_stand_beside(report, record):
     ]
     assert "On Fake GPU; in brackets" in page
     assert "| medium | yes | 10 | 64 |  | 2000 | 1000 (0.50, 2.00x) |" in page
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_a_gpus_point_has_time_peak_and_energy(report, monkeypatch, forward):
+    """As much of CUDA as is asked for, on the processor."""
+    step, seen = report["step"], types.SimpleNamespace(name="Fake GPU", uuid="1")
+    for name, value in {"get_device_properties": lambda _: seen, "reset_peak_memory_stats": lambda _: None,
+                        "max_memory_allocated": lambda _: 12345}.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    meter = FakeMeter(watts=100.0, counts=False)
+    for name, value in {"_device": lambda _: torch.device("cpu"), "CudaClock": lambda _: CpuClock(), "WARM_UP": 1,
+                        "REPEATS": 1, "ENERGY_S": 1e-9, "NvmlMeter": lambda _: meter,
+                        "idle_power_w": lambda _: 50.0}.items():  # fmt: skip
+        monkeypatch.setattr(step, name, value)
+    asked = point(report, device="cuda", timesteps=1, batch=1, batch_norm=False, way="fused", forward=forward)
+    found = step.on_cuda(asked)
+    assert (found["gpu"], found["peak_bytes"]) == ("Fake GPU", 12345)
+    assert found["seconds"] > 0
+    assert found["joules"] > 0
+    assert ("kept_bytes" in found) is not forward
 
 
 def test_points_that_are_there_are_not_measured_again(report, tmp_path, monkeypatch):

@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from h2sim.cli.implementations import IMPLEMENTATIONS  # noqa: E402
 from h2sim.errors import GpuTraceError  # noqa: E402
 from h2sim.gpu import implementations as ways  # noqa: E402
 from h2sim.gpu import spiking_jelly  # noqa: E402
 from h2sim.gpu.baselines import RUN_BY, check_can_run  # noqa: E402
 from h2sim.gpu.clock import Marks  # noqa: E402
 from h2sim.gpu.equality import TOLERANCE, checked_values, coarse, compared, relative_difference  # noqa: E402
-from h2sim.gpu.names import IMPLEMENTATIONS  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
 from h2sim.gpu.recording import record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
@@ -23,7 +23,7 @@ from h2sim.gpu.targets import cpu_target  # noqa: E402
 from h2sim.gpu.timed import Plan  # noqa: E402
 from h2sim.neuron import RESETS, Neuron  # noqa: E402
 from tests.gpu.test_record import LAYERS, Ticks, gradients_of  # noqa: E402
-from tests.helpers.tiny import tiny_layers  # noqa: E402
+from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
 DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
 HERE = [name for name, kind in RUN_BY.items() if kind.lacks([Neuron()], DEVICES[-1]) is None]
@@ -116,13 +116,23 @@ def test_a_checkpoints_second_forward_pass_stands_in_the_forward_rows():
     assert {"forward", "backward", "weight_update"} == {phase for _, phase in parts}
 
 
-def test_a_unit_stands_in_the_row_of_the_layer_that_reads():
+def test_the_work_of_a_unit_is_divided_among_its_neurons_and_its_reader():
     trace = record(training_of("chapter4").workload, cpu_target(), Plan(1, 2))
     phases = {(row.layer, row.phase) for row in trace.rows}
-    assert {(layer["name"], "forward") for layer in tiny_layers()} <= phases
-    assert not any(phase == "weight_update" for _, phase in phases)
-    assert any("rows are of units" in note for note in trace.notes)
+    assert {(name, "weight_update") for name in ("encode", "block", "down", "out")} <= phases
+    assert {(layer["name"], phase) for layer in tiny_layers() for phase in ("forward", "backward")} <= phases
     assert trace.values.equal
+
+
+def test_the_marks_of_a_unit_come_in_the_order_of_its_work():
+    training = training_of("chapter4", binary_layers)
+    ops, seen = Marked(training.network, Marks(Ticks())), []
+    ops.begin = lambda name, phase: seen.append((name, phase))
+    training.gradients(ops)
+    assert seen == [
+        ("first", "forward"), ("out", "forward"),
+        ("first", "forward"), ("out", "weight_update"), ("out", "backward"), ("first", "backward"),
+    ]  # fmt: skip
 
 
 def test_a_compiled_step_has_no_rows_warms_up_and_says_what_compiling_took():
@@ -249,14 +259,45 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
 
 @pytest.mark.skipif("spikingjelly" not in HERE, reason="needs SpikingJelly")
 def test_kernels_that_spikingjelly_does_not_take_are_not_timed_under_their_name(monkeypatch):
-    made = spiking_jelly.SpikingJellyTriton(training_of("vanilla").network, 4)
-    said = {"implementation": "torch", "unavailable": {}}
-    monkeypatch.setattr("spikingjelly.activation_based.functional.neuron_implementation", lambda *_: said)
-    wanted, got = made.check()
-    assert "(SJ_LIF_CUDA_IMPLEMENTATION=triton)" in wanted
+    taken = {"lif": "triton", "if": "torch"}
+
+    def chosen(kind, device):
+        assert device == torch.device("cuda:0")
+        if kind not in taken:
+            raise RuntimeError("No available sj_if CUDA implementation.\nMore.")
+        return {"implementation": taken[kind]}
+
+    monkeypatch.setattr("spikingjelly.activation_based.functional.neuron_implementation", chosen)
+    made, leaky, whole = RUN_BY["spikingjelly-triton"], Neuron(), Neuron(decay=1.0)
+    assert made.lacks([leaky], "cuda:0") is None
+    wanted, got = made.lacks([leaky, whole], "cuda:0")
+    assert "(SJ_IF_CUDA_IMPLEMENTATION=triton)" in wanted
     assert got == "torch"
-    said["implementation"] = "triton"
-    assert made.check() is None
+    del taken["if"]
+    assert made.lacks([whole], "cuda:0")[1] == "No available sj_if CUDA implementation."
+    assert RUN_BY["spikingjelly-cuda"].lacks([leaky], "cuda:0")[1] == "triton"
+
+
+def test_formulas_cannot_run_where_the_user_has_chosen_kernels(monkeypatch):
+    monkeypatch.setattr(spiking_jelly, "find_spec", lambda _: True)
+    monkeypatch.setenv("SJ_LIF_CUDA_IMPLEMENTATION", "triton")
+    wanted, got = RUN_BY["spikingjelly"].lacks([Neuron()], "cuda:0")
+    assert wanted.startswith("SJ_LIF_CUDA_IMPLEMENTATION=auto, for its kernels")
+    assert got == "triton"
+    assert RUN_BY["spikingjelly"].lacks([Neuron()], "cpu") is None
+    assert RUN_BY["spikingjelly"].lacks([Neuron(decay=1.0)], "cuda:0") is None
+
+
+def test_a_compiler_that_fails_is_one_line(monkeypatch):
+    def without(*_):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(ways, "COMPILER", without)
+    with pytest.raises(
+        GpuTraceError, match=r"compiled: expected torch.compile to make code here; got .*C\+\+ compiler"
+    ) as caught:
+        record(training_of("compiled").workload, cpu_target(), Plan(0, 1))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 # --- the graph, on a fake of CUDA that runs what was captured again ---

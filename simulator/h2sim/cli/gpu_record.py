@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from h2sim.cli.devices import MOST, command_line, device_options, given, tell, was_given, write_recorded
+from h2sim.cli.implementations import LISTED, ImplementationsType
 from h2sim.cli.names import NETWORK
 from h2sim.cli.outputs import STDOUT, check_outputs
 from h2sim.cli.support import IntsType, extra, find_network
-from h2sim.cli.types import ParamType, Positive
-from h2sim.gpu.names import IMPLEMENTATIONS
+from h2sim.cli.types import Positive
 
 if TYPE_CHECKING:
     from h2sim.gpu.step import Workload
@@ -26,29 +25,8 @@ if TYPE_CHECKING:
 BATCH = 64  # samples of a step
 
 
-class ImplementationsType(ParamType[tuple[str, ...]]):
-    """Names of implementations, one or several with commas between."""
-
-    name = "implementations"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = [name.strip() for name in value.split(",")]
-        wrong = next((name for name in names if name not in IMPLEMENTATIONS), None)
-        if wrong is not None:
-            self.fail(f"expected some of {', '.join(IMPLEMENTATIONS)}; got {wrong[:40]!r}", param, ctx)
-        return tuple(dict.fromkeys(names))
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """What can stand behind the last comma."""
-        typed, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{typed}{comma}{name}") for name in IMPLEMENTATIONS if name.startswith(last)]
-
-
 TRACE_SUFFIX = ".npz"
 OF_NETWORKS = {"timesteps": "--timesteps", "input_shape": "--input-shape", "implementations": "--implementation"}
-_LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items())
 
 
 @click.command("record")
@@ -57,7 +35,7 @@ _LISTED = ", ".join(f"{name} ({what})" for name, what in IMPLEMENTATIONS.items()
 @click.option("--batch", type=click.IntRange(1, 1 << 20), help=f"[default: {BATCH}, or the trace's]")
 @click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
 @click.option("--implementation", "implementations", type=ImplementationsType(), default="vanilla", show_default=True,
-              metavar="NAMES", help=f"One, or several with commas between: {_LISTED}.")  # fmt: skip
+              metavar="NAMES", help=f"One, or several with commas between: {LISTED}.")  # fmt: skip
 @click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
 @click.option(
     "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-Gradients = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]  # dL/ds, dL/dw, dL/db
+OfWeights = tuple[torch.Tensor | None, torch.Tensor | None]  # dL/dw, dL/db
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Reader:
         """x of the next layer."""
         return s
 
-    def gradients(
-        self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool, wants_weight: bool
-    ) -> Gradients:
-        """The gradients of s, weight and bias from grad = dL/d(what it returns)."""
-        return grad, None, None
+    def of_weights(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool) -> OfWeights:
+        """The gradients of weight and bias from grad = dL/d(what it returns)."""
+        return None, None
+
+    def of_spikes(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """The gradient of s."""
+        return grad
 
     def encoded(self) -> str:
         """The reader as text, which an operator of torch can take."""
@@ -50,16 +52,24 @@ class Conv2d(Reader):
         how = self.stride, self.padding, self.dilation, self.groups
         return torch.unflatten(functional.conv2d(s.flatten(0, 1), weight.to(s.dtype), bias, *how), 0, s.shape[:2])
 
-    def gradients(
-        self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool, wants_weight: bool
-    ) -> Gradients:
+    def of_weights(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool) -> OfWeights:
+        _, of_weight, of_bias = self._backward(grad, s, weight, [False, True, biased])
+        return of_weight, of_bias
+
+    def of_spikes(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        of_s, *_ = self._backward(grad, s, weight, [True, False, False])
+        assert of_s is not None
+        return torch.unflatten(of_s, 0, s.shape[:2])
+
+    def _backward(
+        self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, wanted: list[bool]
+    ) -> list[torch.Tensor | None]:
         assert weight is not None
-        of_s, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            grad.flatten(0, 1), s.flatten(0, 1), weight.to(s.dtype), [weight.shape[0]] if biased else None,
-            self.stride, self.padding, self.dilation, False, (0, 0), self.groups,
-            [True, wants_weight, biased and wants_weight],
+        found: list[torch.Tensor | None] = torch.ops.aten.convolution_backward(
+            grad.flatten(0, 1), s.flatten(0, 1), weight.to(s.dtype), [weight.shape[0]] if wanted[2] else None,
+            self.stride, self.padding, self.dilation, False, (0, 0), self.groups, wanted,
         )  # fmt: skip
-        return torch.unflatten(of_s, 0, s.shape[:2]), of_weight, of_bias
+        return found
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,13 @@ class Linear(Reader):
         assert weight is not None
         return functional.linear(s.flatten(2), weight.to(s.dtype), None if bias is None else bias.to(s.dtype))
 
-    def gradients(
-        self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool, wants_weight: bool
-    ) -> Gradients:
-        assert weight is not None
+    def of_weights(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool) -> OfWeights:
         flat = grad.flatten(0, 1)
-        of_s = (flat @ weight.to(s.dtype)).reshape(s.shape)
-        of_weight = flat.t() @ s.reshape(len(flat), -1) if wants_weight else None
-        return of_s, of_weight, flat.sum(0) if biased and wants_weight else None
+        return flat.t() @ s.reshape(len(flat), -1), flat.sum(0) if biased else None
+
+    def of_spikes(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        assert weight is not None
+        return (grad.flatten(0, 1) @ weight.to(s.dtype)).reshape(s.shape)
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,11 @@ class AvgPool2d(Reader):
         how = self.kernel, self.stride, self.padding
         return torch.unflatten(functional.avg_pool2d(s.flatten(0, 1), *how), 0, s.shape[:2])
 
-    def gradients(
-        self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None, biased: bool, wants_weight: bool
-    ) -> Gradients:
+    def of_spikes(self, grad: torch.Tensor, s: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         of_s = torch.ops.aten.avg_pool2d_backward(
             grad.flatten(0, 1), s.flatten(0, 1), self.kernel, self.stride, self.padding, False, True, None
         )
-        return torch.unflatten(of_s, 0, s.shape[:2]), None, None
+        return torch.unflatten(of_s, 0, s.shape[:2])
 
 
 _KINDS: dict[str, type[Reader]] = {kind.kind: kind for kind in (Reader, Conv2d, Linear, AvgPool2d)}

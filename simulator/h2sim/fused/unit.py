@@ -6,12 +6,13 @@ passes go through the samples in slices: of one slice at a time there are spikes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
-from h2sim.fused.readers import Reader
+from h2sim.fused.readers import OfWeights, Reader
 from h2sim.fused.statistics import summed
 from h2sim.fused.values import Implementation, Means, Norm, as_places
 from h2sim.neuron import Neuron
@@ -19,15 +20,28 @@ from h2sim.neuron import Neuron
 SLICE_BYTES = 4 << 20  # [A] maps up to this size are not sliced
 
 
+Work = Literal["spikes", "reading", "weights", "inputs", "neurons"]  # spikes: of x, in both passes
+Watch = Callable[[Work], None]
+
+
+def unwatched(work: Work) -> None:
+    """What watches nothing."""
+
+
 @dataclass(frozen=True)
 class Unit:
-    """How a unit computes. sliced: see the module. merged: a norm's statistics are those of all processes together."""
+    """How a unit computes.
+
+    sliced: see the module. merged: a norm's statistics are those of all processes together. watch: told what begins:
+    the spikes of x, the reader's product, the gradients of its weights and of what it reads, those of the neurons.
+    """
 
     neuron: Neuron
     reader: Reader
     implementation: Implementation
     sliced: bool = True
     merged: bool = False
+    watch: Watch = unwatched
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,9 @@ def forward(unit: Unit, x: torch.Tensor, given: Parameters) -> torch.Tensor:
     whole: torch.Tensor | None = None
     x = regular(x)
     for part in slices(unit, x, given.weight):
+        unit.watch("spikes")
         s = unit.implementation.spikes(x[:, part], given.norm, unit.neuron)
+        unit.watch("reading")
         out = unit.reader(s, given.weight, given.bias)
         if whole is None:
             whole = empty(out, x)
@@ -90,6 +106,7 @@ def backward(
         found = backward(unit, grad, laid, given, wants_weight)
         return replace(found, x=torch.empty_like(x).copy_(found.x))
     held, of_weight, of_bias = into_spikes(unit, grad, x, given, wants_weight)
+    unit.watch("neurons")
     if given.norm is None:
         unit.implementation.backward(x, held, None, None, unit.neuron)
         return UnitGradients(held, weight=of_weight, bias=of_bias)
@@ -115,9 +132,11 @@ def into_spikes(
         return held.copy_(grad), None, None
     total: list[torch.Tensor | None] = [None, None]
     for part in slices(unit, x, given.weight):
+        unit.watch("spikes")
         s = unit.implementation.spikes(x[:, part], given.norm, unit.neuron)
-        biased = given.bias is not None
-        of_s, *found = unit.reader.gradients(grad[:, part], s, given.weight, biased, wants_weight)
+        found = of_weights(unit, grad[:, part], s, given) if wants_weight else (None, None)
+        unit.watch("inputs")
+        of_s = unit.reader.of_spikes(grad[:, part], s, given.weight)
         del s
         if of_s.shape == held.shape and of_s.stride() == held.stride():
             held = of_s
@@ -126,6 +145,14 @@ def into_spikes(
         del of_s
         total = [_added(whole, one) for whole, one in zip(total, found, strict=True)]
     return held, _as(given.weight, total[0]), _as(given.bias, total[1])
+
+
+def of_weights(unit: Unit, grad: torch.Tensor, s: torch.Tensor, given: Parameters) -> OfWeights:
+    """dL/d(weight, bias) of a reader that has weights."""
+    if given.weight is None:
+        return None, None
+    unit.watch("weights")
+    return unit.reader.of_weights(grad, s, given.weight, given.bias is not None)
 
 
 def _added(total: torch.Tensor | None, one: torch.Tensor | None) -> torch.Tensor | None:

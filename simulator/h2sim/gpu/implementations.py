@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.network import Plain, by_layer, spread, through_steps, vanilla
+from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, lif
 from h2sim.train.network import Layer, SpikingNetwork
 from h2sim.train.objective import Objective
-from h2sim.train.units import Flow
+from h2sim.train.units import Flow, Watch, Work
 
 REFERENCE = "layerwise"
 COMPILER = "inductor"  # of torch.compile
@@ -57,10 +59,6 @@ class Implementation:
         torch.autograd.backward(loss)
         return loss.detach()
 
-    def check(self) -> tuple[str, str] | None:
-        """As `lacks`, of what only its first step shows."""
-        return None
-
 
 class Vanilla(Implementation):
     """Timesteps outside, layers inside, each operation by autograd: the source's baseline (section 3.3.1; STBP)."""
@@ -99,6 +97,16 @@ class Compiled(Implementation):
         with warnings.catch_warnings():  # Dynamo makes an instance of each autograd.Function, and torch warns of it
             warnings.filterwarnings("ignore", message=".*should not be instantiated", category=DeprecationWarning)
             return self._run(inputs)
+
+    def gradients(self, ops: Plain, inputs: torch.Tensor, labels: torch.Tensor, objective: Objective) -> torch.Tensor:
+        try:
+            return super().gradients(ops, inputs, labels, objective)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as fault:  # a compiler that is missing, or what one cannot compile, in classes of many kinds
+            said = " ".join(str(fault).split()) or type(fault).__name__
+            wanted = "torch.compile to make code here"
+            raise GpuTraceError(at("gpu record", "--implementation compiled", wanted, said[:200])) from fault
 
 
 class Graph(Vanilla):
@@ -202,17 +210,14 @@ def _current(ops: Plain, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tens
 class Units(Implementation):
     """Chapter 4 of the source: units [LIF -> operation] of h2sim.fused, which keep currents alone."""
 
-    notes = (
-        "rows are of units: a layer's neurons stand in the row of the layer that reads them, and all of a unit's "
-        "backward pass, weights included, in its row `backward`",
-    )
+    notes = ("what the backward pass computes again stands in the forward rows",)
 
     def output(self, ops: Plain, inputs: torch.Tensor) -> torch.Tensor:
         return _MarkedFlow(ops, self.timesteps).output(inputs)
 
 
 class _MarkedFlow(Flow):
-    """Flow, with each layer entered and left."""
+    """Flow, with a mark where the work of a layer and phase begins."""
 
     def __init__(self, ops: Plain, timesteps: int) -> None:
         super().__init__(ops.network, timesteps, None)
@@ -222,3 +227,13 @@ class _MarkedFlow(Flow):
         entry = self.entries[layer.name]
         self.ops.enter(entry)
         return self.ops.leave(entry, super().made(layer, record))
+
+    def current(self, layer: Any, reads: list[torch.Tensor], record: Any) -> torch.Tensor:
+        return self.ops.current(self.entries[layer.name], reads)
+
+    def watch(self, neurons: str, reader: str) -> Watch:
+        rows: dict[Work, tuple[str, RowPhase]] = {
+            "spikes": (neurons, "forward"), "reading": (reader, "forward"), "weights": (reader, "weight_update"),
+            "inputs": (reader, "backward"), "neurons": (neurons, "backward"),
+        }  # fmt: skip
+        return lambda work: self.ops.begin(*rows[work])

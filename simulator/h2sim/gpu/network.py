@@ -11,6 +11,7 @@ import torch
 
 from h2sim.gpu.clock import Marks
 from h2sim.gpu.split import Product, mark, split_conv, split_linear
+from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, fire
 from h2sim.train.network import Layer, SpikingNetwork
 
@@ -31,6 +32,9 @@ class Plain:
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
         """The layer's output, which the next layers read."""
         return value
+
+    def begin(self, name: str, phase: RowPhase) -> None:
+        """Called when the work of a layer in a phase begins."""
 
     def set(self, name: str) -> None:
         """Called when a part of the step begins that belongs to no layer (loss, optimizer, data)."""
@@ -59,6 +63,9 @@ class Marked(Plain):
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
         return mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+
+    def begin(self, name: str, phase: RowPhase) -> None:
+        self.marks(name, phase)
 
     def set(self, name: str) -> None:
         self.marks(name, "other")

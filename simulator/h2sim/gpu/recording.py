@@ -65,8 +65,6 @@ def _record(
     training = TrainingStep(workload, target.name)
     way = training.way
     first = checked_values(training)
-    if lacking := way.check():
-        raise GpuTraceError(at("gpu record", f"--implementation {workload.implementation}", *lacking))
     plan = replace(plan, warm_up=max(plan.warm_up, way.warm_up))
     measured = measure_step(training, target, plan, idle_w, report, timing, marked=way.marked)
     training.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -11,6 +12,16 @@ import torch
 from h2sim.gpu.implementations import Implementation
 from h2sim.gpu.network import Plain, by_layer
 from h2sim.train.lif import Neuron, fire
+
+
+def _kinds(neurons: list[Neuron]) -> list[str]:
+    """SpikingJelly's names of neurons that leak and of those that do not."""
+    return sorted({"if" if neuron.decay == 1 else "lif" for neuron in neurons})
+
+
+def _variable(kind: str) -> str:
+    """The environment variable that chooses between SpikingJelly's kernels."""
+    return f"SJ_{kind.upper()}_CUDA_IMPLEMENTATION"
 
 
 class SpikingJelly(Implementation):
@@ -25,6 +36,14 @@ class SpikingJelly(Implementation):
         other = next((n for n in neurons if n.reset not in ("zero", "subtract") or not 0 < n.decay <= 1), None)
         if other is not None:
             return "neurons that SpikingJelly has: reset zero or subtract, decay above 0 and at most 1", str(other)
+        return cls.other_choice(neurons, device)
+
+    @classmethod
+    def other_choice(cls, neurons: list[Neuron], device: str) -> tuple[str, str] | None:
+        """As `lacks`, of the user's choice of kernels, which SpikingJelly reads when it is imported."""
+        for name in map(_variable, _kinds(neurons) if device.startswith("cuda") else ()):
+            if os.environ.get(name, "auto") != "auto":
+                return f"{name}=auto, for its kernels do not know h2sim's surrogate", os.environ[name]
         return None
 
     def output(self, ops: Plain, inputs: torch.Tensor) -> torch.Tensor:
@@ -62,20 +81,24 @@ class SpikingJellyTriton(SpikingJelly):
             return "neurons that fire at their threshold", "neurons that fire above it"
         return super().lacks(neurons, device)
 
+    @classmethod
+    def other_choice(cls, neurons: list[Neuron], device: str) -> tuple[str, str] | None:
+        from spikingjelly.activation_based import functional
+
+        for kind in _kinds(neurons):
+            wanted = f"SpikingJelly to take its {cls.kernels} kernels ({_variable(kind)}={cls.kernels})"
+            try:
+                found = functional.neuron_implementation(kind, torch.device(device))["implementation"]
+            except (RuntimeError, ValueError) as fault:
+                return wanted, str(fault).splitlines()[0][:200]
+            if found != cls.kernels:
+                return wanted, str(found)
+        return None
+
     def surrogate(self, neuron: Neuron) -> Any:
         from spikingjelly.activation_based import surrogate
 
         return surrogate.ATan()
-
-    def check(self) -> tuple[str, str] | None:
-        from spikingjelly.activation_based import functional
-
-        for kind in sorted({"if" if n.decay == 1 else "lif" for n in self.network.neurons.values()}):
-            found = functional.neuron_implementation(kind, next(self.network.parameters()).device)["implementation"]
-            if found != self.kernels:
-                name = f"SJ_{kind.upper()}_CUDA_IMPLEMENTATION"
-                return f"SpikingJelly to take its {self.kernels} kernels ({name}={self.kernels})", str(found)
-        return None
 
 
 class SpikingJellyCuda(SpikingJellyTriton):

@@ -13,7 +13,6 @@ from h2sim.errors import GpuTraceError, at
 from h2sim.gpu.baselines import RUN_BY
 from h2sim.gpu.clock import Clock, Label, Marks
 from h2sim.gpu.implementations import Implementation
-from h2sim.gpu.names import IMPLEMENTATIONS
 from h2sim.gpu.network import Marked, Plain
 from h2sim.trace import version_of
 from h2sim.trace.model import VERSION
@@ -30,7 +29,7 @@ LEARNING_RATE = 1e-3
 class Workload:
     """What is trained.
 
-    layers: those of a trace's meta. neuron: of all layers. implementation: a name of names.IMPLEMENTATIONS. Raises
+    layers: those of a trace's meta. neuron: of all layers. implementation: a name of baselines.RUN_BY. Raises
     GpuTraceError for an unknown one.
     """
 
@@ -43,8 +42,8 @@ class Workload:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.implementation not in IMPLEMENTATIONS:
-            known = f"one of {', '.join(IMPLEMENTATIONS)}"
+        if self.implementation not in RUN_BY:
+            known = f"one of {', '.join(RUN_BY)}"
             raise GpuTraceError(at(self.name, "implementation", known, repr(self.implementation)))
 
 

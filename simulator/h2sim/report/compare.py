@@ -80,9 +80,11 @@ def _systems(found: Sequence[Comparison]) -> Table:
     nodes = _nodes(found)
     listed = " and ".join(f"{node:g}" for node in nodes)
     scaled = [f"nodes of {listed} nm: energies and areas stand as they are, not scaled"] if len(nodes) > 1 else []
+    passed = [c.theirs.system for c in found if c.theirs.passed_over]
+    others = [f"passed over by the verdict, why the last lines say: {'; '.join(passed)}"] if passed else []
     return table(
         "Systems, per sample", ["system", "kind", "phases"], SYSTEM_COLUMNS, rows,
-        drop=("node nm", "area saving", "kind", "area mm2", "phases"), foot=scaled, elsewhere="--json FILE",
+        drop=("node nm", "area saving", "kind", "area mm2", "phases"), foot=[*scaled, *others], elsewhere="--json FILE",
     )  # fmt: skip
 
 

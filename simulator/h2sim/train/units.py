@@ -17,6 +17,8 @@ from h2sim.fused import plain, unit
 from h2sim.fused.choice import chosen
 from h2sim.fused.readers import AvgPool2d, Conv2d, Linear, Reader
 from h2sim.fused.statistics import statistics
+from h2sim.fused.unit import Watch as Watch
+from h2sim.fused.unit import Work as Work
 from h2sim.fused.values import Norm
 from h2sim.neuron import Neuron, membranes, rounded
 from h2sim.train import record as kept
@@ -48,10 +50,14 @@ class Current:
     observed: Observed
 
     def read(
-        self, reader: Reader, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
+        self,
+        reader: Reader,
+        weight: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        watch: Watch = unit.unwatched,
     ) -> torch.Tensor:
-        """What the reader makes of its spikes."""
-        how = unit.Unit(self.neuron, reader, chosen("auto", self.x))
+        """What the reader makes of its spikes. watch: see unit.Unit."""
+        how = unit.Unit(self.neuron, reader, chosen("auto", self.x), watch=watch)
         if self.norm is None:
             return _unit(self.x, None, None, weight, bias, how, unit.Parameters(), self.observed)
         kept.keep_normalised(self.observed.record, self.x)
@@ -134,6 +140,7 @@ def _observed_backward(
 ) -> unit.UnitGradients:
     """As unit.backward, in plain torch; dm is rounded at each timestep, and recorded, and so is dL/dx behind a norm."""
     held, of_weight, of_bias = unit.into_spikes(how, grad, x, given, wants_weight)
+    how.watch("neurons")
     for part in unit.slices(how, x, given.weight):
         dm = plain.membrane_gradients(x[:, part], held[:, part], given.norm, how.neuron, observed.dtype)
         held[:, part] = dm
@@ -161,9 +168,12 @@ class _ReadBits(torch.autograd.Function):
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
         reader: Reader,
+        watch: Watch,
     ) -> torch.Tensor:
         ctx.save_for_backward(bits, weight)
         ctx.reader, ctx.shape, ctx.dtype, ctx.biased = reader, s.shape, s.dtype, bias is not None
+        ctx.watch = watch
+        watch("reading")
         return reader(s, weight, bias)
 
     @staticmethod
@@ -172,9 +182,13 @@ class _ReadBits(torch.autograd.Function):
         ctx: Any, grad: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
         bits, weight = ctx.saved_tensors
-        s = unpacked(bits, ctx.shape, ctx.dtype)
-        of_s, of_weight, of_bias = ctx.reader.gradients(grad, s, weight, ctx.biased, ctx.needs_input_grad[2])
-        return of_s, None, of_weight, of_bias, None
+        ctx.watch("spikes")
+        s, of_weight, of_bias = unpacked(bits, ctx.shape, ctx.dtype), None, None
+        if ctx.needs_input_grad[2]:
+            ctx.watch("weights")
+            of_weight, of_bias = ctx.reader.of_weights(grad, s, weight, ctx.biased)
+        ctx.watch("inputs")
+        return ctx.reader.of_spikes(grad, s, weight), None, of_weight, of_bias, None, None
 
 
 _read_bits: Callable[..., torch.Tensor] = _ReadBits.apply
@@ -246,18 +260,26 @@ class Flow:
             weight = self.network.weights.get(layer.name)
             bias = self.network.biases.get(layer.name)
             if isinstance(value, Current) and self.readers[source] == 1:
-                return value.read(reader, weight, bias)
+                return value.read(reader, weight, bias, self.watch(source, layer.name))
             shared = self._shared(source)
-            return _read_bits(shared.s, shared.bits, weight, bias, reader)
+            return _read_bits(shared.s, shared.bits, weight, bias, reader, self.watch(source, layer.name))
         reads = [self._whole(source) for source in layer.inputs]
         if not layer.has_weights:
             reads = [over_time(read, self.timesteps) for read in reads]
+        return self.current(layer, reads, record)
+
+    def current(self, layer: Layer, reads: list[torch.Tensor], record: LayerRecord | None) -> torch.Tensor:
+        """The current, or the map, of a layer that no unit computes."""
         return self.network.current({"name": layer.name}, reads, record)
+
+    def watch(self, neurons: str, reader: str) -> Watch:
+        """What is told of the work of a unit, of a layer's neurons and the layer that reads them: nothing."""
+        return unit.unwatched
 
     def _shared(self, name: str) -> Shared:
         value = self.values[name]
         if isinstance(value, Current):
-            s = value.read(Reader())
+            s = value.read(Reader(), watch=self.watch(name, name))
             self.values[name] = value = Shared(s, packed(s))
         assert isinstance(value, Shared)
         return value
