@@ -122,7 +122,7 @@ def test_so_many_steps_that_they_last_long_enough():
 def test_idle_energy_is_taken_over_the_time_that_was_integrated():
     class Slow(FakeMeter):
         def power_w(self):
-            self.seconds += 0.1  # a reading takes time: the last one comes after the last step's end
+            self.seconds += 0.01  # a reading takes time: the last one comes after the last step's end
             return self.watts
 
     energy = measured(Slow(counts=False))

@@ -24,7 +24,7 @@ from h2sim.gpu.model_step import ModelStep, placed  # noqa: E402
 from h2sim.gpu.own import Asked, timed_model  # noqa: E402
 from h2sim.gpu.targets import Target, cpu_target  # noqa: E402
 from h2sim.gpu.trace import Device  # noqa: E402
-from tests.gpu.test_record import Ticks, Watch, WatchedMarks, _with_time  # noqa: E402
+from tests.gpu.test_record import Ticks, Watch, WatchedMarks  # noqa: E402
 from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
 from tests.helpers.models import Lif, Loop, fire_rectangle, mean_loss, spikes  # noqa: E402
 from tests.helpers.own_models import OWN, TARGETS, Own, by_hand  # noqa: E402
@@ -206,7 +206,7 @@ def test_energy_of_a_model_comes_from_the_same_meter():
     own, fake = by_hand(), FakeMeter(watts=50.0)
     target = Target(name="cpu", clock=CpuClock(), device=Device(name="Fake GPU"), meter=fake, no_meter="", software={})
     asked = Asked(network="mine", plan=Plan(0, 1, energy_seconds=1e-9))
-    timed = timed_model(*own.arguments, target, asked, timing=_with_time(fake))
+    timed = timed_model(*own.arguments, target, asked, timing=fake.looked_at())
     assert (timed.energy.idle_w, timed.conditions.temperature_c) == (50.0, 61.0)
     assert "energy" not in " ".join(note for note in timed.notes if note.startswith("no "))
 

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from h2sim.errors import GpuTraceError  # noqa: E402
 from h2sim.gpu import Device, recording  # noqa: E402
 from h2sim.gpu.clock import CpuClock, CudaClock, Marks, timed  # noqa: E402
-from h2sim.gpu.energy import Timing  # noqa: E402
 from h2sim.gpu.files import from_csv, to_csv  # noqa: E402
 from h2sim.gpu.meter import NvmlMeter  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
@@ -272,7 +271,7 @@ def test_a_recording_with_a_meter_holds_the_energy_of_a_step():
         no_meter="",
         software={"driver": "1.2"},
     )
-    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
+    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=fake.looked_at())
     assert trace.energy.measured_steps == 1
     assert trace.energy.idle_w == 50.0
     assert trace.conditions.throttled == ("software power cap",)
@@ -280,20 +279,10 @@ def test_a_recording_with_a_meter_holds_the_energy_of_a_step():
     assert not any("no energy" in note for note in trace.notes)
 
 
-def _with_time(fake):
-    """A millisecond passes whenever somebody looks."""
-
-    def now():
-        fake.seconds += 1e-3
-        return fake.seconds
-
-    return Timing(now, fake.sleep)
-
-
 def test_a_recording_without_energy_says_why():
     fake = FakeMeter(watts=None, counts=False)
     target = Target(name="cpu", clock=CpuClock(), device=Device(name="Fake GPU"), meter=fake, no_meter="", software={})
-    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
+    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=fake.looked_at())
     assert trace.energy is None
     assert "no energy: NVML: this GPU gives neither energy nor power" in trace.notes
 

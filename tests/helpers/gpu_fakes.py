@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from typing import Any
 
@@ -16,6 +17,16 @@ class FakeMeter:
         self.watts, self.counts, self.busy, self.seconds = watts, counts, busy, 0.0
         self.timing = Timing(lambda: self.seconds, self.sleep)
         self.steps = 0
+
+    def looked_at(self) -> Timing:
+        """A millisecond passes whenever the main thread looks: what a sampling thread does takes no time."""
+
+        def now() -> float:
+            if threading.current_thread() is threading.main_thread():
+                self.seconds += 1e-3
+            return self.seconds
+
+        return Timing(now, self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
