@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import distributed, nn
 from torch.nn import functional
 
 from h2sim.gpu.clock import CudaClock, timed
-from h2sim.gpu.meter import MeterError, NvmlMeter, idle_power_w, measure_energy
+from h2sim.gpu.energy import idle_power_w, measure_energy
+from h2sim.gpu.meter import MeterError, NvmlMeter
 
 WARM_UP, REPEATS, ENERGY_S = 5, 20, 10.0  # steps, steps, seconds
 
@@ -136,7 +138,8 @@ def on_cuda(point: Point) -> dict[str, Any]:
     if not point.forward:
         found["kept_bytes"] = step.kept_bytes()
     if meter is not None and point.processes == 1:
-        found["joules"] = measure_energy(meter, step, clock.wait, seconds, idle_w, ENERGY_S).joules
+        with suppress(MeterError):  # two windows that do not agree: no energy
+            found["joules"] = measure_energy(meter, step, clock.wait, seconds, idle_w, ENERGY_S).energy.joules
     return found
 
 

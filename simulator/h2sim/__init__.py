@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from h2sim.energy import EnergyTable, load_energy_table
     from h2sim.errors import H2SimError
     from h2sim.facade import count, priced, simulate
+    from h2sim.gpu.measuring import measure
     from h2sim.result import Result
     from h2sim.rivals.registry import load_machine
     from h2sim.sweeps.run import sweep
@@ -40,6 +41,7 @@ _HOMES = {  # imported when asked for, so that what needs no simulation starts a
     "load_energy_table": "h2sim.energy",
     "load_machine": "h2sim.rivals.registry",
     "load_trace": "h2sim.trace",
+    "measure": "h2sim.gpu.measuring",
     "priced": "h2sim.facade",
     "read_result": "h2sim.compare.stored",
     "simulate": "h2sim.facade",
@@ -60,6 +62,7 @@ __all__ = [
     "load_energy_table",
     "load_machine",
     "load_trace",
+    "measure",
     "priced",
     "read_result",
     "simulate",

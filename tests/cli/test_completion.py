@@ -141,7 +141,7 @@ def test_every_parameter_that_offers_names_is_tried_above():
         if isinstance(parameter.type, NamesType)
     }
     tried = set()
-    files = ["compare", "report", "compare ours.json --baseline", "explain"]
+    files = ["compare", "report", "measure", "compare ours.json --baseline", "explain"]
     for typed in [*files, *(typed for typed, _ in NAMED + ONLY_NAMES)]:
         tried.add(parameter_of(typed.split()))
     assert given == tried

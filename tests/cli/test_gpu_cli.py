@@ -14,8 +14,9 @@ from h2sim.cli.gpu import gpu
 from h2sim.cli.support import Commands
 from h2sim.gpu import load_gpu_trace
 from h2sim.io import library
-from h2sim.trace import load_network
+from h2sim.trace import load_network, load_trace
 from tests.helpers.gpu_made import cuda_step, fields
+from tests.helpers.houses import ROOT
 
 
 @click.group(cls=Commands)
@@ -24,6 +25,7 @@ def h2sim() -> None:
 
 
 h2sim.add_command(gpu)
+ENCODE_RESIDUAL = ROOT / "tests/data/encode-residual.npz"
 NOTATION = ["--input-shape", "1,6,6"]
 
 
@@ -107,13 +109,30 @@ def test_implementations_that_cannot_be_recorded_are_refused_before_the_work(tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_the_network_of_a_trace_is_recorded_with_the_traces_samples(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "again.json"
+    quick = ["--device", "cpu", "--warm-up", 0, "--repeats", 1]
+    call("record", ENCODE_RESIDUAL, *quick, "-o", out)
+    trace, meta = load_gpu_trace(out), load_trace(ENCODE_RESIDUAL).meta
+    assert (trace.network, trace.samples, trace.timesteps) == (meta.network, meta.batch, meta.timesteps)
+    call("record", ENCODE_RESIDUAL, *quick, "--batch", 3, "-o", out)
+    assert load_gpu_trace(out).samples == 3
+
+
+@pytest.mark.parametrize("option", [["--timesteps", 2], ["--input-shape", "1,2,3"], ["--implementation", "layerwise"]])
+def test_what_a_trace_says_itself_is_no_option_of_its_recording(tmp_path, option):
+    done = call("record", ENCODE_RESIDUAL, "--device", "cpu", *option, "-o", tmp_path / "x.json", status=2)
+    assert f"Error: {option[0]}: expected a network; a trace says it itself, and runs layer by layer\n" in done.stderr
+
+
 def test_record_without_a_gpu_is_one_line_and_status_2(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = call("record", "mnist-small", "-o", tmp_path / "x.json", status=2)
     assert done.stderr == (
-        "h2sim: gpu record: expected a CUDA GPU, and a torch built for it; got none "
-        "(--device cpu times this machine's processor instead)\n"
+        "h2sim: device: expected a CUDA GPU, and a torch built for it; got none "
+        "(device cpu times this machine's processor instead)\n"
     )
     assert not list(tmp_path.iterdir())
 
@@ -237,7 +256,7 @@ def test_a_layers_name_that_no_trace_holds_is_refused_before_the_work(tmp_path, 
     pytest.importorskip("torch")
     network = load_network("10FC", (1, 2, 2))
     layers = tuple({**layer, "name": "fc\n1"} for layer in network.layers)
-    command = sys.modules["h2sim.cli.gpu"]  # the package's own name for it is the group's
+    command = sys.modules["h2sim.cli.gpu_record"]
     monkeypatch.setattr(command, "find_network", lambda *_: replace(network, layers=layers))
     done = call("record", "mine", "--device", "cpu", "--warm-up", 1, "-o", tmp_path / "x.json", status=2)
     assert done.stderr.startswith("h2sim: gpu record: layer: expected one line of printable text")

@@ -18,8 +18,9 @@ from click.testing import CliRunner
 
 from h2sim.cli import main
 from h2sim.io import library
-from tests.docs.lines import read_words
+from tests.docs.lines import blocks, read_words
 from tests.helpers.gpu_made import NsysExport, cuda_step
+from tests.helpers.houses import ROOT
 
 NETWORK = "'8C3(Encoding)-10FC'"
 SMALLEST = "4C3-10FC --input-shape 1,8,8"
@@ -99,10 +100,16 @@ def _network(path: Path) -> None:
     shutil.copy(library.find("network", "cifar10"), path)
 
 
+def _own_model(path: Path) -> None:
+    """The file that the guide to measuring shows."""
+    path.write_text(blocks((ROOT / "docs/how-to/measure.md").read_text(encoding="utf-8"), "python")[0])
+
+
 NEEDS = {  # packages of extras, by a word of the line
     "train": ("torch", "mlxtend"), "attack": ("torch", "mlxtend"), "certify": ("torch", "mlxtend"),
-    "convert": ("torch", "mlxtend"), "evolve": ("torch", "mlxtend"), "record": ("torch",), "run/": ("torch", "mlxtend"),
-    "vgg6/": ("torch", "mlxtend"), ".nir": ("nir",), ".parquet": ("pyarrow",),
+    "convert": ("torch", "mlxtend"), "evolve": ("torch", "mlxtend"), "record": ("torch",),
+    "model.py": ("spikingjelly",), "model.npz": ("spikingjelly",), "model.json": ("spikingjelly",),
+    "run/": ("torch", "mlxtend"), "vgg6/": ("torch", "mlxtend"), ".nir": ("nir",), ".parquet": ("pyarrow",),
 }  # fmt: skip
 ID = "4f3a"  # stands for the beginning of the id of a sweep's machine
 
@@ -128,6 +135,10 @@ MAKERS: dict[str, Maker] = {
     "mine-vanilla.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine-vanilla.json",
     "mine-chapter4.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine-chapter4.json",
     "mine.json": "h2sim gpu import profile.json.gz --network cifar10 --batch 64 -o mine.json",
+    "my_model.py": _own_model,
+    "model.npz": "h2sim measure my_model.py:step --device cpu --warm-up 0 --repeats 2 -o model.npz",
+    "model-gpu.json": "ls model.npz model-gpu.json",  # made with it
+    "model.json": "h2sim run h2learn model.npz --json model.json",
     "profile.json.gz": _profile,
     "profile.sqlite": _export,
     "space": "h2sim sweep space.yaml -o space --workers 0",
@@ -146,6 +157,12 @@ MAKERS: dict[str, Maker] = {
     "converted": f"h2sim convert {NETWORK} mnist-5k --ann ann --scale 0.4 -o converted",
     "robust": "h2sim train robust-fc mnist-5k --recipe certified --epochs 1 -o robust",
 }
+
+
+def _file(word: str) -> str:
+    """What lies in the folder of what a word names: `run` of run/epoch-1.npz, `my_model.py` of my_model.py:step."""
+    name = word.split("/")[0]
+    return name.partition(":")[0] if ".py:" in name else name
 
 
 def trains(line: str) -> bool:
@@ -169,7 +186,7 @@ class Pantry:
     def serve(self, line: str, place: Path) -> None:
         """Puts what a line reads into a folder, under the names that it has in the line."""
         for word in read_words(line):
-            name = word.split("/")[0]
+            name = _file(word)
             if name in MAKERS and not (place / name).exists():
                 self._make(name)
                 copy = shutil.copytree if (self.shelf / name).is_dir() else shutil.copy
@@ -187,7 +204,7 @@ class Pantry:
             return
         maker = MAKERS[name]
         if isinstance(maker, str):
-            for needed in {word.split("/")[0] for word in read_words(maker)} & set(MAKERS) - {name}:
+            for needed in {_file(word) for word in read_words(maker)} & set(MAKERS) - {name}:
                 self._make(needed)
             done = self.shell(small(maker), self.shelf)
             assert done.returncode == 0, f"{maker}: {done.stderr}"

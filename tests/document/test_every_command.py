@@ -36,6 +36,7 @@ NO_TABLE = {
     ("certify",): "needs a run; its document is tested in tests/certify/test_recipe.py",
     ("attack",): "needs a run; its document is tested in tests/attacks/test_attack_command.py",
     ("gpu", "record"): "measures; its line is a sentence (tests/cli/test_gpu_cli.py)",
+    ("measure",): "measures; its lines are sentences (tests/cli/test_measure_cli.py)",
     ("gpu", "import"): "needs a profile; its line is a sentence (tests/cli/test_gpu_cli.py)",
     ("sweep", "SPEC"): "simulates a space; its documents are tested in tests/sweeps/test_report.py",
     ("sweep", "status"): "needs a sweep's folder, as the next ones",

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from h2sim.gpu.clock import CpuClock  # noqa: E402
+from h2sim.gpu.energy import measure_energy  # noqa: E402
 from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
 
 HOME = Path(__file__).parents[2] / "reports" / "gpu"
@@ -142,7 +143,8 @@ def test_a_gpus_point_has_time_peak_and_energy(report, monkeypatch, forward):
     meter = FakeMeter(watts=100.0, counts=False)
     for name, value in {"_device": lambda _: torch.device("cpu"), "CudaClock": lambda _: CpuClock(), "WARM_UP": 1,
                         "REPEATS": 1, "ENERGY_S": 1e-9, "NvmlMeter": lambda _: meter,
-                        "idle_power_w": lambda _: 50.0}.items():  # fmt: skip
+                        "idle_power_w": lambda _: 50.0,
+                        "measure_energy": lambda *of: measure_energy(*of, meter.looked_at())}.items():  # fmt: skip
         monkeypatch.setattr(step, name, value)
     asked = point(report, device="cuda", timesteps=1, batch=1, batch_norm=False, way="fused", forward=forward)
     found = step.on_cuda(asked)

@@ -17,8 +17,10 @@ from h2sim.gpu.baselines import RUN_BY, check_can_run  # noqa: E402
 from h2sim.gpu.clock import Marks  # noqa: E402
 from h2sim.gpu.equality import TOLERANCE, checked_values, coarse, compared, relative_difference  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
-from h2sim.gpu.record import Plan, cpu_target, record  # noqa: E402
+from h2sim.gpu.recording import record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
+from h2sim.gpu.targets import cpu_target  # noqa: E402
+from h2sim.gpu.timed import Plan  # noqa: E402
 from h2sim.neuron import RESETS, Neuron  # noqa: E402
 from tests.gpu.test_record import LAYERS, Ticks, gradients_of  # noqa: E402
 from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402

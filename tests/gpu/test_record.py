@@ -12,16 +12,17 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from h2sim.errors import GpuTraceError  # noqa: E402
-from h2sim.gpu import Device  # noqa: E402
-from h2sim.gpu import record as recording  # noqa: E402
+from h2sim.gpu import Device, recording  # noqa: E402
 from h2sim.gpu.clock import CpuClock, CudaClock, Marks, timed  # noqa: E402
 from h2sim.gpu.files import from_csv, to_csv  # noqa: E402
-from h2sim.gpu.meter import NvmlMeter, Timing  # noqa: E402
+from h2sim.gpu.meter import NvmlMeter  # noqa: E402
 from h2sim.gpu.network import Marked, Plain  # noqa: E402
-from h2sim.gpu.record import Plan, Target, cpu_target, cuda_target, record  # noqa: E402
+from h2sim.gpu.recording import record  # noqa: E402
 from h2sim.gpu.step import TrainingStep, Workload  # noqa: E402
+from h2sim.gpu.targets import Target, cpu_target, cuda_target  # noqa: E402
+from h2sim.gpu.timed import Plan, measure_step, rows_of  # noqa: E402
 from h2sim.train.lif import Neuron, fire  # noqa: E402
-from tests.helpers.gpu_fakes import FakeMeter, FakeNvml  # noqa: E402
+from tests.helpers.gpu_fakes import FakeMeter  # noqa: E402
 from tests.helpers.tiny import binary_layers, tiny_layers  # noqa: E402
 
 LAYERS = {"analog, residual, strided, pooled": tiny_layers, "spikes": binary_layers}
@@ -185,7 +186,7 @@ def test_recording_on_the_processor_writes_every_layer_and_phase():
     assert trace.step.marked_seconds > 0
     assert trace.software["torch"] == torch.__version__
     assert trace.energy is None
-    assert "no energy: NVML measures GPUs alone" in trace.notes
+    assert "no energy: not measured on a processor; NVML measures GPUs alone" in trace.notes
     assert from_csv(to_csv(trace), "again") == trace
     trace.check_layers([layer["name"] for layer in tiny_layers()])
 
@@ -215,7 +216,7 @@ def test_a_network_that_ends_in_a_convolution_is_recorded_too():
 
 def test_rows_are_in_the_networks_order_with_medians():
     parts = [{("b", "forward"): s, ("a", "backward"): 2 * s, ("loss", "other"): 1.0} for s in (1.0, 3.0, 2.0, 5.0)]
-    rows = recording._rows(parts, ["a", "b"])
+    rows = rows_of(parts, ["a", "b"])
     assert [(r.layer, r.seconds, r.lower_quartile_seconds, r.upper_quartile_seconds) for r in rows] == [
         ("a", 5.0, 3.5, 7.0),
         ("b", 2.5, 1.75, 3.5),
@@ -256,7 +257,7 @@ def test_too_little_memory_is_one_line(monkeypatch):
 
 def test_without_a_gpu_recording_on_one_says_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(GpuTraceError, match=r"^gpu record: expected a CUDA GPU.*; got none \(--device cpu times this"):
+    with pytest.raises(GpuTraceError, match=r"^device: expected a CUDA GPU.*; got none \(device cpu times this"):
         cuda_target()
 
 
@@ -270,64 +271,20 @@ def test_a_recording_with_a_meter_holds_the_energy_of_a_step():
         no_meter="",
         software={"driver": "1.2"},
     )
-    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
+    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=fake.looked_at())
     assert trace.energy.measured_steps == 1
     assert trace.energy.idle_w == 50.0
+    assert trace.conditions.throttled == ("software power cap",)
     assert trace.software["driver"] == "1.2"
     assert not any("no energy" in note for note in trace.notes)
-
-
-def _with_time(fake):
-    """A millisecond passes whenever somebody looks."""
-
-    def now():
-        fake.seconds += 1e-3
-        return fake.seconds
-
-    return Timing(now, fake.sleep)
 
 
 def test_a_recording_without_energy_says_why():
     fake = FakeMeter(watts=None, counts=False)
     target = Target(name="cpu", clock=CpuClock(), device=Device(name="Fake GPU"), meter=fake, no_meter="", software={})
-    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=_with_time(fake))
+    trace = record(workload(), target, Plan(0, 1, energy_seconds=1e-9), timing=fake.looked_at())
     assert trace.energy is None
     assert "no energy: NVML: this GPU gives neither energy nor power" in trace.notes
-
-
-class FakeEvent:
-    """A CUDA event that stands for the number of events before it, in milliseconds."""
-
-    made = 0
-
-    def __init__(self, enable_timing):
-        assert enable_timing
-
-    def record(self, stream):
-        assert stream == "stream"
-        FakeEvent.made += 1
-        self.at_ms = FakeEvent.made
-
-    def elapsed_time(self, later):
-        return float(later.at_ms - self.at_ms)
-
-
-@pytest.fixture
-def fake_cuda(monkeypatch):
-    """As much of torch.cuda as h2sim asks for, where there is none."""
-    seen = types.SimpleNamespace(name="Fake V100", uuid="1-2", total_memory=1 << 34, major=7, minor=0)
-    for name, value in {
-        "is_available": lambda: True,
-        "get_device_properties": lambda number: seen,
-        "current_stream": lambda device: "stream",
-        "synchronize": lambda device: None,
-        "Event": FakeEvent,
-        "reset_peak_memory_stats": lambda: None,
-        "max_memory_allocated": lambda: 12_345,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
 
 
 def test_cuda_events_give_seconds(fake_cuda):
@@ -356,9 +313,9 @@ def test_the_most_memory_held_is_torchs(fake_cuda):
     target = Target(
         name="cuda:0", clock=CpuClock(), device=Device(name="GPU"), meter=None, no_meter="none", software={}
     )
-    training = types.SimpleNamespace(step=lambda: None)
-    seconds, peak = recording._unmarked(training, target, Plan(0, 2), lambda *said: None)
-    assert (len(seconds), peak) == (2, 12_345)
+    training = types.SimpleNamespace(step=lambda: None, prepare=lambda: None)
+    found = measure_step(training, target, Plan(0, 2), None, marked=False)
+    assert (len(found.whole), found.peak_memory_bytes, found.step(Plan(0, 2)).marked_seconds) == (2, 12_345, None)
 
 
 def test_a_membrane_at_its_threshold_fires():

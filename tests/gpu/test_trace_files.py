@@ -59,7 +59,12 @@ def traces(draw):
         )
     )
     rows = [
-        {"layer": name, "phase": phase, "seconds": draw(amounts), **some(kernels=counts, energy_j=amounts)}
+        {
+            "layer": name,
+            "phase": phase,
+            "seconds": draw(amounts),
+            **some(kernels=counts, energy_j=amounts, flops=counts, bytes=counts),
+        }
         for name, phase in labels
     ]
     seconds = draw(positive)
@@ -69,6 +74,9 @@ def traces(draw):
         "step": {"seconds": seconds, **some(marked_seconds=positive, lower_quartile_seconds=st.just(seconds / 2))},
         **some(
             energy=st.fixed_dictionaries({"method": words, "joules": positive, "idle_w": amounts}),
+            conditions=st.fixed_dictionaries(
+                {"sm_clock_mhz": positive, "temperature_c": amounts, "throttled": st.lists(words, max_size=2)}
+            ),
             peak_memory_bytes=counts,
             timesteps=st.integers(1, 100),
             software=st.dictionaries(keys, words, max_size=3),

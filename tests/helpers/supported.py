@@ -76,7 +76,7 @@ class Seen:
 
     def reading(self, recorder: Any, reading: Any) -> None:
         """A forward pass that was read."""
-        modules = {found.path: type(found.module) for found in recorder._found}
+        modules = {found.path: type(found.module) for found in recorder.found}
         for path, found in reading.step.modules.items():
             self._take(type(found.module), _part(found, path in reading.live))
         for made in reading.step.maps.values():

@@ -46,6 +46,7 @@ BASES = {
     "gpu import": ["PROFILE", "--network", "mnist-small", "--batch", "4", "-o", "OUT/g.json"],
     "gpu check": ["v100-mnist"],
     "gpu record": ["4C3-AP2-10FC", "--input-shape", "1,6,6", "--device", "cpu", "-o", "OUT/r.json"],
+    "measure": ["my_model.py:step", "-o", "OUT/m.npz"],
     "rtl emit": ["unit", "-o", "OUT/v.v"],
     "rtl check": [],
     "rtl area": [],
@@ -58,7 +59,8 @@ BASES = {
     "convert": ["4C3S2(Encoding)-10FC", "mnist-5k", "--ann", "RUN"],
     "train": ["4C3S2-AP2-10FC", "mnist-5k", *SHORT, "-o", "RUN"],
 }
-PARSED = ("attack", "compare", "certify", "convert", "evolve", "gpu record", "rtl emit", "rtl check", "rtl area")
+PARSED = ("attack", "compare", "certify", "convert", "evolve", "gpu record", "measure", "rtl emit", "rtl check",
+          "rtl area")  # fmt: skip
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 LISTS = ("IntsType", "PairType", "EpochsType", "SparsityType", "StructureType")
 FIELDS = ["clock_hz", "memory.bandwidth_bytes_per_s", "memory.burst_bytes", "memory.first_access_cycles",

@@ -26,6 +26,7 @@ COMMANDS = (
     "evolve",
     "baseline",
     "gpu",
+    "measure",
     "rtl",
     "explain",
     "completion",
@@ -47,6 +48,7 @@ def main() -> None:
       h2sim workload list
       h2sim train mnist-small mnist-5k --epochs 4 --shift 2 -o run
       h2sim compare cifar10.json --gpu v100-cifar10
+      h2sim measure my_model.py:step -o model.npz
       h2sim estimate mnist-digits
       h2sim reproduce -o reports/h2learn
       h2sim sweep figure-3.13-forward -o figure

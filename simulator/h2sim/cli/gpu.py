@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from h2sim.cli.implementations import LISTED, ImplementationsType
+from h2sim.cli.devices import MOST, command_line, device_options, given, write_recorded
+from h2sim.cli.gpu_record import record_
 from h2sim.cli.names import GPU_TRACE, NETWORK
-from h2sim.cli.outputs import STDOUT, check_outputs
-from h2sim.cli.support import NO, Commands, Decorated, IntsType, emit, extra, find_network, say
+from h2sim.cli.outputs import check_outputs
+from h2sim.cli.support import NO, Commands, IntsType, find_network, say
 from h2sim.cli.support import show as show_document
-from h2sim.cli.types import Positive
 from h2sim.errors import GpuTraceError
 from h2sim.io import library
-from h2sim.io.names import in_shell
-
-if TYPE_CHECKING:
-    from h2sim.gpu.record import Target
-    from h2sim.gpu.step import Workload
-    from h2sim.gpu.trace import GpuTrace
-    from h2sim.trace import Network
-
-MOST = 1 << 40  # batches, steps: more is a slip of the finger
-LONGEST = 2000  # characters of a line in a trace
 
 
 @click.group(cls=Commands)
@@ -43,152 +31,7 @@ def gpu() -> None:
     """
 
 
-def _device_options(command: Decorated) -> Decorated:
-    positive = Positive()
-    for option in (
-        click.option("--memory-energy", "memory_energy_pj_per_bit", type=positive, metavar="PJ",
-                     help="Of its external memory, per bit; HBM2: 3.97."),
-        click.option("--memory-bandwidth", "memory_bandwidth_bytes_per_s", type=positive, metavar="B/S",
-                     help="Of its external memory, bytes per second."),
-        click.option("--power", "power_w", type=positive, metavar="W", help="The GPU's power limit."),
-        click.option("--area", "area_mm2", type=positive, metavar="MM2", help="The GPU's die."),
-        click.option("--node", "node_nm", type=positive, metavar="NM", help="The GPU's technology."),
-        click.option("--device-name", "name", metavar="NAME", help="[default: as it calls itself]"),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-_DEVICE = ("name", "node_nm", "area_mm2", "power_w", "memory_bandwidth_bytes_per_s", "memory_energy_pj_per_bit")
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user says of the device."""
-    return {key: options[key] for key in _DEVICE if options[key] is not None}
-
-
-@gpu.command("record")
-@click.argument("network", type=NETWORK)
-@click.option("-o", "--output", metavar="FILE", required=True, help=".json or .csv ('-': JSON to stdout)")
-@click.option("--batch", type=click.IntRange(1, 1 << 20), default=64, show_default=True)
-@click.option("--timesteps", type=click.IntRange(1, 65536), help="[default: the network's]")
-@click.option("--implementation", "implementations", type=ImplementationsType(), default="vanilla", show_default=True,
-              metavar="NAMES", help=f"One, or several with commas between: {LISTED}.")  # fmt: skip
-@click.option("--warm-up", type=click.IntRange(0, MOST), default=10, show_default=True, help="Steps before any counts.")
-@click.option(
-    "--repeats", type=click.IntRange(1, MOST), default=50, show_default=True, help="Steps to take the median of."
-)
-@click.option("--energy-seconds", type=Positive(), default=2.0, show_default=True,
-              help="How long to measure energy.")  # fmt: skip
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="With --device cpu.")
-@click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-@click.option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=0, show_default=True)
-@_device_options
-def record_(network: str, output: str, **options: Any) -> None:
-    """Run a real training step of NETWORK in PyTorch on the GPU at hand and write its GPU trace.
-
-    The step: forward over all timesteps, loss, backward, Adam, on synthetic samples. It is timed with marks (per
-    layer and phase) and without; a GPU's energy comes from NVML (extra h2sim[gpu]). Loss and gradients of the first
-    step are compared with those of layerwise. Several implementations go into a file each: mine-vanilla.json, ...
-
-    \b
-    Examples:
-      h2sim gpu record cifar10 --batch 64 -o mine.json
-      h2sim gpu record cifar10 --implementation vanilla,compiled,graph,chapter4,spikingjelly-triton -o mine.json
-      h2sim gpu record mnist --implementation layerwise --repeats 100 --area 815 --node 12 -o mine.csv
-      h2sim gpu record mnist-small --device cpu --batch 8 --repeats 5 -o cpu.json
-    """
-    from h2sim.train.session import prepare_process
-
-    outputs = _outputs(output, options["implementations"])
-    check_outputs(*outputs.values(), reads=(network,))
-    described = find_network(network, options["input_shape"])
-    prepare_process()
-    with extra("gpu"):
-        import torch
-
-        from h2sim.gpu.baselines import check_can_run
-        from h2sim.gpu.record import TARGETS, Plan, record
-    plan = Plan(options["warm_up"], options["repeats"], options["energy_seconds"])
-    before = torch.get_num_threads()
-    if options["device"] == "cpu":
-        torch.set_num_threads(options["threads"])
-    try:
-        target = _named(TARGETS[options["device"]](), options)
-        workloads = {name: _workload(described, name, options) for name in outputs}
-        check_can_run(workloads.values(), target.name)
-        for name, workload in workloads.items():
-            _write(record(workload, target, plan, _command(), _say), outputs[name])
-    finally:
-        torch.set_num_threads(before)
-
-
-def _outputs(output: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The file of each implementation: of several `mine-NAME.json`. Raises a usage error for several to stdout."""
-    if len(names) == 1:
-        return {names[0]: output}
-    if output == STDOUT:
-        raise click.UsageError("-o -: expected one implementation, for standard output holds one trace; got several")
-    path = Path(output)
-    return {name: str(path.with_name(f"{path.stem}-{name}{path.suffix}")) for name in names}
-
-
-def _workload(described: Network, implementation: str, options: Mapping[str, Any]) -> Workload:
-    from h2sim.gpu.step import Workload
-    from h2sim.train.lif import Neuron
-
-    neuron = Neuron.from_meta({**Neuron().to_meta(), **(described.neuron or {})})
-    return Workload(
-        name=described.name,
-        layers=described.layers,
-        neuron=neuron,
-        timesteps=options["timesteps"] or described.timesteps,
-        batch=options["batch"],
-        implementation=implementation,
-        seed=options["seed"],
-    )
-
-
-def _named(target: Target, options: Mapping[str, Any]) -> Target:
-    """The target with what the user says of the device."""
-    from dataclasses import replace
-
-    from h2sim.gpu.trace import device_of
-
-    return replace(target, device=device_of({**target.device.model_dump(), **_given(options)}, "gpu record"))
-
-
-def _command() -> str | None:
-    """What was typed, so that it can be typed again: arguments, and the options that were given; None if too long."""
-    context = click.get_current_context()
-    words = context.command_path.split()
-    for parameter in context.command.params:
-        value = context.params[parameter.name or ""]
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
-            words += [parameter.opts[0], ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
-    typed = " ".join(map(in_shell, words))
-    return typed if len(typed) <= LONGEST else None
-
-
-def _say(what: str, done: int, total: int) -> None:
-    """Progress on standard error: each tenth of a part."""
-    if done == total or done * 10 // total != (done - 1) * 10 // total:
-        click.echo(f"{what} {done} of {total}", err=True)
-
-
-def _write(trace: GpuTrace, output: str) -> None:
-    from h2sim.gpu import write_gpu_trace
-    from h2sim.gpu.files import to_json
-
-    if output == STDOUT:
-        emit(output, to_json(trace))
-    else:
-        write_gpu_trace(Path(output), trace)
-    said = f"{output}: {trace.origin}, {trace.network}, {trace.step.seconds * 1e3:.4f} ms a step of {trace.samples}"
-    say(said, err=output == STDOUT)
+gpu.add_command(record_)
 
 
 @gpu.command("import")
@@ -205,7 +48,7 @@ def _write(trace: GpuTrace, output: str) -> None:
 @click.option("--dataset", default="not said", show_default=True)
 @click.option("--implementation", default="imported", show_default=True)
 @click.option("--input-shape", type=IntsType("C,H,W"), help="Of the network input; needed with a notation.")
-@_device_options
+@device_options
 def import_(file: Path, network: str, output: str, **options: Any) -> None:
     """Read a profile made elsewhere and write its GPU trace: kernels mapped to layers and phases.
 
@@ -233,12 +76,12 @@ def import_(file: Path, network: str, output: str, **options: Any) -> None:
         dataset=options["dataset"],
         implementation=options["implementation"],
         steps=options["steps"],
-        given=_given(options),
+        given=given(options),
     )
-    trace = import_profile(file, made, rules, options["form"], _command(), options["gpu_number"])
+    trace = import_profile(file, made, rules, options["form"], command_line(), options["gpu_number"])
     for note in trace.notes:
         say(f"note: {note}", err=True)
-    _write(trace, output)
+    write_recorded(trace, output)
 
 
 @gpu.command("list")

@@ -221,7 +221,7 @@ def _finished(
     if not obstacles:
         products.in_loss = True
         with products:
-            value = _loss_value(loss(passed.output, targets))
+            value = loss_value(loss(passed.output, targets))
         with obstacles.noted():
             accounts.check_uses([value])
     if not obstacles:
@@ -242,7 +242,7 @@ def _finished(
     return replace(reading, step=step), float(value.detach())
 
 
-def _loss_value(value: Any) -> torch.Tensor:
+def loss_value(value: Any) -> torch.Tensor:
     """A loss that can be learnt from. Raises ExportError for anything else."""
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
@@ -290,14 +290,24 @@ def _meta(
 
 def _frameworks(step: Step) -> list[str]:
     """`torch 2.13` and the libraries whose modules took part, with their versions."""
+    torch_version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+    libraries = _versions(found.module for found in step.modules.values())
+    return [f"torch {torch_version}", *(f"{name} {version}".strip() for name, version in libraries.items())]
+
+
+def versions_of(model: nn.Module) -> dict[str, str]:
+    """Versions of the known libraries that the classes of a model's modules are from, by name."""
+    return {name: version for name, version in _versions(model.modules()).items() if version}
+
+
+def _versions(modules: Iterable[nn.Module]) -> dict[str, str]:
     from importlib import metadata
 
-    roots = {cls.__module__.partition(".")[0] for found in step.modules.values() for cls in type(found.module).__mro__}
-    named = [f"torch {'.'.join(torch.__version__.split('+')[0].split('.')[:2])}"]
-    for library in _LIBRARIES:
-        if library in roots:
-            try:
-                named.append(f"{library} {metadata.version(library)}")
-            except metadata.PackageNotFoundError:
-                named.append(library)
-    return named
+    roots = {cls.__module__.partition(".")[0] for module in modules for cls in type(module).__mro__}
+    found = {}
+    for library in [name for name in _LIBRARIES if name in roots]:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found[library] = ""
+    return found

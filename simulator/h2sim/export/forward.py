@@ -50,8 +50,8 @@ class Pass:
         products = Products(model, recorder)
         try:
             try:
-                with _uncompiled(), recorder.recording(), products:
-                    output = (forward or _forward)(model, inputs)
+                with uncompiled(), recorder.recording(), products:
+                    output = (forward or run_model)(model, inputs)
             except Exception:
                 obstacles.check()  # what a refused module sends may not be what the next one takes
                 raise
@@ -87,7 +87,7 @@ def as_written(model: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _uncompiled() -> Iterator[None]:
+def uncompiled() -> Iterator[None]:
     """Compiled modules and functions run as they were written, so that their operations are seen."""
     if "torch._dynamo.eval_frame" not in sys.modules:  # nothing was compiled, and importing it takes seconds
         yield
@@ -96,7 +96,8 @@ def _uncompiled() -> Iterator[None]:
         yield
 
 
-def _forward(model: nn.Module, inputs: Inputs) -> Any:
+def run_model(model: nn.Module, inputs: Inputs) -> Any:
+    """What a model returns of its inputs, all timesteps in one call."""
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 

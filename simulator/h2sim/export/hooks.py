@@ -79,7 +79,8 @@ class Recorder:
     modules: those that were called, by dotted path, in the order of their first call; a neuron that takes all timesteps
     at once is another one at each call (path, path-2, ...). tags: the map whose operation an autograd node is. leaves:
     ids of the tensors that are the network input. running: the modules that have been entered and not left, the
-    innermost last. obstacles: modules that were called and that no trace can hold.
+    innermost last. found: all modules that have a role, called or not. obstacles: modules that were called and that no
+    trace can hold.
     """
 
     def __init__(self, model: nn.Module, obstacles: Obstacles) -> None:
@@ -92,7 +93,7 @@ class Recorder:
         self.obstacles = obstacles
         self._kept: list[torch.Tensor] = []  # so that no id of a leaf is used twice
         self._held: dict[int, list[Edge]] = {}
-        self._found: list[Recorded] = []
+        self.found: list[Recorded] = []
         self._handles: list[Any] = []
         self._searched: set[int] = set()
         self.paused = 0  # above 0: what runs now is the recorder's own
@@ -105,7 +106,7 @@ class Recorder:
         self._searched.add(id(module))
         role = role_of(module, path or type(module).__name__)
         if role is not None:
-            self._found.append(Recorded(path=path or type(module).__name__, module=module, role=role))
+            self.found.append(Recorded(path=path or type(module).__name__, module=module, role=role))
             return
         for name, child in module.named_children():
             inside = path if name == COMPILED else f"{path}.{name}" if path else name
@@ -116,7 +117,7 @@ class Recorder:
         """Inside the block the hooks are in place; after it they are gone, whatever happened."""
         handles = []
         try:
-            for found in self._found:
+            for found in self.found:
                 module = found.module
                 if found.role.name == "map":
                     handles.append(module.register_forward_pre_hook(self._before_map(found)))
@@ -147,7 +148,7 @@ class Recorder:
             got = "torch.utils.checkpoint, which runs them again in the backward pass"
             raise ExportError(at("model", "layers", "to run once: call them without a checkpoint", got))
 
-        handles = [found.module.register_forward_pre_hook(hook) for found in self._found]
+        handles = [found.module.register_forward_pre_hook(hook) for found in self.found]
         try:
             yield
         finally:

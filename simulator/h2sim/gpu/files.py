@@ -18,8 +18,8 @@ from h2sim.io.names import from_csv as from_csv_cell
 from h2sim.io.names import in_csv
 from h2sim.io.reading import check_file, read_text
 
-GROUPS = ("device", "step", "energy", "values", "software", "sources")
-NUMBERS = ("seconds", "lower_quartile_seconds", "upper_quartile_seconds", "kernels", "energy_j")
+GROUPS = ("device", "step", "energy", "conditions", "values", "software", "sources")
+NUMBERS = ("seconds", "lower_quartile_seconds", "upper_quartile_seconds", "kernels", "energy_j", "flops", "bytes")
 COLUMNS = ("layer", "phase", *NUMBERS)
 MOST_BYTES = 1 << 26
 _FORMULA = re.compile(r"([,;]\s*)([=+\-@])")  # within a line that a spreadsheet splits at commas

@@ -6,96 +6,14 @@ Both compute what h2sim.train's SpikingNetwork computes, with the same parameter
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from h2sim.gpu.clock import Marks
+from h2sim.gpu.split import Product, mark, split_conv, split_linear
 from h2sim.gpu.trace import RowPhase
 from h2sim.train.lif import Neuron, fire
 from h2sim.train.network import Layer, SpikingNetwork
-
-_Conv = tuple[Marks, str, tuple[int, ...], tuple[int, ...]]  # marks, layer, stride, padding
-_Linear = tuple[Marks, str]  # marks, layer
-
-
-class _Mark(torch.autograd.Function):
-    """The identity. Its backward pass sets a mark: the time after it belongs to the layer and phase."""
-
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, marks: Marks, layer: str, phase: RowPhase) -> torch.Tensor:
-        ctx.set = (marks, layer, phase)
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        marks, layer, phase = ctx.set
-        marks(layer, phase)
-        return grads[0], None, None, None
-
-
-class _SplitConv(torch.autograd.Function):
-    """A convolution whose weight gradient and input gradient are computed in two calls, with a mark before each."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Conv) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.how = how
-        _, _, stride, padding = how
-        return functional.conv2d(x, weight, bias, stride, padding)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
-        ctx: Any, grad: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
-        x, weight = ctx.saved_tensors
-        marks, name, stride, padding = ctx.how
-
-        def part(mask: list[bool]) -> list[torch.Tensor]:
-            sizes = [weight.shape[0]] if mask[2] else None
-            found: list[torch.Tensor] = torch.ops.aten.convolution_backward(
-                grad, x, weight, sizes, stride, padding, (1, 1), False, (0, 0), 1, mask
-            )
-            return found
-
-        marks(name, "weight_update")
-        _, of_weight, of_bias = part([False, True, True])
-        marks(name, "backward")
-        of_input = part([True, False, False])[0] if ctx.needs_input_grad[0] else None
-        return of_input, of_weight, of_bias, None
-
-
-class _SplitLinear(torch.autograd.Function):
-    """A fully connected layer whose two gradients are computed and marked apart, as in _SplitConv. x is (T, N, F)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, how: _Linear) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.how = how
-        return functional.linear(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides ctx's name
-        ctx: Any, grad: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, None]:
-        x, weight = ctx.saved_tensors
-        marks, name = ctx.how
-        flat = grad.flatten(0, 1)
-        marks(name, "weight_update")
-        of_weight, of_bias = flat.t() @ x.flatten(0, 1), flat.sum(0)
-        marks(name, "backward")
-        of_input = grad @ weight if ctx.needs_input_grad[0] else None
-        return of_input, of_weight, of_bias, None
-
-
-# torch leaves apply untyped
-_mark: Callable[[torch.Tensor, Marks, str, RowPhase], torch.Tensor] = _Mark.apply
-_split_conv: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Conv], torch.Tensor] = _SplitConv.apply
-_split_linear: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, _Linear], torch.Tensor] = _SplitLinear.apply
 
 
 class Plain:
@@ -136,17 +54,15 @@ class Marked(Plain):
         name = layer["name"]
         if name not in self.network.weights:
             return self.network.current(layer, inputs)
-        # marks on the parameters: adding up their gradients over timesteps is the weight update's
-        held = (self.network.weights[name], self.network.biases[name])
-        weight, bias = (_mark(value, self.marks, name, "weight_update") for value in held)
+        weight, bias = self.network.weights[name], self.network.biases[name]
         if layer["kind"] == "fc":
-            return _split_linear(inputs[0].flatten(2), weight, bias, (self.marks, name))
-        how: _Conv = (self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]))
-        frames = _split_conv(inputs[0].flatten(0, 1), weight, bias, how)
+            return split_linear(inputs[0].flatten(2), weight, bias, Product(self.marks, name))
+        how = Product(self.marks, name, tuple(layer["stride"]), tuple(layer["padding"]), (1, 1))
+        frames = split_conv(inputs[0].flatten(0, 1), weight, bias, how)
         return torch.unflatten(frames, 0, inputs[0].shape[:2])
 
     def leave(self, layer: Layer, value: torch.Tensor) -> torch.Tensor:
-        return _mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
+        return mark(value, self.marks, layer["name"], "backward") if value.requires_grad else value
 
     def begin(self, name: str, phase: RowPhase) -> None:
         self.marks(name, phase)

@@ -99,6 +99,9 @@ class TrainingStep:
         ops.set("optimizer")
         self.optimizer.step()
 
+    def prepare(self) -> None:
+        """Nothing: the network holds no state from one step to the next."""
+
     def marked_step(self, clock: Clock) -> tuple[float, dict[Label, float]]:
         """Runs one step with marks: (its seconds, seconds by layer and phase). The latter add up to the former."""
         clock.wait()

@@ -33,8 +33,11 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,80}$")]
 
 
 class Device(Strict):
-    """The device that ran the step. power_w: its power limit. memory_*: of its external memory, whose energy is taken
-    out."""
+    """The device that ran the step.
+
+    power_w: its power limit. memory_*: of its external memory, whose energy is taken out. peak_flops_per_s: the most
+    float32 operations per second.
+    """
 
     name: Name
     node_nm: Positive | None = None
@@ -44,6 +47,7 @@ class Device(Strict):
     memory_bytes: Count | None = None
     memory_bandwidth_bytes_per_s: Positive | None = None
     memory_energy_pj_per_bit: Positive | None = None
+    peak_flops_per_s: Positive | None = None
 
     @property
     def full_memory_power_w(self) -> float | None:
@@ -85,20 +89,30 @@ class Step(_Spread):
 class Row(_Spread):
     """One layer in one phase, for all samples.
 
-    Phase `other`: what belongs to no layer (loss, optimizer, data, unmapped).
+    Phase `other`: what belongs to no layer (loss, optimizer, data, unmapped). flops: of its products, two for each
+    multiply-accumulate. bytes: of the maps and weights that it must read and write, each once.
     """
 
     layer: Name
     phase: RowPhase
     kernels: Count | None = None
     energy_j: Amount | None = None
+    flops: Count | None = None
+    bytes: Count | None = None
+
+    def roof_share(self, device: Device) -> float | None:
+        """The least time that the device's peaks allow over the row's time; None where no peak or no work is known."""
+        pairs = ((self.flops, device.peak_flops_per_s), (self.bytes, device.memory_bandwidth_bytes_per_s))
+        least = [work / peak for work, peak in pairs if work is not None and peak is not None]
+        return max(least) / self.seconds if least and self.seconds else None
 
 
 class Energy(Strict):
     """Energy of the step as measured, external memory included.
 
     above_idle_joules: joules - idle_w x time of the step. memory_busy_share: mean share of the time in which the
-    external memory was read or written (NVML).
+    external memory was read or written (NVML). shorter_*: of a second window, half as long, by which the first one is
+    checked. counter_step_joules: the smallest step of the energy counter that was seen.
     """
 
     method: Name
@@ -108,6 +122,24 @@ class Energy(Strict):
     measured_seconds: Positive | None = None
     measured_steps: AtLeastOne | None = None
     memory_busy_share: Share | None = None
+    shorter_joules: Positive | None = None
+    shorter_seconds: Positive | None = None
+    counter_step_joules: Positive | None = None
+
+
+class Conditions(Strict):
+    """What the GPU did while its energy was measured, as NVML tells.
+
+    Clocks: the median and the lowest. temperature_c: the highest. throttled: every reason seen why the clock was lower
+    than the GPU's highest.
+    """
+
+    sm_clock_mhz: Positive | None = None
+    lowest_sm_clock_mhz: Positive | None = None
+    memory_clock_mhz: Positive | None = None
+    lowest_memory_clock_mhz: Positive | None = None
+    temperature_c: Amount | None = None
+    throttled: tuple[Name, ...] = ()
 
 
 class Values(Strict):
@@ -155,6 +187,7 @@ class GpuTrace(Strict):
     step: Step
     rows: tuple[Row, ...] = ()
     energy: Energy | None = None
+    conditions: Conditions | None = None
     values: Values | None = None
     peak_memory_bytes: Count | None = None
     software: dict[Key, Name] = Field(default={})

@@ -65,12 +65,16 @@ def _rows(trace: GpuTrace) -> Table:
             _ms(row.upper_quartile_seconds), percent(row.seconds / total, 1) if total else "-",
             "-" if row.kernels is None else f"{row.kernels:,}",
             "-" if row.energy_j is None else f"{row.energy_j * 1e3:.3f}",
+            "-" if row.flops is None else f"{row.flops / 1e6:,.2f}",
+            "-" if row.bytes is None else f"{row.bytes / 1e6:,.2f}",
+            "-" if (share := row.roof_share(trace.device)) is None else percent(share, 1),
         )
         for row in trace.rows
     ]  # fmt: skip
     return table(
-        "Rows (quartiles where measured)", ["layer", "phase"], ["ms", "lower", "upper", "share", "kernels", "mJ"],
-        rows, drop=("kernels", "lower", "upper", "share"),
+        "Rows (quartiles where measured)", ["layer", "phase"],
+        ["ms", "lower", "upper", "share", "kernels", "mJ", "MFLOP", "MB", "of roof"], rows,
+        drop=("kernels", "lower", "upper", "mJ", "MB", "MFLOP", "of roof", "share"),
     )  # fmt: skip
 
 
@@ -89,7 +93,7 @@ def _step(trace: GpuTrace) -> Table:
     if trace.rows:
         total = sum(row.seconds for row in trace.rows)
         rows.append(("sum of the rows", f"{_seconds(total)} ({total / (step.marked_seconds or step.seconds):.1%})"))
-    rows += _energy(trace)
+    rows += [*_energy(trace), *_conditions(trace)]
     if trace.peak_memory_bytes is not None:
         rows.append(("most memory held", f"{trace.peak_memory_bytes / 2**20:,.1f} MiB"))
     for name, value in trace.device:
@@ -105,10 +109,25 @@ def _energy(trace: GpuTrace) -> list[tuple[str, str]]:
         rows.append(("energy measured", f"{held.joules:.6g} J ({held.method})"))
         if held.above_idle_joules is not None and held.idle_w is not None:
             rows.append(("energy above idle", f"{held.above_idle_joules:.6g} J (idle {held.idle_w:.1f} W)"))
+    if trace.energy is not None and trace.energy.shorter_joules is not None:
+        rows.append(("energy, a second window", f"{trace.energy.shorter_joules:.6g} J"))
     if found.energy_j is not None:
         rows.append(("energy compared (see notes)", f"{found.energy_j:.6g} J"))
         rows.append(("energy compared, per sample", f"{found.energy_j / found.samples * 1e3:.6g} mJ"))
     return rows
+
+
+def _conditions(trace: GpuTrace) -> list[tuple[str, str]]:
+    """Clocks, temperature and throttling while energy was measured, where that is known."""
+    found = trace.conditions
+    if found is None:
+        return []
+    clocks = (("cores", found.sm_clock_mhz, found.lowest_sm_clock_mhz),
+              ("memory", found.memory_clock_mhz, found.lowest_memory_clock_mhz))  # fmt: skip
+    rows = [(f"clock of {of}", f"{mid:g} MHz, lowest {low:g}") for of, mid, low in clocks if mid and low]
+    if found.temperature_c is not None:
+        rows.append(("highest temperature", f"{found.temperature_c:g} C"))
+    return [*rows, ("slowed down by", ", ".join(found.throttled) or "nothing that NVML tells")]
 
 
 def _seconds(value: float) -> str:
