@@ -106,7 +106,11 @@ def verdict(found: Study) -> str:
     trains, saves = (_over_traces(found, "training", what) for what in ("speedup", "energy_saving"))
     infers, bought = (_over_traces(found, "inference", what) for what in ("speedup", "area_time"))
     lean = [name for name, values in bought.items() if max(values) < 1]
-    clauses = [f"{spread(trains[name])} as fast as {name} ({spread(saves[name])} less energy)" for name in trains]
+    step = found.training[found.traces[0], "own"]
+    basis = {ran.name: f"; {ran.result.basis}" if ran.result.basis else "" for ran in step.rivals}
+    clauses = [
+        f"{spread(trains[name])} as fast as {name} ({spread(saves[name])} less energy{basis[name]})" for name in trains
+    ]
     every = [value for values in infers.values() for value in values]
     told = f"{', '.join(lean)} take{'s' * (len(lean) == 1)} less on every trace" if lean else "no other takes less"
     return (
