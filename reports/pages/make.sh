@@ -15,6 +15,7 @@ done
 h2sim run h2learn mnist-digits --json h2learn.json
 h2sim run h2learn mnist-digits --set memory.bandwidth_bytes_per_s='512 GB/s' --json fast.json
 h2sim compare h2learn.json fast.json --machine sata --machine dense-array --machine prosperity \
-    --machine bit-sparse-128 --machine spinalflow --machine loihi --html "$here/compare.html"
+    --machine bit-sparse-128 --machine ptb --machine sato --machine loas --machine spinalflow --machine loihi \
+    --html "$here/compare.html"
 h2sim sweep study -o study budget=1000
 h2sim sweep report study -o "$here/study.html"

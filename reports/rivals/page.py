@@ -163,8 +163,8 @@ def _steps(found: Study, kind: str) -> Iterator[PagePart]:
         yield Line(
             "The same spikes without the gradients. Ratios are of the layers that both machines have; a machine "
             f"without multipliers cannot run an analog first layer. {idle:.1f} mm2 are its other two engines, "
-            "which leak and do nothing in an inference. Areas are of units and macros that a source prices: what finds, "
-            "packs, sorts and controls is in none of them."
+            "which leak and do nothing in an inference. Areas are of units and macros that a source prices: what "
+            "finds, packs, sorts and controls is in none of them."
         )
     else:
         yield Line(
