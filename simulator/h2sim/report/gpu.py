@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from h2sim.document import Column, Document, Line, Note, Part, Table, amount, counted, percent, table
+from h2sim.document import Column, Document, Line, Note, Part, Table, amount, counted, percent, significant, table
 
 if TYPE_CHECKING:
     from h2sim.gpu import GpuTrace
@@ -65,8 +65,8 @@ def _rows(trace: GpuTrace) -> Table:
             _ms(row.upper_quartile_seconds), percent(row.seconds / total, 1) if total else "-",
             "-" if row.kernels is None else f"{row.kernels:,}",
             "-" if row.energy_j is None else f"{row.energy_j * 1e3:.3f}",
-            "-" if row.flops is None else f"{row.flops / 1e6:,.2f}",
-            "-" if row.bytes is None else f"{row.bytes / 1e6:,.2f}",
+            "-" if row.flops is None else significant(row.flops / 1e6),
+            "-" if row.bytes is None else significant(row.bytes / 1e6),
             "-" if (share := row.roof_share(trace.device)) is None else percent(share, 1),
         )
         for row in trace.rows
